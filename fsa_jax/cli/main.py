@@ -1,0 +1,59 @@
+"""Entry point of the ``fsa`` console script.
+
+``fsa --help`` lists the commands without importing any of them, so it answers at once. Each command is
+a typed function ``command`` in its own module; jsonargparse turns its signature and docstring into
+options, ``--help`` and ``--config FILE.yaml``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import fsa_jax
+from fsa_jax.errors import FsaError
+
+COMMANDS: dict[str, str] = {
+    "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",
+    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to mend it",
+}
+"""Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: fsa [--version] COMMAND [OPTION ...]", "", "commands:", *lines, "", "fsa COMMAND --help says more."]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit status (0 done, 2 an error that the user can mend)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"fsa_jax {fsa_jax.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"fsa: no command {name!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    from jsonargparse import auto_cli
+
+    module = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}")
+    try:
+        status = auto_cli(module.command, args=rest, prog=f"fsa {name}", as_positional=True)
+    except FsaError as error:
+        print(f"fsa {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"fsa {name}: stopped", file=sys.stderr)
+        return 130
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""SeqIO sources, vocabulary and preprocessors: the only package with TensorFlow."""

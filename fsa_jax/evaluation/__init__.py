@@ -1,0 +1,1 @@
+"""Metrics, test subsets and reports."""

@@ -1,0 +1,1 @@
+"""Readers of review dumps and rating-stratified sampling."""

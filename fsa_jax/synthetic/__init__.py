@@ -1,0 +1,1 @@
+"""A generated world of reviews with known opinions, and an oracle teacher."""

@@ -1,0 +1,1 @@
+"""The teacher: prompts, generation, storage and checking. Imports neither JAX nor TensorFlow."""

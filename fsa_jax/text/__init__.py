@@ -1,0 +1,1 @@
+"""Text codecs: records to text and back, pure Python."""
