@@ -1,0 +1,143 @@
+"""``fsa doctor``: what is installed, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import fsa_jax
+from fsa_jax.engine import installed_engine
+from fsa_jax.errors import SettingError
+from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "seqio",
+    "tensorflow",
+    "tensorflow-text",
+    "tensorflow-datasets",
+    "transformers",
+)
+"""What training needs, in the order in which they are printed."""
+
+INSTALL = "pip install -r requirements.txt"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``mend`` is set exactly where something is wrong."""
+
+    name: str
+    value: str
+    mend: str | None = None
+    optional: bool = False
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("fsa_jax", f"{fsa_jax.__version__} on Python {platform.python_version()} ({sys.prefix})")
+    for package in PACKAGES:
+        try:
+            yield Finding(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, "not installed", INSTALL)
+
+
+def _engine() -> Finding:
+    try:
+        engine = installed_engine()
+    except SettingError as error:
+        return Finding("engine", error.found, error.mend)
+    if engine is None:
+        return Finding("engine", "none", f"{INSTALL}  (or requirements-t5x.txt for upstream T5X)")
+    return Finding("engine", f"{engine.distribution} {engine.version}: {engine.description}")
+
+
+def _devices() -> Finding:
+    try:
+        import jax
+    except ImportError as error:
+        return Finding("devices", f"jax cannot be imported: {error}", INSTALL)
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        return Finding(
+            "devices", f"none usable: {error}", "unset JAX_PLATFORMS, or install the jaxlib of this accelerator"
+        )
+    kinds = sorted({device.device_kind for device in devices})
+    return Finding(
+        "devices", f"{len(devices)} x {', '.join(kinds)} ({jax.default_backend()}), {os.cpu_count()} CPU cores"
+    )
+
+
+def _vocabulary() -> Finding:
+    from fsa_jax.data import vocabulary_files
+
+    path = vocabulary_files.configured_path()
+    if path is None:
+        return Finding(
+            "vocabulary",
+            f"not here; {vocabulary_files.HUB_REPOSITORY} is asked for it at the first use",
+            f"set {vocabulary_files.VOCABULARY_VARIABLE} to a SentencePiece model to work offline",
+            optional=True,
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    which = "T5's" if digest == vocabulary_files.T5_SHA256 else "not T5's own, sha256 " + digest[:12]
+    return Finding("vocabulary", f"{path} ({which})")
+
+
+def _data() -> Iterator[Finding]:
+    root = data_dir()
+    source = (
+        f"${DATA_DIR_VARIABLE}"
+        if os.environ.get(DATA_DIR_VARIABLE)
+        else f"the default; ${DATA_DIR_VARIABLE} is not set"
+    )
+    mend = f"set {DATA_DIR_VARIABLE} to a folder laid out as docs/data.md says, or make one: fsa demo"
+    if not root.is_dir():
+        yield Finding("data", f"{root.resolve()} is not there ({source})", mend, optional=True)
+        return
+    yield Finding("data", f"{root.resolve()} ({source})")
+    contents = {
+        "teacher text": sorted(root.glob("teacher/*.jsonl")),
+        "FSA datasets": sorted(root.glob("fsa/*/*/train.json")),
+    }
+    for name, files in contents.items():
+        if files:
+            yield Finding(f"  {name}", ", ".join(str(file.relative_to(root)) for file in files))
+        else:
+            yield Finding(f"  {name}", "none", mend, optional=True)
+
+
+def findings() -> Iterator[Finding]:
+    """Everything that the report says, in order."""
+    yield from _versions()
+    yield _engine()
+    yield _devices()
+    yield from _data()
+    yield _vocabulary()
+
+
+def command() -> int:
+    """Prints versions, devices, the engine, data and vocabulary, and the command that mends what is missing.
+
+    Exits with 1 where something is missing that training cannot do without.
+    """
+    broken = 0
+    for finding in findings():
+        mark = "ok  " if finding.mend is None else "-   " if finding.optional else "MISS"
+        print(f"{mark} {finding.name:<20} {finding.value}")
+        if finding.mend is not None:
+            print(f"     {'':<20} -> {finding.mend}")
+            broken += not finding.optional
+    if broken:
+        print(f"\n{broken} missing")
+    return 1 if broken else 0

@@ -1,0 +1,58 @@
+"""The ``fsa`` command: help, versions and unknown commands; that a user's error is printed without a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+import fsa_jax
+from fsa_jax.cli import main as cli
+from fsa_jax.errors import DataError
+
+
+def test_help_lists_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name, help_line in cli.COMMANDS.items():
+        assert name in printed
+        assert help_line in printed
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_has_its_own_help(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"fsa {name}" in printed
+    function = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}").command
+    first_line = (inspect.getdoc(function) or "").splitlines()[0]
+    # argparse wraps long lines; the first words are enough to know that the docstring is shown.
+    assert " ".join(first_line.split()[:4]) in " ".join(printed.split())
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"fsa_jax {fsa_jax.__version__}"
+
+
+def test_unknown_command_names_the_known_ones(capsys):
+    assert cli.main(["teech"]) == 2
+    assert "doctor" in capsys.readouterr().err
+
+
+def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, monkeypatch):
+    from fsa_jax.cli import doctor
+
+    def broken() -> int:
+        """Fails."""
+        raise DataError("reviews.jsonl:3", expected="a JSON object", found="'['", mend="mend line 3")
+
+    monkeypatch.setattr(doctor, "command", broken)
+    assert cli.main(["doctor"]) == 2
+    printed = capsys.readouterr().err
+    assert "reviews.jsonl:3: expected a JSON object, found '['" in printed
+    assert "to mend it: mend line 3" in printed
+    assert "Traceback" not in printed

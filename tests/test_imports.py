@@ -1,0 +1,59 @@
+"""The import rules of docs/architecture.md, checked in fresh interpreters."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import fsa_jax
+
+HEAVY = ("jax", "tensorflow", "seqio")
+FREE_OF_ALL = ("fsa_jax.text", "fsa_jax.sampling", "fsa_jax.teacher", "fsa_jax.synthetic", "fsa_jax.evaluation")
+FREE_OF_TENSORFLOW = ("fsa_jax.models", "fsa_jax.optim", "t5x.trainer", "t5x.models", "t5x.partitioning")
+
+_PROBE = """
+import importlib, json, pkgutil, sys
+names = sys.argv[1:]
+for name in names:
+    module = importlib.import_module(name)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), name + "."):
+        importlib.import_module(found.name)
+print(json.dumps([heavy for heavy in ("jax", "tensorflow", "seqio") if heavy in sys.modules]))
+"""
+
+
+def _loaded(*modules: str) -> list[str]:
+    """Which of HEAVY are loaded after importing ``modules`` with everything below them."""
+    run = subprocess.run([sys.executable, "-c", _PROBE, *modules], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_pure_python_stages_import_neither_jax_nor_tensorflow():
+    # vllm_sidecar runs in an environment of its own; importing it must not need vllm either.
+    assert _loaded("fsa_jax.records", "fsa_jax.errors", *FREE_OF_ALL) == []
+
+
+def test_networks_and_trainer_import_no_tensorflow():
+    assert _loaded(*FREE_OF_TENSORFLOW) == ["jax"]
+
+
+def test_importing_the_package_and_the_command_line_pulls_in_nothing_heavy():
+    modules = ["fsa_jax"] + [f"fsa_jax.cli.{module.name}" for module in pkgutil.iter_modules(_cli_path())]
+    code = f"import {', '.join(modules)}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def _cli_path() -> list[str]:
+    import fsa_jax.cli
+
+    return list(fsa_jax.cli.__path__)
+
+
+def test_version_is_the_distribution_s():
+    from importlib import metadata
+
+    assert metadata.version("fsa-jax") == fsa_jax.__version__
