@@ -1,0 +1,265 @@
+"""Optimizers as the engine sees them, and Optax behind that interface.
+
+An :class:`OptimizerDef` is a pure description; :class:`Optimizer` couples it with parameters and state. In a
+checkpoint the state is ``{"step": int32 (), "param_states": {...}}`` (docs/engine.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import serialization
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import PartitionSpec
+
+from fsa_jax.errors import CheckpointError
+
+Params = Any
+
+logger = logging.getLogger(__name__)
+
+
+@flax.struct.dataclass
+class OptimizerState:
+    """``step``: int32 scalar, number of updates done. ``param_states``: pytree of the optimizer's own."""
+
+    step: jax.Array
+    param_states: Any
+
+
+class OptimizerDef:
+    """Describes an optimizer; subclasses say how state starts and how a gradient is applied."""
+
+    def __init__(self, hyper_params: Any) -> None:
+        self.hyper_params = hyper_params
+
+    def init_state(self, params: Params) -> OptimizerState:
+        """Returns the state before the first update."""
+        raise TypeError(f"{type(self).__name__} does not define init_state")
+
+    def apply_gradient(
+        self, hyper_params: Any, params: Params, state: OptimizerState, grads: Params
+    ) -> tuple[Params, OptimizerState]:
+        """Returns the parameters and the state after one update."""
+        raise TypeError(f"{type(self).__name__} does not define apply_gradient")
+
+    def update_hyper_params(self, **overrides: Any) -> Any:
+        """Returns the hyperparameters with ``overrides``, the trainer's ``learning_rate`` among them."""
+        hyper_params = overrides.pop("hyper_params", self.hyper_params)
+        return hyper_params.replace(**overrides) if overrides else hyper_params
+
+    def create(self, target: Params) -> Optimizer:
+        """Returns an optimizer of the parameters ``target``."""
+        return Optimizer(optimizer_def=self, state=self.init_state(target), target=target)
+
+    def state_dict(self, target: Params, state: OptimizerState) -> dict[str, Any]:
+        """Returns ``{"target": params, "state": {"step", "param_states"}}``: nested dicts of arrays."""
+        return {"target": serialization.to_state_dict(target), "state": serialization.to_state_dict(state)}
+
+    def restore_state(
+        self, opt_target: Params, opt_state: OptimizerState, state_dict: Mapping[str, Any]
+    ) -> tuple[Params, OptimizerState]:
+        """Returns parameters and state of the types of ``opt_target`` and ``opt_state``, values from ``state_dict``.
+
+        Raises:
+          CheckpointError: a missing entry or one of another shape.
+        """
+        expected = self.state_dict(opt_target, opt_state)
+        values = select_entries(expected, state_dict)
+        step = values["state"]["step"]
+        if step.dtype != jnp.int32:  # Upstream T5X may have cast it with the rest; casting back loses nothing.
+            values["state"]["step"] = step.astype(jnp.int32)
+        target = serialization.from_state_dict(opt_target, values["target"])
+        return target, self._state_from_dict(opt_state, values["state"])
+
+    def _state_from_dict(self, opt_state: OptimizerState, values: dict[str, Any]) -> OptimizerState:
+        return serialization.from_state_dict(opt_state, values)
+
+    def derive_logical_axes(self, optimizer: Optimizer, param_logical_axes: Params) -> Optimizer:
+        """Returns ``optimizer`` with a PartitionSpec of logical axis names in place of every array.
+
+        A piece of state whose path ends in a parameter's path and that has the parameter's shape is laid out as the
+        parameter; everything else is replicated.
+        """
+        param_states = axes_of_param_states(optimizer.state.param_states, optimizer.target, param_logical_axes)
+        state = OptimizerState(step=PartitionSpec(), param_states=param_states)  # type: ignore[arg-type]
+        return optimizer.replace(state=state, target=param_logical_axes)  # type: ignore[attr-defined]
+
+
+@flax.struct.dataclass
+class Optimizer:
+    """An :class:`OptimizerDef` with its parameters (``target``) and its state."""
+
+    optimizer_def: OptimizerDef = flax.struct.field(pytree_node=False)
+    state: OptimizerState
+    target: Any
+
+    def apply_gradient(self, grads: Params, **hyper_param_overrides: Any) -> Optimizer:
+        """Returns the optimizer after one update with ``grads`` (float32, the tree of ``target``)."""
+        hyper_params = self.optimizer_def.update_hyper_params(**hyper_param_overrides)
+        target, state = self.optimizer_def.apply_gradient(hyper_params, self.target, self.state, grads)
+        return self.replace(target=target, state=state)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`OptimizerDef.state_dict`."""
+        return self.optimizer_def.state_dict(self.target, self.state)
+
+    def restore_state(self, state_dict: Mapping[str, Any]) -> Optimizer:
+        """See :meth:`OptimizerDef.restore_state`."""
+        target, state = self.optimizer_def.restore_state(self.target, self.state, state_dict)
+        return self.replace(target=target, state=state)  # type: ignore[attr-defined]
+
+
+def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of ``stored`` that ``expected`` names; what else is stored is dropped and logged.
+
+    Args:
+      expected: nested dict of arrays or shapes.
+      stored: nested dict of arrays, such as a checkpoint holds.
+
+    Raises:
+      CheckpointError: an entry is missing or has another shape.
+    """
+    wanted, found = flatten_dict(expected, sep="/"), flatten_dict(stored, sep="/")
+    missing = sorted(wanted.keys() - found.keys())
+    if missing:
+        raise CheckpointError(
+            "train state",
+            expected=f"an entry {_first(missing)}",
+            found=f"none of that name among {len(found)} entries ({_first(sorted(found.keys() - wanted.keys()))})",
+            mend="restore a checkpoint of this model and optimizer, or map the names with an assignment_map",
+        )
+    for name, value in wanted.items():
+        if jnp.shape(value) != jnp.shape(found[name]):
+            raise CheckpointError(
+                f"train state, {name}",
+                expected=f"shape {jnp.shape(value)}",
+                found=f"shape {jnp.shape(found[name])}",
+                mend="restore a checkpoint of this model and optimizer, or change the model's sizes to the checkpoint's",
+            )
+    extra = sorted(found.keys() - wanted.keys())
+    if extra:
+        logger.warning("dropped %d entries of the checkpoint that the train state lacks: %s", len(extra), _first(extra))
+    return unflatten_dict({name: found[name] for name in wanted}, sep="/")
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    shown = ", ".join(names[:count]) or "no others"
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
+
+
+def axes_of_param_states(param_states: Any, params: Params, param_axes: Params) -> Any:
+    """Returns the tree of ``param_states`` with a PartitionSpec of logical axis names at every leaf.
+
+    A leaf belongs to the parameter in whose path its own path ends; it takes that parameter's axes if it has its
+    shape, else it is replicated. Optimizers that mask or group parameters are covered by that as well.
+    """
+    is_spec = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
+    shapes = {_names(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    axes = {_names(path): spec for path, spec in jax.tree_util.tree_leaves_with_path(param_axes, is_leaf=is_spec)}
+
+    def axes_of(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
+        names = _names(path)
+        for start in range(len(names)):
+            if shapes.get(names[start:]) == jnp.shape(leaf):
+                return axes[names[start:]]
+        return PartitionSpec()
+
+    return jax.tree_util.tree_map_with_path(axes_of, param_states)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _without_empty(node) if isinstance(node, dict) else node for name, node in tree.items()}
+    return {name: node for name, node in kept.items() if node is not None and not (isinstance(node, dict) and not node)}
+
+
+class OptaxWrapper(OptimizerDef):
+    """Any Optax transformation, updates that need the parameters included.
+
+    The learning rate is Optax's own: the trainer's is only reported, never used.
+    """
+
+    def __init__(self, optax_optimizer: optax.GradientTransformation) -> None:
+        super().__init__(hyper_params=None)
+        self.optax_optimizer = optax_optimizer
+
+    def init_state(self, params: Params) -> OptimizerState:
+        return OptimizerState(step=jnp.zeros((), jnp.int32), param_states=self.optax_optimizer.init(params))
+
+    def apply_gradient(
+        self, hyper_params: Any, params: Params, state: OptimizerState, grads: Params
+    ) -> tuple[Params, OptimizerState]:
+        updates, param_states = self.optax_optimizer.update(grads, state.param_states, params)
+        return optax.apply_updates(params, updates), OptimizerState(state.step + 1, param_states)
+
+    def update_hyper_params(self, **overrides: Any) -> Any:
+        return self.hyper_params
+
+    def state_dict(self, target: Params, state: OptimizerState) -> dict[str, Any]:
+        full = super().state_dict(target, state)
+        full["state"]["param_states"] = _without_empty(full["state"]["param_states"])
+        return full
+
+    def _state_from_dict(self, opt_state: OptimizerState, values: dict[str, Any]) -> OptimizerState:
+        # Empty states (optax.EmptyState, masked nodes) are not stored; their places come from the running optimizer.
+        template = flatten_dict(serialization.to_state_dict(opt_state), keep_empty_nodes=True)
+        stored = flatten_dict(values)
+        complete = {key: stored.get(key, node) for key, node in template.items()}
+        return super()._state_from_dict(opt_state, unflatten_dict(complete))
+
+
+def wrap_optax_optimizer(optax_optimizer: Callable[..., optax.GradientTransformation]) -> Callable[..., OptaxWrapper]:
+    """Turns a constructor of Optax optimizers into one of engine optimizers that gin can bind."""
+
+    @functools.wraps(optax_optimizer)
+    def wrapped_optimizer(*args: Any, **kwargs: Any) -> OptaxWrapper:
+        return OptaxWrapper(optax_optimizer(*args, **kwargs))
+
+    return wrapped_optimizer
+
+
+def _chain(transformations: Sequence[optax.GradientTransformation]) -> optax.GradientTransformation:
+    """``optax.chain`` of a list, since gin cannot bind positional arguments."""
+    return optax.chain(*transformations)
+
+
+chain = wrap_optax_optimizer(_chain)
+adabelief = wrap_optax_optimizer(optax.adabelief)
+adadelta = wrap_optax_optimizer(optax.adadelta)
+adafactor = wrap_optax_optimizer(optax.adafactor)
+adagrad = wrap_optax_optimizer(optax.adagrad)
+adam = wrap_optax_optimizer(optax.adam)
+adamax = wrap_optax_optimizer(optax.adamax)
+adamaxw = wrap_optax_optimizer(optax.adamaxw)
+adamw = wrap_optax_optimizer(optax.adamw)
+adan = wrap_optax_optimizer(optax.adan)
+amsgrad = wrap_optax_optimizer(optax.amsgrad)
+fromage = wrap_optax_optimizer(optax.fromage)
+lamb = wrap_optax_optimizer(optax.lamb)
+lars = wrap_optax_optimizer(optax.lars)
+lion = wrap_optax_optimizer(optax.lion)
+nadam = wrap_optax_optimizer(optax.nadam)
+nadamw = wrap_optax_optimizer(optax.nadamw)
+noisy_sgd = wrap_optax_optimizer(optax.noisy_sgd)
+novograd = wrap_optax_optimizer(optax.novograd)
+optimistic_adam = wrap_optax_optimizer(optax.optimistic_adam)
+optimistic_gradient_descent = wrap_optax_optimizer(optax.optimistic_gradient_descent)
+radam = wrap_optax_optimizer(optax.radam)
+rmsprop = wrap_optax_optimizer(optax.rmsprop)
+rprop = wrap_optax_optimizer(optax.rprop)
+sgd = wrap_optax_optimizer(optax.sgd)
+sign_sgd = wrap_optax_optimizer(optax.sign_sgd)
+sm3 = wrap_optax_optimizer(optax.sm3)
+yogi = wrap_optax_optimizer(optax.yogi)

@@ -1,0 +1,184 @@
+"""What a run carries from step to step, as pytrees: parameters, optimizer state and mutable collections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import serialization
+from flax.core import FrozenDict, freeze, unfreeze
+from flax.linen import partitioning as flax_partitioning
+from jax.sharding import PartitionSpec
+
+from t5x.optimizers import Optimizer, OptimizerDef, select_entries
+
+_EMPTY: FrozenDict = FrozenDict()
+
+
+def _split_variables(model_variables: Mapping[str, Any]) -> tuple[Any, FrozenDict | None, dict, FrozenDict]:
+    """Splits what ``module.init`` returns into parameters, their axes, mutable collections and their axes."""
+    collections = dict(unfreeze(model_variables))
+    params = collections.pop("params")
+    params_axes = collections.pop("params_axes", None)
+    axes = {name.removesuffix("_axes"): collections.pop(name) for name in list(collections) if name.endswith("_axes")}
+    return params, None if params_axes is None else freeze(params_axes), collections, freeze(axes)
+
+
+def _logical_axes(axes_metadata: FrozenDict | None, values: Any) -> Any:
+    """PartitionSpecs of logical axis names in the tree of ``values``; empty ones where the model names no axes."""
+    if not axes_metadata:
+        return jax.tree.map(lambda _: PartitionSpec(), values)
+    return unfreeze(flax_partitioning.get_axis_names(axes_metadata))
+
+
+def _mutables_axes(metadata: FrozenDict, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _logical_axes(metadata.get(name), value) for name, value in values.items()}
+
+
+@flax.struct.dataclass
+class FlaxOptimTrainState:
+    """The state of training: an optimizer, which owns parameters and step, and other collections of the model.
+
+    ``params_axes`` and ``flax_mutables_axes`` are what ``param_with_axes`` recorded; they are no arrays and not saved.
+    """
+
+    optimizer: Optimizer
+    flax_mutables: Any = flax.struct.field(default_factory=dict)
+    params_axes: FrozenDict | None = flax.struct.field(pytree_node=False, default=None)
+    flax_mutables_axes: FrozenDict = flax.struct.field(pytree_node=False, default=_EMPTY)
+
+    @classmethod
+    def create(cls, optimizer_def: OptimizerDef, model_variables: Mapping[str, Any]) -> FlaxOptimTrainState:
+        """Returns the state at step 0.
+
+        Args:
+          optimizer_def: the optimizer; if it has ``set_param_axes`` it is told the parameters' logical axes.
+          model_variables: what ``module.init`` returned.
+        """
+        params, params_axes, mutables, mutables_axes = _split_variables(model_variables)
+        set_param_axes = getattr(optimizer_def, "set_param_axes", None)
+        if params_axes is not None and set_param_axes is not None:
+            set_param_axes(_logical_axes(params_axes, params))
+        return cls(optimizer_def.create(params), mutables, params_axes, mutables_axes)
+
+    @property
+    def step(self) -> jax.Array:
+        return self.optimizer.state.step
+
+    @property
+    def params(self) -> Any:
+        return self.optimizer.target
+
+    @property
+    def param_states(self) -> Any:
+        return self.optimizer.state.param_states
+
+    def apply_gradient(self, grads: Any, learning_rate: Any, flax_mutables: Any = None) -> FlaxOptimTrainState:
+        """Returns the state after one update; ``flax_mutables``, if given, replaces the mutable collections."""
+        return self.replace(  # type: ignore[attr-defined]
+            optimizer=self.optimizer.apply_gradient(grads, learning_rate=learning_rate),
+            flax_mutables=self.flax_mutables if flax_mutables is None else flax_mutables,
+        )
+
+    def replace_params(self, params: Any) -> FlaxOptimTrainState:
+        return self.replace(optimizer=self.optimizer.replace(target=params))  # type: ignore[attr-defined]
+
+    def replace_step(self, step: Any) -> FlaxOptimTrainState:
+        state = self.optimizer.state.replace(step=step)  # type: ignore[attr-defined]
+        return self.replace(optimizer=self.optimizer.replace(state=state))  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns ``{"target", "state": {"step", "param_states"}}``, with ``flax_mutables`` where there are any."""
+        state_dict = self.optimizer.state_dict()
+        if self.flax_mutables:
+            state_dict["flax_mutables"] = serialization.to_state_dict(self.flax_mutables)
+        return state_dict
+
+    def restore_state(self, state_dict: Mapping[str, Any]) -> FlaxOptimTrainState:
+        """Returns this state with the values of ``state_dict``, in the layout of :meth:`state_dict`.
+
+        The step may have any dtype, since upstream T5X writes it as a float at times.
+
+        Raises:
+          CheckpointError: a missing entry or one of another shape.
+        """
+        mutables = self.flax_mutables
+        if mutables:
+            expected = {"flax_mutables": serialization.to_state_dict(mutables)}
+            mutables = serialization.from_state_dict(mutables, select_entries(expected, state_dict)["flax_mutables"])
+        own = {name: value for name, value in state_dict.items() if not (mutables and name == "flax_mutables")}
+        return self.replace(  # type: ignore[attr-defined]
+            optimizer=self.optimizer.restore_state(own), flax_mutables=mutables
+        )
+
+    def as_logical_axes(self) -> FlaxOptimTrainState:
+        """Returns this state with a PartitionSpec of logical axis names in place of every array."""
+        params_axes = _logical_axes(self.params_axes, self.params)
+        return self.replace(  # type: ignore[attr-defined]
+            optimizer=self.optimizer.optimizer_def.derive_logical_axes(self.optimizer, params_axes),
+            flax_mutables=_mutables_axes(self.flax_mutables_axes, self.flax_mutables),
+        )
+
+
+@flax.struct.dataclass
+class InferenceState:
+    """What evaluation and inference need: parameters, mutable collections and the step (int32 scalar)."""
+
+    step: jax.Array
+    params: Any
+    flax_mutables: Any = flax.struct.field(default_factory=dict)
+    params_axes: FrozenDict | None = flax.struct.field(pytree_node=False, default=None)
+    flax_mutables_axes: FrozenDict = flax.struct.field(pytree_node=False, default=_EMPTY)
+
+    @classmethod
+    def create(cls, model_variables: Mapping[str, Any]) -> InferenceState:
+        """Returns the state at step 0 from what ``module.init`` returned."""
+        params, params_axes, mutables, mutables_axes = _split_variables(model_variables)
+        return cls(jnp.zeros((), jnp.int32), params, mutables, params_axes, mutables_axes)
+
+    @property
+    def param_states(self) -> dict[str, Any]:
+        """No optimizer, so nothing."""
+        return {}
+
+    def replace_params(self, params: Any) -> InferenceState:
+        return self.replace(params=params)  # type: ignore[attr-defined]
+
+    def replace_step(self, step: Any) -> InferenceState:
+        return self.replace(step=step)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns ``{"target", "state": {"step"}}``, with ``flax_mutables`` where there are any."""
+        state_dict = {"target": serialization.to_state_dict(self.params), "state": {"step": self.step}}
+        if self.flax_mutables:
+            state_dict["flax_mutables"] = serialization.to_state_dict(self.flax_mutables)
+        return state_dict
+
+    def restore_state(self, state_dict: Mapping[str, Any]) -> InferenceState:
+        """Returns this state with the values of ``state_dict``; optimizer state in it is passed over.
+
+        Raises:
+          CheckpointError: a missing entry or one of another shape.
+        """
+        # Optimizer state is what a training checkpoint holds beyond this state by design: not worth a warning.
+        steps = {name: value for name, value in state_dict.get("state", {}).items() if name == "step"}
+        stored = {**state_dict, "state": steps}
+        values = select_entries(self.state_dict(), stored)
+        mutables = values.get("flax_mutables")
+        return self.replace(  # type: ignore[attr-defined]
+            step=values["state"]["step"].astype(jnp.int32),
+            params=serialization.from_state_dict(self.params, values["target"]),
+            flax_mutables=serialization.from_state_dict(self.flax_mutables, mutables) if mutables else {},
+        )
+
+    def as_logical_axes(self) -> InferenceState:
+        """Returns this state with a PartitionSpec of logical axis names in place of every array."""
+        return self.replace(  # type: ignore[attr-defined]
+            step=PartitionSpec(),
+            params=_logical_axes(self.params_axes, self.params),
+            flax_mutables=_mutables_axes(self.flax_mutables_axes, self.flax_mutables),
+        )
