@@ -1,0 +1,148 @@
+"""The generated world: reviews and labelled sentences, each drawn from its own seeded stream.
+
+Every review and sentence has a random stream named by the world's seed and its own number, so the first thousand
+reviews of a world are the same however many are asked for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fsa_jax.errors import SettingError
+from fsa_jax.records import Review
+from fsa_jax.synthetic.grammar import (
+    Difficulty,
+    KnownOpinion,
+    Passage,
+    Style,
+    draw_aside_sentence,
+    draw_general_sentence,
+    draw_sentence,
+    join,
+)
+from fsa_jax.synthetic.laptops import LAPTOPS
+from fsa_jax.synthetic.lexicon import Domain
+from fsa_jax.synthetic.restaurants import RESTAURANTS
+
+DOMAINS: tuple[Domain, ...] = (RESTAURANTS, LAPTOPS)
+
+Split = Literal["train", "dev", "test", "hard_test"]
+
+STAR_WEIGHTS = (1, 2, 4, 2, 1)
+"""How often reviewers are in a one- to five-star mood: the sampling of arXiv 2412.18552, in which the middle weighs."""
+_POSITIVE_SHARE = (0.06, 0.28, 0.52, 0.76, 0.94)
+_HARD_SHARE = 0.45
+_TYPO_RATE = 0.015
+
+
+@dataclass(frozen=True)
+class KnownReview:
+    """A review and everything it says."""
+
+    review: Review
+    domain: Domain
+    opinions: tuple[KnownOpinion, ...]
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Sentences of each labelled dataset."""
+
+    train: int = 300
+    dev: int = 200
+    test: int = 500
+    hard_test: int = 500
+
+    def __post_init__(self) -> None:
+        for split, count in vars(self).items():
+            if count < 1:
+                raise SettingError(
+                    f"sentences of {split}", expected="at least 1", found=str(count), mend="ask for more"
+                )
+
+
+def draw_reviews(seed: int, count: int, withheld: Collection[str] = ()) -> Iterator[KnownReview]:
+    """Yields ``count`` reviews, the domains in turn; none has a sentence that is in ``withheld``."""
+    for number in range(count):
+        yield _draw_review(seed, number, withheld)
+
+
+def stars(opinions: tuple[KnownOpinion, ...]) -> float:
+    """The rating that goes with the opinions: 3 plus their mean score, in whole stars from 1 to 5."""
+    if not opinions:
+        return 3.0
+    mean = sum(opinion.score for opinion in opinions) / len(opinions)
+    return float(min(5, max(1, int(3 + mean + 0.5))))
+
+
+def draw_labelled(
+    seed: int, dataset: str, domain: Domain, sizes: SplitSizes, with_categories: bool
+) -> dict[Split, list[Passage]]:
+    """Draws the splits of a labelled dataset; no sentence stands in two of them, or twice in one.
+
+    ``test`` is easy and ``hard_test`` hard; ``train`` and ``dev`` mix both. With categories (ACSA), some sentences speak
+    of the domain as a whole; without (ATSA), every opinion has an explicit target.
+    """
+    seen: set[str] = set()
+    drawn: dict[Split, list[Passage]] = {}
+    plan: tuple[tuple[Split, int, float], ...] = (
+        ("hard_test", sizes.hard_test, 1.0),
+        ("test", sizes.test, 0.0),
+        ("dev", sizes.dev, _HARD_SHARE),
+        ("train", sizes.train, _HARD_SHARE),
+    )
+    for split, count, hard_share in plan:
+        sentences: list[Passage] = []
+        number = 0
+        while len(sentences) < count:
+            rng = random.Random(f"{seed}/{dataset}/{split}/{number}")
+            passage = _draw_labelled_passage(rng, domain, hard_share, with_categories)
+            if passage.text not in seen:
+                seen.add(passage.text)
+                sentences.append(passage)
+            number += 1
+        drawn[split] = sentences
+    return drawn
+
+
+def _draw_review(seed: int, number: int, withheld: Collection[str]) -> KnownReview:
+    rng = random.Random(f"{seed}/review/{number}")
+    domain = DOMAINS[number % len(DOMAINS)]
+    positive = rng.choices(_POSITIVE_SHARE, STAR_WEIGHTS)[0]
+    style = _draw_style(rng)
+    used: set[str] = set()
+    sentences: list[Passage] = []
+    for _ in range(rng.choices((1, 2, 3, 4), (3, 4, 2, 1))[0]):
+        sentence = _draw_review_sentence(rng, domain, style, used, positive)
+        while sentence.text in withheld:
+            sentence = _draw_review_sentence(rng, domain, style, used, positive)
+        sentences.append(sentence)
+    passage = join(sentences)
+    review = Review(id=str(1_000_000 + number), text=passage.text, stars=stars(passage.opinions), domain=domain.name)
+    return KnownReview(review, domain, passage.opinions)
+
+
+def _draw_review_sentence(rng: random.Random, domain: Domain, style: Style, used: set[str], positive: float) -> Passage:
+    kind = rng.random()
+    if kind < 0.08:
+        return draw_aside_sentence(rng, domain, style)
+    if kind < 0.16:
+        return draw_general_sentence(rng, domain, style, positive)
+    difficulty: Difficulty = "hard" if rng.random() < _HARD_SHARE else "easy"
+    return draw_sentence(rng, domain, difficulty, style, used, positive)
+
+
+def _draw_labelled_passage(rng: random.Random, domain: Domain, hard_share: float, with_categories: bool) -> Passage:
+    style = _draw_style(rng)
+    if with_categories and rng.random() < 0.1:
+        return draw_general_sentence(rng, domain, style, positive=0.55)
+    if 0 < hard_share < 1 and rng.random() < 0.03:
+        return draw_aside_sentence(rng, domain, style)
+    return draw_sentence(rng, domain, "hard" if rng.random() < hard_share else "easy", style)
+
+
+def _draw_style(rng: random.Random) -> Style:
+    return Style(capitals=rng.random() < 0.85, typo_rate=_TYPO_RATE)
