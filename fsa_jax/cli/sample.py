@@ -1,0 +1,118 @@
+"""``fsa sample``: from review dumps to a stratified, deduplicated sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fsa_jax.errors import SettingError
+from fsa_jax.sampling.strata import PAPER_STARS_RATIO, Shortfall
+
+
+def command(
+    sources: list[str] | str,
+    output: Path,
+    size: int = 100_000,
+    stars_ratio: dict[str, float] | None = PAPER_STARS_RATIO,
+    domain_ratio: dict[str, float] | None = None,
+    implicit_share: float | None = None,
+    implicit_threshold: float = 0.5,
+    catalog: list[Path] | None = None,
+    categories: dict[str, list[str]] | None = None,
+    columns: dict[str, str] | None = None,
+    stars_offset: float = 0.0,
+    min_characters: int = 20,
+    max_characters: int = 4000,
+    language: str | None = "en",
+    min_language_score: float = 0.4,
+    near_duplicates: float | None = 0.8,
+    shortfall: Shortfall = "shrink",
+    seed: int = 0,
+) -> None:
+    """Samples reviews by star rating, domain and implicitness; writes Parquet and a report of what was dropped.
+
+    Args:
+      sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH gives
+        every review of a file a domain. Several as '["restaurants=yelp.json.gz", "computers=amazon.jsonl.zst"]'.
+      output: Parquet file to write; the report goes beside it as .report.json.
+      size: number of reviews.
+      stars_ratio: weights by star rating; null takes ratings as they come.
+      domain_ratio: weights by domain, such as '{"restaurants": 1, "computers": 1}'; other domains are dropped. null
+        takes domains as they come.
+      implicit_share: share of reviews with mostly implicit sentiment (an estimate, docs/sampling.md), 0 to 1.
+      implicit_threshold: a review is implicit where at least this share of its sentences has no opinion word.
+      catalog: Yelp business files or Amazon metadata files, for dumps whose reviews name only an item.
+      categories: category names by domain in place of the built-in ones; 're:' starts a regular expression.
+      columns: column names by part (id text stars item category domain) where they are not found by themselves.
+      stars_offset: added to the stars, for dumps that count from 0.
+      min_characters: shorter reviews are dropped.
+      max_characters: longer reviews are dropped.
+      language: ISO 639-1 code of the reviews to keep; null keeps all.
+      min_language_score: how sure another language must be to drop a review, 0 to 1.
+      near_duplicates: similarity from which two reviews are near duplicates, 0 to 1; null keeps them.
+      shortfall: where a stratum is short: shrink the sample and keep its ratio, fill it with what there is, or error.
+      seed: another seed draws another sample.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from tqdm import tqdm
+
+    from fsa_jax.sampling import report as reports
+    from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules, read_catalog
+    from fsa_jax.sampling.fields import FIELDS, Fields
+    from fsa_jax.sampling.filters import Filters
+    from fsa_jax.sampling.sample import SampleSettings, sample
+    from fsa_jax.sampling.source import ReviewReader, Source
+
+    if unknown := set(columns or ()) - set(FIELDS):
+        raise SettingError(
+            "--columns",
+            expected=f"keys among {', '.join(FIELDS)}",
+            found=", ".join(sorted(unknown)),
+            mend="rename them",
+        )
+    sources = [sources] if isinstance(sources, str) else sources
+    rules = DomainRules(categories or DEFAULT_RULES)
+    items: dict[str, str] = {}
+    catalogs = {}
+    for path in catalog or ():
+        found, counts = read_catalog(path, rules)
+        items |= found
+        catalogs[str(path)] = dict(counts.most_common())
+    settings = SampleSettings(
+        size=size,
+        stars_ratio=stars_ratio,
+        domain_ratio=domain_ratio,
+        implicit_share=implicit_share,
+        implicit_threshold=implicit_threshold,
+        near_duplicates=near_duplicates,
+        shortfall=shortfall,
+        seed=seed,
+    )
+    filters = Filters(min_characters, max_characters, language, min_language_score)
+    reader = ReviewReader(
+        Fields(columns or {}, stars_offset),
+        filters,
+        rules,
+        items,
+        frozenset(domain_ratio) if domain_ratio is not None else None,
+    )
+    with tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar:
+
+        def progress(phase: str, rows: int) -> None:
+            if rows < bar.n:
+                bar.reset()
+            bar.set_description(phase, refresh=False)
+            bar.update(rows - bar.n)
+
+        report = sample([Source.parse(text) for text in sources], reader, settings, output, progress)
+    content = reports.as_json(
+        report, {"sources": sources, **asdict(settings), "filters": asdict(filters), "catalogs": catalogs}
+    )
+    reports.write(reports.report_path(output), content)
+    console = Console()
+    for table in reports.tables(content):
+        console.print(table)
+    if report.size < size:
+        console.print(f"{report.size:,} of {size:,} reviews: strata marked (short) hold no more; see --shortfall")
+    console.print(f"wrote {output} and {reports.report_path(output)}", soft_wrap=True)

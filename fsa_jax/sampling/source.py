@@ -1,0 +1,108 @@
+"""Sources of reviews: files, folders and TFDS datasets, read row by row, with every loss counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fsa_jax.errors import SettingError
+from fsa_jax.records import Review
+from fsa_jax.sampling.domains import DomainRules
+from fsa_jax.sampling.fields import Fields, Parsed, parse_review
+from fsa_jax.sampling.filters import Filters
+from fsa_jax.sampling.rows import BadRow, RawRow, expand, raw_rows
+
+EXAMPLES = 5
+"""How many places (file and row) the report names for each reason."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where reviews come from, as typed: ``[DOMAIN=]PATH`` or ``[DOMAIN=]tfds:NAME[:SPLIT]``."""
+
+    location: str
+    domain: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        domain, separator, location = text.partition("=")
+        # A path may hold "=" itself (Hive-style folders); a domain's name holds no separator.
+        if separator and "/" not in domain and "." not in domain and not Path(text).exists():
+            if not domain or not location:
+                raise SettingError("sources", expected="PATH or DOMAIN=PATH", found=repr(text), mend="fill both sides")
+            return cls(location, domain)
+        return cls(text)
+
+    def parts(self) -> list[tuple[str, Callable[[], Iterator[RawRow | BadRow]]]]:
+        """Names of the source's files, each with a function that reads its rows from the start."""
+        if self.location.startswith("tfds:"):
+            from fsa_jax.data.tfds_reviews import tfds_rows
+
+            return [(self.location, lambda: tfds_rows(self.location))]
+        return [(str(file), lambda file=file: raw_rows(file)) for file in expand(self.location)]
+
+
+@dataclass
+class Losses:
+    """What was dropped or mended, counted by reason, with a few places to look at (never the text itself)."""
+
+    read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def drop(self, reason: str, place: str) -> None:
+        self.dropped[reason] += 1
+        self._note(reason, place)
+
+    def repair(self, reason: str, place: str) -> None:
+        self.repaired[reason] += 1
+        self._note(reason, place)
+
+    def _note(self, reason: str, place: str) -> None:
+        examples = self.places.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(place)
+
+
+@dataclass(frozen=True)
+class ReviewReader:
+    """Turns raw rows into reviews of known domain that pass the filters.
+
+    Args:
+      fields: which column holds what.
+      filters: what a review must be.
+      rules: categories by domain.
+      catalog: domain by item, for dumps whose reviews name only an item.
+      domains: domains to keep; None keeps all, and reviews of unknown domain too.
+    """
+
+    fields: Fields
+    filters: Filters
+    rules: DomainRules
+    catalog: Mapping[str, str]
+    domains: frozenset[str] | None = None
+
+    def review(self, raw: RawRow | BadRow, source: Source) -> tuple[Review | None, str | None, tuple[str, ...]]:
+        """The review of a row, or the reason why it is dropped; and what was mended in reading it."""
+        row = raw if isinstance(raw, BadRow) else raw.parse()
+        parsed = row if isinstance(row, BadRow) else parse_review(row, self.fields)
+        repairs = () if isinstance(raw, BadRow) else raw.repairs
+        if isinstance(parsed, BadRow):
+            return None, parsed.reason, repairs
+        repairs += parsed.repairs
+        domain = source.domain or self._domain(parsed)
+        if self.domains is not None and domain not in self.domains:
+            return None, "domain unknown" if domain is None else "domain not wanted", repairs
+        if reason := self.filters.refuse(parsed.review.text):
+            return None, reason, repairs
+        return parsed.review.model_copy(update={"domain": domain}), None, repairs
+
+    def _domain(self, parsed: Parsed) -> str | None:
+        if parsed.review.domain:
+            return parsed.review.domain
+        if parsed.item is not None and parsed.item in self.catalog:
+            return self.catalog[parsed.item]
+        return self.rules.domain(parsed.categories)
