@@ -1,0 +1,112 @@
+"""The layers of a T5 block that are not attention. Parameters are float32, with logical axes for partitioning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import mul
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.partitioning import param_with_axes, with_sharding_constraint
+from jaxtyping import Array, Float, Num
+
+from fsa_jax.models.t5.config import ACTIVATIONS
+
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+embedding_init = nn.initializers.normal(stddev=1.0)
+
+
+def constrain(x: Array, *axes: str) -> Array:
+    """Tells the partitioner along which logical axes an activation lies; nothing outside a mesh."""
+    return with_sharding_constraint(x, jax.sharding.PartitionSpec(*axes))
+
+
+class LayerNorm(nn.Module):
+    """T5's layer norm: divides by the root mean square, subtracts nothing, adds no bias. Computed in float32."""
+
+    dtype: Any = jnp.float32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch embed"]) -> Float[Array, "*batch embed"]:
+        x = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        normed = (x * jax.lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+        scale = param_with_axes("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",))
+        return normed * scale.astype(self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Linear(nn.Module):
+    """A matrix without bias, named ``kernel``, with logical axes ``axes``."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: Any = jnp.float32
+    kernel_init: Callable = kernel_init
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        kernel = param_with_axes("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Embedding(nn.Module):
+    """Token embeddings, which may also serve as the output projection (``attend``)."""
+
+    num_embeddings: int
+    features: int
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.embedding = param_with_axes(
+            "embedding", embedding_init, (self.num_embeddings, self.features), jnp.float32, axes=("vocab", "embed")
+        )
+
+    def __call__(self, ids: Num[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        """Rows of the table; zeros for ids outside of it. Ids may come as floats: engines initialise with them."""
+        ids = ids.astype(jnp.int32)
+        # Looked up in float32, so that the gradients of a frequent token's many occurrences are summed in float32.
+        rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
+        inside = (ids >= 0) & (ids < self.num_embeddings)
+        return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
+
+    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
+        """Float32 dot products with every row."""
+        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+
+
+class Mlp(nn.Module):
+    """T5's feed-forward layer: ``wi`` for one activation, else ``wi_0``, ``wi_1`` ... multiplied; then ``wo``."""
+
+    mlp_dim: int
+    activations: Sequence[str]
+    dropout_rate: float
+    enable_dropout: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
+        branches = []
+        for i, activation in enumerate(self.activations):
+            name = "wi" if len(self.activations) == 1 else f"wi_{i}"
+            hidden = Linear(self.mlp_dim, ("embed", "mlp"), self.dtype, name=name)(x)
+            branches.append(ACTIVATIONS[activation](hidden))
+        hidden = dropout(reduce(mul, branches), self.dropout_rate, self.enable_dropout)
+        hidden = constrain(hidden, "batch", "length", "mlp")
+        return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, name="wo")(hidden)
+
+
+def dropout(
+    x: Float[Array, "batch length features"], rate: float, enabled: bool, *, over_length: bool = True
+) -> Float[Array, "batch length features"]:
+    """Dropout for use in a compact method; with ``over_length`` a feature is dropped at every position of a row."""
+    return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else ())(x, deterministic=not enabled)
+
+
+def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
+    """Logits through the embedding table, scaled as in T5 v1.0."""
+    return embedding.attend(x) / math.sqrt(x.shape[-1])
