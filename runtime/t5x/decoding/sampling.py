@@ -1,0 +1,177 @@
+"""Sampling with a temperature, from all tokens, from the likeliest k, or from those that hold probability p."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fsa_jax.errors import SettingError
+from t5x.decoding.cache import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
+
+_IMPOSSIBLE = -1e7
+
+
+@flax.struct.dataclass
+class SamplingLoopState:
+    """The loop of :func:`temperature_sample`; callbacks get it.
+
+    Attributes:
+      cur_index: (rows,) position of ``cur_token``.
+      sequences: (rows, length + 1) tokens so far, the beginning token first; zeros follow.
+      cache: the network's cache.
+      cur_token: (rows, 1) the last token.
+      ended: (rows, 1) whether the decode is over.
+      rng: key of the steps to come.
+      log_prob: (rows, 1) log-probability of what follows the prompt.
+    """
+
+    cur_index: Int[Array, " rows"]
+    sequences: Int[Array, "rows positions"]
+    cache: Any
+    cur_token: Int[Array, "rows 1"]
+    ended: Bool[Array, "rows 1"]
+    rng: Array
+    log_prob: Float[Array, "rows 1"]
+
+
+def temperature_sample(
+    inputs: Int[Array, "batch length"],
+    cache: Any,
+    tokens_to_logits: TokensToLogits,
+    eos_id: int,
+    decode_rng: Array | None = None,
+    num_decodes: int = 1,
+    temperature: float = 1.0,
+    topk: int = 1,
+    topp: float = 0.0,
+    cache_offset: int = 0,
+    initial_index: Int[Array, " batch"] | None = None,
+    max_decode_steps: int | Int[Array, " batch"] | None = None,
+    max_decode_steps_hard_limit: int | None = None,
+    rescale_log_probs: bool = True,
+    state_callback_fn: Callable[[SamplingLoopState], SamplingLoopState] | None = None,
+    logit_callback_fn: Callable[[Array, SamplingLoopState], Array] | None = None,
+) -> tuple[Int[Array, "batch num_decodes length"], Float[Array, "batch num_decodes"]]:
+    """Returns ``num_decodes`` samples of each example, sorted by log-probability, the likeliest last.
+
+    Args:
+      inputs: prompts: the beginning token, then tokens that every decode must begin with, then zeros.
+      cache: the network's cache, a row an example.
+      tokens_to_logits: the network.
+      eos_id: ends a decode, unless it belongs to the prompt. It stays in the result, zeros follow it.
+      decode_rng: key; ``PRNGKey(0)`` if None.
+      num_decodes: samples per example.
+      temperature: divides logits; 0 picks the likeliest token.
+      topk: sample from the likeliest k; 0 for all. The default, 1, is greedy.
+      topp: sample from the fewest tokens that hold this probability (nucleus sampling, arXiv 1904.09751); 0 for all.
+        Not together with ``topk``.
+      cache_offset: axis of the examples in the cache.
+      initial_index: position up to which the prompt is in the cache already; 0 if None.
+      max_decode_steps: most tokens after the prompt; up to ``length`` if None.
+      max_decode_steps_hard_limit: bound on ``max_decode_steps``, for where that is an array.
+      rescale_log_probs: whether scores are log-probabilities under what was sampled from (so greedy scores 0) or
+        under the network.
+      state_callback_fn: may change the state before every step.
+      logit_callback_fn: may change the logits (rows, vocabulary) of every step, given the state.
+
+    Returns:
+      ids without the beginning token, and the log-probability of what follows the prompt.
+
+    Raises:
+      SettingError: both ``topk`` and ``topp``.
+    """
+    if topk and topp:
+        raise SettingError(
+            "temperature_sample",
+            expected="topk or topp",
+            found=f"both: topk={topk}, topp={topp}",
+            mend="--gin.decoding.temperature_sample.topk=0",
+        )
+    batch, length = inputs.shape
+    prompts = jnp.pad(repeat_for_decodes(inputs.astype(jnp.int32), num_decodes), ((0, 0), (0, 1)))
+    positions = jnp.arange(length + 1)[None, :]
+    if initial_index is None:
+        start = jnp.zeros((batch * num_decodes,), jnp.int32)
+    else:
+        start = repeat_for_decodes(initial_index.astype(jnp.int32), num_decodes)
+    end = jnp.full_like(start, length)
+    if max_decode_steps is not None or max_decode_steps_hard_limit is not None:
+        most = jnp.asarray(length if max_decode_steps is None else max_decode_steps, jnp.int32)
+        if max_decode_steps_hard_limit is not None:
+            most = jnp.minimum(most, max_decode_steps_hard_limit)
+        most = repeat_for_decodes(jnp.broadcast_to(most, (batch,)), num_decodes)
+        prompt_end = jnp.maximum(start, jnp.max(jnp.where(prompts != 0, positions, 0), axis=1))
+        end = jnp.minimum(end, prompt_end + most)
+    sequences = jnp.where(positions <= start[:, None], prompts, 0)
+    state = SamplingLoopState(
+        cur_index=start,
+        sequences=sequences,
+        cache=repeat_cache(cache, num_decodes, cache_offset),
+        cur_token=jnp.take_along_axis(sequences, start[:, None], axis=1),
+        ended=(start >= end)[:, None],
+        rng=jax.random.PRNGKey(0) if decode_rng is None else decode_rng,
+        log_prob=jnp.zeros((batch * num_decodes, 1), jnp.float32),
+    )
+
+    def step(state: SamplingLoopState) -> SamplingLoopState:
+        if state_callback_fn is not None:
+            state = state_callback_fn(state)
+        logits, cache = tokens_to_logits(DecodingState(state.cur_index, state.sequences, state.cur_token, state.cache))
+        if logit_callback_fn is not None:
+            logits = logit_callback_fn(logits, state)
+        step_rng, rng = jax.random.split(state.rng)
+        sampled, log_prob = _sample(step_rng, logits, temperature, topk, topp, rescale_log_probs)
+        following = jnp.minimum(state.cur_index + 1, length)[:, None]
+        forced = jnp.take_along_axis(prompts, following, axis=1)
+        in_prompt = forced != 0
+        token = jnp.where(in_prompt, forced, sampled)
+        token = jnp.where(state.ended, 0, token)
+        return SamplingLoopState(
+            cur_index=state.cur_index + 1,
+            sequences=jnp.where((positions == following) & ~state.ended, token, state.sequences),
+            cache=cache,
+            cur_token=token,
+            ended=state.ended | (~in_prompt & (token == eos_id)) | (state.cur_index + 1 >= end)[:, None],
+            rng=rng,
+            log_prob=state.log_prob + jnp.where(in_prompt | state.ended, 0.0, log_prob),
+        )
+
+    state = jax.lax.while_loop(lambda state: ~jnp.all(state.ended), step, state)
+    decodes = state.sequences[:, 1:].reshape(batch, num_decodes, length)
+    scores = state.log_prob.reshape(batch, num_decodes)
+    order = jnp.argsort(scores, axis=-1)
+    return jnp.take_along_axis(decodes, order[:, :, None], axis=1), jnp.take_along_axis(scores, order, axis=-1)
+
+
+def _sample(
+    rng: Array, logits: Float[Array, "rows vocab"], temperature: float, topk: int, topp: float, rescale: bool
+) -> tuple[Int[Array, "rows 1"], Float[Array, "rows 1"]]:
+    """Returns a token for every row and its log-probability."""
+    logits = logits.astype(jnp.float32)
+    if temperature == 0:
+        temperature, topk, topp = 1.0, 1, 0.0
+    if topk:
+        scores, tokens = jax.lax.top_k(logits, topk)
+    else:
+        scores, tokens = (_nucleus(logits, topp) if topp else logits), None
+    scores = scores / temperature
+    pick = jax.random.categorical(rng, scores).astype(jnp.int32)[:, None]
+    token = pick if tokens is None else jnp.take_along_axis(tokens, pick, axis=-1)
+    if rescale:
+        log_prob = jnp.take_along_axis(jax.nn.log_softmax(scores), pick, axis=-1)
+    else:
+        log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), token, axis=-1)
+    return token, log_prob
+
+
+def _nucleus(logits: Float[Array, "rows vocab"], topp: float) -> Float[Array, "rows vocab"]:
+    """Logits with those outside the nucleus made impossible; the token that crosses ``topp`` stays in."""
+    descending = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+    below = jnp.cumsum(jax.nn.softmax(descending), axis=-1) < topp
+    last = jnp.minimum(jnp.sum(below, axis=-1, keepdims=True), logits.shape[-1] - 1)
+    return jnp.where(logits < jnp.take_along_axis(descending, last, axis=-1), _IMPOSSIBLE, logits)

@@ -1,0 +1,219 @@
+"""One training step, compiled: gradients of the model's loss, an optimizer update and metrics that stay on the device."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics as clu_metrics
+from jax.sharding import PartitionSpec
+
+from fsa_jax.errors import DataError, SettingError
+from t5x import metrics as metrics_lib
+from t5x.metrics import AveragePerStep, MetricMap, StepsPerTime, Sum, Time, TimeRate
+from t5x.partitioning import PartitionedFunction, PjitPartitioner
+from t5x.schedules import LearningRateFn
+
+Batch = Mapping[str, Any]
+
+
+class WeightMetrics(Protocol):
+    """Computes metrics of a step from its gradients and the states before and after it."""
+
+    def compute_metrics(self, gradients: Any, old_train_state: Any, new_train_state: Any) -> MetricMap: ...
+
+
+class WeightMetricsComputer:
+    """Root mean squares of every parameter, its gradient and its update, averaged over steps."""
+
+    def compute_metrics(self, gradients: Any, old_train_state: Any, new_train_state: Any) -> MetricMap:
+        updates = jax.tree.map(jnp.subtract, new_train_state.params, old_train_state.params)
+        trees = {"weight_rms": old_train_state.params, "weight_gradient_rms": gradients, "weight_update_rms": updates}
+        return {
+            f"{name}/{jax.tree_util.keystr(path, simple=True, separator='/')}": AveragePerStep(
+                jnp.sqrt(jnp.mean(jnp.square(leaf.astype(jnp.float32))))
+            )
+            for name, tree in trees.items()
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+
+class Trainer:
+    """Holds the train state and advances it.
+
+    Args:
+      model: its ``loss_fn`` is trained, its ``eval_fn`` evaluated.
+      train_state: the state to begin with; it is donated to the first step.
+      partitioner: lays out state and batches.
+      eval_names: names of the training evaluations.
+      summary_dir: where the caller writes metrics, None for nowhere.
+      train_state_axes: PartitionSpecs of the state (``partitioner.get_mesh_axes``).
+      rng: key of dropout; step ``n`` uses ``fold_in(rng, n)``, so that a resumed run repeats it.
+      learning_rate_fn: from the step to the learning rate that the optimizer is given.
+      num_microbatches: slices into which a batch is cut to save memory; None, 0 or 1 for none. Gradients are those of
+        the whole batch under every loss normaliser.
+      weight_metrics_computer: adds metrics of parameters, gradients and updates.
+
+    Attributes:
+      train_state: the state after the last step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        train_state: Any,
+        partitioner: PjitPartitioner,
+        eval_names: Sequence[str],
+        summary_dir: str | None,
+        train_state_axes: Any,
+        rng: jax.Array,
+        learning_rate_fn: LearningRateFn,
+        num_microbatches: int | None,
+        weight_metrics_computer: WeightMetrics | None = None,
+    ) -> None:
+        self.model = model
+        self.train_state = train_state
+        self.partitioner = partitioner
+        self.eval_names = tuple(eval_names)
+        self.summary_dir = summary_dir
+        self.train_state_axes = train_state_axes
+        self.rng = rng
+        self.learning_rate_fn = learning_rate_fn
+        self.num_microbatches = num_microbatches or 1
+        self.weight_metrics_computer = weight_metrics_computer
+        data = partitioner.data_partition_spec
+        self._train: PartitionedFunction | jax.stages.Compiled = partitioner.partition(
+            self._train_function, (train_state_axes, data, None), (train_state_axes, None), donate_argnums=(0,)
+        )
+        self._eval: PartitionedFunction = partitioner.partition(self._eval_function, (train_state_axes, data), None)
+
+    def train_step(self, batch: Batch) -> MetricMap:
+        """Advances ``train_state`` by one step.
+
+        Args:
+          batch: this process's part of the batch, as host arrays, or global arrays.
+
+        Returns:
+          The step's metrics, on the device; the call does not wait for them.
+        """
+        batch = self.partitioner.global_batch(batch)
+        self.train_state, metrics = self._train(self.train_state, batch, self.rng)
+        return metrics
+
+    def compile_train(self, batch_shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+        """Compiles the train step ahead of time for global batches of these shapes and dtypes."""
+        assert isinstance(self._train, PartitionedFunction)
+        self._train = self.partitioner.compile(self._train, _shapes(self.train_state), dict(batch_shapes), self.rng)
+
+    def eval_step(self, batch: Batch) -> MetricMap:
+        """Returns the metrics of one evaluation batch, on the device."""
+        return self._eval(self.train_state, self.partitioner.global_batch(batch))
+
+    def eval(self, batches: Mapping[str, Iterable[Batch]]) -> dict[str, MetricMap]:
+        """Returns the metrics of each evaluation, merged over its batches and on the device.
+
+        Raises:
+          DataError: an evaluation without a batch.
+        """
+        merged = {}
+        for name, evaluation in batches.items():
+            accumulator = metrics_lib.Accumulator()
+            for batch in evaluation:
+                accumulator.add(self.eval_step(batch))
+            merged[name] = accumulator.drain()
+            if not merged[name]:
+                raise DataError(
+                    f"training evaluation {name}",
+                    expected="at least one batch",
+                    found="none",
+                    mend="give the evaluation's split more examples than a batch holds, or lower its batch size",
+                )
+        return merged
+
+    def _train_function(self, state: Any, batch: Batch, rng: jax.Array) -> tuple[Any, MetricMap]:
+        dropout_rng = jax.random.fold_in(rng, state.step)
+        gradients, metrics, flax_mutables = self._gradients(state, batch, dropout_rng)
+        learning_rate = self.learning_rate_fn(state.step)
+        new_state = state.apply_gradient(gradients, learning_rate=learning_rate, flax_mutables=flax_mutables)
+        metrics = metrics | _run_metrics(batch, learning_rate)
+        if self.weight_metrics_computer is not None:
+            metrics |= self.weight_metrics_computer.compute_metrics(gradients, state, new_state)
+        return new_state, metrics
+
+    def _gradients(self, state: Any, batch: Batch, rng: jax.Array) -> tuple[Any, MetricMap, Any]:
+        if self.num_microbatches == 1:
+            gradients, metrics, mutables = self._loss_gradients(state.params, batch, rng, state.flax_mutables)
+            return gradients, metrics, mutables
+        normalizer = getattr(self.model, "batch_loss_normalizer", lambda _: None)(batch)
+        slices = {name: self._cut(name, value) for name, value in batch.items()}
+
+        def add_slice(carry: Any, microbatch: Batch) -> tuple[Any, MetricMap]:
+            summed, rng, mutables = carry
+            rng, slice_rng = jax.random.split(rng)
+            gradients, metrics, mutables = self._loss_gradients(
+                state.params, microbatch, slice_rng, mutables, normalizer
+            )
+            return (jax.tree.map(lambda a, b: a + b.astype(a.dtype), summed, gradients), rng, mutables), metrics
+
+        zeros = jax.tree.map(lambda param: jnp.zeros(param.shape, jnp.float32), state.params)
+        (gradients, _, mutables), metrics = jax.lax.scan(add_slice, (zeros, rng, state.flax_mutables), slices)
+        merged = {name: metric.reduce() for name, metric in metrics.items()}
+        return gradients, metrics_lib.as_one_step(merged), mutables
+
+    def _loss_gradients(
+        self, params: Any, batch: Batch, rng: jax.Array, mutables: Any, normalizer: Any = None
+    ) -> tuple[Any, MetricMap, Any]:
+        options = {} if normalizer is None else {"loss_normalizer": normalizer}
+        if options and "loss_normalizer" not in inspect.signature(self.model.loss_fn).parameters:
+            raise SettingError(
+                "Trainer.num_microbatches",
+                expected=f"{type(self.model).__name__}.loss_fn to take loss_normalizer, the divisor of the whole batch",
+                found="a loss that normalises each slice of the batch by itself",
+                mend="--gin.trainer.Trainer.num_microbatches=None, or LOSS_NORMALIZING_FACTOR=None",
+            )
+        arguments = (batch, rng, mutables) if mutables else (batch, rng)
+        gradient = jax.value_and_grad(self.model.loss_fn, has_aux=True)
+        (_, aux), gradients = gradient(params, *arguments, **options)
+        metrics, mutables = aux if mutables else (aux, mutables)
+        return gradients, dict(metrics), mutables
+
+    def _cut(self, name: str, value: jax.Array) -> jax.Array:
+        """(batch, …) to (slices, batch / slices, …), each slice split over the mesh's data axis."""
+        rows, data_size = value.shape[0], self.partitioner.mesh.shape["data"]
+        if rows % (self.num_microbatches * data_size):
+            raise SettingError(
+                "Trainer.num_microbatches",
+                expected=f"a number that cuts {rows} rows into slices that divide by {data_size}, the mesh's data axis",
+                found=str(self.num_microbatches),
+                mend="choose BATCH_SIZE a multiple of num_microbatches times the mesh's data axis",
+            )
+        cut = value.reshape(self.num_microbatches, rows // self.num_microbatches, *value.shape[1:])
+        return jax.lax.with_sharding_constraint(cut, PartitionSpec(None, *self.partitioner.data_partition_spec))
+
+    def _eval_function(self, state: Any, batch: Batch) -> MetricMap:
+        arguments = (batch, state.flax_mutables) if state.flax_mutables else (batch,)
+        _, aux = self.model.eval_fn(state.params, *arguments)
+        metrics = aux[0] if state.flax_mutables else aux
+        examples = next(iter(batch.values())).shape[0]
+        return dict(metrics) | {"timing/seqs": Sum(jnp.float32(examples))}
+
+
+def _run_metrics(batch: Batch, learning_rate: jax.Array) -> MetricMap:
+    examples = jnp.float32(next(iter(batch.values())).shape[0])
+    return {
+        "learning_rate": AveragePerStep(learning_rate),
+        "learning_rate/current": clu_metrics.LastValue.from_model_output(learning_rate),
+        "timing/seconds": Time(),
+        "timing/seqs": Sum(examples),
+        "timing/steps_per_second": StepsPerTime(),
+        "timing/seqs_per_second": TimeRate(examples),
+        "timing/seqs_per_second_per_core": TimeRate(examples / jax.device_count()),
+    }
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)
