@@ -1,0 +1,161 @@
+"""Is an opinion target in the review? Exactly, after normalisation, with other spelling, or not at all.
+
+The paper's human evaluation counts targets that are not in the review as hallucination (arXiv 2412.18552, section
+4.2); how it was measured is not public, so the rule is ours, checked against 60 rows labelled by reading
+(tests/testdata/grounding_labels.json, docs/checking.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from fsa_jax.text.stem import stem, words
+
+Kind = Literal["exact", "normalised", "fuzzy", "absent"]
+
+FUZZY_RATIO = 0.84
+"""Similarity from which two words of four letters or more count as one misspelt: one wrong letter in five or six."""
+
+SURE_SHARE = 0.6
+"""With this share of its words found, a target stands without its head ("monitor warranty policies")."""
+
+_FUNCTION_WORDS = frozenset(
+    words(
+        "a all an and any are as at be both but by can did do does for from had has have he her his how i if in into "
+        "is it its my no not of on one or our out over she so some such than that the their them there these they this "
+        "those to up was we were what when where which who will with would you your"
+    )
+)
+# Words that name a facet of a thing rather than the thing: "pizza quality" stands on "pizza".
+_LIGHT_WORDS = frozenset(
+    map(
+        stem,
+        words(
+            "ability activity aspect capability characteristic condition design detail element experience facility "
+            "feature function functionality general item level matter method nature option overall part performance "
+            "process product purchase quality selection situation specific speed system technology thing time type use "
+            "user reviewer value variety"
+        ),
+    )
+)
+_HEAD_ENDS = frozenset(words("about after at before by during for from in of on that to when where which while with"))
+# Prefixes alone would take "rest" for "restaurant", so short forms are named.
+_SHORT_FORMS = tuple(
+    frozenset(map(stem, words(pair)))
+    for pair in re.split(
+        ",",
+        "app application,app appetizer,batt battery,bbq barbecue,cam camera,comp computer,fave favorite,fridge "
+        "refrigerator,info information,kb keyboard,mac macbook,mic microphone,mobo motherboard,pic picture,pic photo,"
+        "resto restaurant,spec specification,temp temperature,tv television,veg vegetable,veggie vegetable,vid video",
+    )
+)
+_SLOT = re.compile(r"\s*[\[<{][^\]>}]*[\]>}]\s*")
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """How a target stands in a review.
+
+    Args:
+      kind: ``exact`` as it is (without case), ``normalised`` by inflection, order or joined spelling, ``fuzzy`` with a
+        misspelling or abbreviation, ``absent`` otherwise.
+      score: share of the target's content words that the review holds, 0 to 1.
+    """
+
+    kind: Kind
+    score: float
+
+    @property
+    def grounded(self) -> bool:
+        return self.kind != "absent"
+
+
+@dataclass(frozen=True)
+class ReviewWords:
+    """A review prepared for many look-ups."""
+
+    folded: str
+    stems: frozenset[str]
+    spellings: frozenset[str]
+    """Words of four letters or more, as written and as stems, that a misspelling is compared with."""
+    joined: frozenset[str]
+    """Neighbouring words written together, so that "touch pad" answers for "touchpad"."""
+
+
+@lru_cache(maxsize=64)
+def review_words(review: str) -> ReviewWords:
+    """Prepares a review; the last few are kept, as a review has several targets and rewritings."""
+    found = words(review)
+    stemmed = [stem(word) for word in found]
+    return ReviewWords(
+        folded=" ".join(found),
+        stems=frozenset(stemmed),
+        spellings=frozenset(word for word in (*found, *stemmed) if len(word) >= 4),
+        joined=frozenset(first + second for first, second in zip(found, stemmed[1:], strict=False)),
+    )
+
+
+def ground(target: str, review: str, threshold: float = 0.5) -> Grounding:
+    """Looks for a target in a review.
+
+    Args:
+      target: opinion target as the teacher wrote it.
+      review: the review's text.
+      threshold: share of content words that must be found; the head word must be among them, unless SURE_SHARE is.
+
+    A target in brackets is a slot of the prompt's template that the teacher left unfilled: absent.
+    """
+    if _SLOT.fullmatch(target):
+        return Grounding("absent", 0.0)
+    prepared = review_words(review)
+    target_words = words(target)
+    if not target_words:
+        return Grounding("absent", 0.0)
+    if f" {' '.join(target_words)} " in f" {prepared.folded} ":
+        return Grounding("exact", 1.0)
+    content = _content(target_words)
+    how = {word: find_word(word, prepared) for word in content}
+    found = [word for word in content if how[word] is not None]
+    score = len(found) / len(content)
+    if score < threshold or (score < SURE_SHARE and how[_head(target_words, content)] is None):
+        return Grounding("absent", score)
+    return Grounding("fuzzy" if "fuzzy" in how.values() else "normalised", score)
+
+
+def _content(target_words: list[str]) -> list[str]:
+    content = [word for word in target_words if word not in _FUNCTION_WORDS]
+    heavy = [word for word in content if stem(word) not in _LIGHT_WORDS]
+    return heavy or content or target_words
+
+
+def _head(target_words: list[str], content: list[str]) -> str:
+    """The word that says what the target is: the last content word before any "of", "in", "with" …"""
+    head = None
+    for word in target_words:
+        if word in _HEAD_ENDS and head is not None:
+            break
+        if word in content:
+            head = word
+    return head or content[-1]
+
+
+def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] | None:
+    """How a folded word stands in a review: inflected or joined otherwise, misspelt or abbreviated, or not."""
+    stemmed = stem(word)
+    if stemmed in review.stems or word in review.joined or stemmed in review.joined:
+        return "normalised"
+    if any(first in review.stems and stem(word[len(first) :]) in review.stems for first in _prefixes(word)):
+        return "normalised"
+    if any(stemmed in pair and not review.stems.isdisjoint(pair) for pair in _SHORT_FORMS):
+        return "fuzzy"
+    if len(word) < 4 or word[0].isdigit():
+        return None
+    return "fuzzy" if difflib.get_close_matches(word, review.spellings, 1, FUZZY_RATIO) else None
+
+
+def _prefixes(word: str) -> list[str]:
+    return [word[:end] for end in range(3, len(word) - 2)]
