@@ -101,10 +101,18 @@ class Mlp(nn.Module):
 
 
 def dropout(
-    x: Float[Array, "batch length features"], rate: float, enabled: bool, *, over_length: bool = True
+    x: Float[Array, "batch length features"],
+    rate: float,
+    enabled: bool,
+    *,
+    over_length: bool = True,
+    name: str | None = None,
 ) -> Float[Array, "batch length features"]:
-    """Dropout for use in a compact method; with ``over_length`` a feature is dropped at every position of a row."""
-    return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else ())(x, deterministic=not enabled)
+    """Dropout for use in a compact method; with ``over_length`` a feature is dropped at every position of a row.
+
+    The module's name (by default ``Dropout_<n>``) decides which random numbers it draws.
+    """
+    return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
 
 
 def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:

@@ -1,0 +1,1 @@
+"""A decoder-only language model of T5's layers."""
