@@ -18,7 +18,7 @@ from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int
 
 from t5x import decoding, losses
-from t5x.metrics import AveragePerStep, MetricMap, Sum, TimeRate
+from t5x.metrics import AveragePerStep, MetricMap, TimeRate
 from t5x.optimizers import OptimizerDef
 
 Batch = Mapping[str, Array]
@@ -575,7 +575,7 @@ class DecoderOnlyModel(BaseTransformerModel):
 
 
 def _drop_prefix(
-    decodes: Int[Array, "batch decodes length"], prefix_lengths: Int[Array, "batch"]
+    decodes: Int[Array, "batch decodes length"], prefix_lengths: Int[Array, batch]
 ) -> Int[Array, "batch decodes length"]:
     """Shifts every row left by its prefix; zeros follow."""
     length = decodes.shape[-1]

@@ -143,7 +143,7 @@ def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> di
                 f"train state, {name}",
                 expected=f"shape {jnp.shape(value)}",
                 found=f"shape {jnp.shape(found[name])}",
-                mend="restore a checkpoint of this model and optimizer, or change the model's sizes to the checkpoint's",
+                mend="restore a checkpoint of this model and optimizer, or give the model the checkpoint's sizes",
             )
     extra = sorted(found.keys() - wanted.keys())
     if extra:
@@ -162,12 +162,11 @@ def axes_of_param_states(param_states: Any, params: Params, param_axes: Params) 
     A leaf belongs to the parameter in whose path its own path ends; it takes that parameter's axes if it has its
     shape, else it is replicated. Optimizers that mask or group parameters are covered by that as well.
     """
-    is_spec = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
-    shapes = {_names(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    axes = {_names(path): spec for path, spec in jax.tree_util.tree_leaves_with_path(param_axes, is_leaf=is_spec)}
+    shapes = {names_of_path(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    axes = axes_by_path(param_axes)
 
     def axes_of(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
-        names = _names(path)
+        names = names_of_path(path)
         for start in range(len(names)):
             if shapes.get(names[start:]) == jnp.shape(leaf):
                 return axes[names[start:]]
@@ -176,7 +175,14 @@ def axes_of_param_states(param_states: Any, params: Params, param_axes: Params) 
     return jax.tree_util.tree_map_with_path(axes_of, param_states)
 
 
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+def axes_by_path(param_axes: Params) -> dict[tuple[str, ...], PartitionSpec]:
+    """Returns the PartitionSpec of logical axis names of every parameter, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(param_axes, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
+    return {names_of_path(path): spec for path, spec in leaves}
+
+
+def names_of_path(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Returns a path in a pytree as the names along it."""
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 

@@ -286,7 +286,7 @@ def make_mesh(
     if len(given) > 1 or (dcn_mesh_shape is not None and ici_mesh_shape is None):
         raise SettingError(
             "PjitPartitioner",
-            expected="one of num_partitions, model_parallel_submesh and ici_mesh_shape (with or without dcn_mesh_shape)",
+            expected="one of num_partitions, model_parallel_submesh and ici_mesh_shape (dcn_mesh_shape only with it)",
             found=", ".join(given + ["dcn_mesh_shape"] * (dcn_mesh_shape is not None)),
             mend="bind the others to None",
         )

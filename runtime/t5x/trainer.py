@@ -1,4 +1,4 @@
-"""One training step, compiled: gradients of the model's loss, an optimizer update and metrics that stay on the device."""
+"""One training step, compiled: gradients of the loss, an optimizer update and metrics that stay on the device."""
 
 from __future__ import annotations
 

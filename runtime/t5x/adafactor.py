@@ -1,0 +1,401 @@
+"""Adafactor (Shazeer & Stern 2018, arXiv 1804.04235) with second moments factored by logical axes.
+
+A parameter of many numbers keeps two averages, over its rows and over its columns, instead of one number each. For a
+matrix the two largest dimensions are factored; for parameters of more dimensions rules say which logical axes form
+the rows, which the columns, and which (stacked layers) are told apart as if each were a parameter of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from fsa_jax.errors import SettingError
+from t5x.optimizers import Optimizer, OptimizerDef, OptimizerState, axes_by_path, names_of_path
+
+Axes = tuple[int, ...]
+
+
+class FactorDim(enum.Enum):
+    """What a dimension is to the factoring: part of the rows or the columns, a stack of parameters, or neither."""
+
+    ROW = "row"
+    COLUMN = "column"
+    BATCH = "batch"
+    NONE = None
+
+
+class HeuristicRule(enum.Enum):
+    """Factor the two largest dimensions."""
+
+    TOKEN = 1
+
+
+HEURISTIC_RULE = HeuristicRule.TOKEN
+FactorRule = HeuristicRule | Sequence[FactorDim] | None
+
+
+def standard_logical_factor_rules() -> dict[str, FactorDim]:
+    """Returns what each logical axis of the T5 networks is to the factoring."""
+    columns = ("vocab", "mlp", "heads", "kv", "joined_kv", "q_wi_fused", "o_wo_fused", "multiquery_heads", "kv_fused")
+    return {
+        "embed": FactorDim.ROW,
+        **dict.fromkeys((*columns, "mlp_activations"), FactorDim.COLUMN),
+        "relpos_buckets": FactorDim.NONE,
+        "layer_norm_scale": FactorDim.NONE,
+        "layers": FactorDim.BATCH,
+        "stack": FactorDim.BATCH,
+    }
+
+
+@flax.struct.dataclass
+class AdafactorHyperParams:
+    """See :class:`Adafactor`."""
+
+    learning_rate: Any
+    factored: bool
+    multiply_by_parameter_scale: Any
+    beta1: float | None
+    decay_rate: float
+    step_offset: int
+    clipping_threshold: float | None
+    weight_decay_rate: float | None
+    min_dim_size_to_factor: int
+    epsilon1: float
+    epsilon2: float
+    dtype_momentum: Any
+    weight_decay_rate_lr_exponent: float | None
+    global_norm_clip_threshold: float | None
+    max_parameter_scale: float | None
+    skip_nan_updates: bool
+
+
+@flax.struct.dataclass
+class AdafactorParamState:
+    """Moments of one parameter; those it does not use are zeros of shape (1,).
+
+    ``m``: momentum. ``v``: second moments, of the parameter's shape. ``v_row``, ``v_col``: their averages over columns
+    and over rows.
+    """
+
+    m: Any
+    v: Any
+    v_row: Any
+    v_col: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """How one parameter is treated: ``rows`` and ``columns`` are factored if there are any; ``averaged`` is what the
+    root mean square of the parameter and of its update are taken over."""
+
+    averaged: Axes
+    rows: Axes = ()
+    columns: Axes = ()
+
+    @property
+    def factored(self) -> bool:
+        return bool(self.rows)
+
+
+class Adafactor(OptimizerDef):
+    """Adafactor as T5 uses it: the step is relative to the parameter's size, and needs no first moments.
+
+    Args:
+      learning_rate: the trainer's schedule overrides it.
+      factored: whether second moments are factored at all.
+      multiply_by_parameter_scale: whether the step is relative to the parameter's root mean square; or a map as
+        ``factor_map`` is.
+      beta1: of the first moments; None for none.
+      decay_rate: second moments decay by 1 - (t + 1)^-decay_rate.
+      step_offset: step at which t is 0, for fine-tuning.
+      clipping_threshold: largest root mean square of an update before it is scaled; None for no bound.
+      weight_decay_rate: what is taken off a parameter at every step, relative to it; None for nothing.
+      min_dim_size_to_factor: where sizes decide, both dimensions must be as large.
+      epsilon1: added to squared gradients.
+      epsilon2: least root mean square of a parameter.
+      dtype_momentum: of the first moments.
+      factor_map: rule of parameters by regular expression of their path (``a/b/kernel``); the first that matches
+        counts. A rule is :data:`HEURISTIC_RULE`, one :class:`FactorDim` a dimension, or None (not factored).
+      logical_factor_rules: :class:`FactorDim` by logical axis, used for parameters of more than two dimensions and
+        for stacked ones; for the others sizes decide.
+      weight_decay_rate_lr_exponent: multiplies the weight decay by learning_rate^this.
+      global_norm_clip_threshold: bound on the norm of all gradients together.
+      max_parameter_scale: largest root mean square of a parameter that counts.
+      skip_nan_updates: whether a parameter whose gradient holds a NaN or infinity keeps its value and its moments.
+    """
+
+    hyper_params: AdafactorHyperParams
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        factored: bool = True,
+        multiply_by_parameter_scale: bool = True,
+        beta1: float | None = None,
+        decay_rate: float = 0.8,
+        step_offset: int = 0,
+        clipping_threshold: float | None = 1.0,
+        weight_decay_rate: float | None = None,
+        min_dim_size_to_factor: int = 128,
+        epsilon1: float = 1e-30,
+        epsilon2: float = 1e-3,
+        dtype_momentum: Any = jnp.float32,
+        factor_map: Any = None,
+        logical_factor_rules: Mapping[str, FactorDim] | None = None,
+        weight_decay_rate_lr_exponent: float | None = None,
+        global_norm_clip_threshold: float | None = None,
+        max_parameter_scale: float | None = None,
+        skip_nan_updates: bool = False,
+    ) -> None:
+        hyper_params = AdafactorHyperParams(
+            learning_rate,
+            factored,
+            HParamMap.of(multiply_by_parameter_scale)
+            if not isinstance(multiply_by_parameter_scale, bool)
+            else multiply_by_parameter_scale,
+            beta1,
+            decay_rate,
+            step_offset,
+            clipping_threshold,
+            weight_decay_rate,
+            min_dim_size_to_factor,
+            epsilon1,
+            epsilon2,
+            dtype_momentum,
+            weight_decay_rate_lr_exponent,
+            global_norm_clip_threshold,
+            max_parameter_scale,
+            skip_nan_updates,
+        )
+        super().__init__(hyper_params)
+        self._factor_map = None if factor_map is None else HParamMap.of(factor_map)
+        self._logical_factor_rules = logical_factor_rules
+        self._rules_by_path: dict[tuple[str, ...], tuple[FactorDim, ...]] = {}
+
+    def set_param_axes(self, param_logical_axes: Any) -> None:
+        """Tells the optimizer the logical axes of every parameter: a tree of PartitionSpecs.
+
+        Raises:
+          SettingError: an axis without a rule.
+        """
+        rules = self._logical_factor_rules
+        if rules is None:
+            return
+        for path, axes in axes_by_path(param_logical_axes).items():
+            unknown = [axis for axis in axes if axis not in rules]
+            if unknown:
+                raise SettingError(
+                    "Adafactor.logical_factor_rules",
+                    expected=f"a rule for every logical axis of {'/'.join(path)}, {tuple(axes)}",
+                    found=f"none for {unknown}",
+                    mend="bind logical_factor_rules to a map that has them too, such as "
+                    "{**standard_logical_factor_rules(), 'axis': FactorDim.ROW}",
+                )
+            self._rules_by_path[path] = tuple(rules[axis] for axis in axes)
+
+    def init_state(self, params: Any) -> OptimizerState:
+        hyper_params = self.hyper_params
+
+        def start(path: tuple[Any, ...], param: jax.Array) -> AdafactorParamState:
+            plan = self._plan(names_of_path(path), np.shape(param))
+            unused = jnp.zeros((1,), jnp.float32)
+            momentum = unused if hyper_params.beta1 is None else jnp.zeros(param.shape, hyper_params.dtype_momentum)
+            if not plan.factored:
+                return AdafactorParamState(momentum, jnp.zeros(param.shape, jnp.float32), unused, unused)
+            row = jnp.zeros(_without(param.shape, plan.columns), jnp.float32)
+            column = jnp.zeros(_without(param.shape, plan.rows), jnp.float32)
+            return AdafactorParamState(momentum, unused, row, column)
+
+        param_states = jax.tree_util.tree_map_with_path(start, params)
+        return OptimizerState(step=jnp.zeros((), jnp.int32), param_states=param_states)
+
+    def apply_gradient(
+        self, hyper_params: AdafactorHyperParams, params: Any, state: OptimizerState, grads: Any
+    ) -> tuple[Any, OptimizerState]:
+        if hyper_params.learning_rate is None:
+            raise SettingError(
+                "Adafactor.learning_rate",
+                expected="a learning rate",
+                found="None, and none from the trainer",
+                mend="bind trainer.Trainer.learning_rate_fn, or adafactor.Adafactor.learning_rate",
+            )
+        if hyper_params.global_norm_clip_threshold is not None:
+            norm = jnp.sqrt(sum(jnp.sum(jnp.square(grad)) for grad in jax.tree.leaves(grads)))
+            scale = jnp.minimum(1.0, hyper_params.global_norm_clip_threshold / norm)
+            grads = jax.tree.map(lambda grad: grad * scale, grads)
+
+        leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+        updated = []
+        for (path, param), param_state, grad in zip(
+            leaves, tree.flatten_up_to(state.param_states), tree.flatten_up_to(grads), strict=True
+        ):
+            names = names_of_path(path)
+            plan = self._plan(names, param.shape)
+            updated.append(_update(hyper_params, plan, "/".join(names), state.step, param, param_state, grad))
+        new_params, new_states = (tree.unflatten(parts) for parts in zip(*updated, strict=True))
+        return new_params, OptimizerState(state.step + 1, new_states)
+
+    def derive_logical_axes(self, optimizer: Optimizer, param_logical_axes: Any) -> Optimizer:
+        """As in :class:`t5x.optimizers.OptimizerDef`; factors keep the axes that they are not averaged over."""
+
+        def axes_of(path: tuple[Any, ...], param: jax.Array, axes: PartitionSpec) -> AdafactorParamState:
+            plan = self._plan(names_of_path(path), np.shape(param))
+            unused = PartitionSpec()
+            momentum = unused if self.hyper_params.beta1 is None else axes
+            if not plan.factored or not axes:
+                return AdafactorParamState(momentum, unused if plan.factored else axes, unused, unused)
+            row, column = (PartitionSpec(*_without(axes, averaged)) for averaged in (plan.columns, plan.rows))
+            return AdafactorParamState(momentum, unused, row, column)
+
+        param_states = jax.tree_util.tree_map_with_path(axes_of, optimizer.target, param_logical_axes)
+        state = OptimizerState(step=PartitionSpec(), param_states=param_states)  # type: ignore[arg-type]
+        return optimizer.replace(state=state, target=param_logical_axes)  # type: ignore[attr-defined]
+
+    def _plan(self, path: tuple[str, ...], shape: Sequence[int]) -> _Plan:
+        """How the parameter at ``path`` is treated.
+
+        Raises:
+          SettingError: a rule that does not fit, or none for a parameter of more than two dimensions.
+        """
+        rank = len(shape)
+        everything = _Plan(tuple(range(rank)))
+        if not self.hyper_params.factored:
+            return everything
+        rule = self._rule(path, shape)
+        if rule is None:
+            return everything
+        if isinstance(rule, HeuristicRule):
+            by_size = [int(axis) for axis in np.argsort(shape, kind="stable")]
+            if rank < 2 or shape[by_size[-2]] < self.hyper_params.min_dim_size_to_factor:
+                return everything
+            return _Plan(everything.averaged, rows=(by_size[-2],), columns=(by_size[-1],))
+        if len(rule) != rank:
+            raise SettingError(
+                f"Adafactor, parameter {'/'.join(path)}",
+                expected=f"a rule of {rank} dimensions for shape {tuple(shape)}",
+                found=repr(tuple(rule)),
+                mend="give factor_map one FactorDim a dimension, or HEURISTIC_RULE",
+            )
+        rows, columns = (
+            tuple(axis for axis, dim in enumerate(rule) if dim is kind) for kind in (FactorDim.ROW, FactorDim.COLUMN)
+        )
+        averaged = tuple(axis for axis, dim in enumerate(rule) if dim is not FactorDim.BATCH)
+        return _Plan(averaged, rows, columns) if rows and columns else _Plan(averaged)
+
+    def _rule(self, path: tuple[str, ...], shape: Sequence[int]) -> FactorRule:
+        if self._factor_map is not None:
+            return self._factor_map["/".join(path)]
+        rule = self._rules_by_path.get(path)
+        if rule is not None and (len(shape) > 2 or FactorDim.BATCH in rule):
+            return rule
+        if len(shape) > 2:
+            raise SettingError(
+                f"Adafactor, parameter {'/'.join(path)}",
+                expected=f"logical axes and rules for its {len(shape)} dimensions {tuple(shape)}",
+                found="no logical axes, or no logical_factor_rules",
+                mend="adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules(), "
+                "and param_with_axes in the network",
+            )
+        # Of a matrix the sizes say which dimensions are worth factoring.
+        return HEURISTIC_RULE
+
+
+class HParamMap:
+    """A hyperparameter that differs by parameter: the first regular expression that matches the path counts."""
+
+    def __init__(self, rules: Sequence[tuple[str, Any]]) -> None:
+        self._rules = [(re.compile(pattern), value) for pattern, value in rules]
+
+    @classmethod
+    def of(cls, rules: Any) -> HParamMap:
+        """Returns ``rules`` as a map: itself, a mapping or (pattern, value) pairs."""
+        if isinstance(rules, HParamMap):
+            return rules
+        return cls(list(rules.items()) if isinstance(rules, Mapping) else rules)
+
+    def __getitem__(self, path: str) -> Any:
+        for pattern, value in self._rules:
+            if pattern.search(path):
+                return value
+        raise SettingError(
+            "HParamMap",
+            expected=f"a pattern that matches {path}",
+            found=", ".join(pattern.pattern for pattern, _ in self._rules),
+            mend="end the map with ('.*', …)",
+        )
+
+
+def _without(values: Sequence[Any], axes: Axes) -> tuple[Any, ...]:
+    return tuple(value for axis, value in enumerate(values) if axis not in axes)
+
+
+def _root_mean_square(values: jax.Array, axes: Axes) -> jax.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(values), axis=axes, keepdims=True))
+
+
+def _update(
+    hyper_params: AdafactorHyperParams,
+    plan: _Plan,
+    path: str,
+    step: jax.Array,
+    param: jax.Array,
+    state: AdafactorParamState,
+    grad: jax.Array,
+) -> tuple[jax.Array, AdafactorParamState]:
+    """Returns a parameter and its state after one step; the names are those of the paper's algorithm 6."""
+    grad = grad.astype(jnp.float32)
+    step_size = hyper_params.learning_rate
+    scaled = hyper_params.multiply_by_parameter_scale
+    if scaled[path] if isinstance(scaled, HParamMap) else scaled:
+        scale = jnp.maximum(_root_mean_square(param, plan.averaged), hyper_params.epsilon2)
+        if hyper_params.max_parameter_scale is not None:
+            scale = jnp.minimum(scale, hyper_params.max_parameter_scale)
+        step_size = step_size * scale
+    age = jnp.asarray(step - hyper_params.step_offset + 1, jnp.float32)
+    decay = 1.0 - age ** (-hyper_params.decay_rate)
+    squared = jnp.square(grad) + hyper_params.epsilon1
+
+    def decayed(average: jax.Array, new: jax.Array) -> jax.Array:
+        return decay * average + (1.0 - decay) * new
+
+    if plan.factored:
+        v_row = decayed(state.v_row, jnp.mean(squared, axis=plan.columns))
+        v_col = decayed(state.v_col, jnp.mean(squared, axis=plan.rows))
+        over_columns = jnp.expand_dims(v_row, plan.columns)
+        over_rows = jnp.expand_dims(v_col, plan.rows)
+        relative = over_columns / jnp.mean(over_columns, axis=plan.rows, keepdims=True)
+        update = grad * relative**-0.5 * over_rows**-0.5
+        v = state.v
+    else:
+        v = decayed(state.v, squared)
+        v_row, v_col = state.v_row, state.v_col
+        update = grad * v**-0.5
+    if hyper_params.clipping_threshold is not None:
+        excess = _root_mean_square(update, plan.averaged) / hyper_params.clipping_threshold
+        update = update / jnp.maximum(1.0, excess)
+    update = step_size * update
+    momentum = state.m
+    if hyper_params.beta1 is not None:
+        update = hyper_params.beta1 * momentum.astype(jnp.float32) + (1.0 - hyper_params.beta1) * update
+        momentum = update.astype(momentum.dtype)
+    new_param = param - update
+    if hyper_params.weight_decay_rate is not None:
+        weight_decay = hyper_params.weight_decay_rate
+        if hyper_params.weight_decay_rate_lr_exponent:
+            weight_decay = weight_decay * hyper_params.learning_rate**hyper_params.weight_decay_rate_lr_exponent
+        new_param = new_param - weight_decay * param
+    new_state = AdafactorParamState(momentum, v, v_row, v_col)
+    if hyper_params.skip_nan_updates:
+        usable = jnp.all(jnp.isfinite(grad))
+        return jax.tree.map(lambda new, old: jnp.where(usable, new, old), (new_param, new_state), (param, state))
+    return new_param, new_state
