@@ -1,0 +1,283 @@
+"""The teacher's analysis text and the opinions that it states (arXiv 2412.18552, section 3).
+
+The form, as the released teacher text has it; a blank line parts the targets, and a target may carry several groups of
+aspect, sentiment and reasoning:
+
+    Opinion Target 1: "pizza"
+    Aspect: Food, Quality/Taste
+    Sentiment: Very Positive
+    Reasoning: The word "delicious" conveys a very positive sentiment.
+
+The parser is tolerant of how real teachers write the labels and strict about what it keeps: an opinion has a target and
+a sentiment that maps to the five-step scale, and whatever was dropped is returned with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fsa_jax.records import Opinion, Sentiment
+
+DropReason = Literal["no target", "no sentiment", "unknown sentiment", "repeated"]
+
+
+@dataclass(frozen=True)
+class ParsedOpinion:
+    """An opinion and where its target stands: ``text[start:end] == opinion.target`` in the parsed text."""
+
+    opinion: Opinion
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A part of an analysis that states no usable opinion.
+
+    Args:
+      reason: why it was dropped.
+      target: the target it was about; empty where it named none.
+      found: what stood in the place of the sentiment (or nothing).
+      start: where the part begins in the parsed text.
+    """
+
+    reason: DropReason
+    target: str
+    found: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis text states, in its order; ``ignored`` are lines without a label that belong to nothing."""
+
+    opinions: tuple[ParsedOpinion, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def write(opinions: Iterable[Opinion]) -> str:
+    """Writes opinions in the released form; what an opinion lacks (aspects, reasoning) has no line.
+
+    White space is collapsed to single spaces and double quotes in a target become single ones, since both delimit.
+    """
+    blocks = []
+    for number, opinion in enumerate(opinions, start=1):
+        lines = [f'Opinion Target {number}: "{_one_line(opinion.target.replace(chr(34), chr(39)))}"']
+        if opinion.aspects:
+            lines.append(f"Aspect: {_one_line(', '.join(opinion.aspects))}")
+        lines.append(f"Sentiment: {opinion.sentiment.title()}")
+        if opinion.reasoning:
+            lines.append(f"Reasoning: {_one_line(opinion.reasoning)}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def parse(text: str) -> Analysis:
+    """Reads an analysis text, a student's or a teacher's; never raises.
+
+    Text about another, invented review is not told apart here: ``fsa_jax.teacher.checking`` removes it first.
+    """
+    opinions: list[ParsedOpinion] = []
+    dropped: list[Dropped] = []
+    ignored: list[str] = []
+    seen: set[tuple[str, tuple[str, ...], str]] = set()
+    for group in _groups(text, ignored):
+        sentiment = parse_sentiment(group.sentiment)
+        target = text[group.start : group.end]
+        if not target:
+            dropped.append(Dropped("no target", "", group.sentiment, group.start))
+        elif not group.sentiment or _NO_SENTIMENT.match(group.sentiment):
+            dropped.append(Dropped("no sentiment", target, group.sentiment, group.start))
+        elif sentiment is None:
+            dropped.append(Dropped("unknown sentiment", target, group.sentiment, group.start))
+        else:
+            opinion = Opinion(
+                target=target,
+                aspects=parse_aspects(group.aspect),
+                sentiment=sentiment,
+                reasoning=group.reasoning or None,
+            )
+            key = (target.lower(), opinion.aspects, sentiment)
+            if key in seen:
+                dropped.append(Dropped("repeated", target, group.sentiment, group.start))
+                continue
+            seen.add(key)
+            opinions.append(ParsedOpinion(opinion, group.start, group.end))
+    return Analysis(tuple(opinions), tuple(dropped), tuple(ignored))
+
+
+def is_analysis(text: str) -> bool:
+    """Whether the text is an analysis rather than a rewriting: both stand under ``*_response`` in the released file.
+
+    Goes by the first line that is not blank; right for all 400 rows of the released test file (183 are analyses).
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    label = _LABEL.match(first)
+    return bool(label and _kind(label) in ("target", "aspect", "sentiment"))
+
+
+_STRONG = {"very", "strong", "strongly", "extremely", "highly", "overwhelmingly"}
+_WEAK = {
+    "mild",
+    "mildly",
+    "slight",
+    "slightly",
+    "somewhat",
+    "weak",
+    "weakly",
+    "moderate",
+    "moderately",
+    "near",
+    "fairly",
+}
+_POSITIVE = {"positive", "pos", "positively"}
+_NEGATIVE = {"negative", "neg", "negatively"}
+_MIDDLE = {"neutral", "mixed", "ambivalent"}
+_NEITHER = {"unspecified", "sentiment", "to", "and", "or"}
+_NO_SENTIMENT = re.compile(
+    r"^\W*(?:not (?:applicable|specified|mentioned|discussed|stated|clear)|n/?a|none|no sentiment|undetermined|unclear|"
+    r"unspecified|unknown)\b(?!\s*/)",
+    re.IGNORECASE,
+)
+
+
+def parse_sentiment(label: str) -> Sentiment | None:
+    """Maps a teacher's sentiment label to the five-step scale; None where it is not a sentiment label.
+
+    The scale's middle step is called "mild sentiment" in the released text: "Mild", "Mild Sentiment", "Mixed" and
+    "Positive and Negative" are neutral, "Mildly Negative" and "Negative (Mild)" negative. Every word must be known, so
+    that "Very Negative for the food, Very Positive for the staff" is not taken for either.
+    """
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).lower())
+    known = _STRONG | _WEAK | _POSITIVE | _NEGATIVE | _MIDDLE | _NEITHER
+    if not words or not set(words) <= known:
+        return None
+    positive, negative = not _POSITIVE.isdisjoint(words), not _NEGATIVE.isdisjoint(words)
+    if (positive and negative) or not _MIDDLE.isdisjoint(words):
+        return "neutral"
+    strong = not _STRONG.isdisjoint(words)
+    if positive:
+        return "very positive" if strong else "positive"
+    if negative:
+        return "very negative" if strong else "negative"
+    return None if _WEAK.isdisjoint(words) else "neutral"
+
+
+_EXPLANATION = re.compile(
+    r"\s*[,;:–—-]?\s+(?:i\.\s?e\.|e\.\s?g\.|refer|indicat|imply|implie|mean|which|whether|relat|denot|represent|consider|"
+    r"describ|measur|involv|includ|pertain|regard|to represent|"
+    r"in th|in terms|as |an? |the |how |what |where |such as|specifically|show|suggest|evaluat|assess)",
+    re.IGNORECASE,
+)
+
+
+def parse_aspects(value: str) -> tuple[str, ...]:
+    """Splits ``Food, Quality/Taste`` at its commas; explanations ("Fit, referring to how …", "(…)") are left out."""
+    value = re.sub(r"\s*\([^)]*(?:\)|$)", "", value)
+    explanation = _EXPLANATION.search(value)
+    # An explanation follows a comma; "Attention to the Details" holds none.
+    while explanation and "," not in explanation.group():
+        explanation = _EXPLANATION.search(value, explanation.end())
+    if explanation:
+        value = value[: explanation.start()]
+    parts = (part.strip(" \t\"'.[]*") for part in value.split(","))
+    return tuple(part for part in parts if part)
+
+
+@dataclass
+class _Group:
+    """One target with one aspect, sentiment and reasoning, as read; ``start:end`` is the target's span."""
+
+    start: int
+    end: int
+    aspect: str = ""
+    sentiment: str = ""
+    reasoning: str = ""
+    filled: set[str] = field(default_factory=set)
+
+
+# "1. **Opinion Target 2** (implicit): …", "- Aspect 1: …", "Sententiment: …"; no colon where the text was cut off.
+_LABEL = re.compile(
+    r"^[\s\W\d]*?(?P<name>opinion\s+target|target|aspects?|senti?(?:enti)?ments?|reasoning|reason)s?"
+    r"(?:\s*\([^)]*\))?[\s*#]*\d*[\s*]*(?:\([^)]*\)\s*)?(?::[\s*]*|$)",
+    re.IGNORECASE,
+)
+_INNER_LABEL = re.compile(r"\s(?=(?:aspects?|sentiment|reasoning)\s*\d*\s*:)", re.IGNORECASE)
+
+
+def _kind(label: re.Match[str]) -> str:
+    name = label["name"].lower()
+    if "target" in name:
+        return "target"
+    return next(kind for kind in ("aspect", "sent", "reason") if name.startswith(kind)).replace("sent", "sentiment")
+
+
+def _groups(text: str, ignored: list[str]) -> Iterator[_Group]:
+    group: _Group | None = None
+    open_field: str | None = None
+    for offset, line in _lines(text):
+        label = _LABEL.match(line)
+        if label is None:
+            # A reasoning may run over several lines; after a blank line, what has no label belongs to nothing.
+            if not line.strip():
+                open_field = None
+            elif group is not None and open_field == "reason":
+                group.reasoning = f"{group.reasoning} {line.strip()}".strip()
+            else:
+                ignored.append(line.strip())
+            continue
+        kind, value = _kind(label), line[label.end() :].strip()
+        open_field = kind
+        if kind == "target":
+            if group is not None:
+                yield group
+            start, end = _target_span(line, label.end())
+            group = _Group(offset + start, offset + end)
+            continue
+        if group is None:
+            group = _Group(offset, offset)
+        elif kind in group.filled or (kind == "aspect" and group.filled):
+            yield group
+            group = _Group(group.start, group.end)
+        group.filled.add(kind)
+        setattr(group, {"reason": "reasoning"}.get(kind, kind), value)
+    if group is not None:
+        yield group
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their offsets; a target's line is split where it goes on with the next labels."""
+    offset = 0
+    for line in text.split("\n"):
+        label = _LABEL.match(line)
+        begin = 0
+        if label and _kind(label) == "target":
+            for inner in _INNER_LABEL.finditer(line):
+                yield offset + begin, line[begin : inner.start()]
+                begin = inner.end()
+        yield offset + begin, line[begin:]
+        offset += len(line) + 1
+
+
+_QUOTED = re.compile(r"[\s\[(]*(?:\"\s*([^\"]+?)\s*\"|“\s*([^”]+?)\s*”|'\s*(.+?)\s*'(?=[\s,.;)\]]*$))")
+
+
+def _target_span(line: str, begin: int) -> tuple[int, int]:
+    """Span of the target in its line: the first quoted words, else all words before a parenthesis."""
+    quoted = _QUOTED.match(line, begin)
+    if quoted:
+        return quoted.span(quoted.lastindex or 0)
+    value = line[begin:]
+    opening = re.match(r"[\s\"'“”‘’\[(]*", value)
+    start = opening.end() if opening else 0
+    aside = value.find("(", start)
+    end = aside if aside > start else len(value)
+    return begin + start, begin + max(start, len(value[:end].rstrip(" \t\r\"'“”‘’])/.,;")))
+
+
+def _one_line(value: str) -> str:
+    return " ".join(value.split())
