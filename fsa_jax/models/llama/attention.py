@@ -52,9 +52,9 @@ class GroupedQueryAttention(nn.Module):
     """Self-attention in which ``num_heads / num_kv_heads`` query heads share a key and value head.
 
     The collection ``cache`` holds ``cached_key`` and ``cached_value`` (batch, kv heads, head_dim, length), keys already
-    turned; ``cache_index``, the next slot to write, one for all rows or, after a prefill, one a row; and ``cache_start``
-    (batch), a row's first slot that is no padding, from which its positions count. A call in mode ``decode`` that finds
-    no cache creates it, with the length of its input; later ones take one token a row.
+    turned; ``cache_index``, the next slot to write, one for all rows or, after a prefill, one a row; and
+    ``cache_start`` (batch), a row's first slot that is no padding, from which its positions count. A call in mode
+    ``decode`` that finds no cache creates it, with the length of its input; later ones take one token a row.
     """
 
     config: LlamaConfig

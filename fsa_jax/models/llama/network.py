@@ -1,7 +1,7 @@
 """The decoder-only student in Flax, called as T5X calls a decoder-only module (T5X contract, section 5).
 
-Parameters lie under ``decoder``: ``token_embedder``, ``layers_<i>`` (or ``layers``, stacked), ``decoder_norm`` and, where
-the embedding is not the output projection, ``logits_dense``.
+Parameters lie under ``decoder``: ``token_embedder``, ``layers_<i>`` (or ``layers``, stacked), ``decoder_norm`` and,
+where the embedding is not the output projection, ``logits_dense``.
 """
 
 from __future__ import annotations

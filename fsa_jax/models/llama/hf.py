@@ -1,0 +1,129 @@
+"""Llama-3.2, Qwen2.5 and Qwen3 between Hugging Face's files and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fsa_jax.errors import CheckpointError
+from fsa_jax.models.hf.mapping import Family, Leaf
+from fsa_jax.models.hf.safetensors_io import Tensor
+from fsa_jax.models.llama.config import LlamaConfig, RopeScaling
+
+_DEFAULT_THETA = 10000.0
+
+
+def _unsupported(key: str, found: object, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"config.json: {key}",
+        expected=expected,
+        found=repr(found),
+        mend="import a Llama-3.2, Qwen2.5 or Qwen3 model with plain or llama3-scaled rotary embeddings",
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
+    # transformers 5 keeps all of it in rope_parameters, 4 in rope_theta and rope_scaling.
+    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    theta = float(rope.get("rope_theta", config.get("rope_theta", _DEFAULT_THETA)))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise _unsupported("rope_type", kind, "'default' or 'llama3'")
+    return theta, RopeScaling(
+        factor=float(rope["factor"]),
+        low_frequency=float(rope["low_freq_factor"]),
+        high_frequency=float(rope["high_freq_factor"]),
+        original_length=int(rope["original_max_position_embeddings"]),
+    )
+
+
+def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> LlamaConfig:
+    """Our configuration of a model.
+
+    Raises:
+      CheckpointError: config.json lacks a key or asks for what the network has not, such as sliding windows.
+    """
+    for key, refused in (("use_sliding_window", True), ("mlp_bias", True)):
+        if config.get(key, False) is refused:
+            raise _unsupported(key, refused, "False")
+    if config.get("hidden_act", "silu") != "silu":
+        raise _unsupported("hidden_act", config["hidden_act"], "'silu'")
+    family = config["model_type"]
+    if family != "qwen2" and config.get("attention_bias", False):
+        raise _unsupported("attention_bias", True, "False (only Qwen2.5 has biases, on query, key and value)")
+    try:
+        theta, scaling = _rope(config)
+        heads = int(config["num_attention_heads"])
+        default_head = 128 if family == "qwen3" else int(config["hidden_size"]) // heads
+        return LlamaConfig(
+            vocab_size=int(config["vocab_size"]),
+            emb_dim=int(config["hidden_size"]),
+            num_heads=heads,
+            num_kv_heads=int(config.get("num_key_value_heads") or heads),
+            num_layers=int(config["num_hidden_layers"]),
+            head_dim=int(config.get("head_dim") or default_head),
+            mlp_dim=int(config["intermediate_size"]),
+            rope_theta=theta,
+            rope_scaling=scaling,
+            norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
+            attention_bias=family == "qwen2",
+            query_key_norm=family == "qwen3",
+            logits_via_embedding=bool(config.get("tie_word_embeddings", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "config.json", expected=f"the keys of a {family} model", found=repr(error), mend="download it again"
+        ) from error
+
+
+def leaves(config: LlamaConfig) -> list[Leaf]:
+    """All parameters of a model."""
+    embed, mlp = config.emb_dim, config.mlp_dim
+    joined, joined_kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    found = [Leaf(("decoder", "token_embedder", "embedding"), "model.embed_tokens.weight", (config.vocab_size, embed))]
+    for i in range(config.num_layers):
+        ours, theirs = ("decoder", f"layers_{i}"), f"model.layers.{i}"
+        for norm, name in (("pre_attention", "input_layernorm"), ("pre_mlp", "post_attention_layernorm")):
+            found.append(Leaf((*ours, f"{norm}_layer_norm", "scale"), f"{theirs}.{name}.weight", (embed,)))
+        widths = {"query": ("q", joined), "key": ("k", joined_kv), "value": ("v", joined_kv)}
+        for name, (letter, width) in widths.items():
+            tensor, path = f"{theirs}.self_attn.{letter}_proj", (*ours, "attention", name)
+            found.append(Leaf((*path, "kernel"), f"{tensor}.weight", (embed, width), transpose=True))
+            if config.attention_bias:
+                found.append(Leaf((*path, "bias"), f"{tensor}.bias", (width,)))
+        if config.query_key_norm:
+            for name, letter in (("query", "q"), ("key", "k")):
+                path = (*ours, "attention", f"{name}_norm", "scale")
+                found.append(Leaf(path, f"{theirs}.self_attn.{letter}_norm.weight", (config.head_dim,)))
+        out = (*ours, "attention", "out", "kernel")
+        found.append(Leaf(out, f"{theirs}.self_attn.o_proj.weight", (joined, embed), transpose=True))
+        for name, tensor in (("wi_0", "gate_proj"), ("wi_1", "up_proj"), ("wo", "down_proj")):
+            shape = (mlp, embed) if name == "wo" else (embed, mlp)
+            found.append(Leaf((*ours, "mlp", name, "kernel"), f"{theirs}.mlp.{tensor}.weight", shape, transpose=True))
+    found.append(Leaf(("decoder", "decoder_norm", "scale"), "model.norm.weight", (embed,)))
+    if not config.logits_via_embedding:
+        shape = (embed, config.vocab_size)
+        found.append(Leaf(("decoder", "logits_dense", "kernel"), "lm_head.weight", shape, transpose=True))
+    return found
+
+
+def hf_config(config: LlamaConfig, base: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """``base``, the config.json that the student came with, for these weights."""
+    return {**base, "vocab_size": rows, "tie_word_embeddings": config.logits_via_embedding}
+
+
+def _optional(name: str) -> bool:
+    # Old Llama files hold the rotary buffer; a tied model's file may hold the embedding twice.
+    return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
+
+
+FAMILY = Family(
+    name="Llama and Qwen",
+    model_types=("llama", "qwen2", "qwen3"),
+    config=config_from_hf,
+    leaves=leaves,
+    hf_config=hf_config,
+    optional=_optional,
+)

@@ -1,0 +1,106 @@
+"""Small models with random weights in every family, and padding."""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
+T5_FAMILIES = FAMILIES[:3]
+DECODERS = FAMILIES[3:]
+_WIDTH = 64
+
+
+def _t5(vocab_size: int, projection: str, tied: bool) -> Any:
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=vocab_size,
+        d_model=_WIDTH,
+        d_kv=16,
+        d_ff=128,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj=projection,
+        tie_word_embeddings=tied,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(vocab_size, _WIDTH))
+    return model
+
+
+def _decoder(family: str) -> Any:
+    import transformers
+
+    shape: dict[str, Any] = {
+        "vocab_size": 512,
+        "hidden_size": _WIDTH,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    if family == "llama_3_2":
+        # A short original context, so that the sentences reach into every range of the scaling.
+        scaling = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope = {"rope_type": "llama3", "original_max_position_embeddings": 64, "rope_theta": 500000.0, **scaling}
+        config = transformers.LlamaConfig(**shape, rope_parameters=rope, rms_norm_eps=1e-5)
+        return transformers.LlamaForCausalLM(config)
+    if family == "qwen2_5":
+        shape.pop("head_dim")
+        rope = {"rope_type": "default", "rope_theta": 1000000.0}
+        return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**shape, rope_parameters=rope))
+    shape["head_dim"] = 32
+    rope = {"rope_type": "default", "rope_theta": 1000000.0}
+    return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**shape, rope_parameters=rope))
+
+
+def randomise(model: Any) -> None:
+    """Draws norms and biases too, which are ones and zeros at first and so would hide a mistake."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        elif name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.5)
+        elif "self_attn" in name or "mlp" in name:
+            torch.nn.init.normal_(parameter, std=0.15)
+        elif "embed_tokens" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+
+
+def torch_model_of(family: str) -> Any:
+    """A small model of the family with weights drawn from a seed of its own."""
+    import torch
+
+    torch.manual_seed(FAMILIES.index(family))
+    if family in T5_FAMILIES:
+        v1_1 = family == "t5_v1_1"
+        model = _t5(32101 if family == "t5_32101" else 32128, "gated-gelu" if v1_1 else "relu", not v1_1)
+    else:
+        model = _decoder(family)
+    randomise(model)
+    return model.eval()
+
+
+def padded(rows: list[list[int]], *, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids with zeros as padding, and 1 where there is a token."""
+    width = max(map(len, rows))
+    ids, mask = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.int32)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[i, where], mask[i, where] = row, 1
+    return ids, mask
