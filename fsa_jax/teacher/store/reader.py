@@ -1,0 +1,84 @@
+"""Reading a store, while jobs write it or after: every generation once, a retried one in its last attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fsa_jax.errors import MissingDataError
+from fsa_jax.records import Generation
+from fsa_jax.teacher.key_set import KEYS, KeySet
+from fsa_jax.teacher.store.parts import Part, SealedJournal, contents
+from fsa_jax.teacher.store.rows import StoredGeneration
+
+_Place = tuple[int, int]
+
+
+class StoreReader:
+    """The generations of a store as it is now, all shards.
+
+    Args:
+      root: the store's folder.
+
+    Raises:
+      MissingDataError: there is no store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        folders = sorted(root.glob("shard-*-of-*"))
+        if not folders:
+            raise MissingDataError(
+                root, expected="a store of generations", found="no shard in it", mend="write one with fsa teach"
+            )
+        self.sources: list[Part | SealedJournal] = []
+        for folder in folders:
+            found = contents(folder)
+            self.sources += [*found.parts, *found.journals]
+
+    def all_attempts(self) -> Iterator[StoredGeneration]:
+        """Every row that was ever stored: what was paid for."""
+        for source in self.sources:
+            yield from source.generations()
+
+    def __iter__(self) -> Iterator[StoredGeneration]:
+        """One row for each key, failures included, in the order of the shards."""
+        best = self._retried()
+        for number, source in enumerate(self.sources):
+            for row, generation in enumerate(source.generations()):
+                place = best.get(generation.key) if best else None
+                if place is None or place == (number, row):
+                    yield generation
+
+    def _retried(self) -> dict[bytes, _Place]:
+        """Where the last attempt of each key stands that has failed at least once; memory grows with failures only."""
+        failed = KeySet()
+        for source in self.sources:
+            index = source.index()
+            failed.add_new(index.keys[index.failed])
+        if not len(failed):
+            return {}
+        best: dict[bytes, tuple[int, _Place]] = {}
+        for number, source in enumerate(self.sources):
+            index = source.index()
+            for row in np.flatnonzero(failed.contains(index.keys)).tolist():
+                key = bytes(index.keys[row]).ljust(KEYS.itemsize, b"\0")
+                attempt = int(index.attempts[row])
+                if key not in best or attempt >= best[key][0]:
+                    best[key] = attempt, (number, row)
+        return {key: place for key, (_, place) in best.items()}
+
+
+def generations(root: Path, *, keep_cut_off: bool = False) -> Iterator[Generation]:
+    """All generations of a store, each once; failures have no text and say why.
+
+    Args:
+      root: the store's folder.
+      keep_cut_off: answers that were cut off at max_tokens come with their text, not as failures.
+
+    Raises:
+      MissingDataError: there is no store.
+    """
+    for row in StoreReader(root):
+        yield row.generation(keep_cut_off=keep_cut_off)

@@ -1,0 +1,116 @@
+"""The columns of a stored generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any
+
+import pyarrow
+
+from fsa_jax.records import Generation, Understanding
+from fsa_jax.teacher.answers import CUT_OFF, failure_reason
+from fsa_jax.teacher.requests import KEY_BYTES
+
+_REPEATED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+
+SCHEMA = pyarrow.schema(
+    [
+        pyarrow.field("key", pyarrow.binary(KEY_BYTES), nullable=False),
+        pyarrow.field("review_id", pyarrow.string(), nullable=False),
+        pyarrow.field("understanding", _REPEATED, nullable=False),
+        pyarrow.field("prompt", _REPEATED, nullable=False),
+        pyarrow.field("prompt_hash", _REPEATED, nullable=False),
+        pyarrow.field("teacher", _REPEATED, nullable=False),
+        pyarrow.field("teacher_revision", _REPEATED),
+        pyarrow.field("sampling", _REPEATED, nullable=False),  # JSON
+        pyarrow.field("seed", pyarrow.int64(), nullable=False),
+        pyarrow.field("sample", pyarrow.int32(), nullable=False),
+        pyarrow.field("attempt", pyarrow.int32(), nullable=False),
+        pyarrow.field("text", pyarrow.string()),  # also of cut-off and refused answers, as far as it goes
+        pyarrow.field("failure", pyarrow.string()),
+        pyarrow.field("input_tokens", pyarrow.int32()),
+        pyarrow.field("output_tokens", pyarrow.int32()),
+        pyarrow.field("finished", pyarrow.float64(), nullable=False),  # seconds since 1970
+        pyarrow.field("seconds", pyarrow.float32(), nullable=False),  # from asking to having the answer
+        pyarrow.field("devices", pyarrow.int32(), nullable=False),  # accelerators of the engine; 0: none or unknown
+    ]
+)
+
+
+@dataclass(slots=True)
+class StoredGeneration:
+    """One row of the store; the fields are the columns of SCHEMA in order."""
+
+    key: bytes
+    review_id: str
+    understanding: Understanding
+    prompt: str
+    prompt_hash: str
+    teacher: str
+    teacher_revision: str | None
+    sampling: str
+    seed: int
+    sample: int
+    attempt: int
+    text: str | None
+    failure: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    finished: float
+    seconds: float
+    devices: int
+
+    def generation(self, *, keep_cut_off: bool = False) -> Generation:
+        """The row as the rest of the project knows it.
+
+        Args:
+          keep_cut_off: takes the text of answers that were cut off at max_tokens for an answer, for checks that repair
+            such text; otherwise they are failures without text, as Generation promises.
+        """
+        kept = keep_cut_off and self.failure is not None and failure_reason(self.failure) == CUT_OFF and self.text
+        answered = self.failure is None or kept
+        return Generation(
+            review_id=self.review_id,
+            understanding=self.understanding,
+            prompt_hash=self.prompt_hash,
+            teacher=self.teacher,
+            teacher_revision=self.teacher_revision,
+            sampling=_parse_sampling(self.sampling),
+            seed=self.seed,
+            sample=self.sample,
+            text=self.text if answered else None,
+            failure=None if answered else self.failure,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+        )
+
+
+columns_of = attrgetter(*(field.name for field in fields(StoredGeneration)))
+"""The values of a row in the order of SCHEMA."""
+
+_sampling_cache: dict[str, dict[str, Any]] = {}
+
+
+def _parse_sampling(text: str) -> dict[str, Any]:
+    # A store holds a handful of settings and millions of rows.
+    if text not in _sampling_cache:
+        if len(_sampling_cache) > 1000:
+            _sampling_cache.clear()
+        _sampling_cache[text] = json.loads(text)
+    return dict(_sampling_cache[text])
+
+
+def as_table(rows: Sequence[StoredGeneration]) -> pyarrow.Table:
+    """Rows as a table of SCHEMA."""
+    columns = zip(*map(columns_of, rows), strict=True) if rows else [[] for _ in SCHEMA]
+    arrays = [pyarrow.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pyarrow.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def from_batch(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterable[StoredGeneration]:
+    """The rows of a batch of SCHEMA."""
+    columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
+    return (StoredGeneration(*values) for values in zip(*columns, strict=True))

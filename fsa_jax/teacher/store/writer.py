@@ -1,0 +1,189 @@
+"""The one job that may add to a shard."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from fsa_jax.teacher.key_set import KEYS, KeySet
+from fsa_jax.teacher.requests import Shard
+from fsa_jax.teacher.store import parts as parts_
+from fsa_jax.teacher.store.errors import StoreError, storing
+from fsa_jax.teacher.store.journal import Journal
+from fsa_jax.teacher.store.parts import Contents, SealedJournal, contents, journal_path
+from fsa_jax.teacher.store.rows import StoredGeneration
+
+ROWS_PER_PART = 20_000
+_LOCK = "lock"
+
+
+class ShardWriter:
+    """Opens a shard for writing, takes what a killed job left behind, and knows what is done.
+
+    Use it as a context manager. ``done`` holds the keys that are never asked again; ``failed_attempts`` the number of
+    attempts by key of the failures that are to be retried (empty without ``retry_failed``). ``torn`` counts the lines
+    that a dying machine left unfinished; their requests were in flight and are asked again.
+
+    Args:
+      root: the store's folder; made where it is not there.
+      shard: which part of the job this is. Other shards of the same count are not read: their reviews are others.
+      retry_failed: failures count as missing.
+      rows_per_part: rows at which a journal becomes a part.
+
+    Raises:
+      StoreError: another job writes this shard, or shards of another count are being written.
+    """
+
+    def __init__(
+        self, root: Path, shard: Shard | None = None, *, retry_failed: bool = False, rows_per_part: int = ROWS_PER_PART
+    ) -> None:
+        self.root = root
+        self.shard = shard or Shard()
+        self.folder = root / self.shard.folder
+        self._rows_per_part = rows_per_part
+        with storing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._take_lock()
+        try:
+            self._tidy()
+            self.done, self.failed_attempts = self._what_is_done(retry_failed)
+            self._journal = self._open_journal(contents(self.folder))
+            self.torn = self._journal.torn
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_lock(self) -> IO[str]:
+        for folder in sorted(self.root.glob("shard-*-of-*")):
+            if folder != self.folder and not folder.name.endswith(f"-of-{self.shard.count:05d}"):
+                self._refuse_if_locked(folder)
+        path = self.folder / _LOCK
+        with storing(path):
+            file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = _owner(path)
+            file.close()
+            raise StoreError(
+                self.folder,
+                expected="a shard that no other job writes",
+                found=f"one that {owner} is writing",
+                mend="wait for it, or give this job a shard of its own: --shard i/n on every machine",
+            ) from error
+        with suppress(OSError):  # who holds the lock is good to know, and no reason to fail on a full disk
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        return file
+
+    def _refuse_if_locked(self, folder: Path) -> None:
+        path = folder / _LOCK
+        if not path.exists():
+            return
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    self.root,
+                    expected=f"no job with another number of shards than {self.shard.count}",
+                    found=f"{_owner(path)} is writing {folder.name}",
+                    mend="wait for it, or use the same n in --shard i/n for all jobs of a store",
+                ) from error
+
+    def _tidy(self) -> None:
+        """Deletes what is done with, folds all journals but the last, merges small neighbouring parts."""
+        found = contents(self.folder)
+        with storing(self.folder):
+            for path in found.leftovers:
+                path.unlink(missing_ok=True)
+        for journal in found.journals[:-1]:
+            parts_.fold(self.folder, journal)
+        self._merge_small()
+
+    def _merge_small(self) -> None:
+        group: list[parts_.Part] = []
+        rows = 0
+        for part in [*contents(self.folder).parts, None]:
+            size = part.rows if part else 0
+            if part and rows + size <= self._rows_per_part:
+                group.append(part)
+                rows += size
+                continue
+            if len(group) > 1:
+                parts_.merge(self.folder, group)
+            group, rows = ([part], size) if part else ([], 0)
+
+    def _what_is_done(self, retry_failed: bool) -> tuple[KeySet, dict[bytes, int]]:
+        succeeded, failed, attempts = [np.empty(0, KEYS)], [np.empty(0, KEYS)], [np.empty(0, np.int32)]
+        for folder in self._folders_of_these_reviews():
+            found = contents(folder)
+            for source in (*found.parts, *found.journals):
+                index = source.index()
+                succeeded.append(index.keys[~index.failed])
+                failed.append(index.keys[index.failed])
+                attempts.append(index.attempts[index.failed])
+        done = KeySet(np.concatenate(succeeded))
+        failed_keys, failed_attempts = np.concatenate(failed), np.concatenate(attempts)
+        if not retry_failed:
+            done.add_new(failed_keys)
+            return done, {}
+        still = ~done.contains(failed_keys)
+        retries: dict[bytes, int] = {}
+        for key, attempt in zip(failed_keys[still].tolist(), failed_attempts[still].tolist(), strict=True):
+            key = key.ljust(KEYS.itemsize, b"\0")
+            retries[key] = max(retries.get(key, 0), attempt + 1)
+        return done, retries
+
+    def _folders_of_these_reviews(self) -> list[Path]:
+        others = (folder for folder in sorted(self.root.glob("shard-*-of-*")) if folder != self.folder)
+        same_count = f"-of-{self.shard.count:05d}"
+        return [self.folder, *(folder for folder in others if not folder.name.endswith(same_count))]
+
+    def _open_journal(self, found: Contents) -> Journal:
+        number = found.journals[-1].number if found.journals else found.next_number
+        return Journal(journal_path(self.folder, number))
+
+    def append(self, rows: Sequence[StoredGeneration]) -> None:
+        """Stores rows; when it returns, they survive a kill and a power cut.
+
+        Raises:
+          StoreError: the disk does not take them. Everything stored before is whole.
+        """
+        self._journal.append(rows)
+        if self._journal.rows >= self._rows_per_part:
+            self._seal()
+            self._journal = Journal(journal_path(self.folder, contents(self.folder).next_number))
+
+    def _seal(self) -> None:
+        self._journal.close()
+        number = int(self._journal.path.stem.rpartition("-")[2])
+        parts_.fold(self.folder, SealedJournal(self._journal.path, number))
+
+    def close(self) -> None:
+        """Folds the journal and gives the shard free. A full disk leaves the journal as it is, which loses nothing."""
+        try:
+            self._seal()
+        finally:
+            self._lock.close()
+
+
+def _owner(lock: Path) -> str:
+    try:
+        return lock.read_text().strip() or "another job"
+    except OSError:
+        return "another job"
