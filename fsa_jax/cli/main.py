@@ -16,6 +16,7 @@ from fsa_jax.errors import FsaError
 COMMANDS: dict[str, str] = {
     "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",
     "sample": "review dumps to a stratified, deduplicated sample, in constant memory",
+    "check": "teacher text: parse, ground, mend, keep or drop; one page to read",
     "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to mend it",
 }
 """Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""

@@ -45,7 +45,8 @@ _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|me|my|mine|myself|we|we're|we'v
 _THIRD_PERSON = re.compile(r"\bthe (?:reviewer|author|user|customer|writer)\b(?!s)", re.IGNORECASE)
 
 LOOP_REPEATS = 4
-"""A sentence of five words or more that comes this often is a loop."""
+"""A sentence of LOOP_WORDS words that comes this often is a loop; aspects and short verdicts may well repeat."""
+LOOP_WORDS = 8
 LOOP_COMPRESSION = 0.12
 """Text of 600 bytes or more that shrinks to this share is a loop; the released text stays above 0.25."""
 
@@ -165,7 +166,7 @@ def _rewriting(text: str, cut_off: bool) -> Cleaned:
 
 
 def _loops(text: str) -> bool:
-    repeated = Counter(sentence.casefold() for sentence in sentences(text) if len(sentence.split()) >= 5)
+    repeated = Counter(sentence.casefold() for sentence in sentences(text) if len(sentence.split()) >= LOOP_WORDS)
     if repeated and max(repeated.values()) >= LOOP_REPEATS:
         return True
     raw = text.encode()

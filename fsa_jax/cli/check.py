@@ -1,0 +1,94 @@
+"""``fsa check``: which generations are worth learning from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fsa_jax.errors import SettingError
+
+
+def command(
+    source: Path,
+    output: Path,
+    reviews: Path | None = None,
+    grounding: float = 0.5,
+    max_hallucination: float = 0.5,
+    max_stars_gap: float = 0.75,
+    max_partner_gap: float = 0.75,
+    repair_analyses: bool = True,
+) -> None:
+    """Checks teacher text: parses analyses, looks its facts up in the reviews, removes junk, keeps or drops each row.
+
+    Writes OUTPUT/kept and OUTPUT/dropped (Parquet parts with scores and reasons), OUTPUT/check.json (counts) and
+    OUTPUT/check.html (plots and the worst examples).
+
+    Args:
+      source: store of fsa teach, or a file or folder in the papers' released layout (ID Text Overall …_response).
+      output: folder to write; an earlier check in it is replaced.
+      reviews: the Parquet file of reviews that a store's generations are about.
+      grounding: share of an opinion target's words that its review must hold, 0 to 1.
+      max_hallucination: largest share of opinions without a grounded target, or of sentences with an invented fact.
+      max_stars_gap: largest gap between a text's sentiment and its review's stars, 0 to 1.
+      max_partner_gap: largest gap between the sentiments of an analysis and a rewriting of one review, 0 to 1.
+      repair_analyses: remove opinions whose target is not in the review from analyses that are kept.
+    """
+    import json
+    import tempfile
+    from collections import Counter
+    from contextlib import closing
+
+    from rich.console import Console
+    from rich.table import Table
+    from tqdm import tqdm
+
+    from fsa_jax.sampling.review_files import read_reviews
+    from fsa_jax.teacher.checking.assess import CheckSettings
+    from fsa_jax.teacher.checking.inputs import ReviewIndex, from_store, released
+    from fsa_jax.teacher.checking.page import render
+    from fsa_jax.teacher.checking.run import check
+    from fsa_jax.teacher.store import generations
+
+    is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
+    if is_store and reviews is None:
+        raise SettingError(
+            "--reviews", expected="the reviews of this store", found="none", mend="name the Parquet file of fsa sample"
+        )
+    settings = CheckSettings(
+        grounding=grounding,
+        max_hallucination=max_hallucination,
+        max_stars_gap=max_stars_gap,
+        max_partner_gap=max_partner_gap,
+        repair_analyses=repair_analyses,
+    ).checked()
+    skipped: Counter[str] = Counter()
+    output.mkdir(parents=True, exist_ok=True)
+    with tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar, tempfile.TemporaryDirectory(dir=output) as scratch:
+
+        def progress(phase: str, rows: int) -> None:
+            if rows < bar.n:
+                bar.reset()
+            bar.set_description(phase, refresh=False)
+            bar.update(rows - bar.n)
+
+        if is_store and reviews is not None:
+            with closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews))) as index:
+                pairs = from_store(generations(source, keep_cut_off=True), index, skipped)
+                statistics = check(pairs, settings, output, progress)
+        else:
+            statistics = check(released(source, skipped), settings, output, progress)
+    statistics.skipped = skipped
+    counts = {"source": str(source), "settings": settings.model_dump(), **statistics.as_json()}
+    (output / "check.json").write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (output / "check.html").write_text(render(statistics, settings, str(source)), encoding="utf-8")
+    console = Console()
+    table = Table("what", "rows", title=f"{statistics.rows:,} generations")
+    for name, found in (
+        ("", statistics.verdicts()),
+        ("not read: ", skipped),
+        ("dropped: ", statistics.reasons()),
+        ("repaired: ", statistics.repairs()),
+    ):
+        for reason, count in found.most_common():
+            table.add_row(f"{name}{reason}", f"{count:,}")
+    console.print(table)
+    console.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)

@@ -1,0 +1,169 @@
+"""Parquet parts of checked generations: what ``fsa check`` writes and ``fsa corpus`` reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from fsa_jax.errors import DataError, MissingDataError
+from fsa_jax.teacher.checking.assess import CheckedGeneration
+
+_TEXT, _NUMBER, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+SCHEMA = pyarrow.schema(
+    [
+        ("review_id", _TEXT),
+        ("review", _TEXT),
+        ("stars", _NUMBER),
+        ("domain", _TEXT),
+        ("understanding", _TEXT),
+        ("response", _TEXT),
+        ("teacher", _TEXT),
+        ("teacher_revision", _TEXT),
+        ("prompt_hash", _TEXT),
+        ("sampling", _TEXT),
+        ("seed", _WHOLE),
+        ("sample", _WHOLE),
+        ("verdict", _TEXT),
+        ("reason", _TEXT),
+        ("repairs", pyarrow.list_(_TEXT)),
+        ("inventions", pyarrow.list_(_TEXT)),
+        ("opinions", _WHOLE),
+        ("hallucination", _NUMBER),
+        ("lean", _NUMBER),
+        ("stars_gap", _NUMBER),
+        ("partner_gap", _NUMBER),
+        ("implicit_share", _NUMBER),
+    ]
+)
+"""One row a generation: its review, where the text came from, and the check's scores (assess.CheckedGeneration)."""
+
+PART_ROWS = 50_000
+_GROUP_ROWS = 5_000
+
+
+def as_row(checked: CheckedGeneration) -> dict[str, Any]:
+    """A checked generation under the names of SCHEMA."""
+    review, generation = checked.review, checked.generation
+    return {
+        "review_id": review.id,
+        "review": review.text,
+        "stars": review.stars,
+        "domain": review.domain,
+        "understanding": generation.understanding,
+        "response": checked.response,
+        "teacher": generation.teacher,
+        "teacher_revision": generation.teacher_revision,
+        "prompt_hash": generation.prompt_hash,
+        "sampling": json.dumps(generation.sampling, sort_keys=True),
+        "seed": generation.seed,
+        "sample": generation.sample,
+        "verdict": checked.verdict,
+        "reason": checked.reason,
+        "repairs": list(checked.repairs),
+        "inventions": list(checked.inventions),
+        "opinions": len(checked.sentiments),
+        "hallucination": checked.hallucination,
+        "lean": checked.lean,
+        "stars_gap": checked.stars_gap,
+        "partner_gap": checked.partner_gap,
+        "implicit_share": checked.implicit_share,
+    }
+
+
+class PartWriter:
+    """Writes rows as ``part-00000.parquet`` and on, each under another name until it is whole.
+
+    Use as a context; parts of an earlier run in the folder are removed first, so that two checks never mix.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._rows: list[dict[str, Any]] = []
+        self._writer: pyarrow.parquet.ParquetWriter | None = None
+        self._part = 0
+        self._in_part = 0
+
+    def __enter__(self) -> PartWriter:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for stale in (*self._folder.glob("part-*.parquet"), *self._folder.glob(".part-*")):
+            stale.unlink()
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= _GROUP_ROWS:
+            self._flush()
+        if self._in_part >= PART_ROWS:
+            self._close()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._flush()
+            if self._writer is None and self._part == 0:
+                self._open()  # no row at all is an answer too, and has a schema
+            self._close()
+        elif self._writer is not None:
+            self._writer.close()
+            self._aside.unlink()
+
+    @property
+    def _aside(self) -> Path:
+        return self._folder / f".part-{self._part:05d}.{os.getpid()}"
+
+    def _open(self) -> pyarrow.parquet.ParquetWriter:
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(self._aside, SCHEMA, compression="zstd")
+        return self._writer
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._open().write_table(pyarrow.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._in_part += len(self._rows)
+            self._rows.clear()
+
+    def _close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        with self._aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        self._aside.replace(self._folder / f"part-{self._part:05d}.parquet")
+        self._writer, self._part, self._in_part = None, self._part + 1, 0
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parts of a check, in order.
+
+    Raises:
+      MissingDataError: the folder holds none.
+    """
+    found = sorted(folder.glob("part-*.parquet"))
+    if not found:
+        raise MissingDataError(folder, expected="parts of fsa check", found="none", mend="run fsa check first")
+    return found
+
+
+def read_part(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of one part, under the names of SCHEMA.
+
+    Raises:
+      DataError: it is no part of a check.
+    """
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(path, expected="a Parquet file", found=str(error), mend="run fsa check again") from error
+    with file:
+        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+        if missing:
+            raise DataError(
+                path, expected="a part of fsa check", found=f"no {', '.join(missing)}", mend="run fsa check again"
+            )
+        for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
+            yield from batch.to_pylist()

@@ -1,0 +1,119 @@
+"""A check from end to end: two passes over the generations, in memory that does not grow with them.
+
+The first pass checks every generation by itself and notes its lean and the hashes of its key and text in a scratch
+database; the second adds what needs other rows (the partner's lean), settles the verdict, and writes it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from fsa_jax.records import Generation, Review
+from fsa_jax.sampling.bottom_k import hash64, priority
+from fsa_jax.teacher.checking.assess import CheckedGeneration, CheckSettings, assess, with_partner
+from fsa_jax.teacher.checking.checked_files import PartWriter, as_row
+from fsa_jax.teacher.checking.statistics import Statistics
+
+_OTHER = {"analysis": "rewriting", "rewriting": "analysis"}
+
+
+def check(
+    pairs: Iterable[tuple[Review, Generation]],
+    settings: CheckSettings,
+    output: Path,
+    progress: Callable[[str, int], None] = lambda phase, rows: None,
+) -> Statistics:
+    """Checks generations and writes ``output/kept`` and ``output/dropped``.
+
+    Args:
+      pairs: reviews with their generations, in any order.
+      settings: thresholds.
+      output: folder; an earlier check in it is replaced.
+      progress: called with ``check`` or ``write`` and the rows done, every 500.
+    """
+    settings.checked()
+    statistics = Statistics()
+    output.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=output, prefix=".check") as scratch,
+        closing(_Notes(Path(scratch) / "notes.sqlite")) as notes,
+    ):
+        assessed = Path(scratch) / "assessed.jsonl"
+        with assessed.open("w", encoding="utf-8") as file:
+            for number, (review, generation) in enumerate(pairs, start=1):
+                checked = notes.without_duplicates(assess(review, generation, settings))
+                notes.note(checked)
+                file.write(checked.model_dump_json() + "\n")
+                if number % 500 == 0:
+                    progress("check", number)
+        with PartWriter(output / "kept") as kept, PartWriter(output / "dropped") as dropped:
+            for number, checked in enumerate(_read(assessed), start=1):
+                checked = with_partner(checked, notes.partner_lean(checked), settings)
+                statistics.add(checked)
+                (dropped if checked.verdict == "drop" else kept).write(as_row(checked))
+                if number % 500 == 0:
+                    progress("write", number)
+    return statistics
+
+
+def _read(path: Path) -> Iterator[CheckedGeneration]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield CheckedGeneration.model_validate_json(line)
+
+
+class _Notes:
+    """What the second pass must know of other rows, in a scratch file."""
+
+    def __init__(self, path: Path):
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE seen (hash INTEGER PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE lean (key INTEGER PRIMARY KEY, total REAL, rows INTEGER) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _first_time(self, hashed: int) -> bool:
+        # SQLite's integers are signed.
+        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hashed - 2**63,)).rowcount == 1
+
+    def without_duplicates(self, checked: CheckedGeneration) -> CheckedGeneration:
+        """Drops a generation that was met before, and text that its teacher gave for another review too."""
+        generation = checked.generation
+        if checked.verdict == "drop":
+            return checked
+        key = generation.model_dump_json(exclude={"text", "failure", "input_tokens", "output_tokens"})
+        reason = None
+        # The authors' rows have no seed; the text tells two answers apart.
+        if not self._first_time(hash64(f"key {key} {generation.text if generation.prompt_hash == 'released' else ''}")):
+            reason = "the same generation twice"
+        elif not self._first_time(
+            priority(f"{generation.teacher} {generation.understanding} {checked.response}", seed=1)
+        ):
+            reason = "the same text twice"
+        if reason is None:
+            return checked
+        return checked.model_copy(update={"verdict": "drop", "reason": reason, "response": generation.text or ""})
+
+    def note(self, checked: CheckedGeneration) -> None:
+        if checked.verdict != "drop" and checked.lean is not None:
+            self._database.execute(
+                "INSERT INTO lean VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET total = total + ?, rows = rows + 1",
+                (self._key(checked, checked.generation.understanding), checked.lean, checked.lean),
+            )
+
+    def partner_lean(self, checked: CheckedGeneration) -> float | None:
+        """Mean lean of the other form's kept texts about the review by the same teacher."""
+        key = self._key(checked, _OTHER[checked.generation.understanding])
+        row = self._database.execute("SELECT total / rows FROM lean WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    @staticmethod
+    def _key(checked: CheckedGeneration, understanding: str) -> int:
+        return hash64(f"{checked.review.id}\n{checked.generation.teacher}\n{understanding}") - 2**63
