@@ -35,7 +35,10 @@ class _OneAtATime(ocp.type_handlers.NumpyHandler):
 
 
 def _registry() -> Any:
-    return ocp.type_handlers.create_type_handler_registry((Lazy, _OneAtATime()), (np.ndarray, _OneAtATime()))
+    one_at_a_time = _OneAtATime()
+    return ocp.type_handlers.create_type_handler_registry(
+        (Lazy, one_at_a_time), (np.ndarray, one_at_a_time), (jax.Array, ocp.type_handlers.ArrayHandler())
+    )
 
 
 def save_weights(directory: Path, step: int, target: Mapping[str, Any]) -> Path:

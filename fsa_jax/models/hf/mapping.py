@@ -47,7 +47,8 @@ class Family:
     Args:
       name: for messages.
       model_types: values of ``model_type`` in config.json.
-      config: from config.json's content and the file's tensors to our configuration; raises CheckpointError.
+      config: from config.json's content and, where they are at hand, the file's tensors to our configuration; raises
+        CheckpointError.
       leaves: parameters of a configuration.
       hf_config: config.json's content for a configuration; the imported one, where there is one, is brought up to date.
       optional: tensors that a file may hold and that say nothing new (buffers, copies of tied weights).
@@ -55,7 +56,7 @@ class Family:
 
     name: str
     model_types: tuple[str, ...]
-    config: Callable[[Mapping[str, Any], Mapping[str, Tensor]], Any]
+    config: Callable[[Mapping[str, Any], Mapping[str, Tensor] | None], Any]
     leaves: Callable[[Any], Sequence[Leaf]]
     hf_config: Callable[[Any, Mapping[str, Any], int], dict[str, Any]]
     optional: Callable[[str], bool]

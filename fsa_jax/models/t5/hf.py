@@ -29,8 +29,10 @@ def _require(config: Mapping[str, Any], key: str, default: Any, supported: Any) 
         )
 
 
-def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> T5Config:
+def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> T5Config:
     """Our configuration of a model; the embedding is padded to a multiple of 128 rows.
+
+    With the file's ``tensors``, what config.json says of the output projection is checked against them.
 
     Raises:
       CheckpointError: config.json lacks a key or asks for what the network has not.
@@ -66,12 +68,14 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         ) from error
 
 
-def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bool:
     """Whether the logits come from the embedding, scaled (v1.0), or from a matrix of their own, unscaled (v1.1).
 
     transformers 4 says both with tie_word_embeddings; 5 writes it as true always and scale_decoder_outputs besides.
     """
     scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True) is not False))
+    if tensors is None:
+        return scaled
     separate = "lm_head.weight" in tensors
     if scaled and separate:
         shared = tensors.get("shared.weight")

@@ -1,0 +1,103 @@
+"""From a Hugging Face model to a T5X checkpoint that both engines start from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import fsa_jax
+from fsa_jax.aside import written_aside
+from fsa_jax.checkpoints import save_weights
+from fsa_jax.errors import MissingDataError, SettingError
+from fsa_jax.models.hf.families import family_of
+from fsa_jax.models.hf.mapping import flatten, read_parameters
+from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_jax.models.hf.sources import SMALL_FILES, find_source, read_config
+from fsa_jax.models.hf.vocabularies import check_decoder, check_t5
+
+RECORD = "import.json"
+HF_FILES = "hf"
+DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class Import:
+    """What ``import.json`` says of an imported model."""
+
+    source: str
+    revision: str | None
+    family: str
+    parameters: int
+    embedding_rows: int
+    """Rows of the source's embedding; the checkpoint's is padded."""
+    dtype: str
+    scan_layers: bool
+    fsa_jax: str
+
+
+def import_model(
+    source: str,
+    out: Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    scan_layers: bool = False,
+    vocabulary: Path | None = None,
+) -> Import:
+    """Writes ``out`` with ``checkpoint_0``, ``hf/`` (configuration and tokenizer as they came) and ``import.json``.
+
+    Tensors are read, converted and written one at a time.
+
+    Args:
+      source: a directory, or a hub id.
+      out: a directory that does not exist.
+      revision: of the hub, pinned to the commit that it names.
+      dtype: of the checkpoint's parameters, ``float32`` or ``bfloat16``.
+      scan_layers: stacks layers, for models with ``scan_layers``.
+      vocabulary: SentencePiece model that a T5 must have come with, where that is not T5's own.
+
+    Raises:
+      FsaError: whatever makes the source unusable. Nothing is left at ``out`` then.
+    """
+    if dtype not in DTYPES:
+        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), mend="--dtype float32")
+    if vocabulary is not None and not vocabulary.is_file():
+        raise MissingDataError(vocabulary, expected="a SentencePiece model", found="nothing", mend="check the path")
+    with written_aside(out) as partial:
+        found = find_source(source, revision)
+        content = read_config(found.directory)
+        family = family_of(content)
+        tensors = open_directory(found.directory)
+        config = family.config(content, tensors)
+        rows = int(content["vocab_size"])
+        if family.name == "T5":
+            check_t5(found.directory, rows, vocabulary)
+        else:
+            check_decoder(found.directory, rows)
+        parameters = read_parameters(family, config, tensors, DTYPES[dtype], scan_layers=scan_layers)
+        save_weights(partial, 0, parameters)
+        (partial / HF_FILES).mkdir()
+        for name in SMALL_FILES:
+            if (found.directory / name).is_file():
+                shutil.copyfile(found.directory / name, partial / HF_FILES / name)
+        if vocabulary is not None:
+            shutil.copyfile(vocabulary, partial / HF_FILES / "spiece.model")
+        count = sum(int(np.prod(leaf.shape, dtype=np.int64)) for _, leaf in flatten(parameters))
+        record = Import(
+            source=found.name,
+            revision=found.revision,
+            family=str(content["model_type"]),
+            parameters=count,
+            embedding_rows=rows,
+            dtype=dtype,
+            scan_layers=scan_layers,
+            fsa_jax=fsa_jax.__version__,
+        )
+        (partial / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n")
+    return record
