@@ -1,0 +1,51 @@
+"""The paper's subsets of a test set (arXiv 2412.18552)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from fsa_jax.errors import DataError, SettingError
+from fsa_jax.records import LabelledSentence
+
+Subset = Literal["all", "original", "hard", "implicit", "multi"]
+SUBSETS: tuple[str, ...] = get_args(Subset)
+
+
+def select(sentences: Iterable[LabelledSentence], subset: Subset) -> list[LabelledSentence]:
+    """Keeps the sentences of a subset, in their order.
+
+    Args:
+      sentences: a test set, its original and its hard sentences.
+      subset: "all"; "original" or "hard" by the file they came from; "implicit", with at least one aspect without
+        opinion words; "multi", with more than one distinct polarity.
+
+    Raises:
+      SettingError: there is no such subset.
+      DataError: "implicit" of sentences whose opinion words are not annotated (only test files have them).
+    """
+    if subset not in SUBSETS:
+        raise SettingError(
+            "subset", expected=f"one of {', '.join(SUBSETS)}", found=repr(subset), mend="name one of them"
+        )
+    return [sentence for sentence in sentences if _belongs(sentence, subset)]
+
+
+def _belongs(sentence: LabelledSentence, subset: Subset) -> bool:
+    if subset == "hard":
+        return sentence.hard
+    if subset == "original":
+        return not sentence.hard
+    if subset == "multi":
+        return len({aspect.polarity for aspect in sentence.aspects}) > 1
+    if subset == "implicit":
+        for aspect in sentence.aspects:
+            if aspect.opinion_words is None:
+                raise DataError(
+                    f"sentence {sentence.id}",
+                    expected="annotated opinion words, which the implicit subset is defined by",
+                    found="none",
+                    mend="select it from test.json and hard_test.json",
+                )
+        return any(not aspect.opinion_words for aspect in sentence.aspects)
+    return True
