@@ -1,0 +1,120 @@
+"""Actions on metrics during training: stop early, stop on NaN, or whatever a project adds."""
+
+from __future__ import annotations
+
+import abc
+import enum
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from fsa_jax.errors import SettingError
+
+MetricsByTask = Mapping[str, Mapping[str, Any]]
+
+
+class ActionMode(enum.Enum):
+    """Which metrics an action looks at."""
+
+    TRAIN = 1
+    TRAIN_EVAL = 2
+    INFER_EVAL = 3
+
+
+class BaseAction(abc.ABC):
+    """Something that looks at metrics as they come."""
+
+    @abc.abstractmethod
+    def run(self, train_state: Any, metrics_by_task: MetricsByTask) -> bool:
+        """Returns whether to stop training.
+
+        Args:
+          train_state: the state of the moment.
+          metrics_by_task: numbers by name, by task (``train`` for training metrics).
+        """
+
+
+class EarlyStoppingAction(BaseAction):
+    """Stops when a metric has not improved for ``patience`` evaluations in a row.
+
+    Args:
+      metric: (task, metric).
+      mode: ``min`` or ``max``, what better means.
+      patience: evaluations without improvement.
+      atol: improvements of at most this much do not count.
+      rtol: the same, relative to the best value.
+    """
+
+    def __init__(
+        self, metric: tuple[str, str], mode: str, patience: int = 3, atol: float = 0.0, rtol: float = 0.0
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise SettingError(
+                "EarlyStoppingAction.mode", expected="'min' or 'max'", found=repr(mode), mend="bind mode = 'max'"
+            )
+        self._task, self._metric = metric
+        self._sign = 1 if mode == "max" else -1
+        self._patience, self._atol, self._rtol = patience, atol, rtol
+        self._best = -math.inf
+        self._without = 0
+
+    def run(self, train_state: Any, metrics_by_task: MetricsByTask) -> bool:
+        del train_state
+        values = metrics_by_task.get(self._task, {})
+        if self._metric not in values:
+            return False
+        value = self._sign * float(values[self._metric])
+        margin = self._atol + (self._rtol * abs(self._best) if math.isfinite(self._best) else 0.0)
+        if value > self._best + margin:
+            self._best, self._without = value, 0
+        else:
+            self._without += 1
+        return self._without >= self._patience
+
+
+class TerminateOnNanAction(BaseAction):
+    """Stops when a metric is NaN or infinite.
+
+    Args:
+      task: ``train``, or a task.
+      metric: its name.
+    """
+
+    def __init__(self, task: str, metric: str = "loss") -> None:
+        self._task, self._metric = task, metric
+
+    def run(self, train_state: Any, metrics_by_task: MetricsByTask) -> bool:
+        del train_state
+        value = metrics_by_task.get(self._task, {}).get(self._metric)
+        return value is not None and not math.isfinite(float(value))
+
+
+class Actions:
+    """The actions of a run.
+
+    Args:
+      actions: by :class:`ActionMode` or its name.
+      train_state: gives the state of the moment.
+    """
+
+    def __init__(self, actions: Mapping[Any, Sequence[BaseAction]] | None, train_state: Callable[[], Any]) -> None:
+        self._actions = {getattr(mode, "name", mode): list(listed) for mode, listed in (actions or {}).items()}
+        unknown = self._actions.keys() - ActionMode.__members__.keys()
+        if unknown:
+            raise SettingError(
+                "train.actions",
+                expected=", ".join(ActionMode.__members__),
+                found=", ".join(map(str, unknown)),
+                mend="bind actions to those",
+            )
+        self._train_state = train_state
+        self.stop = False
+
+    def observe(self, mode: ActionMode, metrics_by_task: MetricsByTask) -> None:
+        """Runs the actions of ``mode``; if one wants to stop, :attr:`stop` is set."""
+        for action in self._actions.get(mode.name, ()):
+            if action.run(self._train_state(), metrics_by_task):
+                logging.warning("%s stops the run", type(action).__name__)
+                self.stop = True

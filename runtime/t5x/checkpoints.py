@@ -1,0 +1,288 @@
+"""The checkpoints of a run: written whole or not at all, kept by number or by a metric.
+
+A checkpoint is the directory ``checkpoint_<step>`` with ``state/`` (Orbax's OCDBT), ``dataset/`` (the position in the
+training data) and ``commit_success.txt``. It is written under a temporary name and renamed when it is complete, so a
+save that is cut off anywhere leaves the checkpoints before it as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fsa_jax.errors import CheckpointError, SettingError
+from t5x import multihost
+from t5x.metric_log import read_metric
+
+STATE = "state"
+DATASET = "dataset"
+_COMMITTED = "commit_success.txt"
+_STEP_DIRECTORY = re.compile(r"checkpoint_(\d+)")
+_TEMPORARY = ".tmp-"
+
+
+def checkpoint_path(directory: str | epath.Path, step: int) -> epath.Path:
+    """Returns the path of the checkpoint of ``step`` in ``directory``."""
+    return epath.Path(directory) / f"checkpoint_{step}"
+
+
+def checkpoint_steps(directory: str | epath.Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in ``directory``, ascending."""
+    root = epath.Path(directory)
+    if not root.exists():
+        return []
+    matches = [_STEP_DIRECTORY.fullmatch(entry.name) for entry in root.iterdir()]
+    steps = sorted(int(match.group(1)) for match in matches if match)
+    return [step for step in steps if is_checkpoint(checkpoint_path(root, step))]
+
+
+def is_checkpoint(path: str | epath.Path) -> bool:
+    """Returns whether ``path`` holds a checkpoint: of Orbax (``state/``), or of older T5X (a file ``checkpoint``)."""
+    path = epath.Path(path)
+    return (path / STATE).exists() or (path / "checkpoint").exists()
+
+
+def require_writable(directory: str | epath.Path) -> None:
+    """Creates ``directory`` and writes and removes a file in it, before anything expensive has begun.
+
+    Raises:
+      CheckpointError: that did not work.
+    """
+    root = epath.Path(directory)
+    probe = root / f".writable-{jax.process_index()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            root,
+            expected="a directory that can be written",
+            found=str(error),
+            mend="choose another with --gin.MODEL_DIR=\"'DIRECTORY'\", or change its permissions",
+        ) from error
+
+
+class CheckpointManager:
+    """Writes the checkpoints of one run and deletes those that need not be kept.
+
+    The newest checkpoint is never deleted, since the run resumes from it.
+
+    Args:
+      directory: the run's MODEL_DIR.
+      save_dtype: of the saved parameters, None for as they are.
+      keep: how many to keep, None for all.
+      period: steps between saves (counted by the train loop).
+      checkpoint_steps: further steps to save at.
+      keep_dataset_checkpoints: how many of the newest keep ``dataset/``, None for all.
+      force_keep_period: checkpoints at multiples of it are kept for good.
+      metric_name_to_monitor: keeps the ``keep`` best by it instead of the newest: ``train/<metric>``,
+        ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``. Metrics are read from the JSONL files in
+        ``directory``, so what was best before an interruption stays known after it.
+      metric_mode: ``max`` or ``min``.
+      keep_checkpoints_without_metrics: whether checkpoints that lack the metric are kept.
+      train_state, partitioner, dataset_iterator, restore_dtype: accepted for gin files of T5X, not needed here.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        train_state: Any = None,
+        partitioner: Any = None,
+        dataset_iterator: Any = None,
+        save_dtype: Any = None,
+        restore_dtype: Any = None,
+        keep: int | None = None,
+        period: int | None = 1,
+        checkpoint_steps: Sequence[int] | None = None,
+        keep_dataset_checkpoints: int | None = None,
+        force_keep_period: int | None = None,
+        metric_name_to_monitor: str | None = None,
+        metric_mode: str = "max",
+        keep_checkpoints_without_metrics: bool = True,
+    ) -> None:
+        del train_state, partitioner, dataset_iterator, restore_dtype
+        if metric_mode not in ("max", "min"):
+            raise SettingError(
+                "metric_mode", expected="'max' or 'min'", found=repr(metric_mode), mend="bind metric_mode = 'max'"
+            )
+        self.directory = epath.Path(directory)
+        self.save_dtype = save_dtype
+        self.keep = keep
+        self.period = period
+        self.extra_steps = frozenset(checkpoint_steps or ())
+        self.keep_dataset_checkpoints = keep_dataset_checkpoints
+        self.force_keep_period = force_keep_period
+        self.metric = metric_name_to_monitor
+        self.metric_mode = metric_mode
+        self.keep_without_metrics = keep_checkpoints_without_metrics
+
+    def save(
+        self,
+        state_dict: Mapping[str, Any],
+        step: int,
+        save_dataset: Callable[[epath.Path], None] | None = None,
+        transformations: Sequence[Callable[[Any], Any]] = (),
+    ) -> None:
+        """Writes the checkpoint of ``step``; every process calls it.
+
+        Args:
+          state_dict: nested dict of arrays, sharded or not, as the train state gives it.
+          step: its step.
+          save_dataset: writes this process's position in the data into the directory that it is given.
+          transformations: applied to ``state_dict`` in order before it is written.
+
+        Raises:
+          CheckpointError: the checkpoint could not be written. What was there before is untouched.
+        """
+        final = checkpoint_path(self.directory, step)
+        partial = self.directory / f"{final.name}{_TEMPORARY}write"
+        try:
+            self._write(partial, _for_saving(state_dict, self.save_dtype, transformations), step, save_dataset)
+            multihost.barrier(f"written {step}")
+            if jax.process_index() == 0:
+                (partial / _COMMITTED).write_text(f"checkpoint of step {step}, complete\n")
+                if final.exists():
+                    _delete(final)
+                partial.rename(final)
+            multihost.barrier(f"committed {step}")
+        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+            if jax.process_index() == 0 and partial.exists():
+                partial.rmtree(missing_ok=True)
+            raise CheckpointError(
+                final,
+                expected="room and permission for a checkpoint",
+                found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                mend="free space or repair the directory, then start the same command again: it resumes from "
+                f"{self._newest_name()}",
+            ) from error
+        self.prune()
+
+    def _write(
+        self,
+        partial: epath.Path,
+        state_dict: dict[str, Any],
+        step: int,
+        save_dataset: Callable[[epath.Path], None] | None,
+    ) -> None:
+        if jax.process_index() == 0:
+            self._remove_leftovers()
+            partial.mkdir(parents=True)
+            (partial / DATASET).mkdir()
+            (partial / "_CHECKPOINT_METADATA").write_text(
+                json.dumps({"init_timestamp_nsecs": time.time_ns(), "custom_metadata": {"step": step}})
+            )
+        multihost.barrier(f"directory {step}")
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(partial / STATE, state_dict)
+        if save_dataset is not None:
+            save_dataset(partial / DATASET)
+
+    def _remove_leftovers(self) -> None:
+        """Deletes what saves and deletions that were cut off have left."""
+        for entry in self.directory.iterdir():
+            if _STEP_DIRECTORY.match(entry.name) and _TEMPORARY in entry.name:
+                entry.rmtree(missing_ok=True)
+
+    def _newest_name(self) -> str:
+        steps = checkpoint_steps(self.directory)
+        return checkpoint_path(self.directory, steps[-1]).name if steps else "its start, there is none before"
+
+    def prune(self) -> None:
+        """Deletes the checkpoints that need not be kept; called after every save and every evaluation."""
+        if jax.process_index() != 0:
+            return
+        steps = checkpoint_steps(self.directory)
+        kept = self._kept(steps)
+        for step in steps:
+            if step not in kept:
+                _delete(checkpoint_path(self.directory, step))
+        if self.keep_dataset_checkpoints is not None:
+            newest_first = [step for step in reversed(steps) if step in kept]
+            for step in newest_first[max(1, self.keep_dataset_checkpoints) :]:
+                (checkpoint_path(self.directory, step) / DATASET).rmtree(missing_ok=True)
+
+    def _kept(self, steps: Sequence[int]) -> set[int]:
+        if self.keep is None or not steps:
+            return set(steps)
+        kept = {steps[-1]}
+        if self.force_keep_period:
+            kept |= {step for step in steps if step % self.force_keep_period == 0}
+        if self.metric is None:
+            return kept | set(steps[-self.keep :])
+        values = {step: read_metric(self.directory, self.metric, step) for step in steps}
+        measured = [step for step in steps if values[step] is not None]
+        if self.keep_without_metrics:
+            kept |= {step for step in steps if values[step] is None}
+        sign = 1 if self.metric_mode == "max" else -1
+        # Of equal values the later one is kept: it has seen more.
+        best_last = sorted(measured, key=lambda step: (sign * float(values[step] or 0.0), step))
+        return kept | set(best_last[-self.keep :])
+
+    def best_step(self) -> int | None:
+        """Returns the step of the best checkpoint by the monitored metric, None without a metric or a value."""
+        steps = checkpoint_steps(self.directory)
+        if self.metric is None:
+            return None
+        values = {step: read_metric(self.directory, self.metric, step) for step in steps}
+        measured = [step for step in steps if values[step] is not None]
+        sign = 1 if self.metric_mode == "max" else -1
+        return max(measured, key=lambda step: (sign * float(values[step] or 0.0), step), default=None)
+
+
+class OrbaxCheckpointManagerInterface(CheckpointManager):
+    """T5X's name for the manager of checkpoints, for gin files."""
+
+
+class SaveBestCheckpointer(CheckpointManager):
+    """Keeps the best checkpoints by ``train/accuracy`` unless told otherwise; T5X's name for it."""
+
+    def __init__(self, directory: str, metric_name_to_monitor: str = "train/accuracy", **arguments: Any) -> None:
+        super().__init__(directory, metric_name_to_monitor=metric_name_to_monitor, **arguments)
+
+
+class Checkpointer(CheckpointManager):
+    """T5X's name for the plain manager."""
+
+
+def set_aside(path: epath.Path) -> None:
+    """Renames an unreadable checkpoint, so that it is neither resumed from nor lost."""
+    multihost.barrier(f"set aside {path.name}")
+    if jax.process_index() == 0:
+        path.rename(path.parent / f"{path.name}.corrupt")
+    multihost.barrier(f"set aside {path.name}, done")
+
+
+def _delete(path: epath.Path) -> None:
+    """Deletes a checkpoint so that no half of one is ever found under its name."""
+    doomed = path.parent / f"{path.name}{_TEMPORARY}delete"
+    if doomed.exists():
+        doomed.rmtree(missing_ok=True)
+    path.rename(doomed)
+    doomed.rmtree(missing_ok=True)
+
+
+def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequence[Callable]) -> dict[str, Any]:
+    state_dict = dict(state_dict)
+    for transform in transformations:
+        state_dict = transform(state_dict)
+    if dtype is not None:
+        state_dict["target"] = jax.tree.map(lambda leaf: _cast(leaf, dtype), state_dict["target"])
+    # Orbax refuses empty nodes in a tree; Optax states without arrays leave some.
+    return unflatten_dict(flatten_dict(state_dict))
+
+
+def _cast(leaf: Any, dtype: Any) -> Any:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == jnp.dtype(dtype):
+        return leaf
+    return leaf.astype(np.dtype(jnp.dtype(dtype)))

@@ -1,0 +1,162 @@
+"""What every command of the engine has in common: flags, gin, quiet logs, the compilation cache, and exit statuses.
+
+0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can mend. Other exceptions are defects and keep their traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging as python_logging
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+
+from fsa_jax.errors import FsaError, SettingError
+from t5x import datasets, gin_utils
+
+CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
+FLAGS = flags.FLAGS
+
+
+def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
+    """Defines the flags of every command; once, before they are parsed."""
+    flags.DEFINE_multi_string("gin_file", [], "Gin file; may be repeated, a later one wins.")
+    flags.DEFINE_multi_string("gin_bindings", [], "'NAME = VALUE'; --gin.NAME=VALUE is the same.")
+    flags.DEFINE_list("gin_search_paths", list(search_paths), "Directories in which gin files are looked up.")
+    flags.DEFINE_string("tfds_data_dir", None, "Directory of TensorFlow Datasets, for tasks that read from them.")
+    flags.DEFINE_bool("verbose", False, "Full logs instead of one progress line.")
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        f"Where compiled programs are kept between runs; 'off' for nowhere. ${CACHE_VARIABLE}, or a directory in the "
+        "user's cache, if not given.",
+    )
+    jax.config.config_with_absl()
+
+
+def run(function: str, prepare: Callable[[], None] | None = None) -> None:
+    """Parses the command line and gin, runs a function of ``__main__`` as gin has bound it, and exits.
+
+    Args:
+      function: its name: ``train``, ``evaluate`` or ``infer``.
+      prepare: called after flags are parsed and before JAX's devices are touched.
+    """
+    try:
+        status = _parse_and_run(function, prepare)
+    except FsaError as error:
+        logging.debug("cause", exc_info=True)
+        # gin appends where it called from; the error says all that the user needs.
+        print(f"{_module_name()}: {FsaError.__str__(error)}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(status)
+
+
+def _parse_and_run(function: str, prepare: Callable[[], None] | None) -> int:
+    arguments = gin_utils.rewrite_gin_args(sys.argv)
+    try:
+        positional = FLAGS(arguments)[1:]
+    except flags.Error as error:
+        mend = f"python -m {_module_name()} --helpfull lists the flags"
+        raise SettingError("command line", expected="known flags", found=str(error).strip(), mend=mend) from error
+    if positional:
+        raise SettingError(
+            "command line",
+            expected="flags alone",
+            found=" ".join(map(repr, positional)),
+            mend="write --gin_file=FILE and --gin.NAME=VALUE, each as one word",
+        )
+    set_compilation_cache(FLAGS.compilation_cache)
+    _import_tensorflow_and_set_logs(FLAGS.verbose)
+    if prepare is not None:
+        prepare()
+    if FLAGS.tfds_data_dir:
+        import seqio
+
+        seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
+    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings)
+    gin_utils.bound(function)()
+    return 0
+
+
+def _module_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else "t5x.train"
+
+
+def _import_tensorflow_and_set_logs(verbose: bool) -> None:
+    """Shows full logs with ``verbose`` or a raised absl ``--verbosity``, else only warnings of the engine itself."""
+    if verbose or FLAGS.verbosity > 0:
+        logging.set_verbosity(max(logging.INFO, FLAGS.verbosity))
+        datasets.tensorflow()
+        return
+    with _standard_error_closed():
+        datasets.tensorflow().constant(0)
+    logging.get_absl_handler().addFilter(_is_ours)
+    warnings.simplefilter("ignore")
+
+
+@contextlib.contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """TensorFlow's C++ part greets on standard error, and on a machine without CUDA complains; no setting stops it."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _is_ours(record: python_logging.LogRecord) -> bool:
+    """Whether a log record is worth a line: an error of anyone, or what the engine or the project says."""
+    return record.levelno >= python_logging.ERROR or any(part in record.pathname for part in ("/t5x/", "/fsa_jax/"))
+
+
+def set_compilation_cache(flag: str | None) -> None:
+    """Keeps compiled programs between runs, so that the second start of a run compiles nothing.
+
+    The directory is JAX's own setting if that is set, ``flag`` or ``$T5X_COMPILATION_CACHE`` else, and by default
+    ``fsa_jax/xla`` in the user's cache; ``off`` turns it off.
+    """
+    if flag is None and jax.config.jax_compilation_cache_dir:
+        return
+    chosen = flag if flag is not None else os.environ.get(CACHE_VARIABLE, "")
+    if chosen == "off":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = Path(chosen) if chosen else home / "fsa_jax" / "xla"
+    try:
+        # Programs for one CPU may use instructions that another lacks, where a home directory is shared.
+        directory = directory / _machine()
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.warning("no compilation cache: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _machine() -> str:
+    try:
+        described = [
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model", "flags"))
+        ]
+    except OSError:
+        described = [platform.processor()]
+    return hashlib.sha256("".join(sorted(set(described))).encode()).hexdigest()[:12]

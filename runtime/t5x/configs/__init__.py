@@ -1,0 +1,1 @@
+"""Gin files of the engine, found as resources of this package."""

@@ -1,0 +1,1 @@
+"""What to run: pretrain, finetune, eval, infer."""

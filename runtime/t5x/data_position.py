@@ -1,0 +1,168 @@
+"""The training data as a stream with a position that can be saved and found again exactly.
+
+tf.data replays a pipeline exactly when its seed is the same, so the seed and the number of batches taken are a
+position: to go back there, the pipeline is built with the recorded seed and that many batches are passed over. This
+works with every SeqIO pipeline (shuffled, packed, cached, mixed) and costs a few bytes a checkpoint; passing over costs
+the preprocessing of the examples before, without the device. Where that is too slow, ``save_dataset`` saves tf.data's
+own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
+functions cannot be saved that way and say so.
+
+A position holds for the same task, split, lengths, batch size, packing and number of processes. With others, the data
+begins anew, which is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+from fsa_jax.errors import CheckpointError, DataError, SettingError
+from t5x import datasets
+from t5x.datasets import DatasetConfig
+
+
+class TrainingData:
+    """An endless iterator over the batches of this process.
+
+    Args:
+      config: the dataset.
+      shard_id: of this process.
+      num_shards: number of parts.
+      converter: the model's feature converter class.
+      get_dataset: makes the ``tf.data.Dataset``; :func:`t5x.datasets.get_dataset` or the like.
+      save_iterator: whether :meth:`save` writes tf.data's iterator state too.
+
+    Attributes:
+      dataset: the ``tf.data.Dataset``, from the beginning.
+      seed: of the pipeline.
+      taken: number of batches taken since the beginning.
+
+    Raises:
+      DataError: the data is not there or empty.
+      SettingError: no such task.
+    """
+
+    def __init__(
+        self,
+        config: DatasetConfig,
+        shard_id: int,
+        num_shards: int,
+        converter: Any,
+        get_dataset: Any = datasets.get_dataset,
+        save_iterator: bool = False,
+    ) -> None:
+        self._name = f"train_ds-{shard_id:03}-of-{num_shards:03}"
+        self._config = config
+        self._make = lambda seeded: get_dataset(seeded, shard_id, num_shards, converter)
+        self._save_iterator = save_iterator
+        self.taken = 0
+        self._iterator: Any = None
+        datasets.check(config)
+        self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
+
+    def _build(self, seed: int) -> None:
+        self.seed = seed
+        self.dataset = self._make(dataclasses.replace(self._config, seed=seed))
+
+    def seek(self, directory: epath.Path) -> None:
+        """Goes to the position that a checkpoint's ``dataset/`` holds, if it is one of this data.
+
+        Raises:
+          CheckpointError: the state of tf.data's iterator cannot be read.
+        """
+        position = self._read(directory)
+        if position is None:
+            return
+        if position["seed"] != self.seed:
+            self._build(position["seed"])
+        self.taken = position["batches"]
+        state = directory / self._name
+        if self._save_iterator and (directory / f"{self._name}.index").exists():
+            self._iterator = self._restored(state)
+        else:
+            logging.info("passing over %d batches of training data", self.taken)
+            self._iterator = iter(self.dataset.skip(self.taken))
+
+    def _restored(self, state: epath.Path) -> Any:
+        tf = datasets.tensorflow()
+        iterator = iter(self.dataset)
+        try:
+            tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            raise CheckpointError(
+                state,
+                expected="the state of this training data's iterator",
+                found=str(error).splitlines()[0],
+                mend="--gin.utils.SaveCheckpointConfig.save_dataset=False, to pass over the examples before instead",
+            ) from error
+        return iterator
+
+    def __iter__(self) -> TrainingData:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """Returns the next batch: arrays (batch_size / num_shards, length).
+
+        Raises:
+          DataError: there is none.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self.dataset)
+        batch = next(self._iterator, None)
+        if batch is None:
+            raise DataError(
+                f"task {self._config.name}, split {self._config.split!r}",
+                expected=f"a batch of {self._config.batch_size}",
+                found=f"the end of the data after {self.taken} batches",
+                mend="lower BATCH_SIZE, or let the dataset repeat",
+            )
+        self.taken += 1
+        return {name: value.numpy() for name, value in batch.items()}
+
+    def save(self, directory: epath.Path) -> None:
+        """Writes the position into ``directory``, a checkpoint's ``dataset/``."""
+        position = {"batches": self.taken, "seed": self.seed, **_identity(self._config)}
+        (directory / f"{self._name}.json").write_text(json.dumps(position))
+        if self._save_iterator and self._iterator is not None:
+            tf = datasets.tensorflow()
+            try:
+                tf.train.Checkpoint(ds=self._iterator).write(str(directory / self._name))
+            except tf.errors.OpError as error:
+                raise SettingError(
+                    "SaveCheckpointConfig.save_dataset",
+                    expected="a tf.data pipeline that can save its state",
+                    found=f"task {self._config.name}: {str(error).splitlines()[0]}",
+                    mend="--gin.utils.SaveCheckpointConfig.save_dataset=False: positions are exact without it",
+                ) from error
+
+    def _read(self, directory: epath.Path) -> dict[str, Any] | None:
+        file = directory / f"{self._name}.json"
+        if not file.exists():
+            others = sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
+            found = f" (it has {', '.join(others)})" if others else ""
+            logging.warning("%s has no position of this training data%s: the data begins ANEW", directory.parent, found)
+            return None
+        position = json.loads(file.read_text())
+        wanted = _identity(self._config) | ({} if self._config.seed is None else {"seed": self._config.seed})
+        changed = {name: value for name, value in wanted.items() if position.get(name) != value}
+        if changed:
+            logging.warning("the training data is not that of %s (%s): it begins ANEW", directory.parent, changed)
+            return None
+        return position
+
+
+def _identity(config: DatasetConfig) -> dict[str, Any]:
+    """What must be the same for a position to mean the same batch."""
+    return {
+        "name": config.name,
+        "split": config.split,
+        "lengths": dict(config.task_feature_lengths or {}),
+        "batch_size": config.batch_size,
+        "pack": config.pack,
+        "shuffle": config.shuffle,
+        "use_cached": config.use_cached,
+    }

@@ -1,0 +1,151 @@
+"""Inference evaluation: decode or score the evaluation split, and let SeqIO compute the task's metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from fsa_jax.errors import DataError
+from t5x import datasets
+from t5x.datasets import DatasetConfig
+from t5x.inference import InferenceFunction
+from t5x.partitioning import PjitPartitioner
+
+
+def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
+    """Makes a ``seqio.Evaluator``; a function so that SeqIO is imported only when an evaluation runs."""
+    datasets.tensorflow()
+    import seqio
+
+    return seqio.Evaluator(*args, **kwargs)
+
+
+class InferenceEvaluator:
+    """Evaluates one task or mixture, any number of times.
+
+    The examples are read and kept at the first evaluation. The decoder's seed is always ``PRNGKey(0)``.
+
+    Args:
+      config: the examples; its batch size is that of decoding.
+      model: decodes and scores.
+      partitioner: the mesh.
+      state_axes: PartitionSpecs of the state.
+      output_dir: results lie in ``inference_eval`` below it.
+      evaluator_cls: ``seqio.Evaluator`` or the like.
+    """
+
+    def __init__(
+        self,
+        config: DatasetConfig,
+        model: Any,
+        partitioner: PjitPartitioner,
+        state_axes: Any,
+        output_dir: str,
+        evaluator_cls: Callable[..., Any] = seqio_evaluator,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._partitioner = partitioner
+        self._state_axes = state_axes
+        self._output_dir = os.path.join(output_dir, "inference_eval")
+        self._evaluator_cls = evaluator_cls
+        self._evaluator: Any = None
+        self._functions: dict[str, InferenceFunction] = {}
+        self._pending: tuple[int, Any] | None = None
+
+    def _open(self) -> Any:
+        if self._evaluator is None:
+            config = self._config
+            datasets.find_provider(config)
+            self._evaluator = self._evaluator_cls(
+                mixture_or_task_name=config.mixture_or_task_name,
+                feature_converter=self._model.FEATURE_CONVERTER_CLS(pack=False),
+                eval_split=config.split,
+                use_cached=config.use_cached,
+                seed=config.seed,
+                sequence_length=config.task_feature_lengths,
+                log_dir=self._output_dir,
+            )
+        return self._evaluator
+
+    def start(self, state: Any, step: int) -> None:
+        """Decodes and scores with ``state``; metrics may go on being computed beside what follows.
+
+        Raises:
+          DataError: the split holds no example.
+        """
+        self.finish()
+        evaluator = self._open()
+        if not evaluator.eval_tasks:
+            logging.warning("no task of %s has the split %r and a metric", self._config.name, self._config.split)
+            return
+        for task in evaluator.eval_tasks:
+            if int(evaluator.cached_task_datasets[task.name].cardinality().numpy()) == 0:
+                raise DataError(
+                    f"task {task.name}, split {self._config.split!r}",
+                    expected="at least one example to evaluate",
+                    found="none",
+                    mend="check the task's data directory, or evaluate another split",
+                )
+        metrics, _ = evaluator.evaluate(
+            compute_metrics=jax.process_index() == 0, step=step, model_fns=self._model_functions(state)
+        )
+        self._pending = (step, metrics)
+
+    def finish(self) -> Mapping[str, Mapping[str, Any]]:
+        """Waits for the metrics of the last :meth:`start`; returns them by task, nothing if they were taken already."""
+        if self._pending is None:
+            return {}
+        (_, future), self._pending = self._pending, None
+        return future.result() or {}
+
+    def _model_functions(self, state: Any) -> dict[Any, Callable[[Any], Any]]:
+        import seqio
+
+        kinds = seqio.metrics.ModelOutputType
+        return {
+            kinds.PREDICTION: lambda dataset: self._predictions(dataset, state),
+            kinds.PREDICTION_WITH_AUX: lambda dataset: self._with_auxiliary("predict_batch_with_aux", dataset, state),
+            kinds.SCORE: lambda dataset: self._scores(dataset, state),
+            kinds.SCORE_WITH_INTERMEDIATES: lambda dataset: self._with_auxiliary(
+                "score_batch_with_intermediates", dataset, state
+            ),
+        }
+
+    def _run(self, name: str, dataset: Any, state: Any) -> list[tuple[int, Any]]:
+        if name not in self._functions:
+            self._functions[name] = make_function(
+                self._model, name, self._config.batch_size, self._state_axes, self._partitioner
+            )
+        return self._functions[name](dataset, state, jax.random.PRNGKey(0))
+
+    def _predictions(self, dataset: Any, state: Any) -> list[tuple[int, list]]:
+        return [(index, ids.tolist()) for index, ids in self._run("predict_batch", dataset, state)]
+
+    def _scores(self, dataset: Any, state: Any) -> list[tuple[int, float]]:
+        return [(index, float(score)) for index, score in self._run("score_batch", dataset, state)]
+
+    def _with_auxiliary(self, name: str, dataset: Any, state: Any) -> tuple[list, dict[str, Any]]:
+        rows = self._run(name, dataset, state)
+        first = [(index, np.asarray(value).tolist()) for index, (value, _) in rows]
+        auxiliary = jax.tree.map(lambda *leaves: [np.asarray(leaf) for leaf in leaves], *[aux for _, (_, aux) in rows])
+        return first, auxiliary
+
+
+def make_function(
+    model: Any, name: str, batch_size: int, state_axes: Any, partitioner: PjitPartitioner
+) -> InferenceFunction:
+    """Compiles ``predict_batch``, ``predict_batch_with_aux``, ``score_batch`` or ``score_batch_with_intermediates``."""
+    if name == "score_batch_with_intermediates":
+
+        def function(params: Any, batch: Any) -> Any:
+            return model.score_batch(params, batch, return_intermediates=True)
+
+    else:
+        function = getattr(model, name)
+    return InferenceFunction(function, batch_size, state_axes, partitioner, takes_rng=name.startswith("predict"))

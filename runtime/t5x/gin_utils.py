@@ -1,0 +1,197 @@
+"""Gin at the entry points: lookup of files, bindings from the command line, and errors that a user can act on."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import gin
+from fsa_jax.errors import FsaError, SettingError
+
+# "t5x/configs/runs/pretrain.gin" means the installed engine's, from any directory.
+_ENGINE_PARENT = str(Path(__file__).resolve().parents[1])
+
+
+def rewrite_gin_args(args: Sequence[str]) -> list[str]:
+    """Returns ``args`` with every ``--gin.NAME=VALUE`` rewritten to ``--gin_bindings=NAME = VALUE``.
+
+    Raises:
+      SettingError: ``--gin.NAME`` without ``=VALUE``.
+    """
+    return [_rewrite(argument) for argument in args]
+
+
+def _rewrite(argument: str) -> str:
+    if not argument.startswith("--gin."):
+        return argument
+    name, equals, value = argument.removeprefix("--gin.").partition("=")
+    if not equals:
+        raise SettingError(
+            argument, expected="--gin.NAME=VALUE", found="no '='", mend=f"write --gin.{name}=VALUE, without spaces"
+        )
+    return f"--gin_bindings={name} = {value}"
+
+
+def parse_gin_flags(
+    gin_search_paths: Sequence[str],
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    skip_unknown: bool | Sequence[str] = False,
+    finalize_config: bool = True,
+) -> None:
+    """Parses gin files in order, then bindings in order; a later one wins.
+
+    A relative file name is looked up below the working directory, each search path, and the directory that holds
+    the package ``t5x``, in that order, and there as a file, then as a resource of a Python package. So the working
+    directory can shadow ``t5x/configs/...`` and a search path cannot.
+
+    Raises:
+      SettingError: a file that is nowhere, a syntax error, an unknown name, or a required macro that is not set.
+    """
+    prefixes = _search_prefixes(gin_search_paths)
+    for prefix in prefixes[1:]:
+        if prefix not in gin.config._LOCATION_PREFIXES:
+            gin.add_config_file_search_path(prefix)
+    for name in gin_files:
+        where = f"--gin_file={name}"
+        _parse(where, prefixes, lambda name=name: gin.parse_config_file(name, skip_unknown=skip_unknown))
+    for binding in gin_bindings:
+        where = f"--gin.{re.sub(r' = ', '=', binding, count=1)}"
+        _parse(where, prefixes, lambda binding=binding: gin.parse_config(binding, skip_unknown=skip_unknown))
+    if finalize_config:
+        _parse("gin configuration", prefixes, gin.finalize)
+
+
+def _search_prefixes(search_paths: Sequence[str]) -> list[str]:
+    """The places that are searched, in order; '' is the working directory, where gin itself starts."""
+    below = [path for path in search_paths if path not in ("", ".")]
+    # Package resources come with the engine, so that they stay behind everything that the user named.
+    return list(dict.fromkeys(["", *below, _ENGINE_PARENT]))
+
+
+def _parse(where: str, prefixes: Sequence[str], parse: Any) -> None:
+    try:
+        parse()
+    except FsaError:
+        raise
+    except OSError as error:
+        missing = re.match(r"Unable to open file: (.*)\. Searched config paths", str(error))
+        if missing is None:
+            raise
+        raise _missing_file(where, missing.group(1), prefixes) from error
+    except SyntaxError as error:
+        raise _syntax_error(where, error) from error
+    except (ImportError, AttributeError, NameError, ValueError, TypeError) as error:
+        raise _name_error(where, error) from error
+
+
+def _missing_file(where: str, name: str, prefixes: Sequence[str]) -> SettingError:
+    roots = [""] if os.path.isabs(name) else prefixes
+    searched = ", ".join(os.path.join(prefix or os.getcwd(), name) for prefix in roots)
+    return SettingError(
+        where if name in where else f"{where}, include '{name}'",
+        expected=f"the gin file {name}",
+        found=f"nothing at any of: {searched}",
+        mend="correct the name, start from the project's root, or add --gin_search_paths=DIRECTORY",
+    )
+
+
+def _syntax_error(where: str, error: SyntaxError) -> SettingError:
+    if error.filename not in (None, "None"):
+        where = f"{error.filename}:{error.lineno}"
+    return SettingError(
+        where,
+        expected="gin: NAME = VALUE, where VALUE is a Python literal, %MACRO or @reference()",
+        found=f"{(error.text or '').strip() or error.msg} ({error.msg})" if error.text else str(error.msg),
+        mend="""a string needs quotes of its own, from a shell --gin.NAME="'text'" """.strip(),
+    )
+
+
+def _name_error(where: str, error: Exception) -> SettingError:
+    message = str(error).strip()
+    place = re.search(r'In file "(.+?)", line (\d+)', message)
+    if place:
+        where = f"{place.group(1)}:{place.group(2)}"
+    reason = message.splitlines()[0] if message else type(error).__name__
+    unset = re.search(r"(\S+?)(?:/gin\.macro|/macro)?(?:\.value)? set to `%gin\.REQUIRED`", message)
+    if unset:
+        name = unset.group(1)
+        return SettingError(
+            name,
+            expected="a value: it is required and has no default",
+            found="%gin.REQUIRED",
+            mend=f"add --gin.{name}=VALUE (a string with quotes of its own: --gin.{name}=\"'text'\")",
+        )
+    macro = re.search(r"(?:macro.*?|binding for.*?)'?(\w+)/(?:gin\.)?macro", message)
+    if macro:
+        return SettingError(
+            where,
+            expected=f"a macro {macro.group(1)}",
+            found="no value for it",
+            mend=f"set it in a gin file or by --gin.{macro.group(1)}=VALUE",
+        )
+    if isinstance(error, ImportError):
+        mend = "start from the project's root (or set PYTHONPATH to it), and check the name in the import"
+    else:
+        mend = "check the spelling; a command-line binding reaches only what a gin file already refers to"
+    return SettingError(where, expected="names that exist", found=reason, mend=mend)
+
+
+def bound(name: str) -> Callable[..., Any]:
+    """Returns the function ``name`` of the program's ``__main__`` with the parameters that gin bound.
+
+    Raises:
+      SettingError: no gin file refers to it.
+    """
+    function = getattr(sys.modules["__main__"], name)
+    try:
+        return gin.get_configurable(function)
+    except (ValueError, KeyError) as error:
+        raise SettingError(
+            "--gin_file",
+            expected=f"a gin file that binds {name}, such as t5x/configs/runs/pretrain.gin",
+            found="none" if not gin.config_str().strip() else f"bindings, none of {name}",
+            mend="add --gin_file=FILE",
+        ) from error
+
+
+def get_gin_config_str(show_provenance: bool = False) -> str:
+    """Returns the whole gin configuration as text; with ``show_provenance`` only what has been used so far."""
+    return gin.operative_config_str() if show_provenance else gin.config_str()
+
+
+def summarize_gin_config(model_dir: str, summary_writer: Any | None, step: int) -> None:
+    """Writes ``model_dir/config.gin`` (kept by process 0) and the text summary ``config`` of ``summary_writer``."""
+    if jax.process_index() != 0:
+        return
+    text = get_gin_config_str()
+    os.makedirs(model_dir, exist_ok=True)
+    path = Path(model_dir) / "config.gin"
+    partial = path.with_suffix(".gin.tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    if summary_writer is not None:
+        summary_writer.write_texts(step, {"config": gin.markdown(text)})
+        summary_writer.flush()
+
+
+def bool_fn(var1: Any = False) -> bool:
+    """Returns the truth of ``var1``, for gin macros."""
+    return bool(var1)
+
+
+def sum_fn(var1: Any = 0, var2: Any = 0) -> Any:
+    """Returns ``var1 + var2``, for gin macros such as the steps of pre-training plus those of fine-tuning."""
+    return var1 + var2
+
+
+def string_split_fn(text: str = "", separator: str | None = None, maxsplit: int = -1, index: int | None = None) -> Any:
+    """Returns ``text`` split at ``separator``, or the part at ``index``, for gin macros."""
+    parts = text.split(separator, maxsplit)
+    return parts if index is None else parts[index]

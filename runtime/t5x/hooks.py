@@ -1,0 +1,252 @@
+"""What happens around the steps of a run: metrics, checkpoints and evaluations, each one class with ``after_step``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from t5x import metrics as metrics_lib
+from t5x.actions import ActionMode, MetricsByTask
+from t5x.checkpoint_config import SaveCheckpointConfig
+from t5x.checkpoints import CheckpointManager
+from t5x.data_position import TrainingData
+from t5x.evaluation import InferenceEvaluator
+from t5x.metric_log import MetricLog, has_row
+from t5x.progress import Progress
+
+Observe = Callable[[ActionMode, MetricsByTask], None]
+
+
+class Hook(Protocol):
+    """Called after every step, in the order of the list."""
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Periodic:
+    """Which steps something happens at: every ``period`` counted from ``first``, the ``extra`` ones and ``last``."""
+
+    def __init__(self, first: int, last: int, period: int | None, extra: Iterable[int] = ()) -> None:
+        self._first, self._last, self._period, self._extra = first, last, period, frozenset(extra)
+
+    def __contains__(self, step: int) -> bool:
+        on_period = bool(self._period) and (step - self._first) % (self._period or 1) == 0
+        return on_period or step == self._last or step in self._extra
+
+
+class TrainMetrics:
+    """Adds up the metrics of steps on the device and writes them once a period, one step late.
+
+    Writing the metrics of step ``n`` waits for the device to finish it. That happens after step ``n + 1`` has been
+    handed to the device, which therefore never waits for the host, and which the host is never far ahead of.
+    """
+
+    def __init__(
+        self, log: MetricLog, progress: Progress, at: Periodic, tokens_per_step: float, observe: Observe
+    ) -> None:
+        self._log, self._progress, self._at, self._tokens = log, progress, at, tokens_per_step
+        self._observe = observe
+        self._accumulator = metrics_lib.Accumulator()
+        self._since = time.monotonic()
+        self._last = 0
+        self._previous: tuple[int, Mapping[str, Any], Mapping[str, Any] | None] | None = None
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._last = step
+        self._accumulator.add(metrics)
+        previous, self._previous = (
+            self._previous,
+            (step, metrics, self._accumulator.drain() if step in self._at else None),
+        )
+        self._write(previous)
+
+    def flush(self) -> None:
+        """Writes what is waiting; before anything that takes long or must see it on disk."""
+        previous, self._previous = self._previous, None
+        self._write(previous)
+
+    def _write(self, waiting: tuple[int, Mapping[str, Any], Mapping[str, Any] | None] | None) -> None:
+        if waiting is None:
+            return
+        step, latest, period = waiting
+        if period is not None:
+            jax.block_until_ready(period)
+            now = time.monotonic()
+            values = metrics_lib.summarize(period, seconds=max(now - self._since, 1e-9))
+            self._log.write(step, values)
+            self._since = now
+            self._observe(ActionMode.TRAIN, {"train": values})
+        else:
+            jax.block_until_ready(latest)
+        if self._progress.due(step):
+            shown = {name: latest[name] for name in ("loss", "loss_per_nonpadding_target_token") if name in latest}
+            self._progress.show(step, metrics_lib.summarize(shown), self._tokens)
+
+    def close(self) -> None:
+        self.flush()
+        rest = self._accumulator.drain()
+        if rest:  # The run stopped between two rows.
+            self._write((self._last, rest, rest))
+        self._log.close()
+
+
+class SaveCheckpoints:
+    """Saves the state with the position in the data."""
+
+    def __init__(
+        self,
+        manager: CheckpointManager,
+        config: SaveCheckpointConfig,
+        trainer: Any,
+        data: TrainingData,
+        at: Periodic,
+        before: Callable[[], None],
+    ) -> None:
+        self._manager, self._config, self._trainer, self._data, self._at = manager, config, trainer, data, at
+        self._before = before
+        self._saved: int | None = None
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        del metrics
+        if step in self._at:
+            self.save(step)
+
+    def save(self, step: int) -> None:
+        """Saves now, unless this step is saved already."""
+        if step != self._saved:
+            # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
+            self._before()
+            state_dict = self._trainer.train_state.state_dict()
+            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns)
+            self._saved = step
+
+    def close(self) -> None:
+        self._before()
+        # The last evaluation came after the last save: only now is it known which checkpoint is the best.
+        self._manager.prune()
+
+
+class Evaluation(Hook, Protocol):
+    """A hook that can also be run at any step."""
+
+    def run(self, step: int) -> None: ...
+
+    def done(self, step: int) -> bool: ...
+
+
+class TrainEvaluation:
+    """Loss and accuracy on fixed batches of the evaluation split, with the targets given."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        datasets: Mapping[str, Any],
+        model_dir: str,
+        at: Periodic,
+        progress: Progress,
+        observe: Observe,
+    ) -> None:
+        self._trainer, self._datasets, self._model_dir, self._at = trainer, datasets, model_dir, at
+        self._progress, self._observe = progress, observe
+        self._logs = {name: MetricLog(os.path.join(model_dir, "training_eval", name)) for name in datasets}
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        del metrics
+        if step in self._at:
+            self.run(step)
+
+    def done(self, step: int) -> bool:
+        """Returns whether the metrics of ``step`` are on disk."""
+        return all(has_row(self._model_dir, "training_eval", name, step) for name in self._datasets)
+
+    def run(self, step: int) -> None:
+        """Evaluates and writes the metrics."""
+        started = time.monotonic()
+        batches = {name: dataset.as_numpy_iterator() for name, dataset in self._datasets.items()}
+        merged = jax.block_until_ready(self._trainer.eval(batches))
+        seconds = time.monotonic() - started
+        values = {name: metrics_lib.summarize(metrics, seconds=seconds) for name, metrics in merged.items()}
+        for name, numbers in values.items():
+            self._logs[name].write(step, numbers)
+            shown = {key: numbers[key] for key in ("loss_per_nonpadding_target_token", "accuracy") if key in numbers}
+            self._progress.say(f"step {step}: training_eval/{name}  {_listed(shown)}")
+        self._observe(ActionMode.TRAIN_EVAL, values)
+
+    def close(self) -> None:
+        for log in self._logs.values():
+            log.close()
+
+
+class InferenceEvaluation:
+    """The task's own metrics on decoded text."""
+
+    def __init__(
+        self,
+        evaluator: InferenceEvaluator,
+        trainer: Any,
+        model_dir: str,
+        at: Periodic,
+        progress: Progress,
+        observe: Observe,
+        concurrent: bool,
+    ) -> None:
+        self._evaluator, self._trainer, self._model_dir, self._at = evaluator, trainer, model_dir, at
+        self._progress, self._observe, self._concurrent = progress, observe, concurrent
+        self._step: int | None = None
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        del metrics
+        if step in self._at:
+            self.run(step)
+
+    def done(self, step: int) -> bool:
+        """Returns whether the metrics of ``step`` are on disk."""
+        return has_row(self._model_dir, "inference_eval", None, step)
+
+    def run(self, step: int) -> None:
+        """Evaluates; the metrics may be computed beside the next steps."""
+        self.finish()
+        self._evaluator.start(self._trainer.train_state, step)
+        self._step = step
+        if not self._concurrent:
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits for the metrics of the last evaluation and says them."""
+        results = self._evaluator.finish()
+        for task, values in results.items():
+            self._progress.say(f"step {self._step}: inference_eval/{task}  {_listed(values)}")
+        if results:
+            self._observe(ActionMode.INFER_EVAL, results)
+
+    def close(self) -> None:
+        self.finish()
+
+
+def _listed(values: Mapping[str, Any], most: int = 6) -> str:
+    numbers = {name: value for name, value in values.items() if np.ndim(value) == 0 and np.isreal(value)}
+    return "  ".join(f"{name} {float(value):.4g}" for name, value in list(numbers.items())[:most]) or "no numbers"
+
+
+class CollectGarbage:
+    """Collects garbage every ``period`` steps and at no other time, so that the processes of a run pause together."""
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+        gc.disable()
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        del metrics
+        if step % self._period == 0:
+            gc.collect()
+
+    def close(self) -> None:
+        gc.enable()

@@ -1,0 +1,151 @@
+"""Metrics on disk: one JSONL file and TensorBoard events for each kind of metric.
+
+``train/metrics.jsonl`` and ``training_eval/<task>/metrics.jsonl`` are written here, ``inference_eval/<task>-metrics.jsonl``
+by seqio's JSONLogger. Each row is ``{"step": n, name: value, ...}``. A run that resumes from step ``n`` first drops the
+rows after ``n``, so that a file reads as if the run had never stopped; where a step occurs twice (an evaluation that was
+repeated) the last row counts. TensorBoard events cannot be taken back: there the later event of a step counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from fsa_jax.errors import SettingError
+
+_NAME = "metrics.jsonl"
+
+
+class MetricLog:
+    """Writes the metrics of one directory; only process 0 writes.
+
+    Args:
+      directory: for example MODEL_DIR/train.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self._directory = epath.Path(directory)
+        self._enabled = jax.process_index() == 0
+        self._tensorboard: Any = None
+        if self._enabled:
+            self._directory.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes ``values`` (numbers by name) at ``step``."""
+        if not self._enabled:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        row = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+        with (self._directory / _NAME).open("a") as file:
+            file.write(json.dumps({"step": step, **row}) + "\n")
+        self.tensorboard.write_scalars(step, numbers)
+
+    def write_once(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes ``values`` to TensorBoard alone: what belongs to a start of the run, not to a step."""
+        if self._enabled:
+            self.tensorboard.write_scalars(step, dict(values))
+
+    @property
+    def tensorboard(self) -> Any:
+        """The clu metric writer; TensorFlow is imported when it is first needed."""
+        if self._tensorboard is None:
+            from clu import metric_writers
+
+            if self._enabled:
+                self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._directory)))
+            else:
+                self._tensorboard = metric_writers.MultiWriter([])
+        return self._tensorboard
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+            self._tensorboard.close()
+
+
+def drop_rows_after(model_dir: str | Path, step: int) -> int:
+    """Drops the rows after ``step``, and half-written ones, from every JSONL file of metrics; returns how many."""
+    root = epath.Path(model_dir)
+    files = [root / "train" / _NAME, *root.glob(f"training_eval/*/{_NAME}"), *root.glob(f"inference_eval/*-{_NAME}")]
+    return sum(_drop_rows(file, step) for file in files if file.exists())
+
+
+def _drop_rows(file: epath.Path, step: int) -> int:
+    lines = file.read_text().splitlines()
+    kept = [line for line in lines if (row := _row(line)) is not None and row["step"] <= step]
+    if len(kept) < len(lines):
+        partial = file.parent / f"{file.name}.tmp"
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.replace(file)
+    return len(lines) - len(kept)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:  # A kill can cut off a file's last line.
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def _rows(model_dir: str | Path | epath.Path, kind: str, task: str) -> list[dict[str, Any]]:
+    root = epath.Path(model_dir)
+    file = {
+        "train": root / "train" / _NAME,
+        "training_eval": root / "training_eval" / task / _NAME,
+        "inference_eval": root / "inference_eval" / f"{task}-{_NAME}",
+    }[kind]
+    if not file.exists():
+        return []
+    return [row for row in map(_row, file.read_text().splitlines()) if row is not None]
+
+
+def has_row(model_dir: str | Path, kind: str, task: str | None, step: int) -> bool:
+    """Returns whether the metrics of ``step`` are on disk; ``task`` None asks for any task of ``inference_eval``."""
+    root = epath.Path(model_dir)
+    names = (
+        [task] if task is not None else [file.name.removesuffix(f"-{_NAME}") for file in root.glob(f"{kind}/*-{_NAME}")]
+    )
+    return any(row["step"] == step for name in names for row in _rows(root, kind, name))
+
+
+def read_metric(model_dir: str | epath.Path, name: str, step: int) -> float | None:
+    """Returns the value of a metric at a step, None where it was not measured then.
+
+    Args:
+      model_dir: the run's directory.
+      name: ``train/<metric>``, ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``; ``eval/``
+        before the metric, as in TensorBoard's tags, may be left out.
+      step: the step.
+
+    Raises:
+      SettingError: no such kind of metric, or the evaluation ran and has no metric of that name.
+    """
+    kind, _, rest = name.partition("/")
+    task, _, metric = ("", "", rest) if kind == "train" else rest.partition("/")
+    if kind not in ("train", "training_eval", "inference_eval") or not metric:
+        raise SettingError(
+            "metric_name_to_monitor",
+            expected="train/METRIC, training_eval/TASK/METRIC or inference_eval/TASK/METRIC",
+            found=repr(name),
+            mend="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
+        )
+    rows = [row for row in _rows(model_dir, kind, task) if row["step"] == step]
+    if not rows:
+        return None
+    for key in (metric, metric.removeprefix("eval/")):
+        if key in rows[-1]:
+            return float(rows[-1][key])
+    raise SettingError(
+        "metric_name_to_monitor",
+        expected=f"a metric of {kind}: {', '.join(key for key in rows[-1] if key != 'step')}",
+        found=repr(metric),
+        mend="bind one of those names",
+    )

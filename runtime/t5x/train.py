@@ -1,0 +1,349 @@
+"""``python -m t5x.train``: train a model, or go on with it.
+
+One step, from here to the device: :func:`train` → ``train_loop.steps`` → ``Trainer.train_step`` →
+``PjitPartitioner`` → the model's ``loss_fn`` → the optimizer.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import flags
+
+from fsa_jax.errors import CheckpointError, SettingError
+from t5x import checkpoints, command_line, datasets, evaluation, hooks, metric_log, model_info, multihost, train_loop
+from t5x.actions import Actions
+from t5x.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
+from t5x.checkpoints import checkpoint_path, checkpoint_steps
+from t5x.data_position import TrainingData
+from t5x.datasets import DatasetConfig
+from t5x.initialization import TrainStateInitializer
+from t5x.preemption import Preemption
+from t5x.progress import Progress
+from t5x.restoring import resolve_paths
+
+
+def train(
+    *,
+    model: Any,
+    train_dataset_cfg: DatasetConfig,
+    train_eval_dataset_cfg: DatasetConfig | None,
+    infer_eval_dataset_cfg: DatasetConfig | None,
+    checkpoint_cfg: CheckpointConfig,
+    partitioner: Any,
+    trainer_cls: Callable[..., Any],
+    model_dir: str,
+    total_steps: int,
+    eval_steps: int,
+    eval_period: int,
+    relative_steps: int | None = None,
+    stats_period: int | None = None,
+    random_seed: int | None,
+    use_hardware_rng: bool = False,
+    summarize_config_fn: Callable[[str, Any, int], None],
+    inference_evaluator_cls: Callable[..., Any] = evaluation.seqio_evaluator,
+    get_dataset_fn: Callable[..., Any] = datasets.get_dataset,
+    concurrent_metrics: bool = True,
+    actions: Mapping[Any, Sequence[Any]] | None = None,
+    train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_training_eval_datasets,
+    run_eval_before_training: bool = False,
+    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    use_orbax: bool = True,
+    verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
+    gc_period: int = 0,
+    on_corrupt_checkpoint: str = "error",
+) -> tuple[int, Any]:
+    """Trains ``model`` from the latest checkpoint in ``model_dir``, from the one to restore, or from scratch.
+
+    Args:
+      model: see t5x/models.py.
+      train_dataset_cfg: the examples to train on.
+      train_eval_dataset_cfg: the examples whose loss is evaluated, None for none.
+      infer_eval_dataset_cfg: the examples that are decoded and scored by the task's metrics, None for none.
+      checkpoint_cfg: when to save, what to restore.
+      partitioner: the mesh.
+      trainer_cls: makes the trainer from the state and the rest.
+      model_dir: where the run lives.
+      total_steps: step to train to, counted from the model's very first.
+      eval_steps: batches of a training evaluation.
+      eval_period: steps between evaluations, counted from this start's first step.
+      relative_steps: steps to train from this start on, instead of ``total_steps``.
+      stats_period: steps between rows of training metrics; the smaller of the other periods if None.
+      random_seed: of initialisation and dropout; None takes the clock.
+      use_hardware_rng: faster random numbers that depend on hardware and sharding.
+      summarize_config_fn: ``fn(model_dir, metric_writer, step)``, records the configuration.
+      inference_evaluator_cls: ``seqio.Evaluator`` or the like.
+      get_dataset_fn: makes the training dataset.
+      concurrent_metrics: whether metrics of decoded text are computed beside the next steps.
+      actions: by ``TRAIN``, ``TRAIN_EVAL`` and ``INFER_EVAL`` (t5x/actions.py).
+      train_eval_get_dataset_fn: makes the evaluation's datasets.
+      run_eval_before_training: whether to evaluate at the first step too.
+      train_state_initializer_cls: makes states.
+      use_orbax: checkpoints are written by Orbax in any case; older ones are read without asking.
+      verify_matching_vocabs_fn: ``fn(dataset_config, model)``, checks vocabularies; None for not.
+      gc_period: steps between garbage collections, which then happen at no other time; 0 leaves them to Python.
+      on_corrupt_checkpoint: ``error``, or ``previous`` to resume from the checkpoint before an unreadable one.
+
+    Returns:
+      The last step done and the state after it.
+
+    Raises:
+      FsaError: what the user can mend: settings, data, checkpoints.
+    """
+    del use_orbax
+    began = time.monotonic()
+    save = checkpoint_cfg.save
+    save_period = save.period if save is not None else None
+    _check_periods(save_period, eval_period)
+    checkpoints.require_writable(model_dir)
+    init_rng, trainer_rng = jax.random.split(_random_key(random_seed, use_hardware_rng))
+    if verify_matching_vocabs_fn is not None:
+        verify_matching_vocabs_fn(train_dataset_cfg, model)
+
+    layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
+    data = TrainingData(
+        train_dataset_cfg,
+        layout.shard_id,
+        layout.num_shards,
+        model.FEATURE_CONVERTER_CLS,
+        get_dataset_fn,
+        save_iterator=save is not None and save.save_dataset,
+    )
+    batch = datasets.feature_shapes(data.dataset, train_dataset_cfg.batch_size)
+    initializer = train_state_initializer_cls(
+        optimizer_def=model.optimizer_def,
+        init_fn=model.get_initial_variables,
+        input_shapes={name: spec.shape for name, spec in batch.items()},
+        input_types={name: spec.dtype for name, spec in batch.items()},
+        partitioner=partitioner,
+    )
+    eval_datasets = {}
+    if train_eval_dataset_cfg is not None:
+        eval_layout = partitioner.get_data_layout(train_eval_dataset_cfg.batch_size)
+        eval_datasets = train_eval_get_dataset_fn(
+            train_eval_dataset_cfg,
+            eval_layout.shard_id,
+            eval_layout.num_shards,
+            eval_steps,
+            model.FEATURE_CONVERTER_CLS,
+        )
+    trainer = trainer_cls(
+        model=model,
+        train_state=initializer.shapes,
+        partitioner=partitioner,
+        eval_names=list(eval_datasets),
+        summary_dir=model_dir,
+        train_state_axes=initializer.train_state_axes,
+        rng=trainer_rng,
+    )
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
+        # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
+        compiling = pool.submit(_timed, trainer.compile_train, batch)
+        trainer.train_state, is_resuming = _first_state(
+            initializer, model_dir, checkpoint_cfg.restore, init_rng, data, on_corrupt_checkpoint
+        )
+        first = int(trainer.train_state.step)
+        last = _last_step(first, total_steps, relative_steps)
+        log = metric_log.MetricLog(os.path.join(model_dir, "train"))
+        if is_resuming:
+            metric_log.drop_rows_after(model_dir, first)
+        summarize_config_fn(model_dir, log.tensorboard, first)
+        model_info.write(os.path.join(model_dir, "model-info.txt"), initializer.shapes, initializer.train_state_axes)
+        timings = {"timing/init_or_restore_seconds": time.monotonic() - began}
+
+        progress = Progress(first, last, enabled=jax.process_index() == 0)
+        observed = Actions(actions, lambda: trainer.train_state)
+        stats_period = stats_period or min(period for period in (save_period, eval_period) if period)
+        tokens = math.prod(batch["decoder_target_tokens"].shape) if "decoder_target_tokens" in batch else 0
+        metrics = hooks.TrainMetrics(log, progress, hooks.Periodic(first, last, stats_period), tokens, observed.observe)
+        saver = None
+        if save is not None:
+            at = hooks.Periodic(first, last, save.period, save.checkpoint_steps or ())
+            saver = hooks.SaveCheckpoints(save.make_manager(model_dir), save, trainer, data, at, before=metrics.flush)
+        evaluations: list[hooks.Evaluation] = []
+        at = hooks.Periodic(first, last, eval_period)
+        if eval_datasets:
+            evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
+        if infer_eval_dataset_cfg is not None:
+            evaluator = evaluation.InferenceEvaluator(
+                infer_eval_dataset_cfg,
+                model,
+                partitioner,
+                initializer.train_state_axes,
+                model_dir,
+                inference_evaluator_cls,
+            )
+            evaluations.append(
+                hooks.InferenceEvaluation(
+                    evaluator, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
+                )
+            )
+        run_hooks: list[hooks.Hook] = [metrics, *([saver] if saver else []), *evaluations]
+        if gc_period:
+            run_hooks.append(hooks.CollectGarbage(gc_period))
+
+        if saver is not None and not is_resuming:
+            saver.save(first)
+        timings["timing/compilation_seconds"] = compiling.result()
+        timings["timing/uptime"] = time.monotonic() - began
+        log.write_once(first, timings)
+        # A run that was killed between a save and its evaluation makes up for the evaluation.
+        due = is_resuming and (first == last or (first > 0 and first % eval_period == 0))
+        for run_evaluation in evaluations:
+            if run_eval_before_training or (due and not run_evaluation.done(first)):
+                run_evaluation.run(first)
+        step = train_loop.run(
+            trainer, data, first, last, run_hooks, lambda at: preemption.should_stop(at) or observed.stop
+        )
+        if saver is not None and step < last:
+            saver.save(step)
+        for hook in reversed(run_hooks):
+            hook.close()
+        if preemption.requested:
+            _say_preempted(progress, step, last, saver is not None)
+    return step, trainer.train_state
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> float:
+    began = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - began
+
+
+def _check_periods(save_period: int | None, eval_period: int) -> None:
+    """Saves and evaluations must fall together, or the best checkpoint would have no score.
+
+    Raises:
+      SettingError: neither period is a multiple of the other.
+    """
+    if not eval_period or eval_period < 0:
+        raise SettingError(
+            "train.eval_period",
+            expected="a positive number",
+            found=repr(eval_period),
+            mend="--gin.train.eval_period=1000",
+        )
+    if save_period and save_period % eval_period and eval_period % save_period:
+        raise SettingError(
+            "train.eval_period",
+            expected=f"a multiple or a divisor of the save period, {save_period}",
+            found=str(eval_period),
+            mend=f"--gin.train.eval_period={save_period}, or change utils.SaveCheckpointConfig.period",
+        )
+
+
+def _random_key(seed: int | None, use_hardware_rng: bool) -> jax.Array:
+    if seed is None or use_hardware_rng:
+        jax.config.update("jax_default_prng_impl", "unsafe_rbg")
+    return jax.random.PRNGKey(datasets.wall_clock_seed() if seed is None else seed)
+
+
+def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
+    if relative_steps:
+        return first + relative_steps
+    if total_steps < first:
+        raise SettingError(
+            "TRAIN_STEPS",
+            expected=f"at least {first}, the step of the checkpoint that the run starts from",
+            found=str(total_steps),
+            mend=f"--gin.TRAIN_STEPS=N with N > {first} (it counts the steps of pre-training too), "
+            "or TRAIN_STEPS_RELATIVE",
+        )
+    return total_steps
+
+
+def _first_state(
+    initializer: TrainStateInitializer,
+    model_dir: str,
+    restore: RestoreCheckpointConfig | None,
+    init_rng: jax.Array,
+    data: TrainingData,
+    on_corrupt: str,
+) -> tuple[Any, bool]:
+    """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position."""
+    own = RestoreCheckpointConfig(path=model_dir)
+    for step in reversed(checkpoint_steps(model_dir)):
+        path = checkpoint_path(model_dir, step)
+        try:
+            state = initializer.from_path(str(path), own, init_rng, is_resuming=True)
+        except CheckpointError as error:
+            if on_corrupt != "previous":
+                raise
+            checkpoints.set_aside(path)
+            _say(f"{error}\nset aside as {path.name}.corrupt; going on with the checkpoint before it")
+            continue
+        data.seek(path / checkpoints.DATASET)
+        _say(f"resuming {path} (step {step})")
+        return state, True
+    if restore is not None and restore.paths:
+        path = resolve_paths(restore)[-1]
+        _say(f"starting from {path}")
+        state = initializer.from_path(path, restore, init_rng)
+        if restore.restore_dataset:
+            data.seek(checkpoints.epath.Path(path) / checkpoints.DATASET)
+        return state, False
+    _say("starting FROM SCRATCH with random weights: " + _no_checkpoint(restore))
+    return initializer.from_scratch(init_rng), False
+
+
+def _no_checkpoint(restore: RestoreCheckpointConfig | None) -> str:
+    if restore is None or restore.path == []:
+        return "no checkpoint to start from is configured"
+    return "INITIAL_CHECKPOINT_PATH is empty"
+
+
+def _say(message: str) -> None:
+    if jax.process_index() == 0:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _say_preempted(progress: Progress, step: int, last: int, saved: bool) -> None:
+    if saved:
+        progress.say(
+            f"SIGTERM: saved checkpoint_{step} with its position in the data; "
+            f"the same command goes on with step {step + 1} of {last}"
+        )
+    else:
+        progress.say(f"SIGTERM: stopped after step {step} of {last}; nothing is saved, SaveCheckpointConfig is None")
+
+
+def _define_flags() -> None:
+    command_line.define_common_flags()
+    flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
+    flags.DEFINE_bool("multiprocess_gpu", False, "Start several processes that train one model (on any device).")
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+    flags.DEFINE_integer("process_count", None, "Number of processes.")
+    flags.DEFINE_integer("process_index", None, "Index of this process.")
+    flags.DEFINE_integer("initialization_timeout", None, "Seconds to wait for the other processes.")
+
+
+def _prepare() -> None:
+    options = flags.FLAGS
+    multihost.initialize(
+        options.multiprocess_gpu,
+        options.coordinator_address,
+        options.process_count,
+        options.process_index,
+        options.initialization_timeout,
+    )
+    if options.seqio_additional_cache_dirs:
+        import seqio
+
+        seqio.add_global_cache_dirs(options.seqio_additional_cache_dirs)
+
+
+def main() -> None:
+    """The command ``t5x_train``."""
+    _define_flags()
+    command_line.run("train", _prepare)
+
+
+if __name__ == "__main__":
+    main()
