@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "sample": "review dumps to a stratified, deduplicated sample, in constant memory",
     "check": "teacher text: parse, ground, mend, keep or drop; one page to read",
     "import-hf": "T5, Flan-T5, Llama-3.2, Qwen2.5 and Qwen3 weights to a checkpoint that training starts from",
+    "corpus": "checked teacher text as a TFDS dataset with provenance, statistics and a card",
     "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to mend it",
 }
 """Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""

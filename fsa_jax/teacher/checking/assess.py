@@ -114,7 +114,7 @@ def _analysis(base: CheckedGeneration, text: str, settings: CheckSettings) -> Ch
             **_scores(base.review, opinions),
         }
     )
-    if not grounded:
+    if not grounded and (settings.repair_analyses or not _hallucination_allowed(base, settings)):
         return base.model_copy(update={"reason": "no target is in the review"})
     repairs = []
     if parsed.dropped:

@@ -1,0 +1,60 @@
+"""``fsa corpus``: checked teacher text as a TFDS dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def command(
+    source: Path,
+    data_dir: Path,
+    teachers: list[str] | None = None,
+    prompts: list[str] | None = None,
+    domains: list[str] | None = None,
+    max_hallucination: float = 1.0,
+    held_out: int = 500,
+    seed: int = 0,
+    shards: int | None = None,
+    beam_options: list[str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Builds sentiment_corpus/analysis and sentiment_corpus/rewriting with provenance, statistics and a card.
+
+    Args:
+      source: output of fsa check, or a file in the papers' released layout, which is read as it is.
+      data_dir: TFDS data directory; the corpus goes to DATA_DIR/sentiment_corpus.
+      teachers: names of teachers to keep; all by default.
+      prompts: prompt hashes, or their beginnings, to keep; all by default.
+      domains: domains to keep; all by default.
+      max_hallucination: rows with a higher score are left out; ablations can also do that at training time.
+      held_out: reviews for the validation split, never more than a tenth of all.
+      seed: another seed holds out other reviews.
+      shards: files a split; chosen by size by default.
+      beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
+        corpus is built in this process.
+      overwrite: replace a corpus that is there.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from fsa_jax.corpus.rows import Selection
+    from fsa_jax.data.corpus_files import build
+
+    selection = Selection(
+        teachers=tuple(teachers or ()),
+        prompts=tuple(prompts or ()),
+        domains=tuple(domains or ()),
+        max_hallucination=max_hallucination,
+        held_out=held_out,
+        seed=seed,
+    )
+    statistics = build(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
+    console = Console()
+    table = Table("form", "split", "rows", title="sentiment_corpus")
+    for form, splits in statistics["parts"].items():
+        for split, part in splits.items():
+            table.add_row(form, split, f"{part['rows']:,}")
+    for reason, count in statistics["left_out"].items():
+        table.add_row("left out", reason, f"{count:,}")
+    console.print(table)
+    console.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)

@@ -1,0 +1,186 @@
+"""Rows of a corpus and where they come from: parts of ``fsa check``, or files in the papers' released layout."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsa_jax.errors import DataError, SettingError
+from fsa_jax.sampling.bottom_k import BottomK, hash64
+from fsa_jax.sampling.rows import expand
+from fsa_jax.teacher.checking.assess import CheckedGeneration
+from fsa_jax.teacher.checking.checked_files import as_row, parts, read_part
+from fsa_jax.teacher.checking.inputs import released
+from fsa_jax.text.opinion_words import implicit_share
+
+TEXTS = ("review_id", "review", "response", "domain", "understanding", "teacher", "teacher_revision", "prompt_hash")
+TEXTS_OF_CHECK = ("sampling", "verdict", "repairs")
+WHOLES = ("seed", "sample", "opinions")
+NUMBERS = ("stars", "hallucination", "lean", "stars_gap", "partner_gap", "implicit_share")
+"""NaN where unknown: TFDS and TFRecord have no null."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of a check become the corpus.
+
+    Args:
+      teachers: names to keep; empty keeps all.
+      prompts: prompt hashes (or their beginnings) to keep; empty keeps all.
+      domains: domains to keep; empty keeps all, and reviews of unknown domain too.
+      max_hallucination: rows with a higher score are left out; rows without a score stay.
+      held_out: reviews that go to the validation split, the paper's 500; never more than a tenth of all.
+      seed: another seed holds out other reviews.
+    """
+
+    teachers: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    max_hallucination: float = 1.0
+    held_out: int = 500
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.max_hallucination <= 1:
+            raise SettingError(
+                "max_hallucination", expected="0 to 1", found=str(self.max_hallucination), mend="change it"
+            )
+        if self.held_out < 0:
+            raise SettingError("held_out", expected="0 or more", found=str(self.held_out), mend="change it")
+
+    def refuse(self, row: dict[str, Any]) -> str | None:
+        """Why a row is left out; None where it is kept."""
+        if self.teachers and row["teacher"] not in self.teachers:
+            return "teacher not selected"
+        if self.prompts and not row["prompt_hash"].startswith(self.prompts):
+            return "prompt not selected"
+        if self.domains and row["domain"] not in self.domains:
+            return "domain not selected"
+        if row["hallucination"] > self.max_hallucination:
+            return "hallucination above the limit"
+        return None
+
+
+def files(source: Path) -> list[Path]:
+    """The files of a source: parts of a check's ``kept`` folder, or released files.
+
+    Raises:
+      MissingDataError: there is nothing.
+    """
+    if (source / "kept").is_dir():
+        return parts(source / "kept")
+    if source.is_dir() and any(source.glob("part-*.parquet")):
+        return parts(source)
+    return expand(source)
+
+
+def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of one file under the names of TEXTS, TEXTS_OF_CHECK, WHOLES and NUMBERS, none of them None.
+
+    A file of the released layout is read as it is: no check, so no scores but ``implicit_share``. Rows without a
+    review or without teacher text are counted in ``skipped``.
+    """
+    skipped = Counter() if skipped is None else skipped
+    if file.suffix == ".parquet":
+        for row in read_part(file):
+            yield _filled({**row, "repairs": ", ".join(row["repairs"] or ())})
+        return
+    for review, generation in released(file, skipped):
+        if not (generation.text or "").strip():
+            skipped["teacher answered nothing"] += 1
+            continue
+        unchecked = CheckedGeneration(
+            review=review,
+            generation=generation,
+            verdict="keep",
+            response=(generation.text or "").strip(),
+            implicit_share=implicit_share(review.text),
+        )
+        yield _filled({**as_row(unchecked), "verdict": "unchecked", "repairs": ""})
+
+
+def split_of(row: dict[str, Any], selection: Selection, held_out_hash: int) -> str:
+    """``train`` or ``validation``, by the row's review."""
+    return "validation" if review_hash(row["review_id"], selection.seed) < held_out_hash else "train"
+
+
+def _filled(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: row[name] or "" for name in (*TEXTS, *TEXTS_OF_CHECK)},
+        **{name: row[name] or 0 for name in WHOLES},
+        **{name: math.nan if row[name] is None else float(row[name]) for name in NUMBERS},
+    }
+
+
+def selected(
+    file: Path, selection: Selection, understanding: str | None = None, losses: Counter[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Selected rows of a file with a key that no other row of the source has.
+
+    Args:
+      file: one of :func:`files`.
+      selection: which rows.
+      understanding: the form to keep; None keeps both.
+      losses: gets the reasons of rows left out.
+    """
+    losses = Counter() if losses is None else losses
+    for number, row in enumerate(rows(file, losses)):
+        reason = selection.refuse(row)
+        if reason is not None:
+            losses[reason] += 1
+        elif understanding is None or row["understanding"] == understanding:
+            yield f"{file.name}:{number}", row
+
+
+def held_out_below(source_files: list[Path], selection: Selection) -> int:
+    """The hash below which a review is held out: both forms of a review are always on one side.
+
+    Raises:
+      DataError: no row is selected.
+    """
+    lowest = BottomK(selection.held_out + 1)
+    reviews = _Distinct()
+    for file in source_files:
+        for _, row in selected(file, selection):
+            hashed = review_hash(row["review_id"], selection.seed)
+            lowest.offer(hashed, 0)
+            reviews.add(hashed)
+    if reviews.none:
+        raise DataError(
+            ", ".join(map(str, source_files[:3])),
+            expected="rows to learn from",
+            found="none",
+            mend="loosen the selection",
+        )
+    priorities, _ = lowest.candidates()
+    count = min(selection.held_out, reviews.estimate() // 10)
+    return int(priorities[count]) if count < len(priorities) else 0
+
+
+def review_hash(review_id: str, seed: int) -> int:
+    """What decides whether a review is held out."""
+    return hash64(f"held out {review_id}", seed)
+
+
+class _Distinct:
+    """How many distinct hashes there are: exactly up to K, estimated by the K-th lowest beyond it."""
+
+    K = 20_000
+
+    def __init__(self):
+        self._lowest = BottomK(self.K)
+        self.none = True
+
+    def add(self, hashed: int) -> None:
+        self.none = False
+        self._lowest.offer(hashed, 0)
+
+    def estimate(self) -> int:
+        priorities, _ = self._lowest.candidates()
+        if len(priorities) < self.K:
+            return len(priorities)
+        return round((self.K - 1) * 2**64 / int(priorities[-1]))
