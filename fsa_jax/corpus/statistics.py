@@ -168,11 +168,13 @@ def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], che
         "",
         "## Fields",
         "",
-        "`review_id`, `review`, `stars`, `domain`: the review. `response`: what to learn. `teacher`, "
-        "`teacher_revision`, `prompt_hash`, `sampling`, `seed`, `sample`: what wrote it. `verdict`, `repairs`: what the check did to it. "
-        "`hallucination` (share of opinions or sentences with something that the review lacks), `lean` (-1 to 1), "
-        "`stars_gap`, `partner_gap`, `implicit_share` (share of the review's sentences without opinion words), 0 to 1: "
-        "scores; NaN where unknown. docs/checking.md explains them.",
+        "- `review_id`, `review`, `stars`, `domain`: the review",
+        "- `response`: what to learn",
+        "- `teacher`, `teacher_revision`, `prompt_hash`, `sampling`, `seed`, `sample`: what wrote it",
+        "- `verdict`, `repairs`: what the check did to it",
+        "- `hallucination` (share of opinions or sentences with something that the review lacks), `stars_gap`, "
+        "`partner_gap`, `implicit_share` (share of the review's sentences without opinion words), all 0 to 1, and "
+        "`lean`, -1 to 1: scores, NaN where unknown; docs/checking.md explains them",
         "",
         "## Limits",
         "",

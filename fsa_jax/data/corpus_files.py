@@ -15,6 +15,9 @@ from fsa_jax.corpus.statistics import card, summarise
 from fsa_jax.data.sentiment_corpus import SentimentCorpus
 from fsa_jax.errors import SettingError
 
+CARD = "README.md"
+STATISTICS = "statistics.json"
+
 
 def build(
     source: Path,
@@ -40,17 +43,15 @@ def build(
       DataError: no row is selected.
     """
     root = data_dir / "sentiment_corpus"
-    if root.exists():
-        if not overwrite:
-            raise SettingError(
-                root,
-                expected="no corpus",
-                found="one that is there",
-                mend="name another folder or add --overwrite true",
-            )
-        shutil.rmtree(root)
+    # The card is written last: a folder without it is a build that was cut short, and nobody's corpus.
+    if (root / CARD).exists() and not overwrite:
+        raise SettingError(
+            root, expected="no corpus", found="one that is there", mend="name another folder or add --overwrite true"
+        )
     held_out = held_out_below(files(source), selection)
     summary = summarise(source, selection, held_out)
+    if root.exists():
+        shutil.rmtree(root)
     for form, splits in sorted(summary.parts.items()):
         builder = SentimentCorpus(
             config=form,
@@ -65,8 +66,8 @@ def build(
     statistics = summary.as_json()
     check_file = source / "check.json"
     check = json.loads(check_file.read_text("utf-8")) if check_file.is_file() else None
-    (root / "statistics.json").write_text(json.dumps(statistics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (root / "README.md").write_text(card(statistics, str(source), asdict(selection), check), encoding="utf-8")
+    (root / STATISTICS).write_text(json.dumps(statistics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (root / CARD).write_text(card(statistics, str(source), asdict(selection), check), encoding="utf-8")
     return statistics
 
 
@@ -76,4 +77,4 @@ def _download_config(shards: int | None, beam_options: list[str] | None) -> tfds
         from apache_beam.options.pipeline_options import PipelineOptions
 
         options = PipelineOptions(beam_options)
-    return tfds.download.DownloadConfig(num_shards=shards, beam_options=options, verify_ssl=True)
+    return tfds.download.DownloadConfig(num_shards=shards, beam_options=options)

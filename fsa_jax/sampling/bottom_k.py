@@ -56,7 +56,7 @@ class BottomK:
         self._priorities[:kept] = priorities[:kept]
         self._rows[:kept] = rows
         self._filled = kept
-        if kept == self._k:
+        if 0 < kept == self._k:
             self._limit = int(priorities[kept - 1])
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:

@@ -208,14 +208,18 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow | BadRow]:
             if "\0" in text:
                 text = text.replace("\0", "")
                 repairs.append("NUL characters removed")
-            yield text + "\n"
+            # The csv module takes a carriage return inside a line for a mistake of its caller's.
+            yield text.replace("\r", " ") + "\n"
 
     limit = csv.field_size_limit(MAX_ROW_BYTES)
     try:
         reader = csv.reader(text_lines(), delimiter=delimiter)
-        header = next(reader, None)
+        try:
+            header = next(reader, None)
+        except csv.Error:
+            header = None
         if not header:
-            raise DataError(path, expected="a header line with column names", found="an empty file", mend="add one")
+            raise DataError(path, expected="a header line with column names", found="none", mend="add one")
         while True:
             try:
                 cells = next(reader)
