@@ -16,6 +16,8 @@ from fsa_jax.errors import FsaError
 COMMANDS: dict[str, str] = {
     "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",
     "sample": "review dumps to a stratified, deduplicated sample, in constant memory",
+    "teach": "asks a teacher (vLLM here, or any OpenAI-compatible endpoint) about reviews; resumes by itself",
+    "teach-report": "tokens, speed, GPU-hours, cost and failures of a store of generations, by teacher and prompt",
     "check": "teacher text: parse, ground, mend, keep or drop; one page to read",
     "import-hf": "T5, Flan-T5, Llama-3.2, Qwen2.5 and Qwen3 weights to a checkpoint that training starts from",
     "corpus": "checked teacher text as a TFDS dataset with provenance, statistics and a card",
@@ -47,9 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     from jsonargparse import auto_cli
 
+    from fsa_jax.cli.arguments import spelt_out
+
     module = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}")
     try:
-        status = auto_cli(module.command, args=rest, prog=f"fsa {name}", as_positional=True)
+        status = auto_cli(module.command, args=spelt_out(module.command, rest), prog=f"fsa {name}", as_positional=True)
     except FsaError as error:
         print(f"fsa {name}: {error}", file=sys.stderr)
         return 2

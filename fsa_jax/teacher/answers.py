@@ -66,12 +66,13 @@ def judge(
 
 
 class Engine(Protocol):
-    """Whatever answers requests: vLLM in this process, or an endpoint."""
+    """Whatever answers requests: vLLM in this process, or an endpoint.
 
-    @property
-    def devices(self) -> int:
-        """Accelerators that it occupies, as far as known; 0 for none or unknown."""
-        ...
+    Attributes:
+      devices: accelerators that it occupies, as far as known; 0 for none or unknown.
+    """
+
+    devices: int
 
     async def ask(self, request: Request) -> Answer:
         """Answers one request; failures that concern this request alone are answers, too.

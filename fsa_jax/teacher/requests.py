@@ -79,6 +79,15 @@ class Request:
     """Seed of this very draw: differs between reviews, samples and attempts."""
 
 
+CHARACTERS_PER_TOKEN = 4.0
+"""Of English text and common tokenizers; only for estimates."""
+
+
+def expected_input_tokens(request: Request) -> int:
+    """About how many tokens a request's prompt has, without its tokenizer."""
+    return int((request.prompt.fixed_characters + len(request.text)) / CHARACTERS_PER_TOKEN)
+
+
 class RequestMaker:
     """Makes the requests of one teacher.
 

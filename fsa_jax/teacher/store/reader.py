@@ -32,20 +32,21 @@ class StoreReader:
             raise MissingDataError(
                 root, expected="a store of generations", found="no shard in it", mend="write one with fsa teach"
             )
-        self.sources: list[Part | SealedJournal] = []
+        self._shards: list[list[Part | SealedJournal]] = []
         for folder in folders:
             found = contents(folder)
-            self.sources += [*found.parts, *found.journals]
+            self._shards.append([*found.parts, *found.journals])
+        self._sources = [source for shard in self._shards for source in shard]
 
-    def all_attempts(self) -> Iterator[StoredGeneration]:
-        """Every row that was ever stored: what was paid for."""
-        for source in self.sources:
-            yield from source.generations()
+    def attempts_by_shard(self) -> Iterator[Iterator[StoredGeneration]]:
+        """Every row that was ever stored, which is what was paid for, shard by shard."""
+        for shard in self._shards:
+            yield (row for source in shard for row in source.generations())
 
     def __iter__(self) -> Iterator[StoredGeneration]:
         """One row for each key, failures included, in the order of the shards."""
         best = self._retried()
-        for number, source in enumerate(self.sources):
+        for number, source in enumerate(self._sources):
             for row, generation in enumerate(source.generations()):
                 place = best.get(generation.key) if best else None
                 if place is None or place == (number, row):
@@ -54,13 +55,13 @@ class StoreReader:
     def _retried(self) -> dict[bytes, _Place]:
         """Where the last attempt of each key stands that has failed at least once; memory grows with failures only."""
         failed = KeySet()
-        for source in self.sources:
+        for source in self._sources:
             index = source.index()
             failed.add_new(index.keys[index.failed])
         if not len(failed):
             return {}
         best: dict[bytes, tuple[int, _Place]] = {}
-        for number, source in enumerate(self.sources):
+        for number, source in enumerate(self._sources):
             index = source.index()
             for row in np.flatnonzero(failed.contains(index.keys)).tolist():
                 key = bytes(index.keys[row]).ljust(KEYS.itemsize, b"\0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -157,6 +157,12 @@ class ShardWriter:
     def _open_journal(self, found: Contents) -> Journal:
         number = found.journals[-1].number if found.journals else found.next_number
         return Journal(journal_path(self.folder, number))
+
+    def stored(self) -> Iterator[StoredGeneration]:
+        """Everything that this shard held when it was opened, and what has been folded since."""
+        found = contents(self.folder)
+        for source in (*found.parts, *found.journals):
+            yield from source.generations()
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
         """Stores rows; when it returns, they survive a kill and a power cut.

@@ -1,0 +1,76 @@
+"""From a chat to the teacher's own tokens, by the chat template that came with its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fsa_jax.errors import TeacherError
+from fsa_jax.teacher.requests import Request
+
+
+class ChatTokenizer:
+    """The tokenizer of a teacher with its chat template.
+
+    Args:
+      name: Hugging Face name, or a folder with the tokenizer's files.
+      revision: commit on the Hub.
+      template_arguments: variables of the template, such as ``{"enable_thinking": False}``.
+
+    Raises:
+      TeacherError: it cannot be loaded, or has no chat template.
+    """
+
+    def __init__(
+        self, name: str, revision: str | None = None, template_arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        except (OSError, ValueError) as error:
+            raise TeacherError(
+                name, expected="a tokenizer", found=str(error), mend="check the name, or log in with: hf auth login"
+            ) from error
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise TeacherError(
+                name,
+                expected="a tokenizer with a chat template",
+                found="none: this is no chat model",
+                mend="use the model's -Instruct or -chat sibling",
+            )
+        self._arguments = dict(template_arguments or {})
+        self._control_tokens = tuple(str(token) for token in self._tokenizer.get_added_vocab())
+        self._merge_system = not self._knows_system()
+
+    def _knows_system(self) -> bool:
+        from jinja2 import TemplateError
+
+        marker = "fsa-system-probe"
+        probe = [{"role": "system", "content": marker}, {"role": "user", "content": "x"}]
+        try:
+            # Some templates refuse the role, others leave it out without a word.
+            return marker in self._render(probe)
+        except TemplateError:
+            return False
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        rendered = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **self._arguments
+        )
+        assert isinstance(rendered, str)
+        return rendered
+
+    def prompt_text(self, request: Request) -> str:
+        """The whole prompt as text, special tokens included."""
+        messages = request.prompt.messages(
+            request.text, merge_system=self._merge_system, control_tokens=self._control_tokens
+        )
+        return self._render(messages)
+
+    def prompt_tokens(self, request: Request) -> list[int]:
+        """The whole prompt as token ids; the template has written the special tokens itself."""
+        return self._tokenizer.encode(self.prompt_text(request), add_special_tokens=False)
+
+    def count(self, request: Request) -> int:
+        return len(self.prompt_tokens(request))

@@ -1,0 +1,217 @@
+"""What teaching costs: prices, a budget that is never exceeded, an estimate beforehand and the bill afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fsa_jax.teacher.answers import failure_reason
+from fsa_jax.teacher.store.rows import StoredGeneration
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices in any one currency; what is not paid for is 0.
+
+    Args:
+      input: for a million input tokens.
+      output: for a million output tokens.
+      device_hour: for one accelerator for one hour.
+    """
+
+    input: float = 0.0
+    output: float = 0.0
+    device_hour: float = 0.0
+
+    def tokens(self, input_tokens: float, output_tokens: float) -> float:
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+    def devices(self, device_seconds: float) -> float:
+        return device_seconds / 3600 * self.device_hour
+
+
+class Budget:
+    """Lets requests begin as long as they fit, whatever they turn out to need at most.
+
+    A request reserves its estimated input and its longest output, and gives back what it did not need. A request that
+    does not fit waits for others to end; where none is left that could give anything back, the budget is used up.
+
+    Args:
+      prices: what tokens and accelerators cost.
+      max_tokens: input and output tokens together; None for no limit.
+      max_cost: None for no limit.
+      spent_tokens: what was spent before, tokens.
+      spent_cost: what was spent before, cost.
+      devices: accelerators that cost from now on.
+    """
+
+    def __init__(
+        self,
+        prices: Prices,
+        max_tokens: float | None = None,
+        max_cost: float | None = None,
+        spent_tokens: float = 0.0,
+        spent_cost: float = 0.0,
+        devices: int = 0,
+    ) -> None:
+        self._prices = prices
+        self._max_tokens = max_tokens
+        self._max_cost = max_cost
+        self.tokens = spent_tokens
+        self._token_cost = spent_cost
+        self._devices = devices
+        self._began = time.monotonic()
+        self._reserved_tokens = 0.0
+        self._reserved_cost = 0.0
+        self._reservations = 0
+        self._settled = asyncio.Condition()
+        self.used_up: str | None = None
+        """Which limit ended the job; None while none has."""
+
+    @property
+    def cost(self) -> float:
+        """What has been spent up to now, accelerators included."""
+        return self._token_cost + self._prices.devices((time.monotonic() - self._began) * self._devices)
+
+    def _limit_hit(self, tokens: float, cost: float) -> str | None:
+        if self._max_tokens is not None and self.tokens + self._reserved_tokens + tokens > self._max_tokens:
+            return f"{self._max_tokens:,.0f} tokens"
+        if self._max_cost is not None and self.cost + self._reserved_cost + cost > self._max_cost:
+            return f"a cost of {self._max_cost:,.2f}"
+        return None
+
+    async def reserve(self, input_tokens: int, output_tokens: int) -> bool:
+        """Whether a request of at most this size may begin; waits while that is still open."""
+        tokens, cost = input_tokens + output_tokens, self._prices.tokens(input_tokens, output_tokens)
+        async with self._settled:
+            while (hit := self._limit_hit(tokens, cost)) is not None and self._reservations and not self.used_up:
+                await self._settled.wait()
+            if hit or self.used_up:
+                self.used_up = self.used_up or hit
+                self._settled.notify_all()
+                return False
+            self._reserved_tokens += tokens
+            self._reserved_cost += cost
+            self._reservations += 1
+            return True
+
+    async def settle(self, reserved: tuple[int, int], used: tuple[int, int]) -> None:
+        """Replaces a reservation (input, output tokens) by what was used."""
+        async with self._settled:
+            self._reserved_tokens -= sum(reserved)
+            self._reserved_cost -= self._prices.tokens(*reserved)
+            self._reservations -= 1
+            self.tokens += sum(used)
+            self._token_cost += self._prices.tokens(*used)
+            self._settled.notify_all()
+
+
+@dataclass
+class Bill:
+    """What the generations of one teacher and prompt took.
+
+    Attributes:
+      requests: attempts that were stored, failures included.
+      seconds: wall time with a request under way, summed over shards, shared out between prompts by output tokens.
+      device_seconds: the same times the accelerators of the engine.
+      failures: number of failures by reason.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Output tokens a second, of one shard; None where nothing was generated."""
+        return self.output_tokens / self.seconds if self.seconds and self.output_tokens else None
+
+    def cost(self, prices: Prices) -> float:
+        return prices.tokens(self.input_tokens, self.output_tokens) + prices.devices(self.device_seconds)
+
+    def add(self, other: Bill) -> None:
+        for name in ("requests", "input_tokens", "output_tokens", "seconds", "device_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failures += other.failures
+
+
+Bills = dict[tuple[str, str], Bill]
+"""Bill by teacher (with its revision, where it has one) and prompt."""
+
+
+def bills(shards: Iterable[Iterable[StoredGeneration]]) -> Bills:
+    """The bills of everything that was ever asked, failures and retried attempts included.
+
+    Wall time is found from the rows themselves, so that the work of killed jobs counts, and the idle time between jobs
+    does not. Memory does not grow with the rows.
+
+    Args:
+      shards: the rows of each shard. Shards are separate engines: their times add up.
+    """
+    result: Bills = {}
+    for rows in shards:
+        for group, bill in _shard_bills(rows).items():
+            result.setdefault(group, Bill()).add(bill)
+    return result
+
+
+def _shard_bills(rows: Iterable[StoredGeneration]) -> Bills:
+    result: Bills = {}
+    spans: dict[str, _Spans] = {}
+    devices: Counter[str] = Counter()
+    for row in rows:
+        teacher = row.teacher if row.teacher_revision is None else f"{row.teacher}@{row.teacher_revision[:12]}"
+        bill = result.setdefault((teacher, row.prompt), Bill())
+        bill.requests += 1
+        bill.input_tokens += row.input_tokens or 0
+        bill.output_tokens += row.output_tokens or 0
+        if row.failure is not None:
+            bill.failures[failure_reason(row.failure)] += 1
+        devices[teacher] = max(devices[teacher], row.devices)
+        spans.setdefault(teacher, _Spans()).add(row.finished - row.seconds, row.finished)
+    for teacher, times in spans.items():
+        seconds = times.total()
+        own = [bill for (name, _), bill in result.items() if name == teacher]
+        tokens = sum(bill.output_tokens for bill in own)
+        for bill in own:
+            bill.seconds = seconds * (bill.output_tokens / tokens if tokens else 1 / len(own))
+            bill.device_seconds = bill.seconds * devices[teacher]
+    return result
+
+
+class _Spans:
+    """Length of the union of time spans, in memory that does not grow with their number."""
+
+    BUFFER = 100_000
+
+    def __init__(self) -> None:
+        self._merged = np.empty((0, 2))
+        self._new: list[tuple[float, float]] = []
+
+    def add(self, start: float, end: float) -> None:
+        self._new.append((start, end))
+        if len(self._new) >= self.BUFFER:
+            self._merge()
+
+    def _merge(self) -> None:
+        spans = np.concatenate([self._merged, np.array(self._new).reshape(-1, 2)])
+        self._new.clear()
+        if not len(spans):
+            return
+        spans = spans[np.argsort(spans[:, 0], kind="stable")]
+        reach = np.maximum.accumulate(spans[:, 1])
+        begins = np.concatenate([[True], spans[1:, 0] > reach[:-1]])
+        last = np.concatenate([np.flatnonzero(begins)[1:] - 1, [len(spans) - 1]])
+        self._merged = np.stack([spans[begins, 0], reach[last]], axis=1)
+
+    def total(self) -> float:
+        self._merge()
+        return float((self._merged[:, 1] - self._merged[:, 0]).sum())

@@ -1,0 +1,136 @@
+"""What a job will take, before anything is spent: tokens counted on a sample, the rest as the store remembers it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fsa_jax.teacher.cost import Bill, Bills, Prices
+from fsa_jax.teacher.job import JobSettings
+from fsa_jax.teacher.prompts import Prompt
+from fsa_jax.teacher.requests import CHARACTERS_PER_TOKEN, Request, RequestMaker
+
+SAMPLE = 500
+"""Requests by prompt whose tokens are counted."""
+
+ENOUGH = 20
+"""Answers from which the store's own lengths and speed are believed."""
+
+
+@dataclass
+class PromptEstimate:
+    """The part of one prompt in a job that has not run yet.
+
+    Attributes:
+      requests: how many are missing.
+      input_tokens: of all of them, extrapolated from the sample.
+      output_tokens: likewise.
+      measured: whether the output's length comes from earlier answers in the store; otherwise from the prompt's file.
+    """
+
+    prompt: Prompt
+    requests: int = 0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+    measured: bool = False
+
+
+@dataclass
+class Estimate:
+    """What a job will take. ``seconds`` is None where no speed is known: give one, or generate a few first."""
+
+    prompts: list[PromptEstimate]
+    too_long: int
+    seconds: float | None
+    device_seconds: float
+
+    @property
+    def input_tokens(self) -> float:
+        return sum(prompt.input_tokens for prompt in self.prompts)
+
+    @property
+    def output_tokens(self) -> float:
+        return sum(prompt.output_tokens for prompt in self.prompts)
+
+    def cost(self, prices: Prices) -> float:
+        return prices.tokens(self.input_tokens, self.output_tokens) + prices.devices(self.device_seconds)
+
+
+class _Sample:
+    """A uniform sample of a stream (reservoir)."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.requests: list[Request] = []
+        self.count = 0
+        self._rng = rng
+
+    def add(self, request: Request) -> None:
+        self.count += 1
+        if len(self.requests) < SAMPLE:
+            self.requests.append(request)
+        elif (at := self._rng.randrange(self.count)) < SAMPLE:
+            self.requests[at] = request
+
+
+def estimate(
+    batches: Iterable[list[Request]],
+    maker: RequestMaker,
+    settings: JobSettings,
+    count_input: Callable[[Request], int],
+    past: Bills,
+    *,
+    tokens_per_second: float | None = None,
+    devices: int = 0,
+    seed: int = 0,
+) -> Estimate:
+    """Estimates a job of these requests.
+
+    Args:
+      batches: the requests that are missing.
+      maker: whose prompts they are.
+      settings: of the job; reviews that are too long cost nothing.
+      count_input: input tokens of one request.
+      past: bills of the same teacher, by teacher and prompt; empty where it has not answered before.
+      tokens_per_second: output tokens; None takes the speed in ``past``.
+      devices: accelerators that the engine will occupy.
+      seed: of the sample.
+    """
+    rng = random.Random(seed)
+    samples = {prompt.hash: _Sample(rng) for prompt in maker.prompts}
+    too_long = 0
+    for batch in batches:
+        for request in batch:
+            if len(request.text) > settings.max_review_characters:
+                too_long += 1
+            else:
+                samples[request.prompt.hash].add(request)
+    by_prompt = {prompt: bill for (_, prompt), bill in past.items()}
+    prompts = []
+    for prompt in maker.prompts:
+        sample = samples[prompt.hash]
+        mean_input = sum(map(count_input, sample.requests)) / max(1, len(sample.requests))
+        mean_output, measured = _mean_output(prompt, by_prompt.get(prompt.name))
+        mean_output = min(mean_output, maker.teacher.sampling.max_tokens)
+        prompts.append(
+            PromptEstimate(prompt, sample.count, sample.count * mean_input, sample.count * mean_output, measured)
+        )
+    speed = tokens_per_second or _past_speed(past)
+    result = Estimate(prompts, too_long, None, 0.0)
+    if speed:
+        result.seconds = result.output_tokens / speed
+        result.device_seconds = result.seconds * devices
+    return result
+
+
+def _mean_output(prompt: Prompt, bill: Bill | None) -> tuple[float, bool]:
+    if bill is not None and bill.requests - bill.failures.total() >= ENOUGH:
+        return bill.output_tokens / bill.requests, True
+    return prompt.expected_characters / CHARACTERS_PER_TOKEN, False
+
+
+def _past_speed(past: Bills) -> float | None:
+    seconds = sum(bill.seconds for bill in past.values())
+    answers = sum(bill.requests - bill.failures.total() for bill in past.values())
+    tokens = sum(bill.output_tokens for bill in past.values())
+    return tokens / seconds if answers >= ENOUGH and seconds and tokens else None

@@ -1,0 +1,269 @@
+"""The job: reviews in, generations stored, bounded in memory and in what a kill can lose.
+
+A feeder reads reviews in a thread and passes on the requests that the store lacks; a fixed number of workers ask the
+engine; a committer syncs what they bring back. A worker takes its next request when its last one is on the disk, so
+what is in flight, and what a kill can lose, is never more than the number of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from fsa_jax.errors import TeacherError
+from fsa_jax.records import Review
+from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, Engine, failed, failure_reason
+from fsa_jax.teacher.cost import Budget
+from fsa_jax.teacher.key_set import KeySet, as_keys
+from fsa_jax.teacher.requests import Request, RequestMaker, Shard, Teacher, engine_seed, expected_input_tokens
+from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.writer import ShardWriter
+
+BATCH = 1024
+"""Requests that are looked up in the store at once."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """How a job runs.
+
+    Args:
+      in_flight: requests under way at once.
+      max_review_characters: longer reviews are not asked about: a failure ``too long`` for nothing spent.
+      max_consecutive_errors: engine errors in a row after which the engine counts as broken and the job stops.
+    """
+
+    in_flight: int = 256
+    max_review_characters: int = 20_000
+    max_consecutive_errors: int = 100
+
+
+@dataclass
+class Outcome:
+    """What a job did; grows while it runs."""
+
+    skipped: int = 0
+    answered: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
+    stopped: str | None = None
+    """Why the job ended before its requests did; None where all are done."""
+
+    @property
+    def stored(self) -> int:
+        return self.answered + self.failures.total()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+def missing_requests(
+    reviews: Iterable[Review], maker: RequestMaker, shard: Shard, writer: ShardWriter, outcome: Outcome
+) -> Iterator[list[Request]]:
+    """Batches of requests of this shard that are not stored yet, each key once; counts the others as skipped."""
+    seen = KeySet()
+    every = (request for review in reviews if shard.holds(review.id) for request in maker.requests(review))
+    while batch := list(islice(every, BATCH)):
+        keys = as_keys([request.key for request in batch])
+        # A review that the input holds twice is asked about once.
+        missing = seen.add_new(keys) & ~writer.done.contains(keys)
+        outcome.skipped += len(batch) - int(missing.sum())
+        yield [_retried(request, writer) for request, wanted in zip(batch, missing.tolist(), strict=True) if wanted]
+
+
+def _retried(request: Request, writer: ShardWriter) -> Request:
+    attempt = writer.failed_attempts.get(request.key, 0)
+    return replace(request, attempt=attempt, engine_seed=engine_seed(request.key, attempt)) if attempt else request
+
+
+class _Committer:
+    """Group commit: rows that come while one group is being synced form the next one."""
+
+    def __init__(self, writer: ShardWriter) -> None:
+        self._writer = writer
+        self._waiting: list[tuple[StoredGeneration, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+        self._finishing = False
+
+    async def store(self, row: StoredGeneration) -> None:
+        """Returns when the row is on the disk."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((row, done))
+        self._arrived.set()
+        # Whoever is cancelled while waiting still has its row stored: the group goes on without it.
+        await asyncio.shield(done)
+
+    def finish(self) -> None:
+        """Lets ``run`` end when everything that has come is stored."""
+        self._finishing = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Stores groups of rows until ``finish``; must not be cancelled, or a group could be half awaited.
+
+        Raises:
+          StoreError: the disk does not take them.
+        """
+        while self._waiting or not self._finishing:
+            await self._arrived.wait()
+            self._arrived.clear()
+            group, self._waiting = self._waiting, []
+            if group:
+                await asyncio.to_thread(self._writer.append, [row for row, _ in group])
+            for _, done in group:
+                done.set_result(None)
+
+
+class Job:
+    """One run of ``fsa teach``.
+
+    Args:
+      engine: who answers.
+      teacher: as what its answers are stored.
+      writer: the open shard.
+      budget: what may be spent.
+      settings: how it runs.
+      progress: called after every stored row with the outcome so far.
+      outcome: where it is counted; the one that counts what was skipped.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        teacher: Teacher,
+        writer: ShardWriter,
+        budget: Budget,
+        settings: JobSettings,
+        progress: Callable[[Outcome], None] = lambda outcome: None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self._engine = engine
+        self._teacher = teacher
+        self._writer = writer
+        self._budget = budget
+        self._settings = settings
+        self._progress = progress
+        self._stop = asyncio.Event()
+        self._errors_in_a_row = 0
+        self.outcome = outcome or Outcome()
+
+    def stop(self, reason: str) -> None:
+        """Ends the job when what is in flight has been stored."""
+        self.outcome.stopped = self.outcome.stopped or reason
+        self._stop.set()
+
+    async def run(self, batches: Iterator[list[Request]]) -> Outcome:
+        """Asks and stores everything that ``batches`` brings.
+
+        Raises:
+          TeacherError: the engine cannot be asked, or has been failing for too long.
+          StoreError: the disk does not take any more.
+        """
+        requests: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=2 * self._settings.in_flight)
+        committer = _Committer(self._writer)
+        storing = asyncio.create_task(committer.run())
+        tasks = [
+            asyncio.create_task(self._feed(batches, requests)),
+            *(asyncio.create_task(self._work(requests, committer)) for _ in range(self._settings.in_flight)),
+        ]
+        asking = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
+        try:
+            # Storing ends before the asking does only with an error.
+            await asyncio.wait({asking, storing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asking, *tasks):
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            # Answers that had come when something failed are paid for, and stored.
+            committer.finish()
+            await storing
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return self.outcome
+
+    async def _feed(self, batches: Iterator[list[Request]], requests: asyncio.Queue[Request | None]) -> None:
+        while not self._stop.is_set() and (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            for request in batch:
+                if self._stop.is_set():
+                    break
+                await requests.put(request)
+        for _ in range(self._settings.in_flight):
+            await requests.put(None)
+
+    async def _work(self, requests: asyncio.Queue[Request | None], committer: _Committer) -> None:
+        while (request := await requests.get()) is not None:
+            # Once stopped, workers go on taking requests, or the feeder would wait for them for ever.
+            if self._stop.is_set():
+                continue
+            row = await self._generate(request)
+            if row is None:
+                self.stop(f"the budget is used up: {self._budget.used_up}")
+                continue
+            await committer.store(row)
+            self._count(row)
+
+    async def _generate(self, request: Request) -> StoredGeneration | None:
+        if len(request.text) > (limit := self._settings.max_review_characters):
+            answer = failed(TOO_LONG, f"a review of {len(request.text):,} characters, {limit:,} are the limit")
+            return self._row(request, answer, time.time(), 0.0)
+        reserved = expected_input_tokens(request), self._teacher.sampling.max_tokens
+        if not await self._budget.reserve(*reserved):
+            return None
+        began, started = time.time(), time.monotonic()
+        used = (0, 0)
+        try:
+            answer = await self._engine.ask(request)
+            used = answer.input_tokens or 0, answer.output_tokens or 0
+        finally:
+            await self._budget.settle(reserved, used)
+        return self._row(request, answer, began, time.monotonic() - started)
+
+    def _row(self, request: Request, answer: Answer, began: float, seconds: float) -> StoredGeneration:
+        teacher = self._teacher
+        return StoredGeneration(
+            key=request.key,
+            review_id=request.review_id,
+            understanding=request.prompt.understanding,
+            prompt=request.prompt.name,
+            prompt_hash=request.prompt.hash,
+            teacher=teacher.name,
+            teacher_revision=teacher.revision,
+            sampling=teacher.sampling.canonical,
+            seed=teacher.seed,
+            sample=request.sample,
+            attempt=request.attempt,
+            text=answer.text,
+            failure=answer.failure,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            finished=began + seconds,
+            seconds=seconds,
+            devices=self._engine.devices,
+        )
+
+    def _count(self, row: StoredGeneration) -> None:
+        outcome = self.outcome
+        outcome.input_tokens += row.input_tokens or 0
+        outcome.output_tokens += row.output_tokens or 0
+        reason = None if row.failure is None else failure_reason(row.failure)
+        if reason is None:
+            outcome.answered += 1
+        else:
+            outcome.failures[reason] += 1
+        self._errors_in_a_row = self._errors_in_a_row + 1 if reason == ENGINE_ERROR else 0
+        self._progress(outcome)
+        if self._errors_in_a_row >= self._settings.max_consecutive_errors:
+            raise TeacherError(
+                self._teacher.name,
+                expected="a teacher that answers",
+                found=f"{self._errors_in_a_row} engine errors in a row, the last one: {row.failure}",
+                mend="mend the engine, then run the same command with --retry-failed",
+            )

@@ -1,0 +1,64 @@
+"""How fast to ask an endpoint: its rate limits, its own "wait", and the pause after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Mapping
+
+
+class RateLimiter:
+    """Spaces requests evenly over time, and holds all of them back when the server asks for it.
+
+    Args:
+      requests_per_minute: None for no limit.
+      tokens_per_minute: input and output tokens together; None for no limit.
+    """
+
+    def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+        self._seconds_per_request = 60 / requests_per_minute if requests_per_minute else 0.0
+        self._seconds_per_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
+        self._next_request = 0.0
+        self._next_tokens = 0.0
+        self._paused_until = 0.0
+
+    async def acquire(self, tokens: int) -> None:
+        """Returns when a request that is expected to need ``tokens`` may be sent."""
+        now = time.monotonic()
+        at = max(now, self._next_request, self._next_tokens)
+        self._next_request = max(now, self._next_request) + self._seconds_per_request
+        self._next_tokens = max(now, self._next_tokens) + tokens * self._seconds_per_token
+        while (wait := max(at, self._paused_until) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    def correct(self, tokens: int) -> None:
+        """Adds tokens (negative: gives back) that a request needed beyond what was expected."""
+        self._next_tokens += tokens * self._seconds_per_token
+
+    def pause(self, seconds: float) -> None:
+        """Holds back all requests; the longest pause counts."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+def retry_after(headers: Mapping[str, str], longest: float = 300.0) -> float | None:
+    """Seconds that a server asks to wait (``retry-after-ms``, ``Retry-After`` in seconds or as a date), if it does."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return min(max(float(milliseconds) / 1000, 0.0), longest)
+        if (value := headers.get("retry-after")) is None:
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError):
+        return None
+    # NaN compares false with everything.
+    return min(max(seconds, 0.0), longest) if seconds == seconds else None
+
+
+def backoff(attempt: int, first: float = 0.5, longest: float = 60.0) -> float:
+    """Seconds before attempt ``attempt`` + 1, doubling, drawn from the upper half so that clients fall out of step."""
+    return min(longest, first * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)

@@ -1,0 +1,40 @@
+"""The reviews that a teacher is asked about, from any file that the sampler reads; what is unreadable is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fsa_jax.records import Review
+from fsa_jax.sampling.fields import Fields, parse_review
+from fsa_jax.sampling.rows import BadRow
+from fsa_jax.sampling.source import Losses, Source
+
+
+def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
+    """Reviews in the order of their files, one at a time.
+
+    Args:
+      sources: files or folders; what ``fsa sample`` wrote, the papers' release (``ID Text Overall``), or a dump.
+      losses: counts rows without text, broken JSON, mended encodings and the like, with places.
+      limit: at most so many reviews; None for all.
+
+    Raises:
+      DataError: a file is not what its name says.
+    """
+    fields = Fields({})
+    count = 0
+    for source in sources:
+        for name, rows in source.parts():
+            for number, raw in enumerate(rows(), start=1):
+                if count == limit:
+                    return
+                losses.read += 1
+                row = raw if isinstance(raw, BadRow) else raw.parse()
+                parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
+                if isinstance(parsed, BadRow):
+                    losses.drop(parsed.reason, f"{name}:{number}")
+                    continue
+                for repair in parsed.repairs if isinstance(raw, BadRow) else (*raw.repairs, *parsed.repairs):
+                    losses.repair(repair, f"{name}:{number}")
+                count += 1
+                yield parsed.review

@@ -1,0 +1,203 @@
+"""Puts the parts of ``fsa teach`` together: reviews, store, engine, budget, signals and what is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.teacher import cost_report
+from fsa_jax.teacher.answers import Engine
+from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
+from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
+from fsa_jax.teacher.estimate import estimate
+from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
+from fsa_jax.teacher.requests import RequestMaker, Shard, expected_input_tokens
+from fsa_jax.teacher.review_input import read_reviews
+from fsa_jax.teacher.store.writer import ShardWriter
+from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that one run of ``fsa teach`` was asked for; the limits are for all shards together."""
+
+    sources: list[Source]
+    limit: int | None
+    store: Path
+    shard: Shard
+    maker: RequestMaker
+    engine: EndpointSettings | VllmSettings
+    settings: JobSettings
+    prices: Prices
+    max_tokens_total: float | None
+    max_cost: float | None
+    devices: int | None
+    retry_failed: bool
+
+
+async def teach(task: Task) -> int:
+    """Runs the job; returns 0 where everything asked for is stored, 1 where the job ended before.
+
+    Raises:
+      FsaError: the engine, the store or the input does not work.
+    """
+    losses = Losses()
+    if isinstance(task.engine, VllmSettings):
+        require_vllm()
+    with ShardWriter(task.store, task.shard, retry_failed=task.retry_failed) as writer:
+        if writer.torn:
+            print(f"{writer.torn} unfinished lines of a killed job: asked again", file=sys.stderr)
+        outcome = Outcome()
+        reviews = read_reviews(task.sources, losses, task.limit)
+        batches = missing_requests(reviews, task.maker, task.shard, writer, outcome)
+        engine = await _start_engine(task)
+        try:
+            if task.devices is not None:
+                engine.devices = task.devices
+            with _progress() as progress:
+                budget = _budget(task, writer, engine.devices)
+                job = Job(engine, task.maker.teacher, writer, budget, task.settings, progress, outcome)
+                with _signals(job):
+                    await job.run(batches)
+        finally:
+            await engine.close()
+    _print_outcome(outcome, losses)
+    if outcome.stored or outcome.skipped:
+        cost_report.print_report(task.store, task.prices)
+    return 1 if outcome.stopped else 0
+
+
+async def _start_engine(task: Task) -> Engine:
+    if isinstance(task.engine, EndpointSettings):
+        return Endpoint(task.maker.teacher, task.engine, task.settings.in_flight)
+    tokenizer = _tokenizer(task, task.maker.teacher.name)
+    return await VllmSidecar.start(task.maker.teacher, task.engine, tokenizer)
+
+
+def _tokenizer(task: Task, name: str) -> ChatTokenizer:
+    teacher = task.maker.teacher
+    on_hub = name == teacher.name and not Path(name).is_dir()
+    return ChatTokenizer(name, teacher.revision if on_hub else None, teacher.sampling.extra.get(TEMPLATE_ARGUMENTS))
+
+
+def _own_bills(task: Task, writer: ShardWriter) -> Bills:
+    """What this teacher has taken in this shard so far."""
+    return bills([(row for row in writer.stored() if row.teacher == task.maker.teacher.name)])
+
+
+def _budget(task: Task, writer: ShardWriter, devices: int) -> Budget:
+    """This shard's share of the budget. Reviews fall into shards evenly, so shards need not talk to each other."""
+    share = 1 / task.shard.count
+    spent = Bill()
+    if task.max_tokens_total is not None or task.max_cost is not None:
+        for bill in _own_bills(task, writer).values():
+            spent.add(bill)
+    return Budget(
+        task.prices,
+        max_tokens=None if task.max_tokens_total is None else task.max_tokens_total * share,
+        max_cost=None if task.max_cost is None else task.max_cost * share,
+        spent_tokens=spent.input_tokens + spent.output_tokens,
+        spent_cost=spent.cost(task.prices),
+        devices=devices,
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Outcome], None]]:
+    with tqdm(unit=" rows", unit_scale=True, mininterval=1, disable=not sys.stderr.isatty()) as bar:
+
+        def show(outcome: Outcome) -> None:
+            if bar.update(outcome.stored - bar.n):
+                speed = outcome.output_tokens / max(outcome.seconds, 1e-9)
+                bar.set_postfix(
+                    {"failed": outcome.failures.total(), "tokens/s": f"{speed:,.0f}", "there": outcome.skipped}
+                )
+
+        yield show
+
+
+@contextmanager
+def _signals(job: Job) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the job cleanly, a second one at once; neither loses what is stored."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    received = 0
+
+    def stop(name: str) -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            print(f"{name}: finishing what is in flight; once more to drop it", file=sys.stderr)
+            job.stop(name)
+        else:
+            task.cancel()
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    for number in handled:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+def _print_outcome(outcome: Outcome, losses: Losses) -> None:
+    print(
+        f"{outcome.answered:,} answers and {outcome.failures.total():,} failures stored in {outcome.seconds:,.0f} s; "
+        f"{outcome.skipped:,} were there already"
+    )
+    for reason, count in outcome.failures.most_common():
+        print(f"  failed, {reason}: {count:,}")
+    for reason, count in losses.dropped.most_common():
+        print(f"  not asked about, {reason}: {count:,} rows ({', '.join(losses.places[reason][:3])})")
+    for reason, count in losses.repaired.most_common():
+        print(f"  mended, {reason}: {count:,} rows")
+    if outcome.failures:
+        print("  to try failures again: the same command with --retry-failed")
+    if outcome.stopped:
+        print(f"stopped early, {outcome.stopped}; the same command goes on from here")
+
+
+def print_estimate(task: Task, tokens_per_second: float | None, tokenizer: str | None) -> None:
+    """Prints what the missing part of a job would take, without asking anything.
+
+    Args:
+      task: the job.
+      tokens_per_second: output tokens; None takes the speed that the store remembers.
+      tokenizer: name or folder of the tokenizer that counts; None: the teacher's own for vLLM, a guess for endpoints.
+    """
+    losses, outcome = Losses(), Outcome()
+    devices = task.devices or 0
+    if isinstance(task.engine, VllmSettings):
+        tokenizer = tokenizer or task.maker.teacher.name
+        if task.devices is None:
+            devices = task.engine.tensor_parallel * task.engine.pipeline_parallel
+    counter = _tokenizer(task, tokenizer).count if tokenizer else expected_input_tokens
+    with ShardWriter(task.store, task.shard, retry_failed=task.retry_failed) as writer:
+        reviews = read_reviews(task.sources, losses, task.limit)
+        result = estimate(
+            missing_requests(reviews, task.maker, task.shard, writer, outcome),
+            task.maker,
+            task.settings,
+            counter,
+            _own_bills(task, writer),
+            tokens_per_second=tokens_per_second,
+            devices=devices,
+            seed=task.maker.teacher.seed,
+        )
+    print(f"{outcome.skipped:,} requests are in the store already")
+    for reason, count in losses.dropped.most_common():
+        print(f"  not asked about, {reason}: {count:,} rows")
+    counted_by = f"the tokenizer of {tokenizer}" if tokenizer else "their characters, four a token"
+    cost_report.print_estimate(result, task.prices, counted_by)

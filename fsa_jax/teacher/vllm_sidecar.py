@@ -1,0 +1,265 @@
+"""A teacher in this process: vLLM's asynchronous engine, in an environment of its own (requirements-teacher.txt).
+
+It imports no JAX and no TensorFlow, and vLLM only when an engine starts.
+"""
+
+# vLLM lives in the teacher's own environment.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fsa_jax.errors import SettingError, TeacherError
+from fsa_jax.sampling.fields import clean_text
+from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, judge
+from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.requests import Request, SamplingSettings, Teacher
+from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
+
+TEMPLATE_ARGUMENTS = "chat_template_kwargs"
+"""Key in ``SamplingSettings.extra`` for variables of the chat template, named as vLLM's server names it."""
+
+_EDGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """How vLLM runs.
+
+    Args:
+      tensor_parallel: accelerators that share each layer.
+      pipeline_parallel: groups of accelerators that each hold some of the layers.
+      prefix_caching: computes what prompts have in common (everything before the review) once.
+      engine_args: further arguments of vLLM's ``AsyncEngineArgs`` by name (``max_model_len``, ``dtype``,
+        ``gpu_memory_utilization``, ``quantization``, ``max_num_seqs`` …).
+      stall_seconds: the engine hangs when no request has ended for so long; must exceed the longest answer's time.
+      max_restarts: restarts in a row without an answer before the job stops.
+    """
+
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    prefix_caching: bool = True
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    stall_seconds: float = 600.0
+    max_restarts: int = 3
+
+
+class _Engine:
+    """One life of a vLLM engine with its processes."""
+
+    def __init__(self, model: str, revision: str | None, settings: VllmSettings) -> None:
+        import psutil
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        mine = psutil.Process()
+        before = {child.pid for child in mine.children(recursive=True)}
+        try:
+            arguments = AsyncEngineArgs(
+                model=model,
+                revision=revision,
+                tokenizer_revision=revision,
+                tensor_parallel_size=settings.tensor_parallel,
+                pipeline_parallel_size=settings.pipeline_parallel,
+                enable_prefix_caching=settings.prefix_caching,
+                enable_log_requests=False,
+                **settings.engine_args,
+            )
+        except (TypeError, ValueError) as error:
+            raise SettingError(
+                "--engine-args", expected="arguments that vLLM knows", found=str(error), mend="see: vllm serve --help"
+            ) from error
+        try:
+            self.llm = AsyncLLM.from_engine_args(arguments)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise TeacherError(
+                model, expected="an engine that starts", found=str(error), mend="read vLLM's log above"
+            ) from error
+        # The process that holds the model and its workers: they must go even where they answer no more.
+        self._processes = [child for child in mine.children(recursive=True) if child.pid not in before]
+
+    @property
+    def errored(self) -> bool:
+        return self.llm.errored
+
+    def kill(self) -> None:
+        import psutil
+
+        for process in self._processes:
+            with suppress(psutil.NoSuchProcess):
+                # A stopped process acts on no other signal; psutil makes sure that the pid is still the same process.
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(self._processes, timeout=10)
+        self.llm.shutdown()
+
+
+class VllmSidecar:
+    """Asks vLLM in this process; an ``answers.Engine``. Use ``start`` to make one."""
+
+    def __init__(self, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> None:
+        self._teacher = teacher
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._watchdog: Watchdog[_Engine] = Watchdog(
+            self._start_engine, stall_seconds=settings.stall_seconds, max_restarts=settings.max_restarts
+        )
+        self._number = 0
+        self._max_length = 0
+        self._parameters: dict[str, Any] = {}
+        self.devices = 0
+
+    @classmethod
+    async def start(cls, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> VllmSidecar:
+        """Starts the engine and its watchdog.
+
+        Raises:
+          TeacherError: vLLM is not installed, or does not start.
+          SettingError: vLLM does not know an argument or a sampling setting.
+        """
+        require_vllm()
+        sidecar = cls(teacher, settings, tokenizer)
+        sidecar._parameters = _sampling_parameters(teacher.sampling)
+        await sidecar._watchdog.open()
+        return sidecar
+
+    async def _start_engine(self) -> _Engine:
+        from vllm.platforms import current_platform
+
+        local = Path(self._teacher.name).is_dir()
+        engine = _Engine(self._teacher.name, None if local else self._teacher.revision, self._settings)
+        self._max_length = engine.llm.model_config.max_model_len
+        used = self._settings.tensor_parallel * self._settings.pipeline_parallel
+        self.devices = 0 if current_platform.is_cpu() else used
+        return engine
+
+    @property
+    def restarts(self) -> int:
+        return self._watchdog.restarts
+
+    async def close(self) -> None:
+        await self._watchdog.close()
+
+    async def ask(self, request: Request) -> Answer:
+        """One answer; on a new engine where the old one hung or died.
+
+        Raises:
+          TeacherError: no engine can be had any more.
+        """
+        tokens = self._tokenizer.prompt_tokens(request)
+        if len(tokens) + self._teacher.sampling.max_tokens > self._max_length:
+            return failed(
+                TOO_LONG,
+                f"{len(tokens)} input and {self._teacher.sampling.max_tokens} output tokens, "
+                f"{self._max_length} together are the model's limit",
+                len(tokens),
+            )
+        try:
+            return await self._watchdog.run(lambda engine: self._generate(engine, request, tokens))
+        except LostRequestError as error:
+            return failed(ENGINE_ERROR, str(error), len(tokens))
+
+    async def _generate(self, engine: _Engine, request: Request, tokens: list[int]) -> Answer:
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMClientError
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineGenerateError
+
+        parameters = SamplingParams(
+            **self._parameters, seed=request.engine_seed, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        self._number += 1
+        last = None
+        try:
+            prompt = TokensPrompt(prompt_token_ids=tokens)
+            async for output in engine.llm.generate(prompt, parameters, str(self._number)):
+                last = output
+        except (VLLMClientError, EngineGenerateError, ValueError) as error:
+            return failed(ENGINE_ERROR, f"{type(error).__name__}: {error.__cause__ or error}", len(tokens))
+        if last is None:
+            return failed(ENGINE_ERROR, "the engine ended without an output", len(tokens))
+        text = last.outputs[0]
+        return judge(
+            clean_text(text.text)[0],
+            text.finish_reason,
+            len(tokens),
+            len(text.token_ids),
+            self._teacher.sampling.max_tokens,
+        )
+
+
+def require_vllm() -> None:
+    """Raises:
+    TeacherError: vLLM is not installed here.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise TeacherError(
+            "--engine vllm",
+            expected="vLLM in this environment",
+            found="none",
+            mend="run fsa teach in the teacher's own environment (requirements-teacher.txt), or use --endpoint",
+        )
+
+
+def _sampling_parameters(sampling: SamplingSettings) -> dict[str, Any]:
+    from vllm import SamplingParams
+
+    extra = {name: value for name, value in sampling.extra.items() if name != TEMPLATE_ARGUMENTS}
+    parameters = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        **extra,
+    }
+    try:
+        SamplingParams(**parameters)
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            "--sampling-extra", expected="settings that vLLM knows", found=str(error), mend="see vLLM's SamplingParams"
+        ) from error
+    return parameters
+
+
+def resolve_revision(model: str, revision: str | None) -> str | None:
+    """What names the weights for ever: the commit of a model on the Hub, or a fingerprint of a local folder.
+
+    The fingerprint covers the small files whole and, of files of weights, the name, size, first and last megabyte.
+
+    Raises:
+      TeacherError: there is no such model.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_EDGE_BYTES))
+                if size > _EDGE_BYTES:
+                    file.seek(max(_EDGE_BYTES, size - _EDGE_BYTES), os.SEEK_SET)
+                    digest.update(file.read())
+        return "local-" + digest.hexdigest()[:24]
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        config = hf_hub_download(model, "config.json", revision=revision)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise TeacherError(
+            model,
+            expected="a folder with a model, or a model on the Hugging Face Hub",
+            found=str(error),
+            mend="check --teacher and --teacher-revision, or log in with: hf auth login",
+        ) from error
+    # …/snapshots/<commit>/config.json
+    return Path(config).parent.name

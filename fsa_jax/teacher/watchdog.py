@@ -1,0 +1,158 @@
+"""Keeps an engine that may hang or die answering: notices, starts it anew, asks again what was under way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+from fsa_jax.errors import TeacherError
+
+logger = logging.getLogger(__name__)
+
+
+class Restartable(Protocol):
+    """An engine that can be told to go away, also when it no longer answers."""
+
+    @property
+    def errored(self) -> bool:
+        """Whether it knows itself that it is dead."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it and everything it started, whatever state it is in."""
+        ...
+
+
+E = TypeVar("E", bound=Restartable)
+T = TypeVar("T")
+
+
+class LostRequestError(Exception):
+    """A request was under way in as many engines that hung or died as the watchdog allows."""
+
+
+class Watchdog(Generic[E]):
+    """Runs requests on an engine, and gives the engine up when it makes no progress.
+
+    Args:
+      start: starts an engine.
+      stall_seconds: the engine hangs when, with requests under way, none has ended for so long.
+      max_restarts: restarts in a row without a single answer after which it is hopeless. A request that was under way
+        in so many lost engines is given up alone: it may be what kills them.
+    """
+
+    def __init__(self, start: Callable[[], Awaitable[E]], *, stall_seconds: float, max_restarts: int) -> None:
+        self._start = start
+        self._stall_seconds = stall_seconds
+        self._max_restarts = max_restarts
+        self._engine: E | None = None
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._progress = time.monotonic()
+        self._ready = asyncio.Event()
+        self._hopeless: TeacherError | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.restarts = 0
+        """Restarts since the beginning."""
+        self._restarts_in_a_row = 0
+
+    async def open(self) -> None:
+        """Starts the first engine and the watch."""
+        self._engine = await self._start()
+        self._ready.set()
+        self._watch = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Ends the watch and the engine."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        if self._engine is not None:
+            self._engine.kill()
+
+    async def run(self, request: Callable[[E], Awaitable[T]]) -> T:
+        """Runs a request; again on a new engine where the old one was lost under it.
+
+        Raises:
+          LostRequestError: it was lost too often.
+          TeacherError: no engine can be had any more.
+        """
+        for _ in range(self._max_restarts + 1):
+            await self._ready.wait()
+            if self._hopeless is not None:
+                raise self._hopeless
+            engine = self._engine
+            assert engine is not None
+            if not self._under_way:
+                # An engine without work makes no progress and does not hang.
+                self._progress = time.monotonic()
+            task = asyncio.ensure_future(request(engine))
+            self._under_way.add(task)
+            try:
+                result = await task
+            except asyncio.CancelledError:
+                this = asyncio.current_task()
+                if this is None or this.cancelling():
+                    raise  # it is us who are cancelled, not the engine's requests
+            except Exception:
+                # A dead engine fails all its requests; they are asked again. Everything else is the request's own.
+                if engine is self._engine and not engine.errored:
+                    raise
+                await self._lose(engine)
+            else:
+                self._progress = time.monotonic()
+                self._restarts_in_a_row = 0
+                return result
+            finally:
+                self._under_way.discard(task)
+        raise LostRequestError(f"under way in {self._max_restarts + 1} engines that hung or died")
+
+    async def _lose(self, engine: E) -> None:
+        """Waits until the watch has taken note that this engine is dead."""
+        while engine is self._engine and self._ready.is_set() and self._hopeless is None:
+            await asyncio.sleep(0.01)
+
+    async def _run(self) -> None:
+        while self._hopeless is None:
+            await asyncio.sleep(min(1.0, self._stall_seconds / 4))
+            assert self._engine is not None
+            silent = time.monotonic() - self._progress
+            if self._engine.errored:
+                await self._restart("the engine died")
+            elif self._under_way and silent > self._stall_seconds:
+                await self._restart(f"no request of {len(self._under_way)} has ended for {silent:.0f} s")
+
+    async def _restart(self, why: str) -> None:
+        self._ready.clear()
+        engine = self._engine
+        assert engine is not None
+        if self._restarts_in_a_row >= self._max_restarts:
+            self._give_up(why)
+        else:
+            self.restarts += 1
+            self._restarts_in_a_row += 1
+            logger.warning("%s; restarting it (%d of %d)", why, self._restarts_in_a_row, self._max_restarts)
+        # Requests wait on an engine that will never answer: they are woken, and find that it is no longer theirs.
+        for task in list(self._under_way):
+            task.cancel()
+        engine.kill()
+        if self._hopeless is None:
+            try:
+                self._engine = await self._start()
+            except Exception as error:
+                self._give_up(f"{why}, and a new engine does not start: {error}")
+        self._progress = time.monotonic()
+        self._ready.set()
+
+    def _give_up(self, why: str) -> None:
+        self._hopeless = TeacherError(
+            "vLLM engine",
+            expected="an engine that answers",
+            found=f"{why}, after {self._restarts_in_a_row} restarts without an answer",
+            mend="read vLLM's log above; fewer requests in flight (--in-flight), less memory "
+            "(--engine-args.gpu_memory_utilization) or a longer --stall-seconds may help",
+        )
