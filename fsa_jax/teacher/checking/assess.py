@@ -12,6 +12,7 @@ from pydantic import Field
 
 from fsa_jax.errors import SettingError
 from fsa_jax.records import Generation, Opinion, Record, Review
+from fsa_jax.teacher.answers import FAILURES, failure_reason
 from fsa_jax.teacher.checking.agreement import analysis_lean, gap, rewriting_lean, stars_lean
 from fsa_jax.teacher.checking.facts import facts
 from fsa_jax.teacher.checking.grounding import Grounding, ground
@@ -83,7 +84,11 @@ def assess(review: Review, generation: Generation, settings: CheckSettings) -> C
         implicit_share=implicit_share(review.text),
     )
     if generation.failure is not None:
-        return base.model_copy(update={"reason": f"teacher failed: {generation.failure}"})
+        # Details differ from row to row; reasons are counted, so they must be few.
+        failure = failure_reason(generation.failure)
+        return base.model_copy(
+            update={"reason": f"teacher failed: {failure if failure in FAILURES else 'another reason'}"}
+        )
     limit = generation.sampling.get("max_tokens")
     cut_off = limit is not None and generation.output_tokens is not None and generation.output_tokens >= limit
     cleaned = clean(generation.text or "", generation.understanding, cut_off)

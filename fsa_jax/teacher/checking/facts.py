@@ -143,19 +143,25 @@ def _names(sentence: str, review: str) -> list[Fact]:
     prepared = review_words(review)
     found = []
     for match in _NAME.finditer(sentence):
-        parts = [part.removesuffix("'s") for part in re.findall(r"[^\W_]+(?:'[a-z]+)?", fold(match.group()))]
-        parts = [part for part in parts if part not in _NO_NAMES]
+        written = re.findall(r"[^\W_]+(?:['’][^\W\d_]+)?", match.group())
         before = sentence[: match.start()].rstrip("\"'“‘(*- ")
-        if not before or before.endswith(":"):
-            # The first word of a sentence has a capital whatever it is.
-            parts = [part for part in parts if part in _CALENDAR]
-        parts = [part for part in parts if len(part) > 1 and not part.isdigit()]
+        starts = not before or before.endswith(":")
+        # The first word of a sentence has a capital whatever it is.
+        parts = [part for part in written if _is_name(fold(part), only_dates=starts)]
         if not parts:
             continue
-        held = [_held(part, prepared, review) for part in parts]
-        kind = "date" if any(part in _CALENDAR for part in parts) else "name"
-        found.append(Fact(kind, match.group(), sum(held) * 2 >= len(held)))
+        folded = [fold(part).removesuffix("'s") for part in parts]
+        held = [_held(part, prepared, review) for part in folded]
+        kind = "date" if any(part in _CALENDAR for part in folded) else "name"
+        found.append(Fact(kind, " ".join(parts), sum(held) * 2 >= len(held)))
     return found
+
+
+def _is_name(part: str, only_dates: bool) -> bool:
+    if only_dates:
+        return part in _CALENDAR
+    part = part.removesuffix("'s")
+    return part not in _NO_NAMES and len(part) > 1 and not part.isdigit()
 
 
 def _held(part: str, prepared: ReviewWords, review: str) -> bool:
