@@ -103,6 +103,7 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
         return
     with _standard_error_closed():
         datasets.tensorflow().constant(0)
+    logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours)
     warnings.simplefilter("ignore")
 

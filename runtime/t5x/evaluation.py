@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
-from fsa_jax.errors import DataError
+from fsa_jax.errors import DataError, SettingError
 from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.inference import InferenceFunction
@@ -25,84 +25,93 @@ def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
     return seqio.Evaluator(*args, **kwargs)
 
 
-class InferenceEvaluator:
-    """Evaluates one task or mixture, any number of times.
+def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:
+    """Returns the SeqIO evaluator of ``config``, its examples read and kept; results go below ``output_dir``.
 
-    The examples are read and kept at the first evaluation. The decoder's seed is always ``PRNGKey(0)``.
+    Raises:
+      DataError: a task without an example.
+      SettingError: no task has the split and a metric.
+    """
+    provider = datasets.find_provider(config)
+    evaluator = evaluator_cls(
+        mixture_or_task_name=config.mixture_or_task_name,
+        feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
+        eval_split=config.split,
+        use_cached=config.use_cached,
+        seed=config.seed,
+        sequence_length=config.task_feature_lengths,
+        log_dir=os.path.join(output_dir, "inference_eval"),
+    )
+    if not evaluator.eval_tasks:
+        raise SettingError(
+            f"evaluation of {provider.name}",
+            expected=f"a task with a split {config.split!r} and metric_fns or metric_objs",
+            found="none",
+            mend="bind another split or task, or infer_eval_dataset_cfg = None",
+        )
+    for task in evaluator.eval_tasks:
+        if int(evaluator.cached_task_datasets[task.name].cardinality().numpy()) == 0:
+            raise DataError(
+                f"task {task.name}, split {config.split!r}",
+                expected="at least one example to evaluate",
+                found="none",
+                mend="check the task's data directory, or evaluate another split",
+            )
+    return evaluator
+
+
+def input_shapes(evaluator: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shape and dtype of the model's features in a batch of ``evaluator``'s examples."""
+    task = evaluator.eval_tasks[0].name
+    spec = evaluator.cached_model_datasets[task].element_spec[1]
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *value.shape), value.dtype.as_numpy_dtype)
+        for name, value in spec.items()
+    }
+
+
+class InferenceEvaluator:
+    """Evaluates one task or mixture, any number of times. The decoder's key is always ``PRNGKey(0)``.
 
     Args:
-      config: the examples; its batch size is that of decoding.
+      open_evaluator: gives the SeqIO evaluator; called at the first evaluation, since reading the examples takes time.
+      batch_size: of decoding and scoring.
       model: decodes and scores.
       partitioner: the mesh.
       state_axes: PartitionSpecs of the state.
-      output_dir: results lie in ``inference_eval`` below it.
-      evaluator_cls: ``seqio.Evaluator`` or the like.
     """
 
     def __init__(
         self,
-        config: DatasetConfig,
+        open_evaluator: Callable[[], Any],
+        batch_size: int,
         model: Any,
         partitioner: PjitPartitioner,
         state_axes: Any,
-        output_dir: str,
-        evaluator_cls: Callable[..., Any] = seqio_evaluator,
     ) -> None:
-        self._config = config
+        self._open = functools.cache(open_evaluator)
+        self._batch_size = batch_size
         self._model = model
         self._partitioner = partitioner
         self._state_axes = state_axes
-        self._output_dir = os.path.join(output_dir, "inference_eval")
-        self._evaluator_cls = evaluator_cls
-        self._evaluator: Any = None
         self._functions: dict[str, InferenceFunction] = {}
-        self._pending: tuple[int, Any] | None = None
-
-    def _open(self) -> Any:
-        if self._evaluator is None:
-            config = self._config
-            datasets.find_provider(config)
-            self._evaluator = self._evaluator_cls(
-                mixture_or_task_name=config.mixture_or_task_name,
-                feature_converter=self._model.FEATURE_CONVERTER_CLS(pack=False),
-                eval_split=config.split,
-                use_cached=config.use_cached,
-                seed=config.seed,
-                sequence_length=config.task_feature_lengths,
-                log_dir=self._output_dir,
-            )
-        return self._evaluator
+        self._pending: Any = None
 
     def start(self, state: Any, step: int) -> None:
         """Decodes and scores with ``state``; metrics may go on being computed beside what follows.
 
         Raises:
-          DataError: the split holds no example.
+          DataError, SettingError: see :func:`open_evaluator`.
         """
         self.finish()
-        evaluator = self._open()
-        if not evaluator.eval_tasks:
-            logging.warning("no task of %s has the split %r and a metric", self._config.name, self._config.split)
-            return
-        for task in evaluator.eval_tasks:
-            if int(evaluator.cached_task_datasets[task.name].cardinality().numpy()) == 0:
-                raise DataError(
-                    f"task {task.name}, split {self._config.split!r}",
-                    expected="at least one example to evaluate",
-                    found="none",
-                    mend="check the task's data directory, or evaluate another split",
-                )
-        metrics, _ = evaluator.evaluate(
+        self._pending, _ = self._open().evaluate(
             compute_metrics=jax.process_index() == 0, step=step, model_fns=self._model_functions(state)
         )
-        self._pending = (step, metrics)
 
     def finish(self) -> Mapping[str, Mapping[str, Any]]:
         """Waits for the metrics of the last :meth:`start`; returns them by task, nothing if they were taken already."""
-        if self._pending is None:
-            return {}
-        (_, future), self._pending = self._pending, None
-        return future.result() or {}
+        pending, self._pending = self._pending, None
+        return {} if pending is None else pending.result() or {}
 
     def _model_functions(self, state: Any) -> dict[Any, Callable[[Any], Any]]:
         import seqio
@@ -120,7 +129,7 @@ class InferenceEvaluator:
     def _run(self, name: str, dataset: Any, state: Any) -> list[tuple[int, Any]]:
         if name not in self._functions:
             self._functions[name] = make_function(
-                self._model, name, self._config.batch_size, self._state_axes, self._partitioner
+                self._model, name, self._batch_size, self._state_axes, self._partitioner
             )
         return self._functions[name](dataset, state, jax.random.PRNGKey(0))
 

@@ -177,7 +177,7 @@ class TrainEvaluation:
         for name, numbers in values.items():
             self._logs[name].write(step, numbers)
             shown = {key: numbers[key] for key in ("loss_per_nonpadding_target_token", "accuracy") if key in numbers}
-            self._progress.say(f"step {step}: training_eval/{name}  {_listed(shown)}")
+            self._progress.say(f"step {step}: training_eval/{name}  {listed(shown)}")
         self._observe(ActionMode.TRAIN_EVAL, values)
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class InferenceEvaluation:
         """Waits for the metrics of the last evaluation and says them."""
         results = self._evaluator.finish()
         for task, values in results.items():
-            self._progress.say(f"step {self._step}: inference_eval/{task}  {_listed(values)}")
+            self._progress.say(f"step {self._step}: inference_eval/{task}  {listed(values)}")
         if results:
             self._observe(ActionMode.INFER_EVAL, results)
 
@@ -231,7 +231,8 @@ class InferenceEvaluation:
         self.finish()
 
 
-def _listed(values: Mapping[str, Any], most: int = 6) -> str:
+def listed(values: Mapping[str, Any], most: int = 6) -> str:
+    """Returns the first ``most`` numbers of ``values`` as text."""
     numbers = {name: value for name, value in values.items() if np.ndim(value) == 0 and np.isreal(value)}
     return "  ".join(f"{name} {float(value):.4g}" for name, value in list(numbers.items())[:most]) or "no numbers"
 

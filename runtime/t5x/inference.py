@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -78,15 +79,12 @@ class InferenceFunction:
             total = sum(1 for _ in dataset)
         batches = math.ceil(total / (self._rows * self._layout.num_shards))
         own = dataset.shard(self._layout.num_shards, self._layout.shard_id).as_numpy_iterator()
-        like: dict[str, np.ndarray] | None = None
         for _ in range(batches):
-            taken = [pair for pair, _ in zip(own, range(self._rows), strict=False)]
+            taken = list(itertools.islice(own, self._rows))
             if taken:
                 stacked = {name: np.stack([features[name] for _, features in taken]) for name in taken[0][1]}
             else:  # Another process still has rows in this batch.
-                shapes = like or {name: spec for name, spec in _zeros(dataset.element_spec[1]).items()}
-                stacked = {name: np.zeros((0, *value.shape[1:]), value.dtype) for name, value in shapes.items()}
-            like = stacked
+                stacked = _no_rows(dataset.element_spec[1])
             index = np.asarray([number for number, _ in taken], np.int32)
             missing = self._rows - len(taken)
             batch = {
@@ -96,7 +94,7 @@ class InferenceFunction:
             yield batch
 
 
-def _zeros(spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _no_rows(spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.zeros((0, *value.shape), value.dtype.as_numpy_dtype) for name, value in spec.items()}
 
 

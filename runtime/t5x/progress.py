@@ -27,7 +27,8 @@ class Progress:
         self._enabled = enabled
         self._terminal = self._stream.isatty()
         self._every = _TERMINAL_SECONDS if self._terminal else _PLAIN_SECONDS
-        self._since, self._since_step = time.monotonic(), first
+        self._since: float | None = None
+        self._since_step = first
         self._shown_at = float("-inf")
         self._speed: float | None = None
 
@@ -45,7 +46,7 @@ class Progress:
         """
         now = time.monotonic()
         steps = step - self._since_step
-        if steps > 0:
+        if steps > 0 and self._since is not None:
             speed = steps / max(now - self._since, 1e-9)
             # Half the weight to the latest stretch: the time left neither jumps nor lags for long.
             self._speed = speed if self._speed is None else (self._speed + speed) / 2

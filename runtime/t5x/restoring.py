@@ -32,6 +32,23 @@ def resolve_paths(config: RestoreCheckpointConfig) -> list[str]:
     return [found for path in config.paths for found in _resolve(path, config.mode)]
 
 
+def require_paths(config: RestoreCheckpointConfig) -> list[str]:
+    """Returns the checkpoints that ``config`` names.
+
+    Raises:
+      CheckpointError: it names none, or there is none.
+    """
+    paths = resolve_paths(config)
+    if not paths:
+        raise CheckpointError(
+            "CHECKPOINT_PATH",
+            expected="the path of a checkpoint",
+            found=repr(config.path),
+            mend="--gin.CHECKPOINT_PATH=\"'runs/name/checkpoint_1000'\"",
+        )
+    return paths
+
+
 def _resolve(path: str, mode: str) -> list[str]:
     root = epath.Path(path)
     if epath.Path(f"{path}.index").exists():

@@ -7,6 +7,7 @@ One step, from here to the device: :func:`train` → ``train_loop.steps`` → ``
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import math
 import os
 import sys
@@ -172,13 +173,11 @@ def train(
         if eval_datasets:
             evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
         if infer_eval_dataset_cfg is not None:
+            open_evaluator = functools.partial(
+                evaluation.open_evaluator, infer_eval_dataset_cfg, model, model_dir, inference_evaluator_cls
+            )
             evaluator = evaluation.InferenceEvaluator(
-                infer_eval_dataset_cfg,
-                model,
-                partitioner,
-                initializer.train_state_axes,
-                model_dir,
-                inference_evaluator_cls,
+                open_evaluator, infer_eval_dataset_cfg.batch_size, model, partitioner, initializer.train_state_axes
             )
             evaluations.append(
                 hooks.InferenceEvaluation(

@@ -1,0 +1,134 @@
+"""``python -m t5x.eval``: decode and score a task with one checkpoint, or with every checkpoint of a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from absl import flags
+from etils import epath
+
+from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, hooks, metric_log, multihost, restoring
+from t5x.checkpoint_config import RestoreCheckpointConfig
+from t5x.datasets import DatasetConfig
+from t5x.initialization import TrainStateInitializer
+from t5x.progress import Progress
+
+
+def evaluate(
+    *,
+    model: Any,
+    dataset_cfg: DatasetConfig,
+    restore_checkpoint_cfg: RestoreCheckpointConfig,
+    partitioner: Any,
+    output_dir: str,
+    inference_evaluator_cls: Callable[..., Any] = evaluation.seqio_evaluator,
+    training_evaluator_cls: Callable[..., Any] | None = None,
+    summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
+    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_training_eval_datasets,
+    fallback_init_rng: int | None = None,
+    use_orbax: bool = True,
+) -> None:
+    """Evaluates the checkpoints that ``restore_checkpoint_cfg`` names, in the order of their steps.
+
+    Results lie in ``output_dir/inference_eval``. ``output_dir/eval.<task>.ckpt`` names the last checkpoint that was
+    evaluated; started again after an interruption, the checkpoints up to it are passed over (mode ``all``).
+
+    Args:
+      model: see t5x/models.py.
+      dataset_cfg: the examples.
+      restore_checkpoint_cfg: the checkpoints.
+      partitioner: the mesh.
+      output_dir: where results go.
+      inference_evaluator_cls: ``seqio.Evaluator`` or the like.
+      training_evaluator_cls: a trainer class; with it the loss on the examples' targets is evaluated too.
+      summarize_config_fn: records the configuration.
+      train_state_initializer_cls: makes states.
+      train_eval_get_dataset_fn: makes the datasets of ``training_evaluator_cls``.
+      fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
+      use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
+
+    Raises:
+      FsaError: what the user can mend: settings, data, checkpoints.
+    """
+    del use_orbax
+    checkpoints.require_writable(output_dir)
+    datasets.verify_matching_vocabs(dataset_cfg, model)
+    paths = restoring.require_paths(restore_checkpoint_cfg)
+    seqio_evaluator = evaluation.open_evaluator(dataset_cfg, model, output_dir, inference_evaluator_cls)
+    shapes = evaluation.input_shapes(seqio_evaluator, dataset_cfg.batch_size)
+    initializer = train_state_initializer_cls(
+        optimizer_def=None,
+        init_fn=model.get_initial_variables,
+        input_shapes={name: spec.shape for name, spec in shapes.items()},
+        input_types={name: spec.dtype for name, spec in shapes.items()},
+        partitioner=partitioner,
+    )
+    log = metric_log.MetricLog(output_dir)
+    summarize_config_fn(output_dir, log.tensorboard, 0)
+    log.close()
+    progress = Progress(0, len(paths), enabled=jax.process_index() == 0)
+    evaluator = evaluation.InferenceEvaluator(
+        lambda: seqio_evaluator, dataset_cfg.batch_size, model, partitioner, initializer.train_state_axes
+    )
+    training = None
+    if training_evaluator_cls is not None:
+        batches = _training_batches(train_eval_get_dataset_fn, model, dataset_cfg, partitioner)
+        trainer = training_evaluator_cls(
+            model=model,
+            train_state=initializer.shapes,
+            partitioner=partitioner,
+            eval_names=list(batches),
+            summary_dir=output_dir,
+            train_state_axes=initializer.train_state_axes,
+            rng=jax.random.PRNGKey(0),
+        )
+        at = hooks.Periodic(0, 0, None)
+        training = hooks.TrainEvaluation(trainer, batches, output_dir, at, progress, lambda mode, metrics: None)
+    done = epath.Path(output_dir) / f"eval.{dataset_cfg.name}.ckpt"
+    evaluated = done.read_text().strip() if done.exists() else ""
+    if restore_checkpoint_cfg.mode == "all" and evaluated in paths:
+        progress.say(f"evaluated already, up to {evaluated}")
+        paths = paths[paths.index(evaluated) + 1 :]
+    init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
+    for path in paths:
+        state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)
+        step = int(state.step)
+        progress.say(f"evaluating {path} (step {step})")
+        if training is not None:
+            trainer.train_state = state
+            training.run(step)
+        evaluator.start(state, step)
+        for task, values in evaluator.finish().items():
+            progress.say(f"step {step}: inference_eval/{task}  {hooks.listed(values)}")
+        multihost.barrier(f"evaluated {path}")
+        if jax.process_index() == 0:
+            done.write_text(path)
+    if training is not None:
+        training.close()
+
+
+def _training_batches(get_datasets: Callable[..., Any], model: Any, config: DatasetConfig, partitioner: Any) -> Any:
+    """Returns the whole split, but for the examples that do not fill a batch, by task."""
+    layout = partitioner.get_data_layout(config.batch_size)
+    converter = model.FEATURE_CONVERTER_CLS
+    once = datasets.get_dataset(config, layout.shard_id, layout.num_shards, converter, num_epochs=1)
+    steps = max(1, sum(1 for _ in once))
+    return get_datasets(config, layout.shard_id, layout.num_shards, steps, converter)
+
+
+def _define_flags() -> None:
+    command_line.define_common_flags()
+
+
+def main() -> None:
+    """The command ``t5x_eval``."""
+    _define_flags()
+    command_line.run("evaluate")
+
+
+if __name__ == "__main__":
+    main()
