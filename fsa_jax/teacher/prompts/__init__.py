@@ -75,6 +75,11 @@ class Prompt:
             messages.append({"role": "assistant", "content": answer.strip()})
         return messages
 
+    @cached_property
+    def fixed_characters(self) -> int:
+        """Characters of the chat apart from the review."""
+        return sum(len(message["content"]) for message in self.messages(""))
+
     def messages(self, review: str, *, merge_system: bool = False, control_tokens: Iterable[str] = ()) -> list[Message]:
         """The chat that asks about one review; everything before the review is the same for all reviews.
 
