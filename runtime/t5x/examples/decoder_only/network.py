@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch length embed"],
-        mask: Bool[Array, "batch 1 length length"] | None,
+        mask: Bool[Array, "#batch 1 length length"] | None,
         bias: Float[Array, "1 heads _ _"],
         prefill_lengths: Int[Array, " batch"] | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
     def __call__(
         self,
         tokens: Tokens,
-        mask: Bool[Array, "batch 1 length length"] | None,
+        mask: Bool[Array, "#batch 1 length length"] | None,
         mode: Mode,
         max_decode_length: int | None,
         prefill_lengths: Int[Array, " batch"] | None,
