@@ -17,7 +17,6 @@ class _Beams:
     """The search after ``step`` tokens; beams are sorted by score, the best last."""
 
     step: Int[Array, ""]
-    generated: Int[Array, " batch"]
     live_scores: Float[Array, "batch beams"]
     live_sequences: Int[Array, "batch beams positions"]
     finished: Bool[Array, "batch beams"]
@@ -63,7 +62,7 @@ def beam_search(
       eos_id: ends a decode. It stays in the result, zeros follow it.
       num_decodes: beams.
       alpha: strength of the penalty ((5 + tokens) / 6)^alpha that divides a finished decode's log-probability; 0 for
-        none.
+        none. Tokens of the prompt count.
       max_decode_len: longest decode, the prompt included; ``length`` if None.
       max_decode_step: most steps of the search; -1 for no limit.
       min_log_prob: stands for log 0.
@@ -88,12 +87,11 @@ def beam_search(
     first_scores = jnp.where(jnp.arange(num_decodes) == num_decodes - 1, 0.0, min_log_prob).astype(jnp.float32)
     state = _Beams(
         step=jnp.zeros((), jnp.int32),
-        generated=jnp.zeros((batch,), jnp.int32),
         live_scores=jnp.broadcast_to(first_scores[None, :], (batch, num_decodes)),
         live_sequences=sequences,
         finished=jnp.zeros((batch, num_decodes), bool),
         finished_scores=jnp.full((batch, num_decodes), min_log_prob, jnp.float32),
-        finished_sequences=jnp.zeros_like(sequences),
+        finished_sequences=sequences,
         cache=repeat_cache(cache, num_decodes, cache_offset),
     )
 
@@ -125,7 +123,6 @@ def beam_search(
         is_forced = forced != 0
         only_forced = jnp.where(jnp.arange(vocab_size)[None, :] == forced, 0.0, min_log_prob)
         log_probs = jnp.where(is_forced[:, :, None], only_forced[:, None, :], log_probs)
-        generated = state.generated + ~is_forced[:, 0]
 
         # Twice as many candidates as beams: even if every beam's best one ends, as many go on.
         candidates = (state.live_scores[:, :, None] + log_probs).reshape(batch, num_decodes * vocab_size)
@@ -137,12 +134,11 @@ def beam_search(
         ends = (chosen_tokens == eos_id) & ~is_forced
 
         live = _best_last(jnp.where(ends, scores + min_log_prob, scores), num_decodes)
-        penalised = scores / _length_penalty(alpha, generated[:, None])
+        penalised = scores / _length_penalty(alpha, position[:, None] + 1)
         all_scores = jnp.concatenate([state.finished_scores, jnp.where(ends, penalised, min_log_prob)], axis=1)
         finished = _best_last(all_scores, num_decodes)
         advanced = _Beams(
             step=state.step + 1,
-            generated=generated,
             live_scores=_take_beams(jnp.where(ends, scores + min_log_prob, scores), live),
             live_sequences=_take_beams(sequences, live),
             finished=_take_beams(jnp.concatenate([state.finished, ends], axis=1), finished),
@@ -174,5 +170,5 @@ def _keep_rows(moving: Bool[Array, " batch"], new: _Beams, old: _Beams) -> _Beam
     def choose(after: Array, before: Array) -> Array:
         return jnp.where(moving.reshape(-1, *(1,) * (after.ndim - 1)), after, before)
 
-    fields = ("generated", "live_scores", "live_sequences", "finished", "finished_scores", "finished_sequences")
+    fields = ("live_scores", "live_sequences", "finished", "finished_scores", "finished_sequences")
     return new.replace(**{name: choose(getattr(new, name), getattr(old, name)) for name in fields})  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ class DecodingState:
       cache: the network's cache of the tokens before it.
     """
 
-    cur_index: Int[Array, ...]
+    cur_index: Int[Array, "*rows"]
     sequences: Int[Array, "rows positions"]
     cur_token: Int[Array, "rows 1"]
     cache: Any

@@ -100,8 +100,8 @@ def temperature_sample(
     else:
         start = repeat_for_decodes(initial_index.astype(jnp.int32), num_decodes)
     end = jnp.full_like(start, length)
-    if max_decode_steps is not None or max_decode_steps_hard_limit is not None:
-        most = jnp.asarray(length if max_decode_steps is None else max_decode_steps, jnp.int32)
+    if max_decode_steps is not None:
+        most = jnp.asarray(max_decode_steps, jnp.int32)
         if max_decode_steps_hard_limit is not None:
             most = jnp.minimum(most, max_decode_steps_hard_limit)
         most = repeat_for_decodes(jnp.broadcast_to(most, (batch,)), num_decodes)
@@ -155,23 +155,24 @@ def _sample(
     logits = logits.astype(jnp.float32)
     if temperature == 0:
         temperature, topk, topp = 1.0, 1, 0.0
+    scores = logits / temperature
     if topk:
-        scores, tokens = jax.lax.top_k(logits, topk)
-    else:
-        scores, tokens = (_nucleus(logits, topp) if topp else logits), None
-    scores = scores / temperature
-    pick = jax.random.categorical(rng, scores).astype(jnp.int32)[:, None]
-    token = pick if tokens is None else jnp.take_along_axis(tokens, pick, axis=-1)
-    if rescale:
-        log_prob = jnp.take_along_axis(jax.nn.log_softmax(scores), pick, axis=-1)
-    else:
-        log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), token, axis=-1)
-    return token, log_prob
+        scores = _at_least(scores, jax.lax.top_k(scores, topk)[0][:, -1:])
+    elif topp:
+        scores = _at_least(scores, _least_in_nucleus(scores, topp))
+    token = jax.random.categorical(rng, scores).astype(jnp.int32)[:, None]
+    log_probs = jax.nn.log_softmax(scores if rescale else logits)
+    return token, jnp.take_along_axis(log_probs, token, axis=-1)
 
 
-def _nucleus(logits: Float[Array, "rows vocab"], topp: float) -> Float[Array, "rows vocab"]:
-    """Logits with those outside the nucleus made impossible; the token that crosses ``topp`` stays in."""
-    descending = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+def _at_least(scores: Float[Array, "rows vocab"], least: Float[Array, "rows 1"]) -> Float[Array, "rows vocab"]:
+    """Scores with those below ``least`` made impossible."""
+    return jnp.where(scores < least, _IMPOSSIBLE, scores)
+
+
+def _least_in_nucleus(scores: Float[Array, "rows vocab"], topp: float) -> Float[Array, "rows 1"]:
+    """Score of the token with which the likeliest ones reach probability ``topp``."""
+    descending = jnp.flip(jnp.sort(scores, axis=-1), axis=-1)
     below = jnp.cumsum(jax.nn.softmax(descending), axis=-1) < topp
-    last = jnp.minimum(jnp.sum(below, axis=-1, keepdims=True), logits.shape[-1] - 1)
-    return jnp.where(logits < jnp.take_along_axis(descending, last, axis=-1), _IMPOSSIBLE, logits)
+    last = jnp.minimum(jnp.sum(below, axis=-1, keepdims=True), scores.shape[-1] - 1)
+    return jnp.take_along_axis(descending, last, axis=-1)
