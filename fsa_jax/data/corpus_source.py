@@ -1,0 +1,220 @@
+"""``sentiment_corpus`` as a SeqIO source, whole or thinned for an ablation.
+
+The corpus is read from ``$FSA_DATA_DIR/corpus``, where ``fsa corpus`` wrote it. Ablations thin the training split by
+the scores that every row carries; validation rows stay the same, so that their losses can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from fsa_jax.data.corpus_files import STATISTICS
+from fsa_jax.errors import DataError, MissingDataError, SettingError
+from fsa_jax.paths import data_dir
+from fsa_jax.records import Understanding
+
+IMPLICIT_TENTH = 5
+"""A review is implicit where at least so many tenths of its sentences have no opinion word, as in ``fsa sample``."""
+
+_BUCKETS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What to leave out of the corpus.
+
+    Args:
+      reasoning: False removes the reasoning from analyses, in all splits.
+      max_hallucination: rows with a higher score are left out; rows without a score stay.
+      implicit_share: share of rows about mostly implicit reviews, 0 to 1, reached by leaving out the others.
+      size: rows to keep, to within chance; smaller corpora are parts of larger ones.
+      seed: chooses which rows are left out.
+    """
+
+    reasoning: bool = True
+    max_hallucination: float = 1.0
+    implicit_share: float | None = None
+    size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, value in (("max_hallucination", self.max_hallucination), ("implicit_share", self.implicit_share)):
+            if value is not None and not 0 <= value <= 1:
+                raise SettingError(name, expected="0 to 1", found=str(value), mend="change it")
+        if self.size is not None and self.size < 1:
+            raise SettingError("size", expected="1 or more", found=str(self.size), mend="change it")
+
+    @property
+    def thins(self) -> bool:
+        """Whether rows are left out."""
+        return self.max_hallucination < 1 or self.implicit_share is not None or self.size is not None
+
+
+WHOLE = Ablation()
+
+
+class CorpusSource(seqio.DataSource):
+    """Reviews and one form of teacher text; splits ``train`` and ``validation``.
+
+    Args:
+      understanding: the form.
+      ablation: what to leave out.
+    """
+
+    def __init__(self, understanding: Understanding, ablation: Ablation = WHOLE) -> None:
+        super().__init__(splits=("train", "validation"))
+        self._understanding = understanding
+        self._ablation = ablation
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return self._tfds().list_shards(split)
+
+    def num_input_examples(self, split: str) -> int | None:
+        """Rows of the split; None where the ablation leaves out rows of it."""
+        if split == "train" and self._ablation.thins:
+            return None
+        return self._tfds().num_input_examples(split)
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Examples with ``row``, ``id``, ``inputs`` (review) and ``targets`` (teacher text).
+
+        Raises:
+          MissingDataError: there is no corpus, or it lacks this form or split.
+        """
+        del sequence_length, use_cached, num_epochs
+        dataset = self._tfds().get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
+        step, first = (shard_info.num_shards, shard_info.index) if shard_info else (1, 0)
+        dataset = dataset.enumerate().map(lambda number, row: {**row, "row": number * step + first})
+        if split == "train":
+            for keep in _filters(self._ablation, self._folder().parent.parent, self._understanding):
+                dataset = dataset.filter(keep)
+        return dataset.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _example(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        targets = row["response"] if self._ablation.reasoning else without_reasoning(row["response"])
+        return {"row": row["row"], "id": row["review_id"], "inputs": row["review"], "targets": targets}
+
+    def _folder(self) -> Path:
+        root = data_dir() / "corpus" / "sentiment_corpus" / self._understanding
+        versions = sorted(path for path in root.glob("*.*.*") if (path / "dataset_info.json").is_file())
+        if not versions:
+            raise MissingDataError(
+                root,
+                expected=f"a corpus with {self._understanding} text",
+                found="nothing",
+                mend="fsa corpus CHECKED $FSA_DATA_DIR/corpus",
+            )
+        return versions[-1]
+
+    def _tfds(self) -> seqio.TfdsDataSource:
+        folder = self._folder()
+        found = tfds.builder_from_directory(folder).info.splits
+        if missing := [split for split in self.splits if split not in found]:
+            raise MissingDataError(
+                folder,
+                expected=f"the split {missing[0]}",
+                found=", ".join(found),
+                mend="fsa corpus --overwrite, with more rows or another --held-out",
+            )
+        return seqio.TfdsDataSource(
+            tfds_name=f"sentiment_corpus/{self._understanding}:{folder.name}",
+            tfds_data_dir=str(folder.parents[2]),
+            splits=self.splits,
+        )
+
+    def __str__(self) -> str:
+        return f"CorpusSource({self._understanding}, {self._ablation})"
+
+
+# On a line of its own, or after a comma on the line of its sentiment; up to the next label or blank line.
+_REASONING = (
+    r"(?i)(?:\n[^\w\n]*|[,;][^\S\n]+)reason(?:ing)?[ \d]*(?:\([^)\n]*\)\s*)?:[^\n]*"
+    r"(?:\n[^\S\n]*[^\s:][^\n:]*)*(?:\n|$)"
+)
+
+
+def without_reasoning(text: tf.Tensor) -> tf.Tensor:
+    """An analysis without its reasoning, however many lines that takes up."""
+    return tf.strings.strip(tf.strings.regex_replace(text, _REASONING, "\n"))
+
+
+def _filters(ablation: Ablation, root: Path, understanding: str) -> list[Any]:
+    filters = []
+    if ablation.max_hallucination < 1:
+        limit = ablation.max_hallucination
+        # Said outright: TensorFlow turns "not above" into "at most", which is not the same of NaN.
+        filters.append(lambda row: tf.math.is_nan(row["hallucination"]) | (row["hallucination"] <= limit))
+    if ablation.implicit_share is not None or ablation.size is not None:
+        keep_implicit, keep_explicit = _rates(ablation, _train_statistics(root, understanding))
+
+        def drawn(row: Mapping[str, Any]) -> tf.Tensor:
+            key = tf.strings.join([str(ablation.seed), row["review_id"]], separator=" ")
+            place = tf.strings.to_hash_bucket_strong(key, _BUCKETS, [ablation.seed, 1])
+            rate = tf.where(row["implicit_share"] >= IMPLICIT_TENTH / 10, keep_implicit, keep_explicit)
+            return tf.cast(place, tf.float64) < rate * _BUCKETS
+
+        filters.append(drawn)
+    return filters
+
+
+def _rates(ablation: Ablation, statistics: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Share of implicit and of explicit rows to keep, each 0 to 1, scalar float64.
+
+    Raises:
+      DataError: the corpus has no row of a kind that is asked for.
+    """
+    tenths = statistics["implicit_share_tenths"]
+    implicit, explicit = sum(tenths[IMPLICIT_TENTH:]), sum(tenths[:IMPLICIT_TENTH])
+    keep_implicit = keep_explicit = 1.0
+    if ablation.implicit_share is not None:
+        wanted = ablation.implicit_share
+        if (wanted > 0 and not implicit) or (wanted < 1 and not explicit):
+            raise DataError(
+                "implicit_share",
+                expected=f"a corpus with {'implicit' if not implicit else 'explicit'} reviews",
+                found="none",
+                mend="sample them with fsa sample --implicit-share",
+            )
+        # The kind that is short is kept whole; the other is thinned to fit.
+        if implicit * (1 - wanted) >= explicit * wanted:
+            keep_implicit = explicit * wanted / ((1 - wanted) * implicit) if wanted < 1 else 1.0
+            keep_explicit = 1.0 if wanted < 1 else 0.0
+        else:
+            keep_explicit = implicit * (1 - wanted) / (wanted * explicit)
+    if ablation.size is not None:
+        left = keep_implicit * implicit + keep_explicit * explicit
+        keep_implicit, keep_explicit = (
+            rate * min(1.0, ablation.size / left) for rate in (keep_implicit, keep_explicit)
+        )
+    return tf.constant(keep_implicit, tf.float64), tf.constant(keep_explicit, tf.float64)
+
+
+def _train_statistics(root: Path, understanding: str) -> Mapping[str, Any]:
+    path = root / STATISTICS
+    if not path.is_file():
+        raise MissingDataError(
+            path, expected="the corpus's statistics", found="nothing", mend="build it again with fsa corpus --overwrite"
+        )
+    return json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]
