@@ -80,7 +80,7 @@ def read(data_dir: Path, form: str, split: str) -> list[dict]:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(data_dir / "corpus" / "sentiment_corpus" / form / "1.0.0")
-    return list(tfds.as_numpy(builder.as_dataset(split=split)))
+    return list(tfds.as_numpy(builder.as_dataset(split=split)))  # pyright: ignore[reportCallIssue]
 
 
 def test_every_row_is_there_with_its_provenance(data):
