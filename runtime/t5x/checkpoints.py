@@ -87,8 +87,8 @@ class CheckpointManager:
       keep_dataset_checkpoints: how many of the newest keep ``dataset/``, None for all.
       force_keep_period: checkpoints at multiples of it are kept for good.
       metric_name_to_monitor: keeps the ``keep`` best by it instead of the newest: ``train/<metric>``,
-        ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``. Metrics are read from the JSONL files in
-        ``directory``, so what was best before an interruption stays known after it.
+        ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``. Metrics are read from the JSONL files
+        in ``directory``, so what was best before an interruption stays known after it.
       metric_mode: ``max`` or ``min``.
       keep_checkpoints_without_metrics: whether checkpoints that lack the metric are kept.
       train_state, partitioner, dataset_iterator, restore_dtype: accepted for gin files of T5X, not needed here.
@@ -273,13 +273,13 @@ def _delete(path: epath.Path) -> None:
 
 
 def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequence[Callable]) -> dict[str, Any]:
-    state_dict = dict(state_dict)
+    saved: Any = dict(state_dict)
     for transform in transformations:
-        state_dict = transform(state_dict)
+        saved = transform(saved)
     if dtype is not None:
-        state_dict["target"] = jax.tree.map(lambda leaf: _cast(leaf, dtype), state_dict["target"])
+        saved = {**saved, "target": jax.tree.map(lambda leaf: _cast(leaf, dtype), saved["target"])}
     # Orbax refuses empty nodes in a tree; Optax states without arrays leave some.
-    return unflatten_dict(flatten_dict(state_dict))
+    return unflatten_dict(flatten_dict(saved))
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:

@@ -1,6 +1,7 @@
 """What every command of the engine has in common: flags, gin, quiet logs, the compilation cache, and exit statuses.
 
-0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can mend. Other exceptions are defects and keep their traceback.
+0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can mend. Other exceptions are defects and
+keep their traceback.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -41,15 +43,23 @@ def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
     jax.config.config_with_absl()
 
 
-def run(function: str, prepare: Callable[[], None] | None = None) -> None:
-    """Parses the command line and gin, runs a function of ``__main__`` as gin has bound it, and exits.
+def run(
+    functions: Callable[[], Sequence[Callable[..., Any]]],
+    prepare: Callable[[], None] = lambda: None,
+    arguments: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
+    """Parses the command line and gin, runs a function as gin has bound it, and exits.
+
+    Gin's run files import ``__main__``, so that the functions are made to be found there whatever program was started.
 
     Args:
-      function: its name: ``train``, ``evaluate`` or ``infer``.
+      functions: gives, once flags are parsed, the function to run (``train``, ``evaluate``, ``infer``) and others that
+        run files may refer to.
       prepare: called after flags are parsed and before JAX's devices are touched.
+      arguments: gives arguments that flags set over gin's.
     """
     try:
-        status = _parse_and_run(function, prepare)
+        status = _parse_and_run(functions, prepare, arguments)
     except FsaError as error:
         logging.debug("cause", exc_info=True)
         # gin appends where it called from; the error says all that the user needs.
@@ -63,10 +73,14 @@ def run(function: str, prepare: Callable[[], None] | None = None) -> None:
     sys.exit(status)
 
 
-def _parse_and_run(function: str, prepare: Callable[[], None] | None) -> int:
-    arguments = gin_utils.rewrite_gin_args(sys.argv)
+def _parse_and_run(
+    functions: Callable[[], Sequence[Callable[..., Any]]],
+    prepare: Callable[[], None],
+    arguments: Callable[[], Mapping[str, Any]],
+) -> int:
+    words = gin_utils.rewrite_gin_args(sys.argv)
     try:
-        positional = FLAGS(arguments)[1:]
+        positional = FLAGS(words)[1:]
     except flags.Error as error:
         mend = f"python -m {_module_name()} --helpfull lists the flags"
         raise SettingError("command line", expected="known flags", found=str(error).strip(), mend=mend) from error
@@ -77,16 +91,22 @@ def _parse_and_run(function: str, prepare: Callable[[], None] | None) -> int:
             found=" ".join(map(repr, positional)),
             mend="write --gin_file=FILE and --gin.NAME=VALUE, each as one word",
         )
+    found = functions()
+    for function in found:
+        setattr(sys.modules["__main__"], function.__name__, function)
     set_compilation_cache(FLAGS.compilation_cache)
     _import_tensorflow_and_set_logs(FLAGS.verbose)
-    if prepare is not None:
-        prepare()
+    prepare()
     if FLAGS.tfds_data_dir:
         import seqio
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
     gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings)
-    gin_utils.bound(function)()
+    bound = gin_utils.bound(found[0])
+    if "dry_run" in FLAGS and FLAGS.dry_run:
+        print(gin_utils.get_gin_config_str())
+        return 0
+    bound(**arguments())
     return 0
 
 
@@ -155,9 +175,8 @@ def set_compilation_cache(flag: str | None) -> None:
 
 def _machine() -> str:
     try:
-        described = [
-            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model", "flags"))
-        ]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        described = [line for line in lines if line.startswith(("model", "flags"))]
     except OSError:
         described = [platform.processor()]
     return hashlib.sha256("".join(sorted(set(described))).encode()).hexdigest()[:12]

@@ -215,7 +215,7 @@ def get_dataset(
     converter = feature_converter_cls(pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops)
     dataset = seqio.get_dataset(
         mixture_or_task_name=provider,
-        task_feature_lengths=cfg.task_feature_lengths,
+        task_feature_lengths=cfg.task_feature_lengths,  # type: ignore[arg-type]
         dataset_split=cfg.split,
         shuffle=cfg.shuffle,
         num_epochs=num_epochs,

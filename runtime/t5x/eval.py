@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import flags
 from etils import epath
 
 from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, hooks, metric_log, multihost, restoring
@@ -120,14 +118,10 @@ def _training_batches(get_datasets: Callable[..., Any], model: Any, config: Data
     return get_datasets(config, layout.shard_id, layout.num_shards, steps, converter)
 
 
-def _define_flags() -> None:
-    command_line.define_common_flags()
-
-
 def main() -> None:
     """The command ``t5x_eval``."""
-    _define_flags()
-    command_line.run("evaluate")
+    command_line.define_common_flags()
+    command_line.run(lambda: [evaluate])
 
 
 if __name__ == "__main__":

@@ -63,7 +63,11 @@ def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator
 def input_shapes(evaluator: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shape and dtype of the model's features in a batch of ``evaluator``'s examples."""
     task = evaluator.eval_tasks[0].name
-    spec = evaluator.cached_model_datasets[task].element_spec[1]
+    return batch_shapes(evaluator.cached_model_datasets[task].element_spec[1], batch_size)
+
+
+def batch_shapes(spec: Mapping[str, Any], batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shape and dtype of a batch of elements of ``spec``."""
     return {
         name: jax.ShapeDtypeStruct((batch_size, *value.shape), value.dtype.as_numpy_dtype)
         for name, value in spec.items()

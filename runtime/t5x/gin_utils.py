@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def parse_gin_flags(
         _parse(where, prefixes, lambda name=name: gin.parse_config_file(name, skip_unknown=skip_unknown))
     for binding in gin_bindings:
         where = f"--gin.{re.sub(r' = ', '=', binding, count=1)}"
-        _parse(where, prefixes, lambda binding=binding: gin.parse_config(binding, skip_unknown=skip_unknown))
+        _parse(where, prefixes, lambda binding=binding: gin.parse_config(binding, skip_unknown=skip_unknown))  # type: ignore[arg-type]
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
 
@@ -143,20 +142,19 @@ def _name_error(where: str, error: Exception) -> SettingError:
     return SettingError(where, expected="names that exist", found=reason, mend=mend)
 
 
-def bound(name: str) -> Callable[..., Any]:
-    """Returns the function ``name`` of the program's ``__main__`` with the parameters that gin bound.
+def bound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns ``function`` with the parameters that gin bound.
 
     Raises:
       SettingError: no gin file refers to it.
     """
-    function = getattr(sys.modules["__main__"], name)
     try:
         return gin.get_configurable(function)
     except (ValueError, KeyError) as error:
         raise SettingError(
             "--gin_file",
-            expected=f"a gin file that binds {name}, such as t5x/configs/runs/pretrain.gin",
-            found="none" if not gin.config_str().strip() else f"bindings, none of {name}",
+            expected=f"a gin file that binds {function.__name__}, such as t5x/configs/runs/pretrain.gin",
+            found="none" if not gin.config_str().strip() else f"bindings, none of {function.__name__}",
             mend="add --gin_file=FILE",
         ) from error
 

@@ -29,7 +29,7 @@ def _contents(path: str) -> dict[str, Any]:
     """Returns arrays and TensorStore specs by name with '/', names as in newer checkpoints."""
     try:
         tree = serialization.msgpack_restore((epath.Path(path) / _FILE).read_bytes())
-        optimizer = tree["optimizer"]
+        optimizer: Any = tree["optimizer"]
         if "flax_mutables" in tree:
             optimizer = {**optimizer, "flax_mutables": tree["flax_mutables"]}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,10 @@
 """Metrics on disk: one JSONL file and TensorBoard events for each kind of metric.
 
-``train/metrics.jsonl`` and ``training_eval/<task>/metrics.jsonl`` are written here, ``inference_eval/<task>-metrics.jsonl``
-by seqio's JSONLogger. Each row is ``{"step": n, name: value, ...}``. A run that resumes from step ``n`` first drops the
-rows after ``n``, so that a file reads as if the run had never stopped; where a step occurs twice (an evaluation that was
-repeated) the last row counts. TensorBoard events cannot be taken back: there the later event of a step counts.
+``train/metrics.jsonl`` and ``training_eval/<task>/metrics.jsonl`` are written here,
+``inference_eval/<task>-metrics.jsonl`` by seqio's JSONLogger. Each row is ``{"step": n, name: value, ...}``. A run that
+resumes from step ``n`` first drops the rows after ``n``, so that a file reads as if the run had never stopped; where a
+step occurs twice (an evaluation that was repeated) the last row counts. TensorBoard events cannot be taken back: there
+the later event of a step counts.
 """
 
 from __future__ import annotations

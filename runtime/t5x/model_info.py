@@ -21,7 +21,8 @@ def write(path: str | Path, state: Any, mesh_axes: Any) -> None:
     """
     if jax.process_index() != 0:
         return
-    entries, axes = flatten_dict(state.state_dict(), sep="/"), flatten_dict(mesh_axes.state_dict(), sep="/")
+    entries: dict[str, Any] = dict(flatten_dict(state.state_dict(), sep="/"))
+    axes: dict[str, Any] = dict(flatten_dict(mesh_axes.state_dict(), sep="/"))
     lines = [f"{'entry':<90} {'size':>12}  {'shape':<24} {'dtype':<10} mesh axes"]
     for name in sorted(entries):
         entry = entries[name]

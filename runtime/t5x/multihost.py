@@ -7,6 +7,8 @@ import numpy as np
 
 from fsa_jax.errors import SettingError
 
+_DEFAULT_TIMEOUT = 300
+
 
 def initialize(
     multiprocess_gpu: bool,
@@ -22,7 +24,7 @@ def initialize(
       coordinator_address: host:port of process 0.
       process_count: number of processes.
       process_index: this one's.
-      initialization_timeout: seconds to wait for the others, None for JAX's default.
+      initialization_timeout: seconds to wait for the others, five minutes if None.
 
     Raises:
       SettingError: only some of the flags are given, or the others did not come.
@@ -43,9 +45,13 @@ def initialize(
             mend="give all three to every process, for example --coordinator_address=localhost:9999 "
             "--process_count=2 --process_index=0",
         )
-    timeout = {} if initialization_timeout is None else {"initialization_timeout": initialization_timeout}
     try:
-        jax.distributed.initialize(coordinator_address, process_count, process_index, **timeout)
+        jax.distributed.initialize(
+            coordinator_address,
+            process_count,
+            process_index,
+            initialization_timeout=_DEFAULT_TIMEOUT if initialization_timeout is None else initialization_timeout,
+        )
     except (RuntimeError, ValueError) as error:
         raise SettingError(
             f"--coordinator_address={coordinator_address}",

@@ -19,12 +19,15 @@ class Progress:
       last: step that it ends at.
       stream: standard error if None.
       enabled: whether to write at all; only process 0 does.
+      unit: what is counted.
     """
 
-    def __init__(self, first: int, last: int, stream: TextIO | None = None, enabled: bool = True) -> None:
+    def __init__(
+        self, first: int, last: int, stream: TextIO | None = None, enabled: bool = True, unit: str = "step"
+    ) -> None:
         self._last = last
         self._stream = sys.stderr if stream is None else stream
-        self._enabled = enabled
+        self._enabled, self._unit = enabled, unit
         self._terminal = self._stream.isatty()
         self._every = _TERMINAL_SECONDS if self._terminal else _PLAIN_SECONDS
         self._since: float | None = None
@@ -42,7 +45,7 @@ class Progress:
         Args:
           step: steps done.
           values: metrics of the latest steps; ``loss_per_nonpadding_target_token`` or else ``loss`` is shown.
-          tokens_per_step: target tokens of a batch, padding included.
+          tokens_per_step: target tokens of a batch, padding included; 0 where there are none.
         """
         now = time.monotonic()
         steps = step - self._since_step
@@ -51,13 +54,14 @@ class Progress:
             # Half the weight to the latest stretch: the time left neither jumps nor lags for long.
             self._speed = speed if self._speed is None else (self._speed + speed) / 2
         self._since, self._since_step, self._shown_at = now, step, now
-        parts = [f"step {step}/{self._last}"]
+        parts = [f"{self._unit} {step}/{self._last}"]
         for name, label in (("loss_per_nonpadding_target_token", "loss"), ("loss", "loss")):
             if name in values:
                 parts.append(f"{label} {values[name]:.4g}")
                 break
         if self._speed is not None:
-            parts.append(f"{_thousands(self._speed * tokens_per_step)} tokens/s")
+            if tokens_per_step:
+                parts.append(f"{_thousands(self._speed * tokens_per_step)} tokens/s")
             parts.append(f"{_duration((self._last - step) / self._speed)} left")
         self._write("  ".join(parts), final=step == self._last)
 

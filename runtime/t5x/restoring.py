@@ -174,8 +174,8 @@ def _sources(
             expected=f"{len(wanted)} entries",
             found=f"{len(missing)} of them missing: {_listed(missing)}; "
             f"the checkpoint has beyond them: {_listed(sorted(stored.keys() - set(sources.values())))}",
-            mend="restore a checkpoint of this model and optimizer, map names by RestoreCheckpointConfig.assignment_map, "
-            "or let those entries start fresh by fallback_to_scratch = True",
+            mend="restore a checkpoint of this model and optimizer, map names by "
+            "RestoreCheckpointConfig.assignment_map, or let those entries start fresh by fallback_to_scratch = True",
         )
     return sources, fresh
 
@@ -195,9 +195,8 @@ def _check(path: str, wanted: Mapping[str, Any], stored: Mapping[str, Any], sour
         )
     extra = sorted(stored.keys() - set(sources.values()))
     # A state without an optimizer leaves the optimizer's entries by design; the user need not hear of it.
-    surprising = [
-        name for name in extra if not name.startswith("state/") or any(n.startswith("state/p") for n in wanted)
-    ]
+    has_optimizer = any(name.startswith("state/param_states") for name in wanted)
+    surprising = [name for name in extra if has_optimizer or not name.startswith("state/")]
     if surprising:
         logging.warning("%d entries of %s are not used: %s", len(surprising), path, _listed(surprising))
 
@@ -283,7 +282,7 @@ def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, A
     for transform in plan.transformations:
         state = transform(state, expected, is_resuming=plan.is_resuming)
     values = flatten_dict(state, sep="/")
-    shapes = {name: jax.ShapeDtypeStruct(np.shape(value), np.asarray(value).dtype) for name, value in values.items()}
+    shapes = {name: _shape(np.asarray(value)) for name, value in values.items()}
     config = RestoreCheckpointConfig(path=plan.path, fallback_to_scratch=plan.fallback)
     sources, fresh = _sources(plan.path, wanted, shapes, config, is_resuming=False)
     _check(plan.path, wanted, shapes, sources)
@@ -300,6 +299,10 @@ def _dtype(name: str, wanted: Mapping[str, Any], plan: Plan) -> Any:
 
 def _as(value: Any, dtype: Any) -> np.ndarray:
     return np.asarray(value).astype(dtype)
+
+
+def _shape(value: np.ndarray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
 def _unreadable(path: str, error: Exception) -> CheckpointError:

@@ -313,8 +313,8 @@ def _say_preempted(progress: Progress, step: int, last: int, saved: bool) -> Non
         progress.say(f"SIGTERM: stopped after step {step} of {last}; nothing is saved, SaveCheckpointConfig is None")
 
 
-def _define_flags() -> None:
-    command_line.define_common_flags()
+def define_flags() -> None:
+    """Defines the flags that only training has."""
     flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
     flags.DEFINE_bool("multiprocess_gpu", False, "Start several processes that train one model (on any device).")
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
@@ -323,7 +323,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("initialization_timeout", None, "Seconds to wait for the other processes.")
 
 
-def _prepare() -> None:
+def prepare() -> None:
+    """Joins the other processes and adds SeqIO's cache directories, as the flags say."""
     options = flags.FLAGS
     multihost.initialize(
         options.multiprocess_gpu,
@@ -340,8 +341,9 @@ def _prepare() -> None:
 
 def main() -> None:
     """The command ``t5x_train``."""
-    _define_flags()
-    command_line.run("train", _prepare)
+    command_line.define_common_flags()
+    define_flags()
+    command_line.run(lambda: [train], prepare)
 
 
 if __name__ == "__main__":

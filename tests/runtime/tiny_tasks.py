@@ -40,7 +40,9 @@ def _register(name: str, rows: int = 60, keep: bool = True, preprocessors: tuple
     filters = [] if keep else [lambda dataset: dataset.filter(lambda example: False)]
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FunctionDataSource(functools.partial(_examples, rows=rows), splits=("train", "validation", "test")),
+        source=seqio.FunctionDataSource(  # type: ignore[arg-type]
+            functools.partial(_examples, rows=rows), splits=("train", "validation", "test")
+        ),
         preprocessors=[*preprocessors, *filters, seqio.preprocessors.append_eos],
         output_features=FEATURES,
         metric_fns=[_first_token_right, _mean_score],
@@ -55,7 +57,7 @@ def _noise(dataset: tf.data.Dataset) -> tf.data.Dataset:
         token = tf.random.stateless_uniform([1], seed, 2, 64, tf.int32)
         return {**example, "inputs": tf.concat([token, example["inputs"][1:]], axis=0)}
 
-    return replace(dataset)
+    return replace(dataset)  # type: ignore[call-arg]
 
 
 _register("tiny_reverse")

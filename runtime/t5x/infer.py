@@ -1,0 +1,291 @@
+"""``python -m t5x.infer``: predictions or scores of a task's examples as JSONL files.
+
+The examples are worked on in chunks of ``checkpoint_period`` batches, each a file. A run that was interrupted goes on
+with the first chunk that has no file; the files are joined at the end, and an empty file ``.COMPLETED`` says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from etils import epath
+
+from fsa_jax.errors import DataError, SettingError
+from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring
+from t5x.checkpoint_config import RestoreCheckpointConfig
+from t5x.datasets import DatasetConfig
+from t5x.inference import InferenceFunction
+from t5x.inference_files import chunk_path, merge_chunks_to_file, write_inferences_to_file
+from t5x.initialization import TrainStateInitializer
+from t5x.progress import Progress
+
+MODES = {"predict": "predict_batch", "score": "score_batch", "predict_with_aux": "predict_batch_with_aux"}
+
+
+def infer(
+    *,
+    mode: str,
+    model: Any,
+    dataset_cfg: DatasetConfig,
+    restore_checkpoint_cfg: RestoreCheckpointConfig,
+    partitioner: Any,
+    output_dir: str,
+    checkpoint_period: int,
+    shard_id: int = 0,
+    num_shards: int = 1,
+    merge_chunked_results: bool = True,
+    write_fn: Callable[..., None] = write_inferences_to_file,
+    checkpoint_ds_iter: bool = True,
+    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    fallback_init_rng: int | None = None,
+    merge_fn: Callable[..., None] = merge_chunks_to_file,
+    summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
+    verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
+    output_vocab_feature_name: str = "targets",
+    file_extension: str = "jsonl",
+    keep_aux_as_numpy: bool = False,
+    use_orbax: bool = True,
+) -> None:
+    """Writes ``<task>-<mode>.<extension>-<shard>-of-<shards>`` into ``output_dir`` for every task.
+
+    Args:
+      mode: ``predict``, ``score`` or ``predict_with_aux``.
+      model: see t5x/models.py.
+      dataset_cfg: the examples.
+      restore_checkpoint_cfg: one checkpoint, mode ``specific``.
+      partitioner: the mesh.
+      output_dir: where results go.
+      checkpoint_period: batches of a chunk.
+      shard_id: which part of the examples this job does.
+      num_shards: number of parts, each a job of its own.
+      merge_chunked_results: whether to join the chunks.
+      write_fn: writes a chunk.
+      checkpoint_ds_iter: accepted for T5X's signature; a chunk's number is position enough.
+      train_state_initializer_cls: makes states.
+      fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
+      merge_fn: joins the chunks.
+      summarize_config_fn: records the configuration.
+      verify_matching_vocabs_fn: checks vocabularies; None for not.
+      output_vocab_feature_name: feature whose vocabulary decodes predictions.
+      file_extension: of the files.
+      keep_aux_as_numpy: whether auxiliary values are handed to ``write_fn`` as arrays instead of lists.
+      use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
+
+    Raises:
+      FsaError: what the user can mend: settings, data, checkpoints.
+    """
+    del checkpoint_ds_iter, use_orbax
+    _check(mode, shard_id, num_shards, restore_checkpoint_cfg)
+    checkpoints.require_writable(output_dir)
+    provider = datasets.find_provider(dataset_cfg)
+    if verify_matching_vocabs_fn is not None:
+        verify_matching_vocabs_fn(dataset_cfg, model)
+    datasets.check(dataset_cfg)
+    import seqio
+
+    path = restoring.require_paths(restore_checkpoint_cfg)[0]
+    converter = model.FEATURE_CONVERTER_CLS(pack=False)
+    vocabulary = provider.output_features[output_vocab_feature_name].vocabulary
+    tasks = seqio.get_subtasks(provider)
+    spec = converter(
+        _examples(tasks[0], dataset_cfg, shard_id, num_shards), dataset_cfg.task_feature_lengths
+    ).element_spec
+    shapes = evaluation.batch_shapes(spec, dataset_cfg.batch_size)
+    initializer = train_state_initializer_cls(
+        optimizer_def=None,
+        init_fn=model.get_initial_variables,
+        input_shapes={feature: shape.shape for feature, shape in shapes.items()},
+        input_types={feature: shape.dtype for feature, shape in shapes.items()},
+        partitioner=partitioner,
+    )
+    init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
+    state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)
+    step = int(state.step)
+    function = evaluation.make_function(
+        model, MODES[mode], dataset_cfg.batch_size, initializer.train_state_axes, partitioner
+    )
+    summarize_config_fn(output_dir, None, step)
+    write = functools.partial(write_fn, mode=mode, vocabulary=vocabulary)
+    chunk_size = checkpoint_period * dataset_cfg.batch_size
+    for task in tasks:
+        name = f"{task.name}-{mode}.{file_extension}-{shard_id:05}-of-{num_shards:05}"
+        completed = epath.Path(output_dir) / f"{name}.COMPLETED"
+        if multihost.broadcast(int(completed.exists())):
+            continue
+        examples = _examples(task, dataset_cfg, shard_id, num_shards)
+        features = converter(examples, dataset_cfg.task_feature_lengths)
+        chunks = epath.Path(output_dir) / f"{name}.chunks"
+        done = _infer_task(function, state, examples, features, chunks, chunk_size, write, keep_aux_as_numpy)
+        multihost.barrier(name)
+        if jax.process_index() == 0:
+            if merge_chunked_results:
+                merge_fn(output_dir, name, str(chunks), step)
+            completed.write_text("")
+            print(f"{done} examples: {epath.Path(output_dir) / name}", flush=True)
+
+
+def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:
+    if mode not in MODES:
+        raise SettingError(
+            "infer.mode", expected=", ".join(MODES), found=repr(mode), mend="--gin.infer.mode=\"'predict'\""
+        )
+    if not 0 <= shard_id < num_shards:
+        raise SettingError(
+            "infer.shard_id",
+            expected=f"0 to {num_shards - 1}, below infer.num_shards",
+            found=str(shard_id),
+            mend="--shard_id=0",
+        )
+    if restore.mode != "specific":
+        raise SettingError(
+            "RestoreCheckpointConfig.mode",
+            expected="'specific', one checkpoint",
+            found=repr(restore.mode),
+            mend="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
+        )
+
+
+def _examples(task: Any, config: DatasetConfig, shard_id: int, num_shards: int) -> Any:
+    """Returns the examples of this job's part, as the task gives them, always in the same order."""
+    import seqio
+
+    return task.get_dataset(
+        sequence_length=config.task_feature_lengths,
+        split=config.split,
+        use_cached=config.use_cached,
+        shuffle=config.shuffle,
+        seed=config.seed,
+        num_epochs=1,
+        shard_info=seqio.ShardInfo(shard_id, num_shards) if num_shards > 1 else None,
+        trim_output_features=config.trim_output_features,
+    )
+
+
+def _infer_task(
+    function: InferenceFunction,
+    state: Any,
+    examples: Any,
+    features: Any,
+    directory: epath.Path,
+    chunk_size: int,
+    write: Callable[..., None],
+    keep_aux_as_numpy: bool,
+) -> int:
+    """Does every chunk that has no file yet; returns the number of examples."""
+    total = sum(1 for _ in examples)
+    chunks = -(-total // chunk_size)
+    progress = Progress(0, chunks, enabled=jax.process_index() == 0, unit="chunk")
+    if jax.process_index() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+    multihost.barrier(f"{directory.name} begins")
+    for number in range(chunks):
+        file = chunk_path(directory, number)
+        # Asked of process 0 alone, since the others may see the file system a moment later.
+        if multihost.broadcast(int(file.exists())):
+            continue
+        begin, size = number * chunk_size, min(chunk_size, total - number * chunk_size)
+        part = features.skip(begin).take(size).enumerate()
+        rows = function(part, state, jax.random.fold_in(jax.random.PRNGKey(0), number))
+        if jax.process_index() == 0:
+            partial = file.parent / f"{file.name}.tmp"
+            write(str(partial), _split(rows, keep_aux_as_numpy), examples.skip(begin).take(size))
+            partial.replace(file)
+        if progress.due(number + 1):
+            progress.show(number + 1, {}, 0)
+    return total
+
+
+def _split(rows: Sequence[tuple[int, Any]], keep_as_numpy: bool) -> tuple[list[Any], dict[str, Any]]:
+    """Splits (index, value or (value, auxiliary)) into values and auxiliary values by name."""
+    values = [value[0] if isinstance(value, tuple) else value for _, value in rows]
+    if not rows or not isinstance(rows[0][1], tuple):
+        return [np.asarray(value).tolist() for value in values], {}
+    convert = np.asarray if keep_as_numpy else lambda leaf: np.asarray(leaf).tolist()
+    auxiliary = jax.tree.map(lambda *leaves: [convert(leaf) for leaf in leaves], *[value[1] for _, value in rows])
+    return [np.asarray(value).tolist() for value in values], auxiliary
+
+
+def create_task_from_tfexample_file(
+    paths: Sequence[str],
+    file_type: str,
+    inputs_key: str,
+    targets_key: str | None,
+    features: Mapping[str, Any],
+    task_id: str | None = None,
+) -> str:
+    """Registers a SeqIO task, split ``infer``, over files of serialized ``tf.train.Example``; returns its name.
+
+    Args:
+      paths: files or patterns.
+      file_type: ``tfrecord``.
+      inputs_key: feature of the examples that holds the input, UTF-8 text.
+      targets_key: the same for targets, which only scoring needs; None for none.
+      features: ``seqio.Feature`` of ``inputs`` and, with ``targets_key``, of ``targets``.
+      task_id: the task's name; one made from the other arguments if None.
+
+    Raises:
+      DataError: no file matches a pattern.
+      SettingError: another file type.
+    """
+    tf = datasets.tensorflow()
+    import seqio
+
+    if file_type != "tfrecord":
+        raise SettingError(
+            "create_task_from_tfexample_file.file_type",
+            expected="'tfrecord'",
+            found=repr(file_type),
+            mend="convert the files to TFRecord",
+        )
+    for pattern in paths:
+        if not tf.io.gfile.glob(pattern):
+            raise DataError(pattern, expected="at least one file", found="none", mend="correct TF_EXAMPLE_FILE_PATHS")
+    keys = {"inputs": inputs_key} | ({"targets": targets_key} if targets_key else {})
+    text = {key: tf.io.FixedLenFeature((), tf.string) for key in keys.values()}
+
+    def rename(dataset: Any) -> Any:
+        return dataset.map(
+            lambda example: (
+                {name: example[key] for name, key in keys.items()}
+                | ({} if targets_key else {"targets": tf.constant("")})
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    described = repr((sorted(paths), file_type, inputs_key, targets_key))
+    name = task_id or f"infer_{hashlib.sha256(described.encode()).hexdigest()[:16]}"
+    if name not in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.TFExampleDataSource({"infer": paths}, feature_description=text),  # type: ignore[arg-type]
+            preprocessors=[rename, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+            output_features=dict(features),
+        )
+    return name
+
+
+def define_flags() -> None:
+    """Defines the flag that only inference has."""
+    flags.DEFINE_integer("shard_id", None, "Over infer.shard_id.")
+
+
+def flag_arguments() -> dict[str, Any]:
+    """Returns the arguments of :func:`infer` that flags set."""
+    return {} if flags.FLAGS.shard_id is None else {"shard_id": flags.FLAGS.shard_id}
+
+
+def main() -> None:
+    """The command ``t5x_infer``."""
+    command_line.define_common_flags()
+    define_flags()
+    command_line.run(lambda: [infer, create_task_from_tfexample_file], arguments=flag_arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What inference leaves on disk: JSONL files of inputs with predictions or scores, written by chunk and then merged."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+_CHUNK = "chunk-{:06}"
+
+
+def write_inferences_to_file(
+    path: str,
+    inferences: tuple[Sequence[Any], Mapping[str, Any]],
+    task_ds: Any,
+    mode: str,
+    vocabulary: Any = None,
+    json_encoder_cls: type[json.JSONEncoder] | None = None,
+    include_all_inputs: bool = False,
+    input_fields_to_include: Sequence[str] | None = None,
+    output_ids: bool = False,
+) -> None:
+    """Writes one JSON object a line: ``inputs`` and ``prediction`` or ``score``.
+
+    Args:
+      path: the file.
+      inferences: ids or scores by example, and auxiliary values by name and example.
+      task_ds: the task's examples, in the same order.
+      mode: ``predict``, ``score`` or ``predict_with_aux``.
+      vocabulary: decodes ids.
+      json_encoder_cls: how arrays are written; SeqIO's encoder if None.
+      include_all_inputs: whether to write all features instead of those that end in ``_pretokenized``.
+      input_fields_to_include: writes these features instead.
+      output_ids: whether to write the ids as well.
+    """
+    import seqio
+
+    encoder = json_encoder_cls or seqio.loggers.TensorAndNumpyEncoder
+    values, auxiliary = inferences
+    with epath.Path(path).open("w") as file:
+        for number, (example, value) in enumerate(zip(task_ds.as_numpy_iterator(), values, strict=True)):
+            row: dict[str, Any] = {"inputs": _inputs(example, include_all_inputs, input_fields_to_include)}
+            if mode == "score":
+                row["score"] = value
+            else:
+                row["prediction"] = _decoded(value, vocabulary)
+                if output_ids:
+                    row["prediction_tokens"] = np.asarray(value).tolist()
+            if auxiliary:
+                row["aux"] = jax.tree.map(
+                    lambda leaf, number=number: leaf[number], auxiliary, is_leaf=lambda node: isinstance(node, list)
+                )
+            file.write(json.dumps(row, cls=encoder) + "\n")
+
+
+def _inputs(example: Mapping[str, Any], everything: bool, fields: Sequence[str] | None) -> dict[str, Any]:
+    if fields is not None:
+        return {name: example[name] for name in fields if name in example}
+    if everything:
+        return dict(example)
+    return {name: value for name, value in example.items() if name.endswith("_pretokenized")}
+
+
+def _decoded(ids: Any, vocabulary: Any) -> Any:
+    ids = np.asarray(ids)
+    if vocabulary is None:
+        return ids.tolist()
+    if ids.ndim > 1:
+        return [_decoded(row, vocabulary) for row in ids]
+    return vocabulary.decode([int(token) for token in ids])
+
+
+def chunk_path(directory: epath.Path, number: int) -> epath.Path:
+    """Returns the file of chunk ``number``; it exists once the chunk is done."""
+    return directory / _CHUNK.format(number)
+
+
+def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step: int | None) -> None:
+    """Joins the chunks in ``tmp_dir`` to ``output_dir/output_fname``, in order, and deletes them.
+
+    Args:
+      output_dir: where the result goes.
+      output_fname: its name.
+      tmp_dir: directory of the chunks.
+      step: accepted for T5X's signature.
+    """
+    del step
+    directory, result = epath.Path(tmp_dir), epath.Path(output_dir) / output_fname
+    partial = result.parent / f"{result.name}.tmp"
+    chunks = sorted(entry for entry in directory.iterdir() if re.fullmatch(r"chunk-\d+", entry.name))
+    with partial.open("w") as file:
+        for chunk in chunks:
+            file.write(chunk.read_text())
+    partial.replace(result)
+    directory.rmtree()

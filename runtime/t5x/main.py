@@ -1,0 +1,59 @@
+"""``python -m t5x.main --run_mode=train|eval|infer``: one command for all of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from fsa_jax.errors import SettingError
+from t5x import command_line, infer, train
+
+_MODES = {
+    "train": ("t5x.train", ["train"]),
+    "eval": ("t5x.eval", ["evaluate"]),
+    "infer": ("t5x.infer", ["infer", "create_task_from_tfexample_file"]),
+}
+_ELSEWHERE = {
+    "precompile": "start the run itself: what it compiles is kept for the next start (--compilation_cache)",
+    "export": "use fsa export",
+}
+
+
+def _functions() -> Sequence[Callable[..., Any]]:
+    mode = flags.FLAGS.run_mode
+    if mode not in _MODES:
+        raise SettingError(
+            "--run_mode",
+            expected=", ".join(_MODES),
+            found=repr(mode) if mode else "nothing",
+            mend=_ELSEWHERE.get(mode or "", "--run_mode=train"),
+        )
+    module_name, names = _MODES[mode]
+    module = importlib.import_module(module_name)
+    return [getattr(module, name) for name in names]
+
+
+def _prepare() -> None:
+    if flags.FLAGS.run_mode == "train":
+        train.prepare()
+
+
+def _arguments() -> Mapping[str, Any]:
+    return infer.flag_arguments() if flags.FLAGS.run_mode == "infer" else {}
+
+
+def main() -> None:
+    """The command ``t5x``."""
+    command_line.define_common_flags()
+    train.define_flags()
+    infer.define_flags()
+    flags.DEFINE_string("run_mode", None, "train, eval or infer.")
+    flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
+    command_line.run(_functions, _prepare, _arguments)
+
+
+if __name__ == "__main__":
+    main()
