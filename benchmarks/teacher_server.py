@@ -59,9 +59,9 @@ class Server:
         fault = self._draw_fault()
         if fault is not None:
             self._counts[fault] += 1
-            return await self._misbehave(fault, _completion(request, text), writer)
+            return await self._misbehave(fault, completion(request, text), writer)
         self._counts["answers"] += 1
-        return _send(writer, 200, _completion(request, text))
+        return _send(writer, 200, completion(request, text))
 
     def _draw_fault(self) -> str | None:
         options = self._options
@@ -92,7 +92,8 @@ class Server:
         return False
 
 
-def _completion(request: dict, text: str) -> dict:
+def completion(request: dict, text: str) -> dict:
+    """The answer to a request whose messages are ``text``, joined by line ends."""
     digest = hashlib.sha256(f"{request.get('seed')}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
     content = (
         f'Opinion Target 1: "{digest[:8]}"\nAspect: Quality\nSentiment: Positive\nReasoning: {digest} shows that the '

@@ -168,6 +168,7 @@ class Job:
         """
         requests: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=2 * self._settings.in_flight)
         committer = _Committer(self._writer)
+        self.outcome.began = time.monotonic()
         storing = asyncio.create_task(committer.run())
         tasks = [
             asyncio.create_task(self._feed(batches, requests)),

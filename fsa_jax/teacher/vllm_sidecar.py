@@ -90,7 +90,15 @@ class _Engine:
     def errored(self) -> bool:
         return self.llm.errored
 
+    def close(self) -> None:
+        self.llm.shutdown(timeout=10)
+        self._kill_processes()
+
     def kill(self) -> None:
+        self._kill_processes()
+        self.llm.shutdown()
+
+    def _kill_processes(self) -> None:
         import psutil
 
         for process in self._processes:
@@ -98,7 +106,6 @@ class _Engine:
                 # A stopped process acts on no other signal; psutil makes sure that the pid is still the same process.
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(self._processes, timeout=10)
-        self.llm.shutdown()
 
 
 class VllmSidecar:

@@ -22,6 +22,10 @@ class Restartable(Protocol):
         """Whether it knows itself that it is dead."""
         ...
 
+    def close(self) -> None:
+        """Ends it in good order."""
+        ...
+
     def kill(self) -> None:
         """Ends it and everything it started, whatever state it is in."""
         ...
@@ -72,7 +76,7 @@ class Watchdog(Generic[E]):
             with suppress(asyncio.CancelledError):
                 await self._watch
         if self._engine is not None:
-            self._engine.kill()
+            self._engine.close()
 
     async def run(self, request: Callable[[E], Awaitable[T]]) -> T:
         """Runs a request; again on a new engine where the old one was lost under it.
