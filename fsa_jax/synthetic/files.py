@@ -23,6 +23,13 @@ DATASETS: tuple[tuple[str, Domain], ...] = (
 )
 
 
+RESPONSE_KEY = "oracle_response"
+"""As in the released corpus, either form of text stands under one key that names its teacher."""
+
+
+TEACHER_FILE = Path("teacher") / "oracle_reviews.jsonl"
+
+
 def write_labelled(directory: Path, seed: int, sizes: SplitSizes) -> frozenset[str]:
     """Writes ``fsa/{atsa,acsa}/…/{train,dev,test,hard_test}.json``.
 
@@ -67,23 +74,23 @@ def write_teacher_text(
     understandings: tuple[Understanding, ...] = ("analysis", "rewriting"),
     progress: Callable[[], Any] = lambda: None,
 ) -> Path:
-    """Writes ``teacher/oracle_reviews.jsonl`` with the oracle's answers; calls ``progress`` every review."""
-    path = directory / "teacher" / "oracle_reviews.jsonl"
+    """Writes ``TEACHER_FILE`` with the oracle's answers; calls ``progress`` every review.
+
+    A teacher that finds no opinion in a review has no analysis to write: that row is left out.
+    """
+    path = directory / TEACHER_FILE
 
     def rows() -> Iterable[dict[str, Any]]:
         for known in reviews:
             review = known.review
             for understanding in understandings:
                 text = oracle.write(known, understanding)
-                yield {"ID": int(review.id), "Text": review.text, "Overall": review.stars, RESPONSE_KEY: text}
+                if text:
+                    yield {"ID": int(review.id), "Text": review.text, "Overall": review.stars, RESPONSE_KEY: text}
             progress()
 
     _write_lines(path, rows(), encoding="utf-8-sig")
     return path
-
-
-RESPONSE_KEY = "mixtral_response"
-"""The released corpus keeps either form of text under this key, whatever wrote it; its readers know no other."""
 
 
 def generate(

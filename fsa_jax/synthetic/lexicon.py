@@ -93,7 +93,7 @@ def facts(text: str) -> tuple[Fact, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.replace("\n", " ").split(",") if part.strip()]
+    return [" ".join(part.split()) for part in text.split(",") if part.strip()]
 
 
 GENERAL_WORDS: dict[Valence, tuple[Word, ...]] = {

@@ -123,9 +123,7 @@ def _understand(rng: random.Random, known: KnownReview, opinion: KnownOpinion) -
     text = known.review.text
     if opinion.draft.meaning is None:
         words = " … ".join(text[start:end] for start, end in opinion.opinion_words)
-        reasoning = rng.choice(
-            (f'The word "{words}" is {sentiment}.', f'"{words}" shows that the user is {sentiment}.')
-        )
+        reasoning = f'"{words}" is {sentiment}.'
     elif opinion.draft.manner == "ironic":
         reasoning = f"The praise is ironic, {opinion.draft.meaning}."
     elif opinion.score == 0:
@@ -143,8 +141,9 @@ def _understand(rng: random.Random, known: KnownReview, opinion: KnownOpinion) -
 def _err(rng: random.Random, known: KnownReview, right: Opinion, mistake: Mistake) -> Opinion:
     if mistake == "flipped sentiment":
         return right.model_copy(update={"sentiment": _FLIPPED[right.sentiment]})
-    words = re.findall(r"\w+", known.review.text)
-    others = [word for word in words if word not in right.target.split()]
+    # Any other word of the review, so that a wrong target is never by chance another right one.
+    targets = {word for opinion in known.opinions for word in (opinion.target or known.domain.whole).split()}
+    others = [word for word in re.findall(r"\w+", known.review.text) if word not in targets]
     return right.model_copy(update={"target": rng.choice(others or [known.domain.name])})
 
 

@@ -83,8 +83,8 @@ def draw_labelled(
 ) -> dict[Split, list[Passage]]:
     """Draws the splits of a labelled dataset; no sentence stands in two of them, or twice in one.
 
-    ``test`` is easy and ``hard_test`` hard; ``train`` and ``dev`` mix both. With categories (ACSA), some sentences speak
-    of the domain as a whole; without (ATSA), every opinion has an explicit target.
+    ``test`` is easy and ``hard_test`` hard; ``train`` and ``dev`` mix both. With categories (ACSA), some sentences
+    speak of the domain as a whole; without (ATSA), every opinion has an explicit target.
     """
     seen: set[str] = set()
     drawn: dict[Split, list[Passage]] = {}
@@ -115,11 +115,12 @@ def _draw_review(seed: int, number: int, withheld: Collection[str]) -> KnownRevi
     style = _draw_style(rng)
     used: set[str] = set()
     sentences: list[Passage] = []
-    for _ in range(rng.choices((1, 2, 3, 4), (3, 4, 2, 1))[0]):
+    wanted = rng.choices((1, 2, 3), (5, 3, 1))[0]
+    # A review without any opinion teaches nothing, so one that has only asides goes on.
+    while len(sentences) < wanted or not any(sentence.opinions for sentence in sentences):
         sentence = _draw_review_sentence(rng, domain, style, used, positive)
-        while sentence.text in withheld:
-            sentence = _draw_review_sentence(rng, domain, style, used, positive)
-        sentences.append(sentence)
+        if sentence.text not in withheld:
+            sentences.append(sentence)
     passage = join(sentences)
     review = Review(id=str(1_000_000 + number), text=passage.text, stars=stars(passage.opinions), domain=domain.name)
     return KnownReview(review, domain, passage.opinions)
@@ -129,7 +130,9 @@ def _draw_review_sentence(rng: random.Random, domain: Domain, style: Style, used
     kind = rng.random()
     if kind < 0.08:
         return draw_aside_sentence(rng, domain, style)
-    if kind < 0.16:
+    # Once is enough for the domain as a whole, as for every term.
+    if kind < 0.16 and domain.whole not in used:
+        used.add(domain.whole)
         return draw_general_sentence(rng, domain, style, positive)
     difficulty: Difficulty = "hard" if rng.random() < _HARD_SHARE else "easy"
     return draw_sentence(rng, domain, difficulty, style, used, positive)

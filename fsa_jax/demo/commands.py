@@ -1,0 +1,104 @@
+"""The training commands of the demo, as a user could type them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import fsa_jax
+from fsa_jax.data.vocabulary_files import VOCABULARY_VARIABLE
+from fsa_jax.demo.processes import Command
+from fsa_jax.demo.settings import DemoSettings, Layout
+from fsa_jax.errors import MissingDataError
+from fsa_jax.paths import DATA_DIR_VARIABLE
+
+TASK = "fsa_atsa_rest14"
+
+EVALUATIONS = 4
+"""Of a fine-tuning on the dev sentences, the last one at its end."""
+
+
+def checkout() -> Path:
+    """The folder of the checkout, which holds ``gin/`` and ``tasks.py``.
+
+    Raises:
+      MissingDataError: fsa_jax was installed without one.
+    """
+    places = (Path.cwd(), Path(fsa_jax.__file__).resolve().parents[1])
+    for place in places:
+        if (place / "gin" / "distill_tiny.gin").is_file():
+            return place
+    raise MissingDataError(
+        "gin/distill_tiny.gin",
+        expected=f"it in {' or '.join(map(str, places))}",
+        found="nothing",
+        mend="run fsa demo in a checkout of fsa_jax",
+    )
+
+
+class Commands:
+    """Makes the commands of one demo; they run in the checkout, below which they name their gin files."""
+
+    def __init__(self, settings: DemoSettings, layout: Layout, checkout: Path) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._checkout = checkout
+
+    def distil(self) -> Command:
+        """Distillation: its progress line goes to the terminal."""
+        steps = self._settings.distillation_steps
+        bindings = {
+            "MODEL_DIR": str(self._layout.distilled),
+            "TRAIN_STEPS": steps,
+            "PERIOD": _period(steps, 3),
+            "RANDOM_SEED": self._settings.world_seed,
+            "VOCABULARY_ROWS": self._settings.vocabulary_rows,
+        }
+        return self._command("t5x.train", "gin/distill_tiny.gin", bindings)
+
+    def finetune(self, arm: str, rate: float, seed: int) -> Command:
+        """Fine-tuning of one arm."""
+        steps = self._settings.finetuning_steps
+        directory = self._layout.finetuned(arm, rate, seed)
+        distilled = self._layout.distilled / f"checkpoint_{self._settings.distillation_steps}"
+        bindings = {
+            "MODEL_DIR": str(directory),
+            "INITIAL_CHECKPOINT_PATH": str(distilled) if arm == "distilled" else "",
+            "TRAIN_STEPS": steps,
+            "EVAL_PERIOD": _period(steps, EVALUATIONS),
+            "LEARNING_RATE": rate,
+            "RANDOM_SEED": seed,
+            "VOCABULARY_ROWS": self._settings.vocabulary_rows,
+        }
+        return self._command(
+            "t5x.train", "gin/finetune_tiny.gin", bindings, directory.with_name(f"{directory.name}.log")
+        )
+
+    def evaluate(self, arm: str, rate: float, seed: int) -> Command:
+        """Scoring of one fine-tuned student on the test sentences."""
+        directory = self._layout.finetuned(arm, rate, seed)
+        output = self._layout.tested(arm, rate, seed)
+        bindings = {
+            "CHECKPOINT_PATH": str(directory / f"checkpoint_{self._settings.finetuning_steps}"),
+            "EVAL_OUTPUT_DIR": str(output),
+            "VOCABULARY_ROWS": self._settings.vocabulary_rows,
+        }
+        return self._command("t5x.eval", "gin/eval_tiny.gin", bindings, output.with_name(f"{output.name}.log"))
+
+    def _command(self, module: str, gin_file: str, bindings: Mapping[str, object], log: Path | None = None) -> Command:
+        words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
+        environment = {
+            **os.environ,
+            DATA_DIR_VARIABLE: str(self._layout.data),
+            VOCABULARY_VARIABLE: str(self._layout.vocabulary),
+        }
+        return Command(
+            (sys.executable, "-m", module, f"--gin_file={gin_file}", *words), environment, self._checkout, log
+        )
+
+
+def _period(steps: int, times: int) -> int:
+    """Steps between evaluations, ``times`` of them if the steps allow."""
+    return max(1, steps // times)

@@ -1,0 +1,218 @@
+"""The demo from end to end: a world, a teacher, a vocabulary, a distilled student, fine-tuned ones, a page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from fsa_jax.demo import gather, vocabulary
+from fsa_jax.demo.commands import Commands, checkout
+from fsa_jax.demo.page import Circumstances, claim, page, table
+from fsa_jax.demo.plan import Finetuning, Plan
+from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step
+from fsa_jax.demo.results import ARMS, Results, best_rate
+from fsa_jax.demo.settings import DemoSettings, Layout
+from fsa_jax.demo.stages import Ledger, Stage, claimed
+from fsa_jax.evaluation.report import render
+from fsa_jax.synthetic.files import TEACHER_FILE, generate
+from fsa_jax.synthetic.oracle import Oracle
+from fsa_jax.synthetic.world import SplitSizes
+
+
+class Demo:
+    """One demo in one folder.
+
+    Args:
+      settings: its sizes.
+      root: its folder.
+      workers: trainings side by side; None for one a core, at most four.
+      command: what the user typed, for the page.
+      console: where it talks.
+
+    Raises:
+      SettingError: unusable sizes.
+      MissingDataError: there is no checkout with the gin files.
+    """
+
+    def __init__(self, settings: DemoSettings, root: Path, workers: int | None, command: str, console: Console) -> None:
+        self._settings = settings.check()
+        self._layout = Layout(root.absolute())
+        self._workers = workers
+        self._command = command
+        self._console = console
+        self._checkout = checkout()
+        self._ledger = Ledger(self._layout.stages)
+        self._plan = Plan(settings, self._layout, self._checkout)
+        self._commands = Commands(settings, self._layout, self._checkout)
+        self._times: list[tuple[str, float]] = []
+
+    def run(self) -> Results:
+        """Runs what is not complete yet, shows the table and writes the page.
+
+        Raises:
+          FsaError: what the user can mend.
+          CommandFailed: a training command ended with an error.
+        """
+        settings, plan = self._settings, self._plan
+        with claimed(self._layout.root, self._layout.stages) as held:
+            pool = Pool(self._workers, held)
+            self._one("reviews, labels and teacher text", plan.world(), self._generate)
+            self._one("vocabulary", plan.vocabulary(), self._train_vocabulary)
+            self._one("distillation", plan.distilled(), lambda: self._distil(pool))
+            search = [(arm, rate, settings.seeds[0]) for rate in settings.learning_rates for arm in ARMS]
+            self._finetune("search of the learning rates", search, pool)
+            trials = [gather.trial(self._layout, run) for run in search]
+            rates = {arm: best_rate(trials, arm) for arm in ARMS}
+            self._say("   best on dev: " + ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items()))
+            finals = [(arm, rates[arm], seed) for seed in settings.seeds for arm in ARMS]
+            rest = [run for run in finals if run not in search]
+            self._finetune("fine-tuning with the other seeds", rest, pool)
+            trials += [gather.trial(self._layout, run) for run in rest]
+            self._test("scoring on the test sentences", finals, pool)
+            sentences = gather.test_sentences(self._layout)
+            results = gather.measure(settings, self._layout, sentences, trials, finals)
+            self._layout.results.write_text(results.model_dump_json(indent=1))
+            report = page(results, settings, sentences, gather.lesson(self._layout), self._circumstances())
+            self._layout.report.write_text(render(report), encoding="utf-8")
+        self._show(results)
+        return results
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def _one(self, title: str, stage: Stage, work: Callable[[], None]) -> None:
+        if self._ledger.is_done(stage):
+            self._say(f"✓ {title}: done before")
+        else:
+            self._say(f"▶ {title}")
+            with self._ledger.working_on(stage):
+                work()
+        self._times.append((title, self._ledger.seconds(stage)))
+
+    def _generate(self) -> None:
+        settings = self._settings
+        sizes = SplitSizes(
+            train=settings.labelled_sentences,
+            dev=settings.dev_sentences,
+            test=settings.test_sentences,
+            hard_test=settings.test_sentences,
+        )
+        oracle = Oracle(settings.world_seed, settings.mistake_rate, settings.hallucination_rate)
+        with self._bar(settings.reviews, "reviews") as bar:
+            generate(self._layout.data, settings.world_seed, settings.reviews, sizes, oracle, progress=bar.update)
+
+    def _train_vocabulary(self) -> None:
+        vocabulary.train(self._layout.data / TEACHER_FILE, self._settings.pieces, self._layout.vocabulary)
+
+    def _distil(self, pool: Pool) -> None:
+        command = self._commands.distil()
+        self._say(f"   {command}")
+        pool.run([command])
+        _require_checkpoint(self._layout.distilled, self._settings.distillation_steps)
+
+    def _finetune(self, title: str, runs: Sequence[Finetuning], pool: Pool) -> None:
+        folders = [self._layout.finetuned(*run) for run in runs]
+        steps = self._settings.finetuning_steps
+        metrics = [folder / "train" / "metrics.jsonl" for folder in folders]
+        self._many(
+            title,
+            [self._plan.finetuned(run) for run in runs],
+            [self._commands.finetune(*run) for run in runs],
+            pool,
+            total=steps,
+            count=lambda index: last_step(metrics[index]),
+            check=lambda index: _require_checkpoint(folders[index], steps),
+        )
+
+    def _test(self, title: str, runs: Sequence[Finetuning], pool: Pool) -> None:
+        stages = [self._plan.tested(run) for run in runs]
+        self._many(title, stages, [self._commands.evaluate(*run) for run in runs], pool)
+
+    def _many(
+        self,
+        title: str,
+        stages: Sequence[Stage],
+        commands: Sequence[Command],
+        pool: Pool,
+        total: int = 1,
+        count: Callable[[int], int] = lambda index: 0,
+        check: Callable[[int], None] = lambda index: None,
+    ) -> None:
+        """Runs the commands of the stages that are not done side by side; ``count`` says how far each one is."""
+        todo = [index for index, stage in enumerate(stages) if not self._ledger.is_done(stage)]
+        if not todo:
+            self._say(f"✓ {title}: done before")
+        else:
+            self._say(f"▶ {title}: {len(todo)} runs, {min(pool.workers, len(todo))} at a time, such as")
+            self._say(f"   {commands[todo[0]]}")
+            for index in todo:
+                self._ledger.begin(stages[index])
+            done: set[int] = set()
+            with self._bar(total * len(todo), "steps" if total > 1 else "runs") as bar:
+                looked = 0.0
+
+                def watch() -> None:
+                    nonlocal looked
+                    if time.monotonic() - looked > 1.0:
+                        looked = time.monotonic()
+                        bar.update(sum(total if index in done else count(index) for index in todo) - bar.n)
+
+                def finish(position: int, seconds: float) -> None:
+                    index = todo[position]
+                    check(index)
+                    self._ledger.finish(stages[index], seconds)
+                    done.add(index)
+
+                pool.run([commands[index] for index in todo], watch, finish)
+                bar.update(total * len(todo) - bar.n)
+        self._times.append((f"{title} (of all processes)", sum(self._ledger.seconds(stage) for stage in stages)))
+
+    def _bar(self, total: int, unit: str) -> tqdm:
+        terminal = self._console.is_terminal
+        # Where nobody watches, a line every 15 seconds.
+        return tqdm(
+            total=total,
+            unit=f" {unit}",
+            leave=not terminal,
+            ncols=90,
+            ascii=None if terminal else True,
+            bar_format=_BAR,
+            mininterval=0.2 if terminal else 15.0,
+            file=self._console.file,
+        )
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            command=self._command,
+            made=time.strftime("%-d %B %Y"),
+            versions=tuple(gather.versions()),
+            hardware=tuple(gather.hardware()),
+            seconds=tuple(self._times),
+            parameters=gather.parameters(self._layout),
+        )
+
+    def _show(self, results: Results) -> None:
+        shown = table(results)
+        view = Table(caption=shown.caption, caption_justify="left")
+        for index, column in enumerate(shown.columns):
+            view.add_column(column, justify="left" if index == 0 else "right")
+        for row in shown.rows:
+            view.add_row(*(f"[bold]{cell.text}" if cell.strong else cell.text.replace("[", r"\[") for cell in row))
+        self._console.print(view)
+        self._say(claim(results, self._settings))
+        self._say(f"\nThe page: {os.path.relpath(self._layout.report)}")
+
+
+_BAR = "   {l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]"
+
+
+def _require_checkpoint(folder: Path, step: int) -> None:
+    """A training that was told to stop saves and ends well, but is not done."""
+    if not (folder / f"checkpoint_{step}").is_dir():
+        raise CommandFailed(f"{folder}: the training stopped before step {step}; the same command goes on with it")

@@ -1,0 +1,177 @@
+"""Training commands as child processes: side by side on the machine's cores, watched, and stopped cleanly."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 30.0
+
+
+class CommandFailed(RuntimeError):
+    """A command of the demo ended with an error; its output has been shown."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with its environment and working directory, and the file that takes its output (None: the terminal)."""
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    log: Path | None = None
+
+    def __str__(self) -> str:
+        """As one would type it: gin's string values need quotes of their own, inside the shell's."""
+        names = ("python", *self.words[1:])
+        return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in names)
+
+
+@dataclass
+class Running:
+    """A command that has been started."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+    cores: frozenset[int]
+    began: float
+
+
+class Pool:
+    """Runs commands, at most ``workers`` at a time, each on its own share of the cores.
+
+    A small model's step hardly gains from a second core, so two trainings side by side take little more time than one.
+
+    Args:
+      workers: commands at a time; None for one a core, at most four.
+      keep_open: file descriptor that the commands inherit.
+    """
+
+    def __init__(self, workers: int | None = None, keep_open: int | None = None) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        count = min(workers or 4, len(cores))
+        self._shares = [frozenset(cores[index::count]) for index in range(count)]
+        self._keep_open = () if keep_open is None else (keep_open,)
+
+    @property
+    def workers(self) -> int:
+        return len(self._shares)
+
+    def run(
+        self,
+        commands: Sequence[Command],
+        watch: Callable[[], None] = lambda: None,
+        done: Callable[[int, float], None] = lambda index, seconds: None,
+    ) -> None:
+        """Runs all commands to their end.
+
+        Args:
+          commands: in the order in which they start.
+          watch: called several times a second.
+          done: called with a command's position and its seconds when it has ended well.
+
+        Raises:
+          CommandFailed: one ended with an error; the others have been stopped.
+        """
+        waiting = list(enumerate(commands))
+        running: dict[int, Running] = {}
+        free = list(self._shares) if len(commands) > 1 else [frozenset[int]().union(*self._shares)]
+        try:
+            while waiting or running:
+                while waiting and free:
+                    index, command = waiting.pop(0)
+                    running[index] = self._start(command, free.pop(0))
+                for index, child in list(running.items()):
+                    status = child.process.poll()
+                    if status is None:
+                        continue
+                    del running[index]
+                    free.append(child.cores)
+                    if status:
+                        raise CommandFailed(_failure(child.command, status))
+                    done(index, time.monotonic() - child.began)
+                watch()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            _stop([child.process for child in running.values()])
+
+    def _start(self, command: Command, cores: frozenset[int]) -> Running:
+        def prepare() -> None:
+            # Dies with the demo, even if that is killed; SIGTERM lets a training save its state.
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            os.sched_setaffinity(0, cores)
+
+        output = None
+        if command.log is not None:
+            command.log.parent.mkdir(parents=True, exist_ok=True)
+            output = command.log.open("wb")
+        try:
+            process = subprocess.Popen(
+                command.words,
+                env=dict(command.environment),
+                cwd=command.directory,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                stdin=subprocess.DEVNULL,
+                pass_fds=self._keep_open,
+                preexec_fn=prepare,
+                # Ctrl-C reaches the demo alone, which then stops its commands in order.
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        return Running(command, process, cores, time.monotonic())
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _failure(command: Command, status: int) -> str:
+    output = ""
+    if command.log is not None:
+        lines = command.log.read_text(errors="replace").splitlines()
+        output = "\n".join(["", f"the end of {command.log}:", *lines[-25:]])
+    return f"exit status {status} of: {command}{output}"
+
+
+def last_step(metrics: Path) -> int:
+    """The last step in a file of metrics rows, 0 where there is none yet."""
+    rows = read_rows(metrics)
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def read_rows(metrics: Path) -> list[dict[str, float]]:
+    """Rows of a metrics file; a last line that is still being written is left out."""
+    try:
+        lines = metrics.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

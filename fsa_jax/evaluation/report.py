@@ -1,0 +1,133 @@
+"""One offline HTML page from tables, figures and example sentences.
+
+Everything that is shown is escaped: reviews, predictions and teacher text are untrusted. Figures are embedded, so that
+the page needs neither network nor other files; it holds no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Literal
+
+import jinja2
+from matplotlib.figure import Figure as MatplotlibFigure
+
+Pairs = Sequence[tuple[str, str]]
+"""(term or category, polarity)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table; ``strong`` for the best of its kind."""
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under column heads; the first column heads the rows, the others are numbers."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    kind: Literal["table"] = field(default="table", init=False)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An embedded figure; ``description`` says what it shows to those who cannot see it."""
+
+    caption: str
+    description: str
+    figure: MatplotlibFigure
+    kind: Literal["plot"] = field(default="plot", init=False)
+
+    @property
+    def source(self) -> str:
+        """The figure as a data URI: as an image, its SVG cannot run or load anything."""
+        buffer = io.StringIO()
+        self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue().encode()).decode()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one model says about a sentence."""
+
+    by: str
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence with its gold pairs and what the models predict."""
+
+    sentence: str
+    gold: Pairs
+    predictions: tuple[Prediction, ...]
+
+    def is_right(self, prediction: Prediction) -> bool:
+        return sorted(prediction.pairs) == sorted(self.gold)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Example sentences."""
+
+    caption: str
+    examples: tuple[Example, ...]
+    kind: Literal["examples"] = field(default="examples", init=False)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Longer texts under a label each, line breaks kept."""
+
+    caption: str
+    texts: tuple[tuple[str, str], ...]
+    kind: Literal["texts"] = field(default="texts", init=False)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values."""
+
+    caption: str
+    facts: tuple[tuple[str, str], ...]
+    kind: Literal["facts"] = field(default="facts", init=False)
+
+
+Block = Table | Plot | Examples | Texts | Facts
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report, with a paragraph in front of its blocks."""
+
+    title: str
+    text: str
+    blocks: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page: its claim stands above everything else."""
+
+    title: str
+    claim: str
+    """The result in one sentence, with its numbers."""
+    note: str
+    """When, where and by what it was made."""
+    sections: tuple[Section, ...]
+
+
+def render(report: Report) -> str:
+    """Returns the page as HTML; all texts are escaped."""
+    source = resources.files("fsa_jax.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(source).render(report=report)
