@@ -1,0 +1,171 @@
+"""SeqIO data sources: teacher text and the FSA benchmark. Files are looked for when data is asked for, never before."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from fsa_jax.data import fsa, teacher_text
+from fsa_jax.evaluation.subsets import SUBSETS, select
+from fsa_jax.paths import data_dir
+from fsa_jax.records import LabelledSentence, Understanding
+from fsa_jax.text import acsa, atsa
+
+EXAMPLE: Any = {
+    "row": tf.TensorSpec((), tf.int64),
+    "id": tf.TensorSpec((), tf.string),
+    "inputs": tf.TensorSpec((), tf.string),
+    "targets": tf.TensorSpec((), tf.string),
+}
+"""What both sources give: the place in the files, the review's or sentence's id, and two texts."""
+
+CODECS: Mapping[str, Any] = {"atsa": atsa, "acsa": acsa}
+
+SMALL = 2**15
+"""Sources of at most so many examples keep the order of their files, cached or not (``fsa_jax.data.tasks``)."""
+
+
+class TeacherTextSource(seqio.DataSource):
+    """Reviews and one form of teacher text, in shards by file; splits ``train`` and ``validation``."""
+
+    def __init__(self, understanding: Understanding) -> None:
+        super().__init__(splits=("train", "validation"))
+        self._understanding: Understanding = understanding
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [str(path) for path in teacher_text.files()]
+
+    def num_input_examples(self, split: str) -> int:
+        return teacher_text.held_out(teacher_text.files()).rows[split, self._understanding]
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Examples of the files, or of every ``num_shards``-th; a large corpus is shuffled by the order of its files.
+
+        Raises:
+          MissingDataError: there is no teacher text.
+          DataError: a file is unusable; raised by the dataset as its message where reading has begun.
+        """
+        del sequence_length, use_cached, num_epochs
+        paths = teacher_text.files()
+        held_out = teacher_text.held_out(paths)
+        numbered = list(enumerate(paths))
+        if shard_info:
+            numbered = numbered[shard_info.index :: shard_info.num_shards]
+        if shuffle and self.num_input_examples(split) > SMALL:
+            random.Random(seed).shuffle(numbered)
+
+        def examples() -> Iterator[dict[str, Any]]:
+            for number, path in numbered:
+                for row in teacher_text.read(path, number):
+                    if row.understanding == self._understanding and held_out.split_of(row.review_id) == split:
+                        yield {"row": row.number, "id": row.review_id, "inputs": row.review, "targets": row.response}
+
+        return tf.data.Dataset.from_generator(examples, output_signature=EXAMPLE)
+
+    def __str__(self) -> str:
+        return f"TeacherTextSource({self._understanding})"
+
+
+class FsaSource(seqio.DataSource):
+    """Sentences of one FSA dataset and their pairs as text.
+
+    Splits: ``train``, ``validation`` (dev.json), ``test`` (test.json and hard_test.json, as in the paper), and of the
+    test set ``original``, ``hard``, ``implicit`` and ``multi``.
+
+    Args:
+      name: ``atsa/rest14`` and the like; its first part chooses the pairs.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(splits=("train", "validation", "test", *(subset for subset in SUBSETS if subset != "all")))
+        self._name = name
+        self._codec = CODECS[name.split("/")[0]]
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def num_input_examples(self, split: str) -> int:
+        return len(self.sentences(split))
+
+    def sentences(self, split: str) -> list[LabelledSentence]:
+        """The labelled sentences of a split.
+
+        Raises:
+          MissingDataError: a file is not there.
+          DataError: a file is unusable.
+        """
+        directory = data_dir() / "fsa" / self._name
+        if split in ("train", "validation"):
+            return list(_load(directory / {"train": "train.json", "validation": "dev.json"}[split]))
+        test = [*_load(directory / "test.json"), *_load(directory / "hard_test.json")]
+        return select(test, "all" if split == "test" else split)  # pyright: ignore[reportArgumentType]
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Examples in the order of the files: shuffling is left to the task, whose buffer holds a whole dataset."""
+        del shuffle, seed, sequence_length, use_cached, num_epochs
+        sentences = self.sentences(split)
+        unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)
+        if unreadable:
+            logging.getLogger(__name__).warning(
+                "%s %s: %d aspects are left out of the targets, since their text holds ';' or '|'",
+                self._name,
+                split,
+                unreadable,
+            )
+        columns: Any = {
+            "row": tf.range(len(sentences), dtype=tf.int64),
+            "id": tf.constant([sentence.id for sentence in sentences], tf.string),
+            "inputs": tf.constant([sentence.text for sentence in sentences], tf.string),
+            "targets": tf.constant([self._codec.encode(sentence) for sentence in sentences], tf.string),
+        }
+        dataset = tf.data.Dataset.from_tensor_slices(columns)
+        return dataset.shard(shard_info.num_shards, shard_info.index) if shard_info else dataset
+
+    def __str__(self) -> str:
+        return f"FsaSource({self._name})"
+
+
+def _load(path: Path) -> tuple[LabelledSentence, ...]:
+    state = path.stat() if path.is_file() else None
+    return _loaded(path, state and (state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=32)
+def _loaded(path: Path, state: tuple[int, int] | None) -> tuple[LabelledSentence, ...]:
+    del state  # a changed file is another entry
+    return tuple(fsa.load(path))

@@ -1,0 +1,32 @@
+"""What SeqIO's evaluator calls on decoded text of the FSA tasks; pure Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fsa_jax.evaluation.metrics import tuple_f1
+
+Pairs = list[tuple[str, str]]
+
+
+class Codec(Protocol):
+    """``fsa_jax.text.atsa`` or ``fsa_jax.text.acsa``."""
+
+    def decode(self, text: str, sentence_text: str) -> Pairs: ...
+
+
+def read_pairs(codec: Codec, output: str, example: Mapping[str, Any], is_target: bool) -> Pairs:
+    """Pairs of a decoded output, or of the target as it was before tokenisation, which loses rare characters."""
+    text = _text(example["targets_pretokenized"]) if is_target else output
+    return codec.decode(text, _text(example["inputs_pretokenized"]))
+
+
+def pair_scores(targets: Sequence[Pairs], predictions: Sequence[Pairs]) -> dict[str, float]:
+    """Micro ``precision``, ``recall`` and ``f1`` in percent, by the released rule."""
+    return tuple_f1(targets, predictions).percent()
+
+
+def _text(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
