@@ -62,6 +62,7 @@ def through_http(directory: Path, count: int, in_flight: int) -> None:
     began = time.monotonic()
     client = subprocess.Popen([sys.executable, *command, *options])
     counted: dict[Path, int] = {}
+    before = rows_stored(folder, counted)
     samples: list[tuple[float, int, float]] = []
     try:
         with (directory / "memory.csv").open("w") as log:
@@ -76,14 +77,16 @@ def through_http(directory: Path, count: int, in_flight: int) -> None:
         server.terminate()
         server.wait()
     seconds = time.monotonic() - began
+    keys = {row.key for row in StoreReader(store) if row.failure is None}
+    print(f"exit status {client.returncode}; {len(keys):,} of {count:,} different generations in the store")
     early = next((sample for sample in samples if sample[1] >= count / 10), samples[-1])
     peak = max(sample[2] for sample in samples)
-    print(f"{count:,} requests, {in_flight} in flight: {seconds:,.0f} s, {count / seconds:,.0f} requests/s")
+    done = len(keys) - before
+    print(f"{done:,} requests, {in_flight} in flight: {seconds:,.0f} s, {done / seconds:,.0f} requests/s")
     print(
         f"resident memory: {early[2]:.0f} MiB after {early[1]:,}, {samples[-1][2]:.0f} MiB at the end, peak {peak:.0f}"
     )
-    keys = {row.key for row in StoreReader(store) if row.failure is None}
-    print(f"store: {len(keys):,} different generations in {len(contents(folder).parts)} parts")
+    print(f"{len(contents(folder).parts)} parts")
 
 
 def store_only(directory: Path, count: int, group: int) -> None:
@@ -100,7 +103,8 @@ def store_only(directory: Path, count: int, group: int) -> None:
             if number % 50_000 == 0:
                 print(f"{time.monotonic() - began:.1f},{number},{resident_mib():.1f}", file=log, flush=True)
         writer.append(rows)
-    seconds = time.monotonic() - began
+    seconds, cpu = time.monotonic() - began, time.process_time()
+    print(f"{count / cpu:,.0f} rows by second of CPU time, keys and rows made included")
     print(f"store alone, synced every {group} rows: {count:,} rows in {seconds:,.0f} s, {count / seconds:,.0f} rows/s")
     print(f"resident memory: {resident_mib():.0f} MiB at the end")
 

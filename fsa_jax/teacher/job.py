@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -25,6 +26,9 @@ from fsa_jax.teacher.store.writer import ShardWriter
 
 BATCH = 1024
 """Requests that are looked up in the store at once."""
+
+# The store and the reviews have a thread of their own each: in a pool, every thread's heap would grow to what the
+# largest piece of work needs.
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,16 @@ class _Committer:
         Raises:
           StoreError: the disk does not take them.
         """
-        while self._waiting or not self._finishing:
-            await self._arrived.wait()
-            self._arrived.clear()
-            group, self._waiting = self._waiting, []
-            if group:
-                await asyncio.to_thread(self._writer.append, [row for row, _ in group])
-            for _, done in group:
-                done.set_result(None)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "store") as thread:
+            while self._waiting or not self._finishing:
+                await self._arrived.wait()
+                self._arrived.clear()
+                group, self._waiting = self._waiting, []
+                if group:
+                    await loop.run_in_executor(thread, self._writer.append, [row for row, _ in group])
+                for _, done in group:
+                    done.set_result(None)
 
 
 class Job:
@@ -191,11 +197,16 @@ class Job:
         return self.outcome
 
     async def _feed(self, batches: Iterator[list[Request]], requests: asyncio.Queue[Request | None]) -> None:
-        while not self._stop.is_set() and (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            for request in batch:
-                if self._stop.is_set():
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "reviews") as thread:
+            while not self._stop.is_set():
+                batch = await loop.run_in_executor(thread, next, batches, None)
+                if batch is None:
                     break
-                await requests.put(request)
+                for request in batch:
+                    if self._stop.is_set():
+                        break
+                    await requests.put(request)
         for _ in range(self._settings.in_flight):
             await requests.put(None)
 

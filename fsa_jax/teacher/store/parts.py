@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -188,9 +189,10 @@ def write_part(folder: Path, first: int, last: int, tables: Iterable[pyarrow.Tab
 def fold(folder: Path, journal: SealedJournal) -> Part | None:
     """Turns a journal into a part and deletes it; a journal without a whole row is only deleted."""
     part = None
-    rows = list(journal.generations())
-    if rows:
-        part = write_part(folder, journal.number, journal.number, [as_table(rows)])
+    rows = journal.generations()
+    if first := list(islice(rows, ROW_GROUP)):
+        rest = iter(lambda: list(islice(rows, ROW_GROUP)), [])
+        part = write_part(folder, journal.number, journal.number, map(as_table, chain([first], rest)))
     with storing(journal.path):
         journal.path.unlink()
     return part

@@ -1,0 +1,52 @@
+"""Fixtures of the teacher's tests: a real test server in a process of its own, and its requests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from stored_rows import MODEL
+
+from fsa_jax.teacher.prompts import load_prompt
+from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Teacher
+
+SERVER = Path(__file__).parents[2] / "benchmarks" / "teacher_server.py"
+
+
+class ServerProcess:
+    """A running test server."""
+
+    def __init__(self, port: str) -> None:
+        self.root = f"http://127.0.0.1:{port}"
+        self.url = f"{self.root}/v1"
+
+    def counts(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.root}/count") as response:
+            return json.load(response)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts test servers with the given options; ends them after the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> ServerProcess:
+        process = subprocess.Popen([sys.executable, str(SERVER), *options], stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        return ServerProcess(process.stdout.readline().strip())
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def maker() -> RequestMaker:
+    return RequestMaker(Teacher(MODEL, None, SamplingSettings()), [load_prompt("analysis")])
