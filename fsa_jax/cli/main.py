@@ -21,6 +21,9 @@ COMMANDS: dict[str, str] = {
     "check": "teacher text: parse, ground, mend, keep or drop; one page to read",
     "import-hf": "T5, Flan-T5, Llama-3.2, Qwen2.5 and Qwen3 weights to a checkpoint that training starts from",
     "corpus": "checked teacher text as a TFDS dataset with provenance, statistics and a card",
+    "export-hf": "a student as a Hugging Face model, checked against PyTorch; --push sends it to the hub",
+    "export-ct2": "a student as a CTranslate2 model, quantised and checked",
+    "predict": "opinions for every review of a file, with JAX or CTranslate2",
     "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to mend it",
 }
 """Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_models import torch_model_of
+
+from fsa_jax.data.fsa import load
+from fsa_jax.serving.tokenization import T5Tokenization
 
 SENTENCES = 64
 
@@ -41,6 +43,13 @@ def torch_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
 @pytest.fixture(scope="session")
 def sentences(real_data_dir: Path) -> list[str]:
     """Real review sentences of very different lengths."""
-    rows = json.loads((real_data_dir / "fsa/atsa/rest14/dev.json").read_text("utf-8-sig"))
-    texts = sorted({row["sentence"] for row in rows}, key=lambda text: (len(text), text))
+    texts = sorted({sentence.text for sentence in load(real_data_dir / "fsa/atsa/rest14/dev.json")})
+    texts.sort(key=len)
     return texts[:: len(texts) // SENTENCES][:SENTENCES]
+
+
+@pytest.fixture(scope="session")
+def sentence_ids(real_data_dir: Path, sentences: list[str]) -> list[list[int]]:
+    """The sentences in T5's vocabulary, with the end token."""
+    tokens = T5Tokenization(real_data_dir / "t5_vocab/spiece.model")
+    return [tokens.encode_input(text, 512)[0] for text in sentences]

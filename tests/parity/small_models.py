@@ -4,9 +4,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fsa_jax.models.hf.families import family_of
+from fsa_jax.models.hf.mapping import materialise, read_parameters
+from fsa_jax.models.hf.safetensors_io import open_directory
 
 FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
 T5_FAMILIES = FAMILIES[:3]
@@ -18,6 +24,7 @@ def _t5(vocab_size: int, projection: str, tied: bool) -> Any:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
+    shape: dict[str, Any] = {"tie_word_embeddings": tied, "decoder_start_token_id": 0}
     config = T5Config(
         vocab_size=vocab_size,
         d_model=_WIDTH,
@@ -26,12 +33,11 @@ def _t5(vocab_size: int, projection: str, tied: bool) -> Any:
         num_layers=2,
         num_heads=4,
         feed_forward_proj=projection,
-        tie_word_embeddings=tied,
-        decoder_start_token_id=0,
+        **shape,
     )
     model = T5ForConditionalGeneration(config)
     if not tied:
-        model.lm_head.weight = torch.nn.Parameter(torch.randn(vocab_size, _WIDTH))
+        model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(vocab_size, _WIDTH))
     return model
 
 
@@ -76,8 +82,10 @@ def randomise(model: Any) -> None:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
         elif name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.5)
-        elif "self_attn" in name or "mlp" in name:
-            torch.nn.init.normal_(parameter, std=0.15)
+        elif "relative_attention_bias" in name:
+            torch.nn.init.normal_(parameter, std=1.0)
+        elif any(part in name for part in ("self_attn", "mlp", "Attention", "DenseReluDense")):
+            torch.nn.init.normal_(parameter, std=0.12)
         elif "embed_tokens" in name:
             torch.nn.init.normal_(parameter, std=0.3)
 
@@ -89,7 +97,7 @@ def torch_model_of(family: str) -> Any:
     torch.manual_seed(FAMILIES.index(family))
     if family in T5_FAMILIES:
         v1_1 = family == "t5_v1_1"
-        model = _t5(32101 if family == "t5_32101" else 32128, "gated-gelu" if v1_1 else "relu", not v1_1)
+        model = _t5(32101 if family == "t5_32101" else 512, "gated-gelu" if v1_1 else "relu", not v1_1)
     else:
         model = _decoder(family)
     randomise(model)
@@ -104,3 +112,16 @@ def padded(rows: list[list[int]], *, left: bool = False) -> tuple[np.ndarray, np
         where = slice(width - len(row), width) if left else slice(0, len(row))
         ids[i, where], mask[i, where] = row, 1
     return ids, mask
+
+
+def load(directory: Path, *, scan_layers: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Configuration and parameters of a saved model."""
+    content = json.loads((directory / "config.json").read_text())
+    family, tensors = family_of(content), open_directory(directory)
+    config = family.config(content, tensors)
+    return config, materialise(read_parameters(family, config, tensors, np.float32, scan_layers=scan_layers))
+
+
+def token_rows(sentences: list[list[int]], vocab_size: int) -> list[list[int]]:
+    """T5's ids of sentences, folded into a smaller vocabulary: any ids do, lengths are what matters."""
+    return [[3 + (token - 3) % (vocab_size - 3) for token in ids] for ids in sentences]

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fsa_jax.data.vocabulary_files import T5_SHA256
 from fsa_jax.errors import VocabularyError
 
-T5_SHA256 = "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86"
-"""Of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
 T5_PIECES = 32000
 _EXTRA_IDS = 100
 

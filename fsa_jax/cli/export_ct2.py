@@ -1,0 +1,45 @@
+"""``fsa export-ct2``: a student as a CTranslate2 model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def command(
+    checkpoint: Path,
+    out: Path,
+    quantization: Literal[
+        "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"
+    ] = "int8",
+    base: Path | None = None,
+    vocabulary: Path | None = None,
+    instruction: str = "",
+    sentences: Path | None = None,
+    check_count: int = 32,
+    tolerance: float | None = None,
+) -> None:
+    """Writes a CTranslate2 model for fast serving, after CTranslate2 has run it against the JAX student.
+
+    Args:
+      checkpoint: a checkpoint, a run's MODEL_DIR (its newest checkpoint), what fsa import-hf wrote, or a Hugging Face
+        directory.
+      out: directory to write; must not exist.
+      quantization: of the weights.
+      base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
+      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
+      instruction: of the user's turn, for a decoder-only student that was trained with one.
+      sentences: to check with (.jsonl, .csv, .parquet, .txt); by default Rest14's development set or our own.
+      check_count: how many of them.
+      tolerance: mean difference of a token's log-probability that is accepted; by default 0.2 in int8, 1e-3 in float32.
+    """
+    from fsa_jax.serving.export_ct2 import export_ct2
+    from fsa_jax.serving.export_hf import Check
+    from fsa_jax.serving.self_check import check_sentences
+    from fsa_jax.serving.student import load_student
+
+    texts, source = check_sentences(sentences, check_count)
+    student = load_student(checkpoint, base=base, vocabulary=vocabulary, instruction=instruction)
+    agreement = export_ct2(student, out, quantization=quantization, check=Check(texts, source, tolerance))
+    print(f"checked on {source}: {agreement}")
+    print(f"written: {out}")

@@ -1,0 +1,90 @@
+"""``fsa predict``: a file of reviews to a file of predictions."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+
+def command(
+    model: Path,
+    input: Path,
+    output: Path,
+    task: Literal["atsa", "acsa", "analysis", "rewriting"] = "atsa",
+    engine: Literal["jax", "ct2"] | None = None,
+    batch_size: int = 32,
+    beams: int = 1,
+    max_input_length: int = 512,
+    max_output_length: int | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    base: Path | None = None,
+    vocabulary: Path | None = None,
+    instruction: str = "",
+    threads: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Predicts opinions for every review of a file and writes them as JSON lines, in the order of the input.
+
+    A run that was stopped goes on where it stopped when the same command is given again.
+
+    Args:
+      model: a checkpoint, a run's MODEL_DIR, what fsa import-hf or fsa export-ct2 wrote, or a Hugging Face directory.
+      input: .jsonl, .csv, .parquet, or .txt with a review a line.
+      output: file to write; must not exist.
+      task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
+      engine: jax or ct2; by default what the model is for.
+      batch_size: reviews decoded together; it changes the speed, not the predictions.
+      beams: 1 for greedy decoding.
+      max_input_length: tokens of a review; what is cut is counted.
+      max_output_length: tokens of an output; by default 100 for atsa and acsa, 400 for teacher text.
+      text_column: key or column of the text.
+      id_column: key or column of the id; rows without one get their number.
+      base: for a trained decoder-only student, what fsa import-hf wrote of the model that it began with.
+      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
+      instruction: what the user's turn says before the review (decoder-only students).
+      threads: of CTranslate2; 0 for its own choice.
+      device: of CTranslate2.
+    """
+    from fsa_jax.errors import SettingError
+    from fsa_jax.serving.inputs import read_rows
+    from fsa_jax.serving.predictor import Predictor
+    from fsa_jax.serving.run import predict_file
+
+    if batch_size < 1:
+        raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), mend="--batch_size 32")
+    # All rows are read once before the model is loaded: a bad one is told at once, not after an hour.
+    total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
+    settings = {
+        "model": str(model.resolve()),
+        "input": hashlib.sha256(input.read_bytes()).hexdigest(),
+        "task": task,
+        "engine": engine,
+        "beams": beams,
+        "max_input_length": max_input_length,
+        "max_output_length": max_output_length,
+        "text_column": text_column,
+        "id_column": id_column,
+        "base": str(base),
+        "vocabulary": str(vocabulary),
+        "instruction": instruction,
+    }
+    predictor = Predictor(
+        model,
+        task=task,
+        engine=engine,
+        beams=beams,
+        max_input_length=max_input_length,
+        max_output_length=max_output_length,
+        base=base,
+        vocabulary=vocabulary,
+        instruction=instruction,
+        threads=threads,
+        device=device,
+    )
+    rows = read_rows(input, text_column=text_column, id_column=id_column)
+    outcome = predict_file(predictor, rows, output, settings=settings, batch_size=batch_size, total=total)
+    resumed = f" ({outcome.resumed} were there already)" if outcome.resumed else ""
+    print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {output}")
+    print(f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion")

@@ -1,0 +1,17 @@
+"""Students at work: predicting, and leaving for Hugging Face and CTranslate2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsa_jax.serving.predictor import Predictor as Predictor
+
+
+def __getattr__(name: str) -> Any:
+    # Predictor pulls in numpy, sentencepiece and, at work, JAX or CTranslate2; the package itself must not.
+    if name == "Predictor":
+        from fsa_jax.serving.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

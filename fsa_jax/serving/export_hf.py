@@ -1,0 +1,121 @@
+"""A student as a Hugging Face model directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from fsa_jax.aside import written_aside
+from fsa_jax.errors import SettingError, VocabularyError
+from fsa_jax.models.hf.mapping import write_parameters
+from fsa_jax.models.hf.safetensors_io import write_directory
+from fsa_jax.models.hf.sources import SMALL_FILES
+from fsa_jax.serving import self_check
+from fsa_jax.serving.model_card import Card, write_card
+from fsa_jax.serving.student import Student
+from fsa_jax.serving.tokenization import NEWLINE_TOKEN, T5Tokenization
+
+DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an export is compared with the JAX student.
+
+    Args:
+      sentences: to compare on.
+      source: what they are, for the model card.
+      tolerance: on the mean difference of a token's log-probability; None for the dtype's.
+      max_length: tokens of the outputs.
+    """
+
+    sentences: Sequence[str]
+    source: str
+    tolerance: float | None = None
+    max_length: int = 64
+
+
+def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Card) -> self_check.Agreement:
+    """Writes ``out`` with config.json, safetensors, tokenizer and model card, after PyTorch has run it.
+
+    Args:
+      student: to export.
+      out: a directory that does not exist.
+      dtype: of the weights: float32, float16 or bfloat16.
+      check: how it is compared.
+      card: what the model card says.
+
+    Returns:
+      How the exported model compares.
+
+    Raises:
+      SettingError: an unknown dtype, ``out`` exists, or PyTorch is not installed.
+      CheckpointError: the exported model differs by more than the tolerance. Nothing is left at ``out`` then.
+    """
+    if dtype not in DTYPES:
+        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), mend="--dtype float32")
+    _require_torch()
+    with written_aside(out) as partial:
+        weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
+        write_directory(partial, weights)
+        config = student.family.hf_config(student.config, student.hf_config, student.rows)
+        content = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": dtype}
+        (partial / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        _write_tokenizer(student, partial, check.sentences)
+        expected = self_check.reference(student, check.sentences, check.max_length)
+        found = self_check.torch_outputs(partial, expected, check.max_length, student.rows, student.tokens.end_ids)
+        agreement = self_check.compare(expected, *found)
+        tolerance = self_check.TOLERANCES[dtype] if check.tolerance is None else check.tolerance
+        mend = "export with --dtype float32, or accept more with --tolerance"
+        self_check.require(agreement, tolerance, f"the Hugging Face model in {dtype}", mend)
+        write_card(partial / "README.md", student, card, dtype, agreement, check.source)
+    return agreement
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise SettingError(
+            "self-check",
+            expected="PyTorch, which runs the exported model before it is left behind",
+            found="it is not installed",
+            mend="pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
+        ) from error
+
+
+def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]) -> None:
+    """Copies the tokenizer that the student came with; a T5's is made from its SentencePiece model and ``[NL]``."""
+    if student.hf_files is not None:
+        for name in SMALL_FILES:
+            if name != "config.json" and (student.hf_files / name).is_file():
+                shutil.copyfile(student.hf_files / name, directory / name)
+    tokens = student.tokens
+    if not isinstance(tokens, T5Tokenization):
+        return
+    from transformers import AutoTokenizer
+
+    shutil.copyfile(tokens.model, directory / "spiece.model")
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        (directory / name).unlink(missing_ok=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(directory))
+    if student.rows >= tokens.size:
+        tokenizer.add_tokens([NEWLINE_TOKEN])
+    tokenizer.save_pretrained(str(directory))
+    for text in sentences:
+        ours = tokens.encode_target(text)
+        theirs = list(tokenizer(text.replace("\n", NEWLINE_TOKEN))["input_ids"])
+        if ours != theirs:
+            raise VocabularyError(
+                tokens.model,
+                expected=f"the same ids from the exported tokenizer for {text!r}: {ours}",
+                found=str(theirs),
+                mend="train the vocabulary with T5's normalisation (nmt_nfkc) and without byte fallback",
+            )

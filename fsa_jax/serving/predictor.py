@@ -1,0 +1,109 @@
+"""Predicting with a student from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fsa_jax.errors import SettingError
+from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
+from fsa_jax.serving.tokenization import Tokenization
+
+Engine = Literal["jax", "ct2"]
+
+
+class Predictor:
+    """A student with a task. Outputs do not depend on the batch size or on what else is in a batch.
+
+    Args:
+      model: for ``jax`` a checkpoint, a run's MODEL_DIR, what ``fsa import-hf`` wrote or a Hugging Face directory; for
+        ``ct2`` what ``fsa export-ct2`` wrote.
+      task: how outputs are read: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``.
+      engine: ``jax`` or ``ct2``; by default the one that ``model`` is for.
+      beams: 1 for greedy decoding.
+      max_input_length: longest input in tokens; longer reviews are cut, which predictions say.
+      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
+      base: for a trained decoder-only student, what ``fsa import-hf`` wrote of the model that training began with.
+      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
+      instruction: of the user's turn, for a decoder-only student that was trained with one.
+      threads: of CTranslate2, 0 for its own choice.
+      device: of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX takes the device that it finds.
+
+    Raises:
+      FsaError: the model cannot be loaded, or a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        task: Task = "atsa",
+        engine: Engine | None = None,
+        beams: int = 1,
+        max_input_length: int = 512,
+        max_output_length: int | None = None,
+        base: str | Path | None = None,
+        vocabulary: str | Path | None = None,
+        instruction: str = "",
+        threads: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        from fsa_jax.serving.ct2 import is_ct2
+
+        if task not in TASKS:
+            raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), mend="--task atsa")
+        for name, value in (("beams", beams), ("max_input_length", max_input_length - 1)):
+            if value < 1:
+                raise SettingError(name, expected="a positive number", found=str(value), mend=f"raise {name}")
+        self.task: Task = task
+        self.engine: Engine = engine or ("ct2" if is_ct2(Path(model)) else "jax")
+        self.max_input_length = max_input_length
+        length = max_output_length or LONGEST_OUTPUT[task]
+        if self.engine == "ct2":
+            from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
+
+            student = load_ct2_student(Path(model))
+            self._generate: Any = Ct2Generator(student, max_length=length, beams=beams, threads=threads, device=device)
+        else:
+            from fsa_jax.serving.generation import Decoding
+            from fsa_jax.serving.student import load_student
+
+            student = load_student(
+                Path(model),
+                base=Path(base) if base else None,
+                vocabulary=Path(vocabulary) if vocabulary else None,
+                instruction=instruction,
+            )
+            self._generate = student.generator(Decoding(length, beams))
+        self.tokens: Tokenization = student.tokens
+
+    def predict(
+        self, texts: Sequence[str], *, ids: Sequence[str] | None = None, batch_size: int = 32
+    ) -> list[Prediction]:
+        """Predictions of ``texts``, in their order.
+
+        Args:
+          texts: reviews or sentences.
+          ids: of the predictions; by default "0", "1" …
+          batch_size: reviews decoded together.
+        """
+        names = [str(i) for i in range(len(texts))] if ids is None else ids
+        found: dict[int, Prediction] = {}
+        for batch in self.batches(texts, names, batch_size):
+            found.update(batch)
+        return [found[i] for i in range(len(texts))]
+
+    def batches(
+        self, texts: Sequence[str], ids: Sequence[str], batch_size: int
+    ) -> Iterator[list[tuple[int, Prediction]]]:
+        """Batches of predictions with their places in ``texts``; short inputs first, so that little is padded."""
+        encoded = [self.tokens.encode_input(text, self.max_input_length) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            outputs = self._generate([encoded[i][0] for i in rows], batch_size=batch_size)
+            yield [
+                (i, read_prediction(self.task, ids[i], texts[i], self.tokens.decode(tokens), score, encoded[i][1]))
+                for i, (tokens, score) in zip(rows, outputs, strict=True)
+            ]

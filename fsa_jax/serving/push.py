@@ -1,0 +1,33 @@
+"""Uploading an exported student to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fsa_jax.errors import CheckpointError
+
+
+def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
+    """Uploads a directory in one commit; returns the commit's address.
+
+    Raises:
+      CheckpointError: the hub refuses or cannot be reached. The directory stays as it is.
+    """
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=directory, commit_message="A student exported by fsa_jax"
+        )
+        return str(commit.commit_url)
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, httpx2.HTTPError, OSError) as error:
+        raise CheckpointError(
+            f"hub repository {repository}",
+            expected="a repository that this machine may write",
+            found=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
+            mend=f"hf auth login, then: hf upload {repository} {directory}",
+        ) from error

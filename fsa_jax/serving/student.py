@@ -1,0 +1,174 @@
+"""A student ready to be run or exported: configuration, parameters and tokens, from wherever it lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsa_jax.checkpoints import find_checkpoint, load_weights, step_of
+from fsa_jax.data import vocabulary_files
+from fsa_jax.errors import CheckpointError, SettingError, VocabularyError
+from fsa_jax.models.hf.families import family_of
+from fsa_jax.models.hf.importing import HF_FILES
+from fsa_jax.models.hf.mapping import Family, materialise, read_parameters
+from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_jax.models.hf.sources import CONFIG, read_config
+from fsa_jax.models.t5 import hf as t5
+from fsa_jax.serving.generation import Decoding, Generator
+from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model and what goes with it.
+
+    Attributes:
+      path: the checkpoint or Hugging Face directory that the parameters are from.
+      step: training step, 0 for imported weights.
+      family: T5, or Llama and Qwen.
+      config: of the network, activations in float32.
+      parameters: nested dictionary of host arrays, float32.
+      hf_config: config.json that the student came with; empty for a T5 trained from scratch.
+      hf_files: directory with the files that the student came with (tokenizer …), None without one.
+      tokens: text to ids and back.
+      rows: rows of the embedding that stand for ids; those from it on are padding.
+    """
+
+    path: Path
+    step: int
+    family: Family
+    config: Any
+    parameters: dict[str, Any]
+    hf_config: dict[str, Any]
+    hf_files: Path | None
+    tokens: Tokenization
+    rows: int
+
+    @property
+    def module(self) -> Any:
+        """The network."""
+        if self.tokens.decoder_only:
+            from fsa_jax.models.llama.network import LlamaTransformer
+
+            return LlamaTransformer(self.config)
+        from fsa_jax.models.t5.network import Transformer
+
+        return Transformer(self.config)
+
+    def generator(self, decoding: Decoding) -> Generator:
+        """Decodes with this student."""
+        return Generator(
+            self.module,
+            self.parameters,
+            decoder_only=self.tokens.decoder_only,
+            end_ids=self.tokens.end_ids,
+            rows=self.rows,
+            decoding=decoding,
+        )
+
+
+def load_student(
+    model: Path, *, base: Path | None = None, vocabulary: Path | None = None, instruction: str = ""
+) -> Student:
+    """Loads a student.
+
+    Args:
+      model: a checkpoint, a directory of checkpoints (the newest is taken), what ``fsa import-hf`` wrote, or a
+        Hugging Face directory with safetensors.
+      base: for a trained decoder-only student, what ``fsa import-hf`` wrote of the model that training began with (or
+        any directory with its config.json and tokenizer).
+      vocabulary: SentencePiece model of a T5; by default the one beside the weights, else FSA_VOCAB or the data
+        directory's.
+      instruction: of the user's turn, for a decoder-only student that was trained with one.
+
+    Raises:
+      FsaError: something is missing, damaged, or does not belong together.
+    """
+    if not model.exists():
+        raise CheckpointError(model, expected="a model", found="nothing", mend="check the path")
+    if (model / CONFIG).is_file():
+        return _from_hf(model, vocabulary, instruction)
+    checkpoint = find_checkpoint(model)
+    parameters = load_weights(checkpoint)
+    files = _hf_files(base) if base else _beside(checkpoint)
+    content = read_config(files) if files else {}
+    if content:
+        family = family_of(content)
+        config = dataclasses.replace(family.config(content, None), scan_layers=_is_stacked(parameters))
+    else:
+        family, config = t5.FAMILY, t5.config_from_parameters(parameters)
+    rows = int(content.get("vocab_size", config.vocab_size))
+    tokens = _tokens(family, files, vocabulary, rows, instruction)
+    _check_shapes(checkpoint, family, config, parameters)
+    step = step_of(checkpoint)
+    return Student(checkpoint, step, family, config, parameters, content, files, tokens, rows)
+
+
+def _from_hf(directory: Path, vocabulary: Path | None, instruction: str) -> Student:
+    content = read_config(directory)
+    family, tensors = family_of(content), open_directory(directory)
+    config = family.config(content, tensors)
+    parameters = materialise(read_parameters(family, config, tensors, np.float32, scan_layers=False))
+    rows = int(content["vocab_size"])
+    tokens = _tokens(family, directory, vocabulary, rows, instruction)
+    return Student(directory, 0, family, config, parameters, content, directory, tokens, rows)
+
+
+def _hf_files(base: Path) -> Path:
+    for candidate in (base, base / HF_FILES, base.parent / HF_FILES):
+        if (candidate / CONFIG).is_file():
+            return candidate
+    raise SettingError(
+        f"--base {base}",
+        expected="a directory with config.json and the tokenizer",
+        found="none there",
+        mend="give the directory that fsa import-hf wrote, or a Hugging Face directory",
+    )
+
+
+def _beside(checkpoint: Path) -> Path | None:
+    directory = checkpoint.parent / HF_FILES
+    return directory if (directory / CONFIG).is_file() else None
+
+
+def _is_stacked(parameters: dict[str, Any]) -> bool:
+    return "layers" in parameters.get("decoder", {})
+
+
+def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenization:
+    if family.name != "T5":
+        assert files is not None  # Only a config.json says that a student is no T5.
+        return ChatTokenization(files, instruction)
+    beside = files / "spiece.model" if files else None
+    if vocabulary is None:
+        vocabulary = beside if beside and beside.is_file() else vocabulary_files.find()
+    tokens = T5Tokenization(vocabulary)
+    if tokens.size - 1 > rows:
+        raise VocabularyError(
+            vocabulary,
+            expected=f"at most {rows} ids, the rows of the model's embedding",
+            found=f"{tokens.size - 1} pieces and extra ids",
+            mend="name the vocabulary that the student was trained with: --vocabulary FILE",
+        )
+    return tokens
+
+
+def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dict[str, Any]) -> None:
+    from fsa_jax.models.hf.mapping import write_parameters
+
+    try:
+        write_parameters(family, config, parameters, np.float32)
+    except CheckpointError as error:
+        raise CheckpointError(
+            checkpoint, expected=error.expected, found=f"{error.where}: {error.found}", mend=error.mend
+        ) from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a JSON file that this project wrote, {} where there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
