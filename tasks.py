@@ -2,13 +2,25 @@
 
 import seqio
 
+from fsa_jax.data.ablations import ABLATIONS
+from fsa_jax.data.corpus_source import WHOLE, CorpusSource
+from fsa_jax.data.sources import TeacherTextSource
 from fsa_jax.data.tasks import add_fsa, add_teacher_text
 
-add_teacher_text("fsa_analysis", "analysis")
-add_teacher_text("fsa_rewriting", "rewriting")
-# One of each: the paper asks both prompts about every review.
+# Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures take one of each form: the paper asks
+# both prompts about every review.
+add_teacher_text("fsa_analysis", TeacherTextSource("analysis"))
+add_teacher_text("fsa_rewriting", TeacherTextSource("rewriting"))
 seqio.MixtureRegistry.add("fsa_distill", ["fsa_analysis", "fsa_rewriting"], default_rate=1.0)
 
+# Teacher text that `fsa corpus` wrote, $FSA_DATA_DIR/corpus, whole and thinned for ablations.
+for suffix, ablation in {"": WHOLE, **ABLATIONS}.items():
+    forms = [f"fsa_corpus_analysis{suffix}", f"fsa_corpus_rewriting{suffix}"]
+    add_teacher_text(forms[0], CorpusSource("analysis", ablation))
+    add_teacher_text(forms[1], CorpusSource("rewriting", ablation))
+    seqio.MixtureRegistry.add(f"fsa_corpus{suffix}", forms, default_rate=1.0)
+
+# The FSA benchmark of the paper, $FSA_DATA_DIR/fsa.
 add_fsa("fsa_atsa_rest14", "atsa/rest14")
 add_fsa("fsa_atsa_laptop14", "atsa/laptop14")
 add_fsa("fsa_acsa_rest16", "acsa/rest16")

@@ -9,10 +9,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data.sources import CODECS, SMALL, FsaSource, TeacherTextSource
+from fsa_jax.data.sources import CODECS, SMALL, FsaSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
-from fsa_jax.records import Understanding
 
 PREPROCESSORS = (
     seqio.preprocessors.tokenize,
@@ -77,9 +76,9 @@ def output_features(vocabulary: ReviewVocabulary) -> dict[str, Any]:
     return {name: seqio.Feature(vocabulary, add_eos=True) for name in ("inputs", "targets")}
 
 
-def add_teacher_text(name: str, understanding: Understanding) -> seqio.Task:
-    """Registers a task from reviews to one form of teacher text."""
-    return _add(OrderedTask(name, TeacherTextSource(understanding), output_features(ReviewVocabulary()), PREPROCESSORS))
+def add_teacher_text(name: str, source: seqio.DataSource) -> seqio.Task:
+    """Registers a task from reviews to one form of teacher text: ``TeacherTextSource`` or ``CorpusSource``."""
+    return _add(OrderedTask(name, source, output_features(ReviewVocabulary()), PREPROCESSORS))
 
 
 def add_fsa(name: str, dataset: str) -> seqio.Task:
