@@ -1,10 +1,15 @@
-"""The ablations that tasks.py registers, by the end of their tasks' names."""
+"""Ablations of the corpus: those that tasks.py registers, and any other as a gin setting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fsa_jax.data.corpus_source import Ablation
+import seqio
+
+from fsa_jax.data.corpus_source import Ablation, CorpusSource
+from fsa_jax.data.tasks import add_teacher_text
+from fsa_jax.errors import SettingError
+from fsa_jax.records import UNDERSTANDINGS, Understanding
 
 ABLATIONS: Mapping[str, Ablation] = {
     "_no_reasoning": Ablation(reasoning=False),
@@ -24,3 +29,57 @@ ABLATIONS: Mapping[str, Ablation] = {
     "_1m": Ablation(size=1_000_000),
 }
 """``fsa_corpus_analysis_grounded``, ``fsa_corpus_rewriting_10k``, mixture ``fsa_corpus_implicit_50`` …"""
+
+
+def corpus_task(
+    forms: Sequence[Understanding] = ("analysis", "rewriting"),
+    reasoning: bool = True,
+    max_hallucination: float = 1.0,
+    implicit_share: float | None = None,
+    size: int | None = None,
+    seed: int = 0,
+) -> str:
+    """Registers the corpus with any settings, for gin to bind in place of a task's name::
+
+        from fsa_jax.data import ablations
+
+        MIXTURE_OR_TASK_NAME = @ablations.corpus_task()
+        ablations.corpus_task:
+          forms = ["analysis"]
+          max_hallucination = 0.1
+
+    Args:
+      forms: ``analysis``, ``rewriting`` or both, one row of each in turn.
+      reasoning: False removes the reasoning from analyses.
+      max_hallucination: rows with a higher score are left out.
+      implicit_share: share of rows about mostly implicit reviews.
+      size: rows of each form.
+      seed: chooses which rows are left out.
+
+    Returns:
+      The name of the task, or of the mixture of both; the same settings give the same name.
+    """
+    ablation = Ablation(reasoning, max_hallucination, implicit_share, size, seed)
+    if not forms or not set(forms) <= set(UNDERSTANDINGS):
+        raise SettingError("forms", expected="analysis, rewriting or both", found=str(forms), mend="change it")
+    settings = "_".join(
+        f"{name}_{value}".replace(".", "p")
+        for name, value in (
+            ("reasoning", int(reasoning)),
+            ("hallucination", max_hallucination),
+            ("implicit", implicit_share),
+            ("size", size),
+            ("seed", seed),
+        )
+    )
+    names = []
+    for form in dict.fromkeys(forms):
+        names.append(f"fsa_corpus_{form}_{settings}")
+        if names[-1] not in seqio.TaskRegistry.names():
+            add_teacher_text(names[-1], CorpusSource(form, ablation))
+    if len(names) == 1:
+        return names[0]
+    mixture = f"fsa_corpus_{settings}"
+    if mixture not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add(mixture, names, default_rate=1.0)
+    return mixture

@@ -284,3 +284,22 @@ def test_a_missing_corpus_and_impossible_ablations(tmp_path, monkeypatch, data):
         _rates(Ablation(implicit_share=0.5), {"implicit_share_tenths": [5] + [0] * 9})
     keep = _rates(Ablation(implicit_share=0.5), {"implicit_share_tenths": [10] + [0] * 8 + [90]})
     assert np.allclose([float(rate) for rate in keep], [1 / 9, 1])
+
+
+def test_the_corpus_with_any_settings_is_a_task_for_gin(data, monkeypatch):
+    import seqio
+
+    from fsa_jax.data.ablations import ABLATIONS, corpus_task
+
+    monkeypatch.setenv("FSA_DATA_DIR", str(data))
+    name = corpus_task(max_hallucination=0.1, size=300)
+    assert corpus_task(max_hallucination=0.1, size=300) == name != corpus_task(max_hallucination=0.1, size=301)
+    mixture = seqio.get_mixture_or_task(name)
+    assert isinstance(mixture, seqio.Mixture) and len(mixture.tasks) == 2
+    alone = seqio.get_mixture_or_task(corpus_task(forms=["analysis"], reasoning=False))
+    assert isinstance(alone, seqio.Task) and "analysis" in alone.name
+    with pytest.raises(SettingError):
+        corpus_task(forms=[])
+    found = list(alone.source.get_dataset("validation", shuffle=False).take(3).as_numpy_iterator())
+    assert len(found) == 3 and all(b"Reasoning" not in example["targets"] for example in found)
+    assert {"_no_reasoning", "_grounded", "_implicit_50", "_10k"} <= set(ABLATIONS)
