@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from t5x.decoding.cache import DecodingState, TokensToLogits, repeat_cache, select_decodes
+from t5x.decoding.cache import DecodingState, TokensToLogits, drop_left, repeat_cache, select_decodes
 
 
 @flax.struct.dataclass
@@ -68,7 +68,8 @@ def beam_search(
       min_log_prob: stands for log 0.
       decode_rng: not used; beam search makes no random choice.
       cache_offset: axis of the examples in the cache.
-      initial_index: position up to which the prompt is in the cache already; 0 if None.
+      initial_index: position up to which the prompt is in the cache already; 0 if None. Where it is given, zeros before
+        the first token are dropped.
 
     Returns:
       ids without the beginning token, and scores: the penalised log-probability of what follows the prompt. Where no
@@ -155,7 +156,10 @@ def beam_search(
     any_finished = jnp.any(state.finished, axis=1)
     decodes = jnp.where(any_finished[:, None, None], state.finished_sequences, state.live_sequences)
     scores = jnp.where(any_finished[:, None], state.finished_scores, state.live_scores)
-    return decodes[:, :, 1:], scores
+    decodes = decodes[:, :, 1:]
+    if initial_index is not None:
+        decodes = drop_left(decodes, jnp.argmax(decodes != 0, axis=-1))
+    return decodes, scores
 
 
 def _at_position(

@@ -67,3 +67,13 @@ def select_decodes(cache: Any, decodes: Int[Array, "batch decodes"], offset: int
     batch, num_decodes = decodes.shape
     rows = (jnp.arange(batch)[:, None] * num_decodes + decodes).reshape(-1)
     return map_rows(lambda leaf: jnp.take(leaf, rows, axis=offset), cache, offset)
+
+
+def drop_left(
+    decodes: Int[Array, "batch decodes length"], counts: Int[Array, "batch _"]
+) -> Int[Array, "batch decodes length"]:
+    """Shifts every decode left by its count, (batch, decodes) or (batch, 1); zeros follow."""
+    length = decodes.shape[-1]
+    source = jnp.broadcast_to(jnp.arange(length)[None, None, :] + counts[:, :, None], decodes.shape)
+    moved = jnp.take_along_axis(decodes, jnp.minimum(source, length - 1), axis=-1)
+    return jnp.where(source < length, moved, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from t5x import decoding, losses
 from t5x.models.base import BaseTransformerModel, Batch, DecodeFn, Params, SeqioConverter, initial_tokens
@@ -133,7 +133,7 @@ class DecoderOnlyModel(BaseTransformerModel):
 
         options = {"initial_index": prefix_lengths, **options}
         decodes, scores = self._decode(prompts, cache, tokens_to_logits, num_decodes, options)
-        decodes = _drop_prefix(decodes, prefix_lengths)
+        decodes = decoding.drop_left(decodes, prefix_lengths[:, None])
         if return_all_decodes:
             return decodes, {"scores": scores}
         return decodes[:, -1, :], {"scores": scores[:, -1]}
@@ -150,7 +150,7 @@ class DecoderOnlyModel(BaseTransformerModel):
         _, filled = self.module.apply(
             {"params": params, "cache": empty["cache"]},
             prompts,
-            prompts,
+            jnp.ones_like(prompts),  # The beginning token, of id 0, is no padding.
             decoder_causal_attention=prefix if self._inputs_bidirectional_attention else None,
             enable_dropout=False,
             decode=False,
@@ -159,13 +159,3 @@ class DecoderOnlyModel(BaseTransformerModel):
             mutable=["cache"],
         )
         return filled["cache"]
-
-
-def _drop_prefix(
-    decodes: Int[Array, "batch decodes length"], prefix_lengths: Int[Array, " batch"]
-) -> Int[Array, "batch decodes length"]:
-    """Shifts every row left by its prefix; zeros follow."""
-    length = decodes.shape[-1]
-    source = jnp.arange(length)[None, :] + prefix_lengths[:, None]
-    moved = jnp.take_along_axis(decodes, jnp.minimum(source, length - 1)[:, None, :], axis=-1)
-    return jnp.where(source[:, None, :] < length, moved, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,17 +132,16 @@ class EncoderDecoderModel(BaseTransformerModel):
         if rng is not None:
             options["decode_rng"] = rng
         encoder_tokens, decoder_tokens = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
-        length = decoder_tokens.shape[1]
-        _, variables = self.module.apply(
-            {"params": params},
-            jnp.ones_like(encoder_tokens),
-            jnp.ones_like(decoder_tokens),
-            jnp.ones_like(decoder_tokens),
-            decode=True,
-            enable_dropout=False,
-            mutable=["cache"],
-        )
         encoded = self.module.apply({"params": params}, encoder_tokens, enable_dropout=False, method=self.module.encode)
+        cache = self._empty_cache(params, encoder_tokens, decoder_tokens)
+        prompts = jnp.zeros_like(decoder_tokens)
+        if prompt_with_targets:
+            # The end token of a prompt would end the decode before it begins.
+            prompts = jnp.where(decoder_tokens == self.eos_id, 0, decoder_tokens)
+        if "prefill" in inspect.signature(self.module.decode).parameters:
+            options["initial_index"] = prompt_ends = _last_token(prompts)
+            if prompt_with_targets:
+                cache = self._prefilled_cache(params, cache, encoded, encoder_tokens, prompts, prompt_ends)
         encoded = decoding.repeat_for_decodes(encoded, num_decodes)
         encoder_tokens = decoding.repeat_for_decodes(encoder_tokens, num_decodes)
 
@@ -154,18 +154,48 @@ class EncoderDecoderModel(BaseTransformerModel):
                 state.cur_token,
                 enable_dropout=False,
                 decode=True,
-                max_decode_length=length,
+                max_decode_length=decoder_tokens.shape[1],
                 mutable=["cache"],
                 method=self.module.decode,
             )
             return jnp.squeeze(logits, axis=1), changed["cache"]
 
-        if prompt_with_targets:
-            # The end token of a prompt would end the decode before it begins.
-            prompts = jnp.where(decoder_tokens == self.eos_id, 0, decoder_tokens)
-        else:
-            prompts = jnp.zeros_like(decoder_tokens)
-        decodes, scores = self._decode(prompts, variables["cache"], tokens_to_logits, num_decodes, options)
+        decodes, scores = self._decode(prompts, cache, tokens_to_logits, num_decodes, options)
         if return_all_decodes:
             return decodes, {"scores": scores}
         return decodes[:, -1, :], {"scores": scores[:, -1]}
+
+    def _empty_cache(self, params: Params, encoder_tokens: Array, decoder_tokens: Array) -> Any:
+        _, variables = self.module.apply(
+            {"params": params},
+            jnp.ones_like(encoder_tokens),
+            jnp.ones_like(decoder_tokens),
+            jnp.ones_like(decoder_tokens),
+            decode=True,
+            enable_dropout=False,
+            mutable=["cache"],
+        )
+        return variables["cache"]
+
+    def _prefilled_cache(
+        self, params: Params, cache: Any, encoded: Array, encoder_tokens: Array, prompts: Array, prompt_ends: Array
+    ) -> Any:
+        """The cache after all tokens of the prompts but their last, in one pass."""
+        _, filled = self.module.apply(
+            {"params": params, "cache": cache},
+            encoded,
+            encoder_tokens,
+            prompts,
+            prompts,
+            enable_dropout=False,
+            prefill=True,
+            prefill_lengths=prompt_ends,
+            mutable=["cache"],
+            method=self.module.decode,
+        )
+        return filled["cache"]
+
+
+def _last_token(prompts: Int[Array, "batch length"]) -> Int[Array, " batch"]:
+    """Position of the last token of every row, 0 where there is only the beginning token."""
+    return jnp.max(jnp.where(prompts != 0, jnp.arange(prompts.shape[1])[None, :], 0), axis=1)
