@@ -15,7 +15,7 @@ def command(
     mistake_rate: float = 0.05,
     hallucination_rate: float = 0.05,
     vocabulary_rows: int = 1536,
-    distillation_steps: int = 300,
+    distillation_steps: int = 1600,
     finetuning_steps: int = 400,
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2),
     seeds: tuple[int, ...] = (42, 52, 62),

@@ -145,6 +145,8 @@ class Demo:
         check: Callable[[int], None] = lambda index: None,
     ) -> None:
         """Runs the commands of the stages that are not done side by side; ``count`` says how far each one is."""
+        # Done when all of them are, and the clock of how long that took, side by side.
+        together = Stage(f"together/{title.replace(' ', '-')}", {}, (), stages)
         todo = [index for index, stage in enumerate(stages) if not self._ledger.is_done(stage)]
         if not todo:
             self._say(f"✓ {title}: done before")
@@ -154,7 +156,10 @@ class Demo:
             for index in todo:
                 self._ledger.begin(stages[index])
             done: set[int] = set()
-            with self._bar(total * len(todo), "steps" if total > 1 else "runs") as bar:
+            with (
+                self._ledger.working_on(together),
+                self._bar(total * len(todo), "steps" if total > 1 else "runs") as bar,
+            ):
                 looked = 0.0
 
                 def watch() -> None:
@@ -171,7 +176,7 @@ class Demo:
 
                 pool.run([commands[index] for index in todo], watch, finish)
                 bar.update(total * len(todo) - bar.n)
-        self._times.append((f"{title} (of all processes)", sum(self._ledger.seconds(stage) for stage in stages)))
+        self._times.append((title, self._ledger.seconds(together)))
 
     def _bar(self, total: int, unit: str) -> tqdm:
         terminal = self._console.is_terminal

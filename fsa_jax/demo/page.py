@@ -68,11 +68,12 @@ def table(results: Results) -> Table:
             cells.append(Cell(f"{mean:.1f} ± {results.deviation(arm, subset):.1f}", strong=best))
         rows.append(tuple(cells))
     gains = [results.gains[subset] for subset in subsets]
-    rows.append((Cell("gain"), *(Cell(f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]") for gain in gains)))
+    rows.append((Cell("gain"), *(Cell(f"{gain.mean:+.1f}", strong=gain.low > 0) for gain in gains)))
+    rows.append((Cell("95 % interval"), *(Cell(f"{gain.low:+.1f} to {gain.high:+.1f}") for gain in gains)))
     seeds = len(results.of("distilled"))
     return Table(
         caption=f"F1 of (term, polarity) pairs in percent: mean ± standard deviation over {seeds} seeds. Gain: "
-        "distilled less from scratch, with the 95 % interval of a paired bootstrap over sentences and seeds.",
+        "distilled less from scratch; its interval is that of a paired bootstrap over sentences and seeds.",
         columns=("Student", *(f"{SUBSET_NAMES[subset]} (n={results.counts[subset]})" for subset in subsets)),
         rows=tuple(rows),
     )
@@ -155,8 +156,8 @@ def _example_section(results: Results, sentences: Sequence[LabelledSentence]) ->
     )
     return Section(
         "Hard sentences",
-        f"Every {stride}th hard test sentence (by position, not by outcome), its labels, and what each student says "
-        f"that was fine-tuned with seed {runs[0].seed}.",
+        f"One in {stride} hard test sentences, chosen by position and not by outcome, with its labels and what each "
+        f"student says that was fine-tuned with seed {runs[0].seed}.",
         (Examples("✓ all pairs right, ✗ something missing or wrong.", examples),),
     )
 

@@ -82,7 +82,7 @@ def best_rate(trials: Sequence[Trial], arm: str) -> float:
 
 
 def score_run(
-    arm: str, seed: int, rate: float, sentences: Sequence[LabelledSentence], predictions: Sequence[Pairs]
+    arm: str, rate: float, seed: int, sentences: Sequence[LabelledSentence], predictions: Sequence[Pairs]
 ) -> Run:
     """Scores one student's predictions on every subset."""
     f1 = {}

@@ -69,8 +69,8 @@ def test_the_interval_covers_the_seeds_too():
 
 
 def test_it_is_repeatable():
-    arms = [[noisy(GOLD, 0.5, 0)], [noisy(GOLD, 0.4, 1)]]
-    assert paired_bootstrap(GOLD, *arms, seed=7) == paired_bootstrap(GOLD, *arms, seed=7)
+    first, second = [noisy(GOLD, 0.5, 0)], [noisy(GOLD, 0.4, 1)]
+    assert paired_bootstrap(GOLD, first, second, seed=7) == paired_bootstrap(GOLD, first, second, seed=7)
 
 
 @pytest.mark.parametrize("arguments", [([], [[]], [[]]), (GOLD, [], [GOLD]), (GOLD, [GOLD], [])])
