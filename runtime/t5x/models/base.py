@@ -178,25 +178,33 @@ class BaseTransformerModel(BaseModel):
         loss, z_loss = losses.weighted_cross_entropy(
             logits, batch["decoder_target_tokens"], weights, self._label_smoothing, self._z_loss, loss_normalizer
         )
-        metrics = self._compute_metrics(logits, batch, loss, z_loss)
+        divisor = 1.0 if loss_normalizer is None else loss_normalizer
+        metrics = self._compute_metrics(logits, batch, loss, z_loss, divisor)
         return loss, (metrics, new_mutables) if flax_mutables else metrics
 
-    def _compute_metrics(self, logits: Array, batch: Batch, loss: Array, z_loss: Array) -> MetricMap:
+    def _compute_metrics(
+        self, logits: Array, batch: Batch, loss: Array, z_loss: Array, divisor: Array | float
+    ) -> MetricMap:
+        """Metrics of a batch; what is named per token is in nats per token, whatever the loss was divided by.
+
+        T5X divides those by its loss normaliser a second time, which leaves a number that nobody can read.
+        """
         targets, weights = batch["decoder_target_tokens"], batch.get("decoder_loss_weights")
         target_tokens = jnp.float32(targets.size)
         mask = jnp.ones(targets.shape, bool) if weights is None else weights > 0
         real_tokens = jnp.sum(mask).astype(jnp.float32)
         correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) & mask).astype(jnp.float32)
         cross_entropy = loss - z_loss
+        summed, summed_z = loss * divisor, z_loss * divisor
         metrics: MetricMap = {
             "accuracy": clu_metrics.Average(total=correct, count=real_tokens),
             "loss": AveragePerStep(loss),
-            "loss_per_nonpadding_target_token": clu_metrics.Average(total=loss, count=real_tokens),
-            "loss_per_all_target_tokens": clu_metrics.Average(total=loss, count=target_tokens),
+            "loss_per_nonpadding_target_token": clu_metrics.Average(total=summed, count=real_tokens),
+            "loss_per_all_target_tokens": clu_metrics.Average(total=summed, count=target_tokens),
             "z_loss": AveragePerStep(z_loss),
-            "z_loss_per_all_target_tokens": clu_metrics.Average(total=z_loss, count=target_tokens),
+            "z_loss_per_all_target_tokens": clu_metrics.Average(total=summed_z, count=target_tokens),
             "cross_ent_loss": AveragePerStep(cross_entropy),
-            "cross_ent_loss_per_all_target_tokens": clu_metrics.Average(total=cross_entropy, count=target_tokens),
+            "cross_ent_loss_per_all_target_tokens": clu_metrics.Average(total=summed - summed_z, count=target_tokens),
             "timing/target_tokens_per_second": TimeRate(target_tokens),
             "timing/target_tokens_per_second_per_core": TimeRate(target_tokens / jax.device_count()),
             "non_padding_fraction/loss_weights": clu_metrics.Average(total=real_tokens, count=target_tokens),
