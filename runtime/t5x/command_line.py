@@ -121,6 +121,8 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
         logging.set_verbosity(max(logging.INFO, FLAGS.verbosity))
         datasets.tensorflow()
         return
+    # Its warnings name internals of SeqIO's pipelines that nobody who trains can change.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _standard_error_closed():
         datasets.tensorflow().constant(0)
     logging.use_absl_handler()
