@@ -219,7 +219,9 @@ def stored_shapes(path: str) -> dict[str, Any]:
             metadata = checkpointer.metadata(epath.Path(path) / STATE)
         tree = getattr(metadata, "item_metadata", metadata)
         tree = getattr(tree, "tree", tree)
-        return flatten_dict(tree, sep="/")
+        if not tree:  # Orbax logs why and returns nothing.
+            raise ValueError("the list of its entries cannot be read")
+        return dict(flatten_dict(tree, sep="/"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
 

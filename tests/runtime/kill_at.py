@@ -1,0 +1,72 @@
+"""``python kill_at.py MOMENT ARGUMENTS``: ``t5x.train`` that kills itself with SIGKILL at a moment.
+
+Moments: ``compiling``, ``step N`` (after step N), ``writing N`` (while Orbax writes checkpoint N), ``committing N``
+(complete, not yet renamed), ``committed N`` (renamed, old ones not yet deleted).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from t5x import checkpoints, train, train_loop, trainer
+
+
+def _die(*_, **__) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(owner, name: str, applies) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*args, **kwargs):
+        if applies(*args):
+            _die()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _arm(moment: str, number: int) -> None:
+    manager = checkpoints.CheckpointManager
+    if moment == "compiling":
+        original = trainer.Trainer.compile_train
+
+        def compile_train(self, batch):
+            threading.Timer(0.2, _die).start()
+            original(self, batch)
+
+        trainer.Trainer.compile_train = compile_train
+    elif moment == "step":
+        original_steps = train_loop.steps
+
+        def steps(*args):
+            for step, metrics in original_steps(*args):
+                yield step, metrics
+                if step == number:
+                    _die()
+
+        train_loop.steps = steps
+    elif moment == "writing":
+        original_write = manager._write
+
+        def write(self, partial, state_dict, step, save_dataset):
+            if step == number:
+                threading.Timer(0.02, _die).start()
+            original_write(self, partial, state_dict, step, save_dataset)
+            if step == number:
+                threading.Event().wait(10)
+
+        manager._write = write
+    elif moment == "committing":
+        _before(checkpoints.epath.Path("/").__class__, "rename", lambda path, target: f"_{number}.tmp-" in path.name)
+    elif moment == "committed":
+        _before(manager, "prune", lambda self: checkpoints.checkpoint_steps(self.directory)[-1:] == [number])
+
+
+if __name__ == "__main__":
+    moment, _, number = sys.argv.pop(1).partition(" ")
+    _arm(moment, int(number or 0))
+    train.main()

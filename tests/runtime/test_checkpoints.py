@@ -1,0 +1,270 @@
+"""Checkpoints: written whole or not at all, kept by number or score, read in whatever dtype and under whatever name."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tiny_run
+from etils import epath
+from flax.traverse_util import flatten_dict
+from t5x import checkpoints, partitioning, utils
+from t5x.metric_log import drop_rows_after, read_metric
+
+from fsa_jax.errors import CheckpointError, SettingError
+
+KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
+
+
+def _with_metrics(directory: Path, values: dict[int, float]) -> None:
+    file = directory / "inference_eval" / "task-metrics.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps({"step": step, "f1": value}) + "\n" for step, value in values.items()))
+
+
+def _manager(directory: Path, **settings) -> checkpoints.CheckpointManager:
+    return utils.SaveCheckpointConfig(**settings).make_manager(str(directory))
+
+
+def _save(manager: checkpoints.CheckpointManager, *steps: int) -> None:
+    for step in steps:
+        manager.save({**STATE, "state": {"step": jnp.int32(step)}}, step)
+
+
+def _stored(path: Path) -> dict[str, np.ndarray]:
+    """What the contract's reader finds: every leaf as a NumPy array."""
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(epath.Path(path) / "state")
+        tree = getattr(metadata, "item_metadata", metadata)
+        tree = getattr(tree, "tree", tree)
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return flatten_dict(reader.restore(epath.Path(path) / "state", restore_args=arguments), sep="/")
+
+
+def test_the_newest_are_kept(tmp_path):
+    manager = _manager(tmp_path, keep=2)
+    _save(manager, 0, 2, 4, 6)
+    assert checkpoints.checkpoint_steps(tmp_path) == [4, 6]
+
+
+def test_the_best_is_kept_beside_the_newest_also_after_a_restart(tmp_path):
+    best = {"checkpoint_manager_cls": _best("inference_eval/task/f1"), "keep": 1}
+    _with_metrics(tmp_path, {2: 0.5, 4: 0.9, 6: 0.7})
+    _save(_manager(tmp_path, **best), 2, 4, 6)
+    assert checkpoints.checkpoint_steps(tmp_path) == [4, 6]
+    again = _manager(tmp_path, **best)
+    _with_metrics(tmp_path, {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8})
+    _save(again, 8)
+    assert checkpoints.checkpoint_steps(tmp_path) == [4, 8]
+    assert again.best_step() == 4
+    _with_metrics(tmp_path, {4: 0.9, 8: 0.95})
+    again.prune()
+    assert checkpoints.checkpoint_steps(tmp_path) == [8]
+
+
+def _best(metric: str, **settings):
+    def make(**arguments):
+        return checkpoints.OrbaxCheckpointManagerInterface(metric_name_to_monitor=metric, **{**arguments, **settings})
+
+    return make
+
+
+def test_a_metric_that_does_not_exist_is_named_with_those_that_do(tmp_path):
+    _with_metrics(tmp_path, {2: 0.5})
+    with pytest.raises(SettingError, match="expected a metric of inference_eval: f1"):
+        _save(_manager(tmp_path, keep=1, checkpoint_manager_cls=_best("inference_eval/task/accuracy")), 2)
+    assert read_metric(tmp_path, "inference_eval/task/eval/f1", 2) == 0.5
+    assert read_metric(tmp_path, "inference_eval/task/f1", 4) is None
+
+
+def test_parameters_are_saved_in_the_configured_dtype_and_nothing_else_is(tmp_path):
+    state = {**STATE, "state": {"step": jnp.int32(5), "param_states": {"v": jnp.ones((2,), jnp.float32)}}}
+    _manager(tmp_path, dtype="bfloat16").save(state, 5)
+    stored = _stored(tmp_path / "checkpoint_5")
+    assert stored["target/kernel"].dtype == jnp.bfloat16
+    assert stored["state/step"].dtype == np.int32 and stored["state/step"] == 5
+    assert stored["state/param_states/v"].dtype == np.float32
+
+
+def test_the_layout_is_the_contract_s(tmp_path):
+    tiny_run.run(tmp_path, 2, period=2)
+    path = tmp_path / "checkpoint_2"
+    assert {entry.name for entry in path.iterdir()} == {
+        "_CHECKPOINT_METADATA",
+        "commit_success.txt",
+        "dataset",
+        "state",
+    }
+    entries = {entry.name for entry in (path / "state").iterdir()}
+    assert {"_METADATA", "_sharding", "manifest.ocdbt", "d", "ocdbt.process_0", "array_metadatas"} <= entries
+    stored = _stored(path)
+    assert stored["state/step"].dtype == np.int32
+    assert stored["target/token_embedder/embedding"].shape == (64, 16)
+    assert stored["state/param_states/token_embedder/embedding/v_row"].shape == (1,)
+
+
+def test_a_save_without_room_leaves_the_one_before_and_says_so(tmp_path):
+    manager = _manager(tmp_path)
+    _save(manager, 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"it resumes from\s+checkpoint_0"):
+            manager.save(
+                {
+                    "target": {"kernel": jax.random.normal(jax.random.PRNGKey(0), (256, 256))},
+                    "state": {"step": jnp.int32(1)},
+                },
+                1,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert checkpoints.checkpoint_steps(tmp_path) == [0]
+    _save(manager, 1)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint_0", "checkpoint_1"}
+
+
+def test_what_interrupted_saves_left_is_no_checkpoint_and_goes_away(tmp_path):
+    for name in ("checkpoint_7.tmp-write/state", "checkpoint_3.tmp-delete/state"):
+        (tmp_path / name).mkdir(parents=True)
+    assert checkpoints.checkpoint_steps(tmp_path) == []
+    _save(_manager(tmp_path), 8)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint_8"]
+
+
+def test_a_directory_that_cannot_be_written_is_an_error_before_anything_else(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="a directory that can be written"):
+        tiny_run.run(tmp_path / "file" / "run", 2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("trained")
+    tiny_run.run(directory, 4, period=2)
+    return directory
+
+
+def _truncate(checkpoint: Path) -> None:
+    for file in checkpoint.rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _flip_a_bit(checkpoint: Path) -> None:
+    file = max((checkpoint / "state" / "d").iterdir(), key=lambda entry: entry.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip_a_bit])
+def test_a_corrupt_checkpoint_is_an_error_or_the_one_before_is_taken(tmp_path, capfd, damage):
+    tiny_run.run(tmp_path, 4, period=2)
+    losses = tiny_run.losses(tmp_path)
+    damage(tmp_path / "checkpoint_4")
+    with pytest.raises(CheckpointError, match="checkpoint_4: expected a complete checkpoint"):
+        tiny_run.run(tmp_path, 4, period=2)
+    tiny_run.run(tmp_path, 4, period=2, on_corrupt_checkpoint="previous")
+    assert "set aside as checkpoint_4.corrupt" in capfd.readouterr().err
+    assert tiny_run.losses(tmp_path) == losses
+    assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 4]
+
+
+def _start(path: Path, tmp_path: Path, steps: int = 4, model=None, **settings):
+    restore = utils.RestoreCheckpointConfig(path=str(path), **settings)
+    return tiny_run.run(tmp_path, steps, restore=restore, **({"model": model} if model else {}))[1]
+
+
+def test_starting_from_a_checkpoint_takes_its_values_and_step(trained, tmp_path):
+    state = _start(trained / "checkpoint_4", tmp_path, mode="specific")
+    stored = _stored(trained / "checkpoint_4")
+    assert int(state.step) == 4
+    np.testing.assert_array_equal(
+        state.params["token_embedder"]["embedding"], stored["target/token_embedder/embedding"]
+    )
+    assert int(_start(trained, tmp_path / "latest", mode="latest").step) == 4
+
+
+def test_a_path_that_is_no_checkpoint_says_what_is_there(trained, tmp_path):
+    with pytest.raises(CheckpointError, match=r"found a directory with the checkpoints of steps \[0, 2, 4\]"):
+        _start(trained, tmp_path, mode="specific")
+    with pytest.raises(CheckpointError, match="found nothing"):
+        _start(trained / "checkpoint_9", tmp_path, mode="specific")
+    with pytest.raises(CheckpointError, match="mode = 'specific'"):
+        _start(trained / "checkpoint_4", tmp_path, mode="latest")
+
+
+def test_missing_entries_and_other_shapes_are_all_named(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="of them missing: target/decoder/layers_1"):
+        _start(trained / "checkpoint_4", tmp_path, mode="specific", model=tiny_run.model(num_decoder_layers=2))
+    with pytest.raises(CheckpointError, match=r"others: .*wi_0/kernel \(16, 64\), stored \(16, 32\)"):
+        _start(trained / "checkpoint_4", tmp_path, mode="specific", model=tiny_run.model(mlp_dim=64))
+
+
+def test_missing_entries_start_fresh_where_that_is_asked_for(trained, tmp_path, caplog):
+    deeper = tiny_run.model(num_decoder_layers=2)
+    state = _start(trained / "checkpoint_4", tmp_path, model=deeper, mode="specific", fallback_to_scratch=True)
+    first = state.params["decoder"]["layers_0"]["mlp"]["wo"]["kernel"]
+    np.testing.assert_array_equal(first, _stored(trained / "checkpoint_4")["target/decoder/layers_0/mlp/wo/kernel"])
+    assert any("start FRESH" in record.getMessage() for record in caplog.records)
+
+
+def test_an_assignment_map_renames_and_leaves_out(trained, tmp_path):
+    mapping = [
+        (r"target/decoder/layers_1/(.*)", r"target/decoder/layers_0/\1"),
+        (r"state/param_states/decoder/layers_1/.*", None),
+    ]
+    deeper = tiny_run.model(num_decoder_layers=2)
+    state = _start(trained / "checkpoint_4", tmp_path, model=deeper, mode="specific", assignment_map=mapping)
+    layers = state.params["decoder"]
+    jax.tree.map(np.testing.assert_array_equal, layers["layers_0"], layers["layers_1"])
+    with pytest.raises(CheckpointError, match="found none for 'target/no_such"):
+        _start(trained / "checkpoint_4", tmp_path / "b", mode="specific", assignment_map=[("target/no_such.*", None)])
+
+
+def test_transformations_see_the_stored_state(trained, tmp_path):
+    def zero_embedding(stored, target, is_resuming):
+        assert not is_resuming and "token_embedder" in target["target"]
+        stored["target"]["token_embedder"]["embedding"] = np.zeros((64, 16), np.float32)
+        return stored
+
+    state = _start(trained / "checkpoint_4", tmp_path, mode="specific", state_transformation_fns=[zero_embedding])
+    assert not np.any(state.params["token_embedder"]["embedding"])
+
+
+def test_only_parameters_are_cast_on_restoring(trained):
+    initializer = utils.TrainStateInitializer(
+        optimizer_def=tiny_run.model().optimizer_def,
+        init_fn=tiny_run.model().get_initial_variables,
+        input_shapes=dict.fromkeys(("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens"), (8, 16)),
+        partitioner=partitioning.PjitPartitioner(num_partitions=1),
+    )
+    config = utils.RestoreCheckpointConfig(path=str(trained), mode="all", dtype="bfloat16")
+    states = [(int(state.step), state) for state, _ in initializer.from_checkpoints([config])]
+    assert [step for step, _ in states] == [0, 2, 4]
+    state = states[-1][1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
+    assert state.step.dtype == jnp.int32
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.param_states)} == {jnp.dtype(jnp.float32)}
+
+
+def test_rows_after_the_restored_step_and_half_rows_are_dropped(tmp_path):
+    file = tmp_path / "train" / "metrics.jsonl"
+    file.parent.mkdir()
+    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    assert drop_rows_after(tmp_path, 1) == 2
+    assert file.read_text() == '{"step": 1, "loss": 2.0}\n'
+
+
+def test_a_tensorflow_checkpoint_is_refused_with_what_to_take_instead(tmp_path):
+    (tmp_path / "model.ckpt-100.index").write_text("")
+    with pytest.raises(CheckpointError, match="found a TensorFlow checkpoint"):
+        _start(tmp_path / "model.ckpt-100", tmp_path / "run", mode="specific")

@@ -1,0 +1,134 @@
+"""A run that is stopped anywhere goes on as if it had not been: same losses, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import tiny_run
+from t5x import actions, checkpoints
+
+
+class _Terminate(actions.BaseAction):
+    """Sends SIGTERM to this process at a step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def run(self, train_state, metrics_by_task) -> bool:
+        if int(train_state.step) == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("uninterrupted")
+    tiny_run.run(directory, 10)
+    return directory
+
+
+def test_sigterm_saves_with_the_position_and_the_next_start_goes_on(tmp_path, uninterrupted, capfd):
+    step, _ = tiny_run.run(tmp_path, 10, actions={"TRAIN": [_Terminate(6)]})
+    assert 6 <= step < 10
+    assert f"SIGTERM: saved checkpoint_{step} with its position in the data" in capfd.readouterr().err
+    assert checkpoints.checkpoint_steps(tmp_path) == [0, 4, step]
+    assert tiny_run.losses(tmp_path) == tiny_run.losses(uninterrupted)[:step]
+    tiny_run.run(tmp_path, 10)
+    assert tiny_run.losses(tmp_path) == tiny_run.losses(uninterrupted)
+
+
+def test_tf_data_s_own_state_gives_the_same_position(tmp_path, uninterrupted):
+    save = {"save_dataset": True}
+    tiny_run.run(tmp_path, 4, save=save)
+    assert list((tmp_path / "checkpoint_4" / "dataset").glob("train_ds-000-of-001.index"))
+    tiny_run.run(tmp_path, 10, save=save)
+    assert tiny_run.losses(tmp_path) == tiny_run.losses(uninterrupted)
+
+
+def test_without_a_seed_the_recorded_one_is_taken_up(tmp_path):
+    data = tiny_run.dataset(seed=None)
+    tiny_run.run(tmp_path / "whole", 6, period=2, train_data=data)
+    seed = _position(tmp_path / "whole" / "checkpoint_2")["seed"]
+    tiny_run.run(tmp_path / "parts", 6, period=2, train_data=tiny_run.dataset(seed=seed))
+    assert tiny_run.losses(tmp_path / "whole") == tiny_run.losses(tmp_path / "parts")
+    for step in (4, 6):
+        (tmp_path / "whole" / f"checkpoint_{step}").rename(tmp_path / f"checkpoint_{step}")
+    tiny_run.run(tmp_path / "whole", 6, period=2, train_data=data)
+    assert tiny_run.losses(tmp_path / "whole") == tiny_run.losses(tmp_path / "parts")
+
+
+def test_another_batch_size_begins_the_data_anew_and_says_so(tmp_path, caplog):
+    tiny_run.run(tmp_path, 2, period=2)
+    tiny_run.run(tmp_path, 4, period=2, train_data=tiny_run.dataset(batch_size=16))
+    assert _position(tmp_path / "checkpoint_4")["batches"] == 2
+    assert any("begins ANEW" in record.getMessage() for record in caplog.records)
+
+
+def _position(checkpoint: Path) -> dict:
+    import json
+
+    return json.loads((checkpoint / "dataset" / "train_ds-000-of-001.json").read_text())
+
+
+def test_a_run_that_is_done_does_nothing_more_and_one_that_is_past_its_end_is_an_error(tmp_path, uninterrupted):
+    before = tiny_run.losses(uninterrupted)
+    assert tiny_run.run(uninterrupted, 10)[0] == 10
+    assert tiny_run.losses(uninterrupted) == before
+    with pytest.raises(Exception, match="TRAIN_STEPS: expected at least 10"):
+        tiny_run.run(uninterrupted, 5)
+
+
+def test_relative_steps_extend_every_start(tmp_path):
+    assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 2
+    assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 4
+
+
+def test_periods_count_from_the_first_step_of_a_start(tmp_path):
+    tiny_run.run(tmp_path, 2, period=2)
+    tiny_run.run(tmp_path, 7, period=3)
+    assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 5, 7]
+
+
+@pytest.mark.xdist_group("kill")
+def test_sigkill_anywhere_loses_nothing(tmp_path):
+    reference, killed = tmp_path / "reference", tmp_path / "killed"
+    keep = "--gin.utils.SaveCheckpointConfig.keep=2"
+    cache = f"--compilation_cache={tmp_path / 'cache'}"
+    errors = _run("t5x.train", tiny_run.train_arguments(reference, 12, keep, cache))
+    assert len(errors.splitlines()) <= 40, errors
+    steps_after: dict[str, list[int]] = {
+        "compiling": [],
+        "writing 4": [0],
+        "step 6": [0, 4],
+        "committing 8": [0, 4],
+        "committed 8": [0, 4, 8],
+    }
+    arguments = tiny_run.train_arguments(killed, 12, keep, cache)
+    for moment, steps in steps_after.items():
+        _run("kill_at", [moment, *arguments], status=-signal.SIGKILL)
+        assert checkpoints.checkpoint_steps(killed) == steps, moment
+    _run("t5x.train", arguments)
+    assert [step for step, _ in tiny_run.losses(killed)] == list(range(1, 13))
+    assert tiny_run.losses(killed) == tiny_run.losses(reference)
+    assert checkpoints.checkpoint_steps(killed) == checkpoints.checkpoint_steps(reference) == [8, 12]
+    assert not list(killed.glob("*.tmp-*"))
+
+
+def _run(module: str, arguments: list[str], status: int = 0) -> str:
+    process = tiny_run.command(module, *arguments)
+    errors = process.communicate(timeout=600)[1]
+    assert process.returncode == status, errors
+    return errors
+
+
+def test_actions_stop_a_run(tmp_path):
+    stop = actions.EarlyStoppingAction(("train", "learning_rate"), "max", patience=3)
+    step, _ = tiny_run.run(tmp_path, 10, actions={actions.ActionMode.TRAIN: [stop]})
+    assert step < 10
+    assert checkpoints.checkpoint_steps(tmp_path)[-1] == step
+    nan = actions.TerminateOnNanAction("train")
+    assert not nan.run(None, {"train": {"loss": 1.0}})
+    assert nan.run(None, {"train": {"loss": float("nan")}})
