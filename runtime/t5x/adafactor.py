@@ -254,7 +254,7 @@ class Adafactor(OptimizerDef):
             momentum = unused if self.hyper_params.beta1 is None else axes
             if not plan.factored or not axes:
                 return AdafactorParamState(momentum, unused if plan.factored else axes, unused, unused)
-            row, column = (PartitionSpec(*_without(axes, averaged)) for averaged in (plan.columns, plan.rows))
+            row, column = (PartitionSpec(*_without(tuple(axes), averaged)) for averaged in (plan.columns, plan.rows))
             return AdafactorParamState(momentum, unused, row, column)
 
         param_states = jax.tree_util.tree_map_with_path(axes_of, optimizer.target, param_logical_axes)

@@ -112,8 +112,9 @@ def weighted_cross_entropy(
       z_loss: coefficient of log²Z, which keeps logits from drifting.
       normalizer: divisor; None for the sum.
     """
-    loss, z = token_cross_entropy(logits, targets, label_smoothing, z_loss)
-    loss = loss - _smoothed_entropy(label_smoothing, logits.shape[-1])
+    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
+    z = token_losses[1]
+    loss = token_losses[0] - _smoothed_entropy(label_smoothing, logits.shape[-1])
     if weights is not None:
         loss, z = loss * weights, z * weights
     total, total_z = jnp.sum(loss), jnp.sum(z)

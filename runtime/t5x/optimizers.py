@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax
 import flax.struct
@@ -81,7 +81,7 @@ class OptimizerDef:
         return target, self._state_from_dict(opt_state, values["state"])
 
     def _state_from_dict(self, opt_state: OptimizerState, values: dict[str, Any]) -> OptimizerState:
-        return serialization.from_state_dict(opt_state, values)
+        return cast(OptimizerState, serialization.from_state_dict(opt_state, values))
 
     def derive_logical_axes(self, optimizer: Optimizer, param_logical_axes: Params) -> Optimizer:
         """Returns ``optimizer`` with a PartitionSpec of logical axis names in place of every array.
@@ -128,7 +128,8 @@ def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> di
     Raises:
       CheckpointError: an entry is missing or has another shape.
     """
-    wanted, found = flatten_dict(expected, sep="/"), flatten_dict(stored, sep="/")
+    wanted: dict[str, Any] = flatten_dict(expected, sep="/")  # type: ignore[assignment]
+    found: dict[str, Any] = flatten_dict(stored, sep="/")  # type: ignore[assignment]
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise CheckpointError(

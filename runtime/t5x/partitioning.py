@@ -22,6 +22,7 @@ from fsa_jax.errors import SettingError
 
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 HardwareMesh = tuple[int, ...]
+Device = Any  # jax.Device, which has attributes of its own on every platform.
 
 MESH_AXES = ("data", "model")
 
@@ -142,9 +143,8 @@ class PjitPartitioner:
         Raises:
           SettingError: the batch cannot be split evenly over the mesh, or processes share parts of it unevenly.
         """
-        data_size = self.mesh.shape["data"]
-        if batch_size is None:
-            batch_size = data_size
+        data_size = int(self.mesh.shape["data"])
+        batch_size = int(data_size) if batch_size is None else batch_size
         if batch_size % data_size:
             raise SettingError(
                 "BATCH_SIZE",
@@ -267,7 +267,7 @@ class PjitPartitioner:
 
 
 def make_mesh(
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     num_partitions: int | None = None,
     model_parallel_submesh: HardwareMesh | None = None,
     ici_mesh_shape: HardwareMesh | None = None,
@@ -309,7 +309,7 @@ def make_mesh(
     return Mesh(np.array(ordered).reshape(shape), MESH_AXES)
 
 
-def _hybrid_devices(devices: Sequence[jax.Device], ici: HardwareMesh, dcn: HardwareMesh) -> np.ndarray:
+def _hybrid_devices(devices: Sequence[Device], ici: HardwareMesh, dcn: HardwareMesh) -> np.ndarray:
     slices = {_slice_of(device) for device in devices}
     right_rank = len(ici) == len(dcn) == len(MESH_AXES)
     if not right_rank or math.prod(ici) * math.prod(dcn) != len(devices) or math.prod(dcn) != len(slices):
@@ -326,11 +326,11 @@ def _hybrid_devices(devices: Sequence[jax.Device], ici: HardwareMesh, dcn: Hardw
     return mesh_utils.create_hybrid_device_mesh(tuple(ici), tuple(dcn), devices, process_is_granule=by_process)
 
 
-def _slice_of(device: jax.Device) -> int:
+def _slice_of(device: Device) -> int:
     return getattr(device, "slice_index", device.process_index)
 
 
-def _in_submeshes(devices: Sequence[jax.Device], submesh: HardwareMesh) -> np.ndarray:
+def _in_submeshes(devices: Sequence[Device], submesh: HardwareMesh) -> np.ndarray:
     """Orders TPU devices so that every ``prod(submesh)`` in a row are neighbours in the shape of ``submesh``."""
 
     def place(device: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -21,7 +21,7 @@ _EMPTY: FrozenDict = FrozenDict()
 
 def _split_variables(model_variables: Mapping[str, Any]) -> tuple[Any, FrozenDict | None, dict, FrozenDict]:
     """Splits what ``module.init`` returns into parameters, their axes, mutable collections and their axes."""
-    collections = dict(unfreeze(model_variables))
+    collections = dict(unfreeze(dict(model_variables)))
     params = collections.pop("params")
     params_axes = collections.pop("params_axes", None)
     axes = {name.removesuffix("_axes"): collections.pop(name) for name in list(collections) if name.endswith("_axes")}

@@ -199,7 +199,7 @@ class Trainer:
         _, aux = self.model.eval_fn(state.params, *arguments)
         metrics = aux[0] if state.flax_mutables else aux
         examples = next(iter(batch.values())).shape[0]
-        return dict(metrics) | {"timing/seqs": Sum(jnp.float32(examples))}
+        return {**metrics, "timing/seqs": Sum(jnp.float32(examples))}
 
 
 def _run_metrics(batch: Batch, learning_rate: jax.Array) -> MetricMap:

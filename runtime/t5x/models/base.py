@@ -14,11 +14,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int
 
 from t5x import decoding, losses
-from t5x.metrics import AveragePerStep, MetricMap, TimeRate
+from t5x.metrics import AveragePerStep, MetricMap, TimeRate, ratio
 from t5x.optimizers import OptimizerDef
 
 Batch = Mapping[str, Array]
@@ -197,17 +196,17 @@ class BaseTransformerModel(BaseModel):
         cross_entropy = loss - z_loss
         summed, summed_z = loss * divisor, z_loss * divisor
         metrics: MetricMap = {
-            "accuracy": clu_metrics.Average(total=correct, count=real_tokens),
+            "accuracy": ratio(correct, real_tokens),
             "loss": AveragePerStep(loss),
-            "loss_per_nonpadding_target_token": clu_metrics.Average(total=summed, count=real_tokens),
-            "loss_per_all_target_tokens": clu_metrics.Average(total=summed, count=target_tokens),
+            "loss_per_nonpadding_target_token": ratio(summed, real_tokens),
+            "loss_per_all_target_tokens": ratio(summed, target_tokens),
             "z_loss": AveragePerStep(z_loss),
-            "z_loss_per_all_target_tokens": clu_metrics.Average(total=summed_z, count=target_tokens),
+            "z_loss_per_all_target_tokens": ratio(summed_z, target_tokens),
             "cross_ent_loss": AveragePerStep(cross_entropy),
-            "cross_ent_loss_per_all_target_tokens": clu_metrics.Average(total=summed - summed_z, count=target_tokens),
+            "cross_ent_loss_per_all_target_tokens": ratio(summed - summed_z, target_tokens),
             "timing/target_tokens_per_second": TimeRate(target_tokens),
             "timing/target_tokens_per_second_per_core": TimeRate(target_tokens / jax.device_count()),
-            "non_padding_fraction/loss_weights": clu_metrics.Average(total=real_tokens, count=target_tokens),
+            "non_padding_fraction/loss_weights": ratio(real_tokens, target_tokens),
         }
         real_total, total = jnp.float32(0), jnp.float32(0)
         for side in ("encoder", "decoder"):
@@ -220,9 +219,9 @@ class BaseTransformerModel(BaseModel):
             rows = jnp.float32(tokens.shape[0]) if segment_ids is None else jnp.sum(jnp.max(segment_ids, axis=-1))
             metrics[f"effective_batch_size/{side}"] = AveragePerStep(rows.astype(jnp.float32))
             size = jnp.float32(tokens.size)
-            metrics[f"non_padding_fraction/{side}"] = clu_metrics.Average(total=real, count=size)
+            metrics[f"non_padding_fraction/{side}"] = ratio(real, size)
             real_total, total = real_total + real, total + size
-        metrics["non_padding_fraction/overall"] = clu_metrics.Average(total=real_total, count=total)
+        metrics["non_padding_fraction/overall"] = ratio(real_total, total)
         return metrics
 
     def score_batch(  # type: ignore[override]
@@ -242,7 +241,8 @@ class BaseTransformerModel(BaseModel):
             intermediates = dict(changed.get("intermediates", {}))
         else:
             logits = self._compute_logits(params, batch)
-        cross_entropy, _ = losses.token_cross_entropy(logits, targets)
+        token_losses: tuple[Array, Array] = losses.token_cross_entropy(logits, targets)
+        cross_entropy = token_losses[0]
         weights = jnp.ones(targets.shape, cross_entropy.dtype) if weights is None else weights
         token_scores = -cross_entropy * weights
         scores = jnp.sum(token_scores, axis=-1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from t5x import decoding, losses
 from t5x.models.base import BaseTransformerModel, Batch, DecodeFn, Params, SeqioConverter, initial_tokens
@@ -132,7 +132,9 @@ class EncoderDecoderModel(BaseTransformerModel):
         if rng is not None:
             options["decode_rng"] = rng
         encoder_tokens, decoder_tokens = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
-        encoded = self.module.apply({"params": params}, encoder_tokens, enable_dropout=False, method=self.module.encode)
+        encoded: Any = self.module.apply(
+            {"params": params}, encoder_tokens, enable_dropout=False, method=self.module.encode
+        )
         cache = self._empty_cache(params, encoder_tokens, decoder_tokens)
         prompts = jnp.zeros_like(decoder_tokens)
         if prompt_with_targets:
