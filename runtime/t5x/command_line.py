@@ -94,6 +94,7 @@ def _parse_and_run(
     found = functions()
     for function in found:
         setattr(sys.modules["__main__"], function.__name__, function)
+    gin_utils.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
     set_compilation_cache(FLAGS.compilation_cache)
     _import_tensorflow_and_set_logs(FLAGS.verbose)
     prepare()
@@ -146,6 +147,8 @@ def _standard_error_closed() -> Iterator[None]:
 
 def _is_ours(record: python_logging.LogRecord) -> bool:
     """Whether a log record is worth a line: an error of anyone, or what the engine or the project says."""
+    if "/gin/" in record.pathname:  # Says where it looked in vain; the error that follows says it better.
+        return False
     return record.levelno >= python_logging.ERROR or any(part in record.pathname for part in ("/t5x/", "/fsa_jax/"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from fsa_jax.errors import DataError, SettingError
 from t5x import datasets
@@ -33,6 +34,8 @@ def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator
       SettingError: no task has the split and a metric.
     """
     provider = datasets.find_provider(config)
+    log_dir = os.path.join(output_dir, "inference_eval")
+    epath.Path(log_dir).mkdir(parents=True, exist_ok=True)
     evaluator = evaluator_cls(
         mixture_or_task_name=config.mixture_or_task_name,
         feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
@@ -40,7 +43,7 @@ def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator
         use_cached=config.use_cached,
         seed=config.seed,
         sequence_length=config.task_feature_lengths,
-        log_dir=os.path.join(output_dir, "inference_eval"),
+        log_dir=log_dir,
     )
     if not evaluator.eval_tasks:
         raise SettingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 import gin
 from fsa_jax.errors import FsaError, SettingError
@@ -65,6 +67,28 @@ def parse_gin_flags(
         _parse(where, prefixes, lambda binding=binding: gin.parse_config(binding, skip_unknown=skip_unknown))  # type: ignore[arg-type]
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
+
+
+def require_files(gin_search_paths: Sequence[str], gin_files: Sequence[str]) -> None:
+    """Checks that every gin file is there, before anything that takes time is imported.
+
+    Raises:
+      SettingError: one is nowhere.
+    """
+    prefixes = _search_prefixes(gin_search_paths)
+    for name in gin_files:
+        roots = [""] if os.path.isabs(name) else prefixes
+        if not any(os.path.isfile(os.path.join(root, name)) for root in roots) and not _is_resource(name):
+            raise _missing_file(f"--gin_file={name}", name, prefixes)
+
+
+def _is_resource(name: str) -> bool:
+    package, _, file = name.rpartition("/")
+    try:
+        spec = importlib.util.find_spec(package.replace("/", ".")) if package else None
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None and (Path(spec.origin).parent / file).is_file()
 
 
 def _search_prefixes(search_paths: Sequence[str]) -> list[str]:
@@ -127,7 +151,7 @@ def _name_error(where: str, error: Exception) -> SettingError:
             found="%gin.REQUIRED",
             mend=f"add --gin.{name}=VALUE (a string with quotes of its own: --gin.{name}=\"'text'\")",
         )
-    macro = re.search(r"(?:macro.*?|binding for.*?)'?(\w+)/(?:gin\.)?macro", message)
+    macro = re.search(r"No bindings specified for '(\w+)/(?:gin\.)?macro'", message)
     if macro:
         return SettingError(
             where,
@@ -169,10 +193,10 @@ def summarize_gin_config(model_dir: str, summary_writer: Any | None, step: int) 
     if jax.process_index() != 0:
         return
     text = get_gin_config_str()
-    os.makedirs(model_dir, exist_ok=True)
-    path = Path(model_dir) / "config.gin"
-    partial = path.with_suffix(".gin.tmp")
-    partial.write_text(text, encoding="utf-8")
+    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
+    path = epath.Path(model_dir) / "config.gin"
+    partial = path.parent / "config.gin.tmp"
+    partial.write_text(text)
     partial.replace(path)
     if summary_writer is not None:
         summary_writer.write_texts(step, {"config": gin.markdown(text)})

@@ -9,7 +9,9 @@ from typing import Any
 from absl import flags
 
 from fsa_jax.errors import SettingError
-from t5x import command_line, infer, train
+from t5x import command_line
+from t5x import infer as infer_command
+from t5x import train as train_command  # `train` and `infer` here are what gin's run files find in __main__.
 
 _MODES = {
     "train": ("t5x.train", ["train"]),
@@ -38,18 +40,18 @@ def _functions() -> Sequence[Callable[..., Any]]:
 
 def _prepare() -> None:
     if flags.FLAGS.run_mode == "train":
-        train.prepare()
+        train_command.prepare()
 
 
 def _arguments() -> Mapping[str, Any]:
-    return infer.flag_arguments() if flags.FLAGS.run_mode == "infer" else {}
+    return infer_command.flag_arguments() if flags.FLAGS.run_mode == "infer" else {}
 
 
 def main() -> None:
     """The command ``t5x``."""
     command_line.define_common_flags()
-    train.define_flags()
-    infer.define_flags()
+    train_command.define_flags()
+    infer_command.define_flags()
     flags.DEFINE_string("run_mode", None, "train, eval or infer.")
     flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
     command_line.run(_functions, _prepare, _arguments)

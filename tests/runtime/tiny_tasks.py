@@ -20,7 +20,7 @@ def _examples(split: str, shuffle_files: bool, seed: int | None = None, rows: in
     del shuffle_files, seed
     rng = np.random.default_rng(len(split))
     inputs = [rng.integers(2, 64, size=rng.integers(3, 9)) for _ in range(rows)]
-    ragged = tf.ragged.constant([row.tolist() for row in inputs], dtype=tf.int32)
+    ragged = tf.ragged.constant([row.tolist() for row in inputs], dtype=tf.int32, ragged_rank=1)
     return tf.data.Dataset.from_tensor_slices(ragged).map(
         lambda row: {"inputs": row, "targets": tf.reverse(row, axis=[0])}
     )

@@ -1,0 +1,155 @@
+"""Decoding and scoring of a task: in training, by ``evaluate``, and as files by ``infer``."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import seqio
+import tiny_run
+from t5x import partitioning, utils
+from t5x.eval import evaluate
+from t5x.infer import create_task_from_tfexample_file, infer
+from t5x.inference_files import write_inferences_to_file
+
+from fsa_jax.errors import CheckpointError, SettingError
+
+LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
+EVALUATOR = functools.partial(seqio.Evaluator, logger_cls=LOGGERS)
+TEST = {"split": "test", "pack": False, "shuffle": False, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("trained")
+    validation = tiny_run.dataset(split="validation", pack=False, shuffle=False, task_feature_lengths=None)
+    tiny_run.run(
+        directory,
+        4,
+        period=2,
+        train_eval_dataset_cfg=tiny_run.dataset(split="validation"),
+        infer_eval_dataset_cfg=validation,
+        inference_evaluator_cls=EVALUATOR,
+    )
+    return directory
+
+
+def _jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _restore(path: Path, **settings) -> utils.RestoreCheckpointConfig:
+    return utils.RestoreCheckpointConfig(path=str(path), **{"mode": "specific", **settings})
+
+
+def _evaluate(trained: Path, output: Path, **arguments) -> None:
+    defaults = {
+        "model": tiny_run.model(),
+        "dataset_cfg": tiny_run.dataset(**TEST, task_feature_lengths=None),
+        "restore_checkpoint_cfg": _restore(trained / "checkpoint_4"),
+        "partitioner": partitioning.PjitPartitioner(num_partitions=1),
+        "output_dir": str(output),
+        "inference_evaluator_cls": EVALUATOR,
+        "summarize_config_fn": lambda directory, writer, step: None,
+    }
+    evaluate(**{**defaults, **arguments})
+
+
+def test_training_leaves_the_contract_s_files(trained):
+    assert [row["step"] for row in _jsonl(trained / "training_eval" / "tiny_noisy" / "metrics.jsonl")] == [2, 4]
+    metrics = _jsonl(trained / "inference_eval" / "tiny_noisy-metrics.jsonl")
+    assert [row["step"] for row in metrics] == [2, 4]
+    assert metrics[0].keys() == {"step", "first_token", "mean_score"}
+    assert len(_jsonl(trained / "inference_eval" / "tiny_noisy-000004.jsonl")) == 60
+    assert list((trained / "inference_eval" / "tiny_noisy").glob("events*"))
+    assert list((trained / "train").glob("events*")) and (trained / "model-info.txt").exists()
+
+
+def test_evaluate_scores_every_checkpoint_once(trained, tmp_path):
+    every = _restore(trained, mode="all")
+    _evaluate(trained, tmp_path, restore_checkpoint_cfg=every)
+    rows = _jsonl(tmp_path / "inference_eval" / "tiny_noisy-metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert (tmp_path / "eval.tiny_noisy.ckpt").read_text().endswith("checkpoint_4")
+    _evaluate(trained, tmp_path, restore_checkpoint_cfg=every)
+    assert _jsonl(tmp_path / "inference_eval" / "tiny_noisy-metrics.jsonl") == rows
+    _evaluate(trained, tmp_path / "one")
+    assert _jsonl(tmp_path / "one" / "inference_eval" / "tiny_noisy-metrics.jsonl") == rows[-1:]
+
+
+def test_evaluate_without_a_checkpoint_is_an_error(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="CHECKPOINT_PATH"):
+        _evaluate(trained, tmp_path, restore_checkpoint_cfg=utils.RestoreCheckpointConfig(path=""))
+
+
+def _infer(trained: Path, output: Path, **arguments) -> None:
+    defaults = {
+        "mode": "predict",
+        "model": tiny_run.model(),
+        "dataset_cfg": tiny_run.dataset(**TEST),
+        "restore_checkpoint_cfg": _restore(trained / "checkpoint_4", dtype="bfloat16"),
+        "partitioner": partitioning.PjitPartitioner(num_partitions=1),
+        "output_dir": str(output),
+        "checkpoint_period": 2,
+        "summarize_config_fn": lambda directory, writer, step: None,
+    }
+    infer(**{**defaults, **arguments})
+
+
+def test_infer_writes_predictions_and_scores_in_order(trained, tmp_path):
+    write = functools.partial(write_inferences_to_file, input_fields_to_include=["inputs"])
+    _infer(trained, tmp_path, write_fn=write)
+    _infer(trained, tmp_path, mode="score", write_fn=write)
+    predictions = _jsonl(tmp_path / "tiny_noisy-predict.jsonl-00000-of-00001")
+    scores = _jsonl(tmp_path / "tiny_noisy-score.jsonl-00000-of-00001")
+    assert len(predictions) == 60 and all(row["score"] < 0 for row in scores)
+    assert [row["inputs"] for row in predictions] == [row["inputs"] for row in scores]
+    assert (tmp_path / "tiny_noisy-predict.jsonl-00000-of-00001.COMPLETED").exists()
+    assert not list(tmp_path.glob("*.chunks"))
+
+
+def test_an_interrupted_inference_goes_on_with_the_first_chunk_that_is_missing(trained, tmp_path):
+    written: list[str] = []
+
+    def write(path, *args, **kwargs):
+        if len(written) == 1:
+            written.append("interrupted")
+            raise KeyboardInterrupt
+        written.append(path)
+        write_inferences_to_file(path, *args, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        _infer(trained, tmp_path / "parts", write_fn=write)
+    _infer(trained, tmp_path / "parts", write_fn=write)
+    assert [Path(path).name for path in written] == ["chunk-000000.tmp", "interrupted", "chunk-000001.tmp"]
+    _infer(trained, tmp_path / "whole")
+    name = "tiny_noisy-predict.jsonl-00000-of-00001"
+    assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_shards_of_inference_are_together_everything(trained, tmp_path):
+    for shard in (0, 1):
+        _infer(trained, tmp_path, mode="predict_with_aux", shard_id=shard, num_shards=2)
+    rows = [_jsonl(tmp_path / f"tiny_noisy-predict_with_aux.jsonl-0000{shard}-of-00002") for shard in (0, 1)]
+    assert [len(part) for part in rows] == [30, 30]
+    assert rows[0][0]["aux"].keys() == {"scores"}
+    with pytest.raises(SettingError, match=r"below infer\.num_shards"):
+        _infer(trained, tmp_path, shard_id=2, num_shards=2)
+    with pytest.raises(SettingError, match="predict, score, predict_with_aux"):
+        _infer(trained, tmp_path, mode="guess")
+
+
+def test_a_task_over_files_of_tf_examples(tmp_path):
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"good food"]))
+        writer.write(tf.train.Example(features=tf.train.Features(feature={"review": feature})).SerializeToString())
+    features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
+    name = create_task_from_tfexample_file([str(tmp_path / "*.tfrecord")], "tfrecord", "review", None, features)
+    dataset = seqio.get_mixture_or_task(name).get_dataset({"inputs": 16, "targets": 4}, "infer", shuffle=False)
+    (example,) = dataset.as_numpy_iterator()
+    assert example["inputs_pretokenized"] == b"good food"
+    assert example["inputs"].tolist() == [*(byte + 3 for byte in b"good food"), 1]
