@@ -14,10 +14,9 @@ from fsa_jax.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.data import vocabulary_files
 from fsa_jax.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.models.hf.families import family_of
-from fsa_jax.models.hf.importing import HF_FILES
 from fsa_jax.models.hf.mapping import Family, materialise, read_parameters
 from fsa_jax.models.hf.safetensors_io import open_directory
-from fsa_jax.models.hf.sources import CONFIG, read_config
+from fsa_jax.models.hf.sources import CONFIG, HF_FILES, read_config
 from fsa_jax.models.t5 import hf as t5
 from fsa_jax.serving.generation import Decoding, Generator
 from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization

@@ -18,11 +18,10 @@ from fsa_jax.errors import MissingDataError, SettingError
 from fsa_jax.models.hf.families import family_of
 from fsa_jax.models.hf.mapping import flatten, read_parameters
 from fsa_jax.models.hf.safetensors_io import open_directory
-from fsa_jax.models.hf.sources import SMALL_FILES, find_source, read_config
+from fsa_jax.models.hf.sources import HF_FILES, SMALL_FILES, find_source, read_config
 from fsa_jax.models.hf.vocabularies import check_decoder, check_t5
 
 RECORD = "import.json"
-HF_FILES = "hf"
 DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 

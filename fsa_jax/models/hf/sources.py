@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.errors import CheckpointError, MissingDataError
+from fsa_jax.errors import CheckpointError, MissingDataError, SettingError
 
 CONFIG = "config.json"
+HF_FILES = "hf"
+"""Where ``fsa import-hf`` puts configuration and tokenizer, beside the checkpoint."""
+STUDENT_VARIABLE = "FSA_STUDENT"
 TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
@@ -109,3 +113,21 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, mend="download it again")
     return content
+
+
+def student_directory(directory: str | Path | None = None) -> Path:
+    """Configuration and tokenizer of the imported model that training begins with: ``directory`` or ``$FSA_STUDENT``.
+
+    Raises:
+      SettingError: neither names what ``fsa import-hf`` wrote.
+    """
+    configured = str(directory or os.environ.get(STUDENT_VARIABLE, ""))
+    for candidate in (Path(configured) / HF_FILES, Path(configured)):
+        if configured and (candidate / CONFIG).is_file():
+            return candidate
+    raise SettingError(
+        f"{STUDENT_VARIABLE}={configured}",
+        expected="the directory of an imported decoder-only model",
+        found="nothing" if not configured else "no config.json there",
+        mend=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then {STUDENT_VARIABLE}=weights/qwen",
+    )

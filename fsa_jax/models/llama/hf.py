@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from fsa_jax.errors import CheckpointError
 from fsa_jax.models.hf.mapping import Family, Leaf
 from fsa_jax.models.hf.safetensors_io import Tensor
+from fsa_jax.models.hf.sources import read_config, student_directory
 from fsa_jax.models.llama.config import LlamaConfig, RopeScaling
 
 _DEFAULT_THETA = 10000.0
@@ -76,6 +78,28 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
         raise CheckpointError(
             "config.json", expected=f"the keys of a {family} model", found=repr(error), mend="download it again"
         ) from error
+
+
+def student_config(
+    directory: str | None = None, dtype: Any = "bfloat16", scan_layers: bool = False, remat: bool = False
+) -> LlamaConfig:
+    """The configuration of an imported model, for gin.
+
+    Args:
+      directory: what ``fsa import-hf`` wrote; the environment's FSA_STUDENT by default.
+      dtype: of the activations.
+      scan_layers: must be as at the import.
+      remat: recomputes each layer's activations in the backward pass.
+
+    Raises:
+      SettingError: there is no such directory.
+      CheckpointError: it holds another family.
+    """
+    content = read_config(student_directory(directory))
+    if content.get("model_type") not in FAMILY.model_types:
+        raise _unsupported("model_type", content.get("model_type"), " or ".join(FAMILY.model_types))
+    config = config_from_hf(content)
+    return dataclasses.replace(config, dtype=dtype, scan_layers=scan_layers, remat=remat)
 
 
 def leaves(config: LlamaConfig) -> list[Leaf]:

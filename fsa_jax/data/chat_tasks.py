@@ -1,0 +1,28 @@
+"""SeqIO tasks of decoder-only students: those of tasks.py in the chat template of ``$FSA_STUDENT``. Registrations only.
+
+gin: ``MIXTURE_OR_TASK_MODULE = "fsa_jax.data.chat_tasks"``.
+"""
+
+import functools
+
+import seqio
+
+from fsa_jax.data.chat import ChatVocabulary, add_chat
+from fsa_jax.data.sources import CODECS, FsaSource, TeacherTextSource
+from fsa_jax.data.tasks import _postprocess as postprocess
+from fsa_jax.evaluation.task_metrics import pair_scores
+
+VOCABULARY = ChatVocabulary()
+
+add_chat("fsa_chat_analysis", TeacherTextSource("analysis"), VOCABULARY)
+add_chat("fsa_chat_rewriting", TeacherTextSource("rewriting"), VOCABULARY)
+seqio.MixtureRegistry.add("fsa_chat_distill", ["fsa_chat_analysis", "fsa_chat_rewriting"], default_rate=1.0)
+
+for dataset in ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16"):
+    add_chat(
+        f"fsa_chat_{dataset.replace('/', '_')}",
+        FsaSource(dataset),
+        VOCABULARY,
+        postprocess_fn=functools.partial(postprocess, CODECS[dataset.split("/")[0]]),
+        metric_fns=[pair_scores],
+    )
