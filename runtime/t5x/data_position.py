@@ -7,8 +7,8 @@ the preprocessing of the examples before, without the device. Where that is too 
 own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
 functions cannot be saved that way and say so.
 
-A position holds for the same task, split, lengths, batch size, packing and number of processes. With others, the data
-begins anew, which is said.
+A position holds for the same task, split, lengths, batch size and packing. With others, the data begins anew; with
+another number of processes, which each take a part of the examples, as many batches are passed over. Both are said.
 """
 
 from __future__ import annotations
@@ -140,13 +140,18 @@ class TrainingData:
                 ) from error
 
     def _read(self, directory: epath.Path) -> dict[str, Any] | None:
-        file = directory / f"{self._name}.json"
-        if not file.exists():
-            others = sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
-            found = f" (it has {', '.join(others)})" if others else ""
-            logging.warning("%s has no position of this training data%s: the data begins ANEW", directory.parent, found)
+        own = directory / f"{self._name}.json"
+        files = [own] if own.exists() else sorted(directory.glob("train_ds-*.json")) if directory.exists() else []
+        if not files:
+            logging.warning("%s has no position of the training data: the data begins ANEW", directory.parent)
             return None
-        position = json.loads(file.read_text())
+        if files[0] != own:
+            logging.warning(
+                "%s was saved by another number of processes: as many batches are passed over, but which examples "
+                "they hold differs",
+                directory.parent,
+            )
+        position = json.loads(files[0].read_text())
         wanted = _identity(self._config) | ({} if self._config.seed is None else {"seed": self._config.seed})
         changed = {name: value for name, value in wanted.items() if position.get(name) != value}
         if changed:
