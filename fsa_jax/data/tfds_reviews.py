@@ -1,8 +1,12 @@
-"""Rows of a TFDS dataset of reviews for ``fsa sample``: ``tfds:NAME`` or ``tfds:NAME:SPLIT`` (``train`` by default)."""
+"""Rows of a TFDS dataset of reviews for ``fsa sample``: ``tfds:NAME`` or ``tfds:NAME:SPLIT`` (``train`` by default).
+
+NAME may also be the folder of a prepared dataset, the one that holds its ``dataset_info.json``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from fsa_jax.errors import DataError, MissingDataError
 from fsa_jax.sampling.rows import RawRow
@@ -22,7 +26,8 @@ def tfds_rows(location: str) -> Iterator[RawRow]:
     name, _, split = name_and_split.partition(":")
     split = split or "train"
     try:
-        builder = tfds.builder(name)
+        prepared = (Path(name) / "dataset_info.json").is_file()
+        builder = tfds.builder_from_directory(name) if prepared else tfds.builder(name)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise MissingDataError(
             location, expected="a TFDS dataset", found=str(error).splitlines()[0], mend=f"tfds build {name}"

@@ -303,3 +303,28 @@ def test_the_corpus_with_any_settings_is_a_task_for_gin(data, monkeypatch):
     found = list(alone.source.get_dataset("validation", shuffle=False).take(3).as_numpy_iterator())
     assert len(found) == 3 and all(b"Reasoning" not in example["targets"] for example in found)
     assert {"_no_reasoning", "_grounded", "_implicit_50", "_10k"} <= set(ABLATIONS)
+
+
+def test_reviews_are_sampled_from_a_tfds_dataset(data, tmp_path, capsys):
+    from fsa_jax.sampling.review_files import read_reviews
+
+    prepared = data / "corpus" / "sentiment_corpus" / "analysis" / "1.0.0"
+    options = [
+        "--columns",
+        '{"text": "review", "stars": "opinions"}',
+        "--stars_ratio",
+        '{"2": 1}',
+        "--near_duplicates",
+        "null",
+    ]
+    output = tmp_path / "out.parquet"
+    source = f"computers=tfds:{prepared}:validation"
+    assert main(["sample", source, str(output), "--size", "50", *options]) == 0
+    found = list(read_reviews(output))
+    assert len(found) == 50 and {(review.stars, review.domain) for review in found} == {(2.0, "computers")}
+    assert {review.id for review in found} <= {
+        row["review_id"].decode() for row in read(data, "analysis", "validation")
+    }
+    assert main(["sample", "tfds:no_such_dataset", str(output)]) == 2
+    assert main(["sample", f"tfds:{prepared}:test", str(output)]) == 2
+    assert "train, validation" in capsys.readouterr().err
