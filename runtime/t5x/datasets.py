@@ -164,6 +164,7 @@ def _has_example(task: Any, config: DatasetConfig) -> bool:
         seed=config.seed or 0,
         num_epochs=1,
         trim_output_features=config.trim_output_features,
+        try_in_mem_cache=False,  # one example is read; TensorFlow complains of a cache that is not read to its end
     )
     return any(True for _ in dataset.take(1))
 
