@@ -99,6 +99,7 @@ def store_only(directory: Path, count: int, group: int) -> None:
             rows.append(_row(maker, request.key, review))
             if len(rows) == group:
                 writer.append(rows)
+                writer.sync()
                 rows = []
             if number % 50_000 == 0:
                 print(f"{time.monotonic() - began:.1f},{number},{resident_mib():.1f}", file=log, flush=True)

@@ -82,9 +82,15 @@ class Endpoint:
     Errors that no retry mends (key refused, model unknown, quota used up, and, as long as nothing has ever been
     answered, a server that cannot be reached or refuses the form of the request) raise TeacherError: a job must stop
     on its first day, not on its last. The same errors after a first answer are failures of their request.
+
+    Args:
+      teacher: the model to ask for, and how it draws.
+      settings: how to reach it.
+      connections: requests that will be under way at once.
+      proven: whether it has answered before, in an earlier run.
     """
 
-    def __init__(self, teacher: Teacher, settings: EndpointSettings, connections: int) -> None:
+    def __init__(self, teacher: Teacher, settings: EndpointSettings, connections: int, *, proven: bool = False) -> None:
         self.devices = 0
         self._teacher = teacher
         self._settings = settings
@@ -98,7 +104,7 @@ class Endpoint:
             settings.token_limit_field: sampling.max_tokens,
         }
         self._fixed |= sampling.extra
-        self._answered = False
+        self._answered = proven
 
     async def close(self) -> None:
         for client in self._clients:

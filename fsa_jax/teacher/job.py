@@ -1,8 +1,9 @@
 """The job: reviews in, generations stored, bounded in memory and in what a kill can lose.
 
 A feeder reads reviews in a thread and passes on the requests that the store lacks; a fixed number of workers ask the
-engine; a committer syncs what they bring back. A worker takes its next request when its last one is on the disk, so
-what is in flight, and what a kill can lose, is never more than the number of workers.
+engine; a committer writes down what they bring back. A worker takes its next request when its last one is written, so
+what is in flight, and what a kill can lose, is never more than the number of workers. The disk is synced every second
+beside that, so that a slow one delays nobody: a power cut can lose what came since.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from fsa_jax.teacher.store.writer import ShardWriter
 
 BATCH = 1024
 """Requests that are looked up in the store at once."""
+
+SYNC_SECONDS = 1.0
 
 # The store and the reviews have a thread of their own each: in a pool, every thread's heap would grow to what the
 # largest piece of work needs.
@@ -88,7 +91,7 @@ def _retried(request: Request, writer: ShardWriter) -> Request:
 
 
 class _Committer:
-    """Group commit: rows that come while one group is being synced form the next one."""
+    """Group commit: rows that come while one group is being written form the next one."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
@@ -97,7 +100,7 @@ class _Committer:
         self._finishing = False
 
     async def store(self, row: StoredGeneration) -> None:
-        """Returns when the row is on the disk."""
+        """Returns when the row is written."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((row, done))
         self._arrived.set()
@@ -116,7 +119,9 @@ class _Committer:
           StoreError: the disk does not take them.
         """
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "store") as thread:
+        syncing: asyncio.Future[None] | None = None
+        synced = 0.0
+        with ThreadPoolExecutor(1, "store") as thread, ThreadPoolExecutor(1, "sync") as sync_thread:
             while self._waiting or not self._finishing:
                 await self._arrived.wait()
                 self._arrived.clear()
@@ -125,6 +130,13 @@ class _Committer:
                     await loop.run_in_executor(thread, self._writer.append, [row for row, _ in group])
                 for _, done in group:
                     done.set_result(None)
+                if syncing is not None and syncing.done():
+                    syncing.result()
+                if (syncing is None or syncing.done()) and time.monotonic() - synced > SYNC_SECONDS:
+                    synced = time.monotonic()
+                    syncing = loop.run_in_executor(sync_thread, self._writer.sync)
+            if syncing is not None:
+                await syncing
 
 
 class Job:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import estimate
 from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
-from fsa_jax.teacher.requests import RequestMaker, Shard, expected_input_tokens
+from fsa_jax.teacher.requests import Request, RequestMaker, Shard, expected_input_tokens
 from fsa_jax.teacher.review_input import read_reviews
 from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
@@ -59,26 +60,33 @@ async def teach(task: Task) -> int:
         outcome = Outcome()
         reviews = read_reviews(task.sources, losses, task.limit)
         batches = missing_requests(reviews, task.maker, task.shard, writer, outcome)
-        engine = await _start_engine(task)
-        try:
-            if task.devices is not None:
-                engine.devices = task.devices
-            with _progress() as progress:
-                budget = _budget(task, writer, engine.devices)
-                job = Job(engine, task.maker.teacher, writer, budget, task.settings, progress, outcome)
-                with _signals(job):
-                    await job.run(batches)
-        finally:
-            await engine.close()
+        # A model takes minutes to load: not for a job that has nothing left to ask.
+        first = next((batch for batch in batches if batch), None)
+        if first is not None:
+            await _ask(task, writer, chain([first], batches), outcome)
     _print_outcome(outcome, losses)
     if outcome.stored or outcome.skipped:
         cost_report.print_report(task.store, task.prices)
     return 1 if outcome.stopped else 0
 
 
-async def _start_engine(task: Task) -> Engine:
+async def _ask(task: Task, writer: ShardWriter, batches: Iterator[list[Request]], outcome: Outcome) -> None:
+    engine = await _start_engine(task, proven=len(writer.done) > 0)
+    try:
+        if task.devices is not None:
+            engine.devices = task.devices
+        with _progress() as progress:
+            budget = _budget(task, writer, engine.devices)
+            job = Job(engine, task.maker.teacher, writer, budget, task.settings, progress, outcome)
+            with _signals(job):
+                await job.run(batches)
+    finally:
+        await engine.close()
+
+
+async def _start_engine(task: Task, *, proven: bool) -> Engine:
     if isinstance(task.engine, EndpointSettings):
-        return Endpoint(task.maker.teacher, task.engine, task.settings.in_flight)
+        return Endpoint(task.maker.teacher, task.engine, task.settings.in_flight, proven=proven)
     tokenizer = _tokenizer(task, task.maker.teacher.name)
     return await VllmSidecar.start(task.maker.teacher, task.engine, tokenizer)
 

@@ -5,6 +5,9 @@ Used by the tests of the vLLM sidecar and by its benchmark, in the teacher's own
     python tests/teacher/tiny_teacher.py FOLDER
 """
 
+# torch is in the teacher's own environment.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import sys
@@ -47,8 +50,8 @@ def build(folder: Path) -> Path:
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=4096,
-        eos_token_id=fast.convert_tokens_to_ids("<|im_end|>"),
-        pad_token_id=fast.convert_tokens_to_ids("<|endoftext|>"),
+        eos_token_id=special.index("<|im_end|>"),
+        pad_token_id=special.index("<|endoftext|>"),
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)

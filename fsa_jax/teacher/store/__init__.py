@@ -1,6 +1,6 @@
 """The store of generations: append-only Parquet parts behind a journal, one folder for each shard.
 
-``rows`` is the schema, ``journal`` makes a generation durable the moment it is there, ``parts`` are the Parquet files
+``rows`` is the schema, ``journal`` keeps a generation from the moment it is there, ``parts`` are the Parquet files
 that journals are folded into, ``writer`` is the one job that may add to a shard, ``reader`` is for everyone else.
 docs/teacher.md shows the layout.
 """

@@ -1,4 +1,4 @@
-"""The journal of a shard: generations are durable here the moment ``append`` returns.
+"""The journal of a shard: generations survive a kill the moment ``append`` returns, a power cut from the next ``sync``.
 
 One line a generation: eight hexadecimal digits of CRC-32, a space, a JSON array of the columns. A line that was being
 written when the machine died fails its sum and is passed over; its request was still in flight and is asked again.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -66,6 +67,7 @@ class Journal:
         self.path = path
         self.rows = 0
         self.torn = 0
+        self._syncing = threading.Lock()
         with storing(path):
             whole = 0
             if path.exists():
@@ -84,7 +86,7 @@ class Journal:
             sync_directory(path.parent)
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
-        """Writes and syncs rows; when it returns, they survive a power cut.
+        """Writes rows; when it returns, they survive the end of this process, however it ends.
 
         Raises:
           StoreError: the disk does not take them; what was there before is whole.
@@ -95,7 +97,6 @@ class Journal:
             try:
                 while data:
                     data = data[self._file.write(data) :]
-                os.fsync(self._file.fileno())
             except OSError:
                 # Half a line is harmless (it fails its sum) but takes room on a disk that has none.
                 with suppress(OSError):
@@ -105,5 +106,16 @@ class Journal:
         self._size = size
         self.rows += len(rows)
 
+    def sync(self) -> None:
+        """Makes what was appended survive a power cut; nothing where the journal has been closed since.
+
+        Raises:
+          StoreError: the disk did not take it.
+        """
+        with self._syncing, storing(self.path):
+            if not self._file.closed:
+                os.fsync(self._file.fileno())
+
     def close(self) -> None:
-        self._file.close()
+        with self._syncing:
+            self._file.close()

@@ -165,7 +165,7 @@ class ShardWriter:
             yield from source.generations()
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
-        """Stores rows; when it returns, they survive a kill and a power cut.
+        """Stores rows; when it returns, they survive a kill. ``sync`` makes them survive a power cut, too.
 
         Raises:
           StoreError: the disk does not take them. Everything stored before is whole.
@@ -174,6 +174,10 @@ class ShardWriter:
         if self._journal.rows >= self._rows_per_part:
             self._seal()
             self._journal = Journal(journal_path(self.folder, contents(self.folder).next_number))
+
+    def sync(self) -> None:
+        """Makes everything stored survive a power cut; may run in another thread beside ``append``."""
+        self._journal.sync()
 
     def _seal(self) -> None:
         self._journal.close()
