@@ -6,6 +6,7 @@ jsonargparse names an option exactly as its parameter and wants ``true`` or ``fa
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ def spelt_out(command: Callable[..., Any], arguments: list[str]) -> list[str]:
     parameters = inspect.signature(command).parameters
     flags = {name for name, parameter in parameters.items() if parameter.annotation in (bool, "bool")}
     result = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*arguments, ""]):
         option, equals, value = argument.partition("=")
         name, dot, key = option[2:].partition(".")
         name = name.replace("-", "_")
