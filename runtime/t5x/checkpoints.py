@@ -8,6 +8,7 @@ save that is cut off anywhere leaves the checkpoints before it as they were.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +32,14 @@ _STEP_DIRECTORY = re.compile(r"checkpoint_(\d+)")
 _TEMPORARY = ".tmp-"
 
 
+def absolute(path: str | epath.Path) -> epath.Path:
+    """Returns ``path`` as Orbax wants it: absolute, where it is not a URL of a bucket."""
+    return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+
+
 def checkpoint_path(directory: str | epath.Path, step: int) -> epath.Path:
     """Returns the path of the checkpoint of ``step`` in ``directory``."""
-    return epath.Path(directory) / f"checkpoint_{step}"
+    return absolute(directory) / f"checkpoint_{step}"
 
 
 def checkpoint_steps(directory: str | epath.Path) -> list[int]:
@@ -116,7 +122,7 @@ class CheckpointManager:
             raise SettingError(
                 "metric_mode", expected="'max' or 'min'", found=repr(metric_mode), mend="bind metric_mode = 'max'"
             )
-        self.directory = epath.Path(directory)
+        self.directory = absolute(directory)
         self.save_dtype = save_dtype
         self.keep = keep
         self.period = period

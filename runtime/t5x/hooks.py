@@ -109,9 +109,10 @@ class SaveCheckpoints:
         data: TrainingData,
         at: Periodic,
         before: Callable[[], None],
+        log: MetricLog,
     ) -> None:
         self._manager, self._config, self._trainer, self._data, self._at = manager, config, trainer, data, at
-        self._before = before
+        self._before, self._log = before, log
         self._saved: int | None = None
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -124,9 +125,11 @@ class SaveCheckpoints:
         if step != self._saved:
             # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
             self._before()
+            started = time.monotonic()
             state_dict = self._trainer.train_state.state_dict()
             self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns)
             self._saved = step
+            self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
 
     def close(self) -> None:
         self._before()
@@ -176,6 +179,7 @@ class TrainEvaluation:
         values = {name: metrics_lib.summarize(metrics, seconds=seconds) for name, metrics in merged.items()}
         for name, numbers in values.items():
             self._logs[name].write(step, numbers)
+            self._logs[name].write_once(step, {"timing/evaluate_seconds": seconds})
             shown = {key: numbers[key] for key in ("loss_per_nonpadding_target_token", "accuracy") if key in numbers}
             self._progress.say(f"step {step}: training_eval/{name}  {listed(shown)}")
         self._observe(ActionMode.TRAIN_EVAL, values)

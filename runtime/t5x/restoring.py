@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fsa_jax.errors import CheckpointError
 from t5x import legacy_checkpoints
 from t5x.checkpoint_config import RestoreCheckpointConfig
-from t5x.checkpoints import STATE, checkpoint_path, checkpoint_steps, is_checkpoint
+from t5x.checkpoints import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint
 
 _SHOWN = 8
 
@@ -216,7 +216,7 @@ def stored_shapes(path: str) -> dict[str, Any]:
         return legacy_checkpoints.stored_shapes(path)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(epath.Path(path) / STATE)
+            metadata = checkpointer.metadata(absolute(path) / STATE)
         tree = getattr(metadata, "item_metadata", metadata)
         tree = getattr(tree, "tree", tree)
         if not tree:  # Orbax logs why and returns nothing.
@@ -262,7 +262,7 @@ def _read_orbax(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             tree = checkpointer.restore(
-                epath.Path(plan.path) / STATE,
+                absolute(plan.path) / STATE,
                 args=ocp.args.PyTreeRestore(
                     item=unflatten_dict(dict.fromkeys(item, 0), sep="/"),
                     restore_args=unflatten_dict(dict(arguments), sep="/"),
@@ -313,5 +313,6 @@ def _unreadable(path: str, error: Exception) -> CheckpointError:
         path,
         expected="a complete checkpoint",
         found=f"{type(error).__name__}: {reason[0][:300] if reason else ''}",
-        mend=f"delete {path} or start with --corrupt_checkpoint=previous, to go on from the checkpoint before it",
+        mend=f"delete {path}, or start with --gin.train.on_corrupt_checkpoint=\"'previous'\": the run goes on from the "
+        "checkpoint before it",
     )

@@ -167,7 +167,7 @@ def train(
         saver = None
         if save is not None:
             at = hooks.Periodic(first, last, save.period, save.checkpoint_steps or ())
-            saver = hooks.SaveCheckpoints(save.make_manager(model_dir), save, trainer, data, at, before=metrics.flush)
+            saver = hooks.SaveCheckpoints(save.make_manager(model_dir), save, trainer, data, at, metrics.flush, log)
         evaluations: list[hooks.Evaluation] = []
         at = hooks.Periodic(first, last, eval_period)
         if eval_datasets:

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 import tiny_run
 from etils import epath
-from flax.traverse_util import flatten_dict
+from flax import serialization
+from flax.traverse_util import flatten_dict, unflatten_dict
 from t5x import checkpoints, partitioning, utils
 from t5x.metric_log import drop_rows_after, read_metric
 
@@ -268,3 +270,47 @@ def test_a_tensorflow_checkpoint_is_refused_with_what_to_take_instead(tmp_path):
     (tmp_path / "model.ckpt-100.index").write_text("")
     with pytest.raises(CheckpointError, match="found a TensorFlow checkpoint"):
         _start(tmp_path / "model.ckpt-100", tmp_path / "run", mode="specific")
+
+
+def _write_legacy(path: Path, state_dict: dict) -> None:
+    """Writes ``state_dict`` as T5X did before Orbax: msgpack, with matrices beside it as gzip-compressed zarr."""
+    path.mkdir(parents=True)
+    entries = {}
+    for name, value in flatten_dict(state_dict, sep="/").items():
+        value = np.asarray(value)
+        if value.ndim < 2:
+            entries[name] = value
+            continue
+        directory = name.replace("/", ".")
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": str(path / directory)},
+            "metadata": {
+                "shape": list(value.shape),
+                "chunks": list(value.shape),
+                "dtype": "<f4",
+                "compressor": {"id": "gzip"},
+            },
+        }
+        tensorstore.open(spec, create=True).result().write(value).result()
+        # As in the public checkpoints: an older spec, of a bucket, with the path beside the driver.
+        entries[name] = {
+            "driver": "zarr",
+            "kvstore": {"driver": "gcs", "bucket": "b"},
+            "path": f"some/where/{directory}/",
+        }
+    state = {"version": 3, "optimizer": unflatten_dict(entries, sep="/")}
+    (path / "checkpoint").write_bytes(serialization.msgpack_serialize(state))
+
+
+def test_an_older_checkpoint_of_msgpack_and_zarr_is_read(trained, tmp_path):
+    stored = _stored(trained / "checkpoint_4")
+    _write_legacy(tmp_path / "old" / "checkpoint_4", unflatten_dict(stored, sep="/"))
+    state = _start(tmp_path / "old" / "checkpoint_4", tmp_path / "run", mode="specific")
+    restored = flatten_dict(state.state_dict(), sep="/")
+    assert restored.keys() == stored.keys()
+    for name, value in stored.items():
+        np.testing.assert_array_equal(restored[name], value)
+    next((tmp_path / "old" / "checkpoint_4").glob("target.*/.zarray")).unlink()
+    with pytest.raises(CheckpointError, match="copy the whole checkpoint directory"):
+        _start(tmp_path / "old" / "checkpoint_4", tmp_path / "again", mode="specific")

@@ -86,10 +86,11 @@ def test_relative_steps_extend_every_start(tmp_path):
     assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 4
 
 
-def test_periods_count_from_the_first_step_of_a_start(tmp_path):
-    tiny_run.run(tmp_path, 2, period=2)
-    tiny_run.run(tmp_path, 7, period=3)
-    assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 5, 7]
+def test_periods_count_from_the_first_step_of_a_start_also_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_run.run(Path("runs/a"), 2, period=2)
+    tiny_run.run(Path("runs/a"), 7, period=3)
+    assert checkpoints.checkpoint_steps("runs/a") == checkpoints.checkpoint_steps(tmp_path / "runs/a") == [0, 2, 5, 7]
 
 
 @pytest.mark.xdist_group("kill")
