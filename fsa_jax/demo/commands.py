@@ -17,7 +17,7 @@ from fsa_jax.paths import DATA_DIR_VARIABLE
 TASK = "fsa_atsa_rest14"
 
 EVALUATIONS = 4
-"""Of a fine-tuning on the dev sentences, the last one at its end."""
+"""Of a training, at equal distances and the last one at its end."""
 
 
 def checkout() -> Path:
@@ -52,7 +52,7 @@ class Commands:
         bindings = {
             "MODEL_DIR": str(self._layout.distilled),
             "TRAIN_STEPS": steps,
-            "PERIOD": _period(steps, 3),
+            "PERIOD": _period(steps, EVALUATIONS),
             "RANDOM_SEED": self._settings.world_seed,
             "VOCABULARY_ROWS": self._settings.vocabulary_rows,
         }
@@ -100,5 +100,5 @@ class Commands:
 
 
 def _period(steps: int, times: int) -> int:
-    """Steps between evaluations, ``times`` of them if the steps allow."""
-    return max(1, steps // times)
+    """Steps between evaluations: ``times`` of them, or as many fewer as divide the steps."""
+    return next(steps // count for count in range(times, 0, -1) if steps % count == 0)

@@ -216,7 +216,7 @@ def _describe(results: Results) -> str:
     return "Mean test F1: " + ", ".join(parts) + "."
 
 
-def _axes(width: float = 6.0, height: float = 3.6) -> tuple[Figure, Axes]:
+def _axes(width: float = 4.4, height: float = 3.4) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -263,6 +263,9 @@ def _search_plot(results: Results) -> Figure:
         )
         axes.plot(*zip(*trials, strict=True), "o-", color=_COLOURS[arm], label=NAMES[arm])
     axes.set_xscale("log")
+    rates = sorted({trial.learning_rate for trial in results.trials})
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
     axes.set_xlabel("learning rate at the first step")
     axes.set_ylabel("dev F1, %")
     axes.set_ylim(0, 100)

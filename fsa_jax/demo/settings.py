@@ -25,9 +25,9 @@ class DemoSettings(Record):
     mistake_rate: float = 0.05
     hallucination_rate: float = 0.05
     vocabulary_rows: int = 1536
-    distillation_steps: int = 1600
+    distillation_steps: int = 1400
     finetuning_steps: int = 400
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
     seeds: tuple[int, ...] = (42, 52, 62)
     world_seed: int = 0
 
