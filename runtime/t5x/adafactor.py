@@ -208,13 +208,21 @@ class Adafactor(OptimizerDef):
 
         def start(path: tuple[Any, ...], param: jax.Array) -> AdafactorParamState:
             plan = self._plan(names_of_path(path), np.shape(param))
-            unused = jnp.zeros((1,), jnp.float32)
-            momentum = unused if hyper_params.beta1 is None else jnp.zeros(param.shape, hyper_params.dtype_momentum)
-            if not plan.factored:
-                return AdafactorParamState(momentum, jnp.zeros(param.shape, jnp.float32), unused, unused)
-            row = jnp.zeros(_without(param.shape, plan.columns), jnp.float32)
-            column = jnp.zeros(_without(param.shape, plan.rows), jnp.float32)
-            return AdafactorParamState(momentum, unused, row, column)
+            # Each an array of its own: the train step donates them all.
+            momentum, full, row, column = ((1,),) * 4
+            if hyper_params.beta1 is not None:
+                momentum = param.shape
+            if plan.factored:
+                row, column = _without(param.shape, plan.columns), _without(param.shape, plan.rows)
+            else:
+                full = param.shape
+            momentum_dtype = jnp.float32 if hyper_params.beta1 is None else hyper_params.dtype_momentum
+            return AdafactorParamState(
+                jnp.zeros(momentum, momentum_dtype),
+                jnp.zeros(full, jnp.float32),
+                jnp.zeros(row, jnp.float32),
+                jnp.zeros(column, jnp.float32),
+            )
 
         param_states = jax.tree_util.tree_map_with_path(start, params)
         return OptimizerState(step=jnp.zeros((), jnp.int32), param_states=param_states)
