@@ -47,7 +47,7 @@ def _stored(path: Path) -> dict[str, np.ndarray]:
         tree = getattr(metadata, "item_metadata", metadata)
         tree = getattr(tree, "tree", tree)
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return flatten_dict(reader.restore(epath.Path(path) / "state", restore_args=arguments), sep="/")
+        return dict(flatten_dict(reader.restore(epath.Path(path) / "state", restore_args=arguments), sep="/"))  # type: ignore[arg-type]
 
 
 def test_the_newest_are_kept(tmp_path):
