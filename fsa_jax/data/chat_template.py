@@ -125,5 +125,6 @@ class ChatTemplate:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer, up to any of its ends."""
         ends = [i for i, token in enumerate(ids) if token in self.end_ids]
-        kept = list(ids[: ends[0]] if ends else ids)
+        # Rows of the embedding beyond the tokenizer stand for nothing.
+        kept = [token for token in (ids[: ends[0]] if ends else ids) if token < self.size]
         return str(self._tokenizer.decode(kept, skip_special_tokens=True)).strip()

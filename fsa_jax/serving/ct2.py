@@ -67,6 +67,13 @@ def load_ct2_student(directory: Path) -> Ct2Student:
     return Ct2Student(directory, description, tokens)
 
 
+def row_names(tokens: Tokenization, rows: int) -> list[str]:
+    """CTranslate2's name of every row of an embedding: the tokens' texts, and made-up ones for rows beyond them."""
+    assert isinstance(tokens, T5Tokenization | ChatTokenization)
+    names = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
+    return [*names, *(f"<unused_{i}>" for i in range(len(names), rows))]
+
+
 class Ct2Generator:
     """Decodes batches with CTranslate2.
 
@@ -91,11 +98,7 @@ class Ct2Generator:
             raise CheckpointError(
                 student.path, expected="a CTranslate2 model", found=str(error), mend="export it again: fsa export-ct2"
             ) from error
-        if isinstance(student.tokens, ChatTokenization):
-            self._names = student.tokens.template.tokens()
-        else:
-            assert isinstance(student.tokens, T5Tokenization)
-            self._names = student.tokens.tokens()
+        self._names = row_names(student.tokens, student.description["rows"])
         self._ids = {name: i for i, name in enumerate(self._names)}
         self._ends = [self._names[i] for i in student.tokens.end_ids]
         self._end_id = student.tokens.end_ids[0]

@@ -17,6 +17,7 @@ from ctranslate2.specs import attention_spec, common_spec
 from fsa_jax.models.hf.mapping import flatten, layer_of, stacked
 from fsa_jax.models.llama.config import LlamaConfig
 from fsa_jax.models.t5.config import T5Config
+from fsa_jax.serving.ct2 import row_names
 from fsa_jax.serving.student import Student
 from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization
 
@@ -61,25 +62,20 @@ def model_spec(student: Student) -> Any:
     parameters = _Parameters(student.parameters)
     if isinstance(student.tokens, ChatTokenization):
         spec = _decoder_spec(student.config, parameters)
-        spec.register_vocabulary(_named(student.tokens.template.tokens(), student.config.vocab_size))
+        spec.register_vocabulary(row_names(student.tokens, student.rows))
         spec.config.bos_token = spec.config.eos_token = student.tokens.template.end_token
         spec.config.unk_token = ""
         spec.config.layer_norm_epsilon = student.config.norm_epsilon
         return spec
     assert isinstance(student.tokens, T5Tokenization)
     spec = _t5_spec(student.config, parameters, student.rows)
-    tokens = _named(student.tokens.tokens()[: student.rows], student.rows)
+    tokens = row_names(student.tokens, student.rows)
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
     spec.config.bos_token = spec.config.decoder_start_token = tokens[0]
     spec.config.eos_token, spec.config.unk_token = tokens[student.tokens.end_ids[0]], tokens[2]
     spec.config.layer_norm_epsilon = 1e-6
     return spec
-
-
-def _named(tokens: Sequence[str], rows: int) -> list[str]:
-    """One distinct name a row: a vocabulary is a set to CTranslate2."""
-    return [*tokens, *(f"<unused_{i}>" for i in range(len(tokens), rows))]
 
 
 def _t5_spec(config: T5Config, parameters: _Parameters, rows: int) -> Any:

@@ -56,6 +56,7 @@ def export_ct2(student: Student, out: Path, *, quantization: str, check: Check) 
             "decoder_only": tokens.decoder_only,
             "instruction": tokens.template.instruction if isinstance(tokens, ChatTokenization) else "",
             "quantization": quantization,
+            "rows": student.rows,
             "step": student.step,
         }
         (partial / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")

@@ -102,6 +102,9 @@ def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]
         return
     from transformers import AutoTokenizer
 
+    if not (directory / "generation_config.json").is_file():
+        content = {"decoder_start_token_id": 0, "eos_token_id": tokens.end_ids[0], "pad_token_id": 0}
+        (directory / "generation_config.json").write_text(json.dumps(content, indent=2) + "\n")
     shutil.copyfile(tokens.model, directory / "spiece.model")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         (directory / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,24 +96,22 @@ def reference(student: Student, sentences: Sequence[str], max_length: int) -> Re
 def _jax_log_probs(student: Student, inputs: list[list[int]], outputs: list[list[int]]) -> list[np.ndarray]:
     import jax
 
-    variables, rows = {"params": student.parameters}, student.rows
+    module = student.module
     if student.tokens.decoder_only:
-        whole = [[*prompt, *output] for prompt, output in zip(inputs, outputs, strict=True)]
-        ids = right_padded(whole)[:, :-1]
-        logits = jax.jit(lambda v, x: student.module.apply(v, x, enable_dropout=False))(variables, ids)
-        begins = [len(prompt) - 1 for prompt in inputs]
+        whole = right_padded([[*prompt, *output] for prompt, output in zip(inputs, outputs, strict=True)])
+        arguments, begins = [whole[:, :-1]], [len(prompt) - 1 for prompt in inputs]
     else:
         targets = right_padded(outputs)
-        starts = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
         # Every target position counts here, also one whose token is 0, which T5 would take for padding.
-        logits = jax.jit(lambda v, *x: student.module.apply(v, *x, enable_dropout=False))(
-            variables, right_padded(inputs), starts, np.ones_like(targets)
-        )
+        arguments = [right_padded(inputs), np.pad(targets, ((0, 0), (1, 0)))[:, :-1], np.ones_like(targets)]
         begins = [0] * len(inputs)
-    return [
-        chosen_log_probs(np.asarray(row)[begin : begin + len(output), :rows], output)
-        for row, begin, output in zip(logits, begins, outputs, strict=True)
-    ]
+    apply = jax.jit(lambda parameters, *tokens: module.apply({"params": parameters}, *tokens, enable_dropout=False))
+    parameters, found = jax.device_put(student.parameters), []
+    # One sentence at a time: the logits of all, over a vocabulary of 150,000, would not fit small machines.
+    for row, (begin, output) in enumerate(zip(begins, outputs, strict=True)):
+        logits = np.asarray(apply(parameters, *(tokens[row : row + 1] for tokens in arguments)))[0]
+        found.append(chosen_log_probs(logits[begin : begin + len(output), : student.rows], output))
+    return found
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -162,7 +161,7 @@ def torch_outputs(directory: Path, expected: Reference, max_length: int, rows: i
     import torch
     import transformers
 
-    decoder_only = not (directory / "config.json").read_text().count('"t5"')
+    decoder_only = json.loads((directory / "config.json").read_text())["model_type"] != "t5"
     kind = transformers.AutoModelForCausalLM if decoder_only else transformers.AutoModelForSeq2SeqLM
     model: Any = kind.from_pretrained(directory, dtype=torch.float32).eval()
     outputs, log_probs = [], []

@@ -125,3 +125,24 @@ def load(directory: Path, *, scan_layers: bool = False) -> tuple[Any, dict[str, 
 def token_rows(sentences: list[list[int]], vocab_size: int) -> list[list[int]]:
     """T5's ids of sentences, folded into a smaller vocabulary: any ids do, lengths are what matters."""
     return [[3 + (token - 3) % (vocab_size - 3) for token in ids] for ids in sentences]
+
+
+def write_tokenizer(directory: Path) -> None:
+    """A byte-level tokenizer with a chat template like Qwen's, in which id 0 is an ordinary token, as in Qwen."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast: Any = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+    )
+    fast.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fast.save_pretrained(str(directory))
+    (directory / "generation_config.json").unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from fsa_jax.errors import CheckpointError, FsaError
+from fsa_jax.models.hf.lazy import Lazy
+from fsa_jax.models.hf.safetensors_io import open_directory, read_header, write_directory
+
+TENSORS = st.dictionaries(
+    st.text("abc.", min_size=1, max_size=8),
+    arrays.arrays(
+        st.sampled_from([np.float32, np.float16, np.int64, np.uint8]),
+        arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def lazy(values: np.ndarray) -> Lazy:
+    return Lazy(values.shape, values.dtype, lambda: values)
+
+
+def same(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(tensors=TENSORS)
+def test_reads_what_the_library_writes_and_writes_what_it_reads(tensors, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("library")
+    safetensors.numpy.save_file(tensors, directory / "model.safetensors")
+    read = {name: tensor.read() for name, tensor in open_directory(directory).items()}
+    assert read.keys() == tensors.keys()
+    assert all(same(read[name], values) for name, values in tensors.items())
+
+    ours = tmp_path_factory.mktemp("ours")
+    write_directory(ours, {name: lazy(values) for name, values in tensors.items()})
+    again = safetensors.numpy.load_file(ours / "model.safetensors")
+    assert again.keys() == tensors.keys()
+    assert all(same(again[name], values) for name, values in tensors.items())
+
+
+def test_bfloat16_goes_through_unchanged(tmp_path):
+    values = np.arange(12, dtype=np.float32).reshape(3, 4).astype(ml_dtypes.bfloat16)
+    write_directory(tmp_path, {"x": lazy(values)})
+    assert same(open_directory(tmp_path)["x"].read(), values)
+
+
+def test_large_models_are_written_in_shards_with_an_index(tmp_path):
+    tensors = {f"t{i}": lazy(np.full((10, 10), i, np.float32)) for i in range(5)}
+    files = write_directory(tmp_path, tensors, shard_bytes=1000)
+    assert [file.name for file in files] == [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    read = open_directory(tmp_path)
+    assert all(same(read[name].read(), tensor.values()) for name, tensor in tensors.items())
+    files[1].unlink()
+    with pytest.raises(FsaError, match="00002"):
+        open_directory(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_and_never_crashes(data, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("damaged")
+    write_directory(directory, {"a": lazy(np.ones((4, 4), np.float32)), "b": lazy(np.zeros(3, np.float32))})
+    file = directory / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(CheckpointError, match="safetensors"):
+        read_header(file)
+
+
+def test_a_header_that_lies_is_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    header = b'{"x":{"dtype":"F32","shape":[100],"data_offsets":[0,8]}}'
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match="shape"):
+        read_header(file)
+    header = b'{"x":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}'
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match="F8_E4M3"):
+        read_header(file)

@@ -1,0 +1,132 @@
+"""Exports of every family: checked by what they are for, refused when they differ, bit-identical on return."""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import DECODERS, FAMILIES, T5_FAMILIES, write_tokenizer
+
+from fsa_jax.errors import CheckpointError, SettingError
+from fsa_jax.models.hf.importing import import_model
+from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_jax.serving import Predictor
+from fsa_jax.serving.export_ct2 import export_ct2
+from fsa_jax.serving.export_hf import Check, export_hf
+from fsa_jax.serving.model_card import Card
+from fsa_jax.serving.student import Student, load_student
+
+CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/distill_base.gin")
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory, sentences) -> Path:
+    """A SentencePiece model for T5s of 512 rows."""
+    import sentencepiece
+
+    directory = tmp_path_factory.mktemp("vocabulary")
+    (directory / "sentences.txt").write_text("\n".join(sentences))
+    sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
+        f"--input={directory}/sentences.txt --model_prefix={directory}/spiece --vocab_size=400 --pad_id=0 --eos_id=1 "
+        "--unk_id=2 --bos_id=-1 --hard_vocab_limit=false --minloglevel=2"
+    )
+    return directory / "spiece.model"
+
+
+@pytest.fixture(scope="session")
+def imported(torch_model, tmp_path_factory, vocabulary, real_data_dir):
+    """Family to what ``fsa import-hf`` makes of its model."""
+    made: dict[str, Path] = {}
+
+    def get(family: str) -> Path:
+        if family not in made:
+            source = tmp_path_factory.mktemp("source") / family
+            shutil.copytree(torch_model(family)[1], source)
+            out, own = tmp_path_factory.mktemp("imported") / family, None
+            if family in DECODERS:
+                write_tokenizer(source)
+            elif family == "t5_32101":
+                shutil.copy(real_data_dir / "t5_vocab/spiece.model", source)
+            else:
+                own = vocabulary
+            import_model(str(source), out, vocabulary=own)
+            made[family] = out
+        return made[family]
+
+    return get
+
+
+def student_of(directory: Path) -> Student:
+    return load_student(directory)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_export_to_hugging_face_is_exact_and_comes_back_bit_for_bit(family, imported, torch_model, sentences, tmp_path):
+    out = tmp_path / "out"
+    check = Check(sentences[::16], "test", max_length=12)
+    agreement = export_hf(student_of(imported(family)), out, dtype="float32", check=check, card=CARD)
+    assert agreement.same_outputs == agreement.sentences == 4
+    assert agreement.mean_difference < 1e-5
+    original, written = open_directory(torch_model(family)[1]), open_directory(out)
+    names = set(original) - ({"lm_head.weight"} if "lm_head.weight" not in written else set())
+    assert names == set(written)
+    for name in names:
+        assert original[name].read().tobytes() == written[name].read().tobytes(), name
+    card = (out / "README.md").read_text()
+    assert all(word in card for word in ("Mixtral-8x7B", "gin/distill_base.gin", "commit", "4 of 4"))
+    own = out / "spiece.model" if family in ("t5_v1_0", "t5_v1_1") else None
+    import_model(str(out), tmp_path / "again", vocabulary=own)
+    again, first = load_student(tmp_path / "again"), student_of(imported(family))
+    assert again.config == first.config
+    import jax
+
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.parameters, first.parameters))
+    assert again.tokens.encode_target(sentences[5]) == first.tokens.encode_target(sentences[5])
+
+
+@pytest.mark.parametrize("quantization", ["float32", "int8"])
+@pytest.mark.parametrize("family", [*T5_FAMILIES, "qwen2_5", "qwen3"])
+def test_export_to_ctranslate2(family, quantization, imported, sentences, tmp_path):
+    check = Check(sentences[::8], "test", max_length=12, tolerance=None if quantization == "float32" else 1.0)
+    agreement = export_ct2(student_of(imported(family)), tmp_path / "out", quantization=quantization, check=check)
+    if quantization == "float32":
+        assert agreement.same_outputs == agreement.sentences
+    predictions = Predictor(tmp_path / "out", task="rewriting", max_output_length=12).predict(sentences[:4])
+    expected = Predictor(imported(family), task="rewriting", max_output_length=12).predict(sentences[:4])
+    if quantization == "float32":
+        assert [p.generated for p in predictions] == [p.generated for p in expected]
+        assert [p.score for p in predictions] == pytest.approx([p.score for p in expected], abs=1e-2)
+
+
+def test_an_export_that_differs_is_refused_and_leaves_nothing(imported, sentences, tmp_path):
+    student = student_of(imported("t5_v1_1"))
+    check = Check(sentences[::16], "test", max_length=8, tolerance=1e-9)
+    with pytest.raises(CheckpointError, match="log-probability differs by"):
+        export_ct2(student, tmp_path / "ct2", quantization="int8", check=check)
+    with pytest.raises(CheckpointError, match="log-probability differs by"):
+        export_hf(student, tmp_path / "hf", dtype="bfloat16", check=check, card=CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_and_an_unknown_dtype_are_refused(imported, sentences, tmp_path):
+    student, check = student_of(imported("t5_v1_1")), Check(sentences[:2], "test", max_length=4)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SettingError, match="nothing is yet"):
+        export_hf(student, tmp_path / "out", dtype="float32", check=check, card=CARD)
+    with pytest.raises(SettingError, match="int3"):
+        export_ct2(student, tmp_path / "new", quantization="int3", check=check)
+
+
+def test_what_is_pushed_has_a_card_that_the_hub_reads(imported, sentences, tmp_path):
+    from huggingface_hub import ModelCard
+
+    check = Check(sentences[:2], "test", max_length=4)
+    export_hf(student_of(imported("t5_v1_0")), tmp_path / "out", dtype="float32", check=check, card=CARD)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.to_dict()["license"] == "apache-2.0"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == 512
