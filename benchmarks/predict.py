@@ -91,16 +91,14 @@ def main() -> None:
             found = [codec.decode(text, s.text) for text, s in zip(generated, sentences, strict=True)]
             scores[name] = 100 * tuple_f1(gold, found).f1
     medians = {name: statistics.median(values) for name, values in times.items()}
-    print(
-        f"{len(sentences)} sentences, batch {size}, {os.cpu_count()} cores ({platform.processor() or platform.machine()})\n"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{len(sentences)} sentences, batch {size}, {os.cpu_count()} cores ({machine})\n")
     print("| | seconds (median) | all | sentences/s | F1 |\n| --- | --- | --- | --- | --- |")
     for name, values in times.items():
         runs = " ".join(f"{value:.1f}" for value in values)
         print(f"| {name} | {medians[name]:.2f} | {runs} | {len(sentences) / medians[name]:.1f} | {scores[name]:.2f} |")
-    print(
-        f"\nratio {medians['transformers'] / medians['ct2 int8']:.2f}, F1 difference {scores['ct2 int8'] - scores['transformers']:+.2f}"
-    )
+    ratio = medians["transformers"] / medians["ct2 int8"]
+    print(f"\nratio {ratio:.2f}, F1 difference {scores['ct2 int8'] - scores['transformers']:+.2f}")
 
 
 if __name__ == "__main__":

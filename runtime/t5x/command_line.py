@@ -124,6 +124,8 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
         return
     # Its warnings name internals of SeqIO's pipelines that nobody who trains can change.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow only feeds data; oneDNN would gain nothing and complains on older processors.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _standard_error_closed():
         datasets.tensorflow().constant(0)
     logging.use_absl_handler()

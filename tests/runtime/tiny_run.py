@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import tiny_tasks
-
 from t5x import adafactor, models, partitioning, schedules, trainer, utils
 from t5x.examples.t5 import network
 from t5x.train import train
@@ -108,7 +107,12 @@ def command(module: str, *arguments: str, devices: int = 1, **popen: Any) -> sub
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, **popen
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
     )
 
 

@@ -1,1 +1,4 @@
-"""Gin files of the decoder-only language model, one a size; a package, so that gin finds them wherever the engine is installed."""
+"""Gin files of the decoder-only language model, one a size.
+
+A package, so that gin finds them wherever the engine is installed.
+"""
