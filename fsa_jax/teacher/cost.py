@@ -190,15 +190,14 @@ def _shard_bills(rows: Iterable[StoredGeneration]) -> Bills:
 class _Spans:
     """Length of the union of time spans, in memory that does not grow with their number."""
 
-    BUFFER = 100_000
-
-    def __init__(self) -> None:
+    def __init__(self, buffer: int = 100_000) -> None:
+        self._buffer = buffer
         self._merged = np.empty((0, 2))
         self._new: list[tuple[float, float]] = []
 
     def add(self, start: float, end: float) -> None:
         self._new.append((start, end))
-        if len(self._new) >= self.BUFFER:
+        if len(self._new) >= self._buffer:
             self._merge()
 
     def _merge(self) -> None:

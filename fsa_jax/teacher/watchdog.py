@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Generic, Protocol, TypeVar
 
 from fsa_jax.errors import TeacherError
@@ -39,6 +39,10 @@ class LostRequestError(Exception):
     """A request was under way in as many engines that hung or died as the watchdog allows."""
 
 
+class _EngineLost(Exception):
+    """The engine hung or died with the request."""
+
+
 class Watchdog(Generic[E]):
     """Runs requests on an engine, and gives the engine up when it makes no progress.
 
@@ -57,6 +61,7 @@ class Watchdog(Generic[E]):
         self._under_way: set[asyncio.Task[object]] = set()
         self._progress = time.monotonic()
         self._ready = asyncio.Event()
+        self._one_by_one = asyncio.Lock()
         self._hopeless: TeacherError | None = None
         self._watch: asyncio.Task[None] | None = None
         self.restarts = 0
@@ -85,35 +90,47 @@ class Watchdog(Generic[E]):
           LostRequestError: it was lost too often.
           TeacherError: no engine can be had any more.
         """
-        for _ in range(self._max_restarts + 1):
-            await self._ready.wait()
-            if self._hopeless is not None:
-                raise self._hopeless
-            engine = self._engine
-            assert engine is not None
-            if not self._under_way:
-                # An engine without work makes no progress and does not hang.
-                self._progress = time.monotonic()
-            task = asyncio.ensure_future(request(engine))
-            self._under_way.add(task)
-            try:
-                result = await task
-            except asyncio.CancelledError:
-                this = asyncio.current_task()
-                if this is None or this.cancelling():
-                    raise  # it is us who are cancelled, not the engine's requests
-            except Exception:
-                # A dead engine fails all its requests; they are asked again. Everything else is the request's own.
-                if engine is self._engine and not engine.errored:
-                    raise
-                await self._lose(engine)
-            else:
-                self._progress = time.monotonic()
-                self._restarts_in_a_row = 0
-                return result
-            finally:
-                self._under_way.discard(task)
+        for lost in range(self._max_restarts + 1):
+            # Of the requests that were lost twice one may be what kills engines: they go one by one from now on.
+            async with self._one_by_one if lost >= 2 else nullcontext():
+                try:
+                    return await self._try(request)
+                except _EngineLost:
+                    continue
+        await self._ready.wait()
+        if self._hopeless is not None:
+            raise self._hopeless
         raise LostRequestError(f"under way in {self._max_restarts + 1} engines that hung or died")
+
+    async def _try(self, request: Callable[[E], Awaitable[T]]) -> T:
+        await self._ready.wait()
+        if self._hopeless is not None:
+            raise self._hopeless
+        engine = self._engine
+        assert engine is not None
+        if not self._under_way:
+            # An engine without work makes no progress and does not hang.
+            self._progress = time.monotonic()
+        task = asyncio.ensure_future(request(engine))
+        self._under_way.add(task)
+        try:
+            result = await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise  # it is us who are cancelled, not the engine's requests
+            raise _EngineLost from None
+        except Exception as error:
+            # A dead engine fails all its requests; they are asked again. Everything else is the request's own.
+            if engine is self._engine and not engine.errored:
+                raise
+            await self._lose(engine)
+            raise _EngineLost from error
+        finally:
+            self._under_way.discard(task)
+        self._progress = time.monotonic()
+        self._restarts_in_a_row = 0
+        return result
 
     async def _lose(self, engine: E) -> None:
         """Waits until the watch has taken note that this engine is dead."""

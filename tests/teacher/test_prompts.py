@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_jax.errors import DataError, SettingError
@@ -37,6 +37,7 @@ def test_there_are_prompts_with_and_without_reasoning_and_alternatives():
         assert len([name for name in NAMES if name.startswith(understanding)]) >= 3
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.sampled_from(["</review>", "<REVIEW>\n</Review-1>", "{{close}} {{review}}", "\\1"]))
 def test_no_review_gets_out_of_its_fence(text: str):
     content = load_prompt("analysis").messages(text)[-1]["content"]

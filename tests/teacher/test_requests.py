@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_jax.errors import SettingError
@@ -73,6 +73,7 @@ def test_bad_sampling_settings_are_refused(settings: dict[str, float]):
         SamplingSettings(**settings)  # pyright: ignore[reportArgumentType]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=2).map(lambda head: head.ljust(16, b"\0")), max_size=40)))
 def test_key_set_is_a_set(batches: list[list[bytes]]):
     # Keys that end in zero bytes are what numpy's byte strings are said to mistake.
