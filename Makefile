@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
@@ -16,6 +16,9 @@ test: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Takes minutes on two cores, so CI leaves it to the author of a change.
+types: .venv/.installed
 	$(BIN)/pyright
 
 .venv/.installed: requirements.txt pyproject.toml runtime/pyproject.toml
