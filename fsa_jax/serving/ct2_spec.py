@@ -48,7 +48,8 @@ class _Parameters:
 
 
 def _matrix(parameters: _Parameters, path: str) -> np.ndarray:
-    return np.ascontiguousarray(parameters(f"{path}/kernel").T)
+    # Always a copy: CTranslate2 scales what it quantises in place.
+    return parameters(f"{path}/kernel").T.copy()
 
 
 def _fuse(spec: Any, parameters: _Parameters, paths: Sequence[str]) -> None:
@@ -88,7 +89,7 @@ def _t5_spec(config: T5Config, parameters: _Parameters, rows: int) -> Any:
         relative_attention_bias=True,
         rms_norm=True,
     )
-    embedding = np.ascontiguousarray(parameters("token_embedder/embedding")[:rows])
+    embedding = parameters("token_embedder/embedding")[:rows].copy()
     for side, stack in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         stack.scale_embeddings = False
         (stack.embeddings[0] if side == "encoder" else stack.embeddings).weight = embedding
@@ -153,7 +154,7 @@ def _decoder_spec(config: LlamaConfig, parameters: _Parameters) -> Any:
     )
     decoder = spec.decoder
     decoder.scale_embeddings = False
-    decoder.embeddings.weight = parameters("decoder/token_embedder/embedding")
+    decoder.embeddings.weight = parameters("decoder/token_embedder/embedding").copy()
     decoder.layer_norm.gamma = parameters("decoder/decoder_norm/scale")
     tied = config.logits_via_embedding
     decoder.projection.weight = decoder.embeddings.weight if tied else _matrix(parameters, "decoder/logits_dense")
