@@ -5,13 +5,17 @@ BIN := .venv/bin
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint types clean
+.PHONY: demo test parity lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+# Against PyTorch, which has an environment of its own so that the others stay light.
+parity: .venv-parity/.installed
+	.venv-parity/bin/python -m pytest tests/parity $(PARITY_ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -26,5 +30,10 @@ types: .venv/.installed
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
+.venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet -r requirements-parity.txt
+	touch $@
+
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv .venv-parity demo runs

@@ -27,7 +27,7 @@ def import_ctranslate2() -> Any:
         import ctranslate2
     except ImportError as error:
         raise SettingError(
-            "engine ct2", expected="CTranslate2", found="it is not installed", mend="pip install ctranslate2"
+            "engine ct2", expected="CTranslate2", found="it is not installed", mend="pip install -r requirements.txt"
         ) from error
     return ctranslate2
 

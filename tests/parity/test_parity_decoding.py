@@ -61,7 +61,7 @@ def with_likely_end(model: Any, rows: list[list[int]], end: int) -> Any:
         found = torch.cat(states[1:])
         mean = found.mean(0)
         mean = mean - (mean @ first) * first
-        others, toward = model.lm_head(found).topk(2).values[:, 1], found @ mean
+        others, toward = model.lm_head(found).amax(-1), found @ mean
         model.lm_head.weight[end] = mean * (others / toward)[toward > 0].quantile(SHARE)
     return model
 

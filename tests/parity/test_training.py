@@ -5,37 +5,45 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from small_models import DECODERS, load, padded
+from t5x import models, optimizers
+from t5x.metrics import summarize
+from t5x.partitioning import PjitPartitioner, make_mesh
+from t5x.train_state import FlaxOptimTrainState
+from t5x.trainer import Trainer
 
 from fsa_jax import optim
+from fsa_jax.checkpoints import find_checkpoint, load_weights
 from fsa_jax.data import teacher_text
+from fsa_jax.models.hf.importing import import_model
 from fsa_jax.models.llama.network import LlamaTransformer
+from fsa_jax.models.t5.hf import config_from_parameters
 from fsa_jax.models.t5.network import Transformer
 from fsa_jax.serving.tokenization import T5Tokenization
 
 STEPS = 100
-BATCH = 4
+BATCH = 2
 PEAK, FINAL = 3e-3, 1e-5
 
 
 @pytest.fixture(scope="module")
 def batches(real_data_dir) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Reviews and teacher text in T5's ids, each batch padded to its longest row, cut to keep the test short."""
+    """Reviews and teacher text in T5's ids, cut as in the recipe, each batch padded to its longest row."""
     tokens = T5Tokenization(real_data_dir / "t5_vocab/spiece.model")
     rows = list(teacher_text.read(real_data_dir / "teacher/mixtral_8x7b_reviews.jsonl"))
     made = []
     for step in range(STEPS):
         chosen = [rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)]
-        inputs, _ = padded([tokens.encode_input(row.review, 48)[0] for row in chosen])
-        targets, _ = padded([tokens.encode_input(row.response, 48)[0] for row in chosen])
+        inputs, _ = padded([tokens.encode_input(row.review, 128)[0] for row in chosen])
+        targets, _ = padded([tokens.encode_input(row.response, 400)[0] for row in chosen])
         made.append((inputs, targets))
     return made
 
@@ -71,10 +79,7 @@ def torch_losses(model: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> li
     """Losses per target token of the steps, padding masked."""
     import torch
 
-    model = copy.deepcopy(model).train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    model = copy.deepcopy(model).eval()  # Without dropout, which the two libraries draw differently.
     optimizer, losses = RecipeOptimizer(list(model.parameters())), []
     for inputs, targets in batches:
         labels = torch.tensor(targets, dtype=torch.long)
@@ -90,38 +95,56 @@ def torch_losses(model: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> li
     return losses
 
 
-def jax_losses(directory: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """The same with our network and optimizer."""
-    config, parameters = load(directory)
-    module = Transformer(config)
-    recipe = optim.rms_scaled_adamw(optim.cosine(STEPS, PEAK, FINAL))
-    state = recipe.init(parameters)
-    width = max(max(inputs.shape[1], targets.shape[1]) for inputs, targets in batches)
-
-    @jax.jit
-    def step(parameters: Any, state: Any, inputs: jax.Array, targets: jax.Array) -> tuple[Any, Any, jax.Array]:
-        def loss_of(parameters: Any) -> jax.Array:
-            starts = jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
-            logits = module.apply({"params": parameters}, inputs, starts, targets, enable_dropout=False)
-            losses = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), targets)
-            return jnp.sum(losses * (targets > 0)) / jnp.sum(targets > 0)
-
-        loss, gradients = jax.value_and_grad(loss_of)(parameters)
-        updates, state = recipe.update(gradients, state, parameters)
-        return optax.apply_updates(parameters, updates), state, loss
-
+def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+    """The same by the engine's trainer, from an imported checkpoint."""
+    parameters = load_weights(checkpoint)
+    config = dataclasses.replace(config_from_parameters(parameters), dropout_rate=0.0)
+    schedule = optim.cosine(STEPS, PEAK, FINAL)
+    model = models.EncoderDecoderModel(
+        Transformer(config),
+        None,
+        None,
+        optimizers.OptaxWrapper(optim.rms_scaled_adamw(schedule)),
+        loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
+    )
+    shapes = dict.fromkeys(("encoder_input_tokens", "decoder_input_tokens"), (1, 1))
+    variables = model.get_initial_variables(jax.random.PRNGKey(0), shapes)
+    partitioner = PjitPartitioner(num_partitions=1)
+    partitioner.mesh = make_mesh(jax.devices()[:1])
+    state = FlaxOptimTrainState.create(model.optimizer_def, {**variables, "params": parameters})
+    axes = partitioner.get_mesh_axes(state)
+    trainer = Trainer(
+        model,
+        jax.device_put(state, partitioner.shardings(axes)),
+        partitioner,
+        eval_names=[],
+        summary_dir=None,
+        train_state_axes=axes,
+        rng=jax.random.PRNGKey(0),
+        learning_rate_fn=schedule,
+        num_microbatches=None,
+    )
+    widths = [max(rows.shape[1] for rows in side) for side in zip(*batches, strict=True)]
     losses = []
-    for inputs, targets in batches:
-        inputs, targets = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (inputs, targets))
-        parameters, state, loss = step(parameters, state, inputs, targets)
-        losses.append(float(loss))
+    for rows in batches:
+        # One shape, so that one step is compiled; PyTorch has each batch as long as its longest row.
+        inputs, targets = (np.pad(x, ((0, 0), (0, n - x.shape[1]))) for x, n in zip(rows, widths, strict=True))
+        batch = {
+            "encoder_input_tokens": inputs,
+            "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+            "decoder_target_tokens": targets,
+            "decoder_loss_weights": (targets > 0).astype(np.int32),
+        }
+        losses.append(summarize(trainer.train_step(batch), seconds=1.0)["loss"])
     return losses
 
 
-def test_the_released_recipe_gives_pytorch_s_losses(torch_model, batches):
+def test_the_released_recipe_gives_pytorch_s_losses(torch_model, batches, tmp_path):
     model, directory = torch_model("t5_32101")
-    expected, found = np.array(torch_losses(model, batches)), np.array(jax_losses(directory, batches))
-    assert expected[-10:].mean() < 0.8 * expected[:10].mean(), "the comparison needs a model that learns"
+    import_model(str(directory), tmp_path / "imported")
+    expected = np.array(torch_losses(model, batches))
+    found = np.array(engine_losses(find_checkpoint(tmp_path / "imported"), batches))
+    assert expected[-10:].mean() < 0.9 * expected[:10].mean(), "the comparison needs a model that learns"
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -154,15 +177,11 @@ def test_packed_examples_have_the_loss_of_unpacked_ones(family, torch_model, sen
     assert max(row["decoder_segment_ids"].max() for row in packed) > 1, "the comparison needs packed rows"
     batch = {name: np.stack([row[name] for row in packed]) for name in packed[0]}
     config, parameters = load(directory)
-    logits = LlamaTransformer(config).apply(
-        {"params": parameters},
-        batch["decoder_input_tokens"],
-        batch["decoder_target_tokens"],
-        decoder_segment_ids=batch["decoder_segment_ids"],
-        decoder_positions=batch["decoder_positions"],
-        enable_dropout=False,
+    assert batch["decoder_loss_weights"].sum() == tokens
+    engine = models.DecoderOnlyModel(
+        LlamaTransformer(config), None, None, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS"
     )
-    losses = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), batch["decoder_target_tokens"])
-    weights = batch["decoder_loss_weights"]
-    assert weights.sum() == tokens
-    assert float((losses * weights).sum()) / tokens == pytest.approx(expected / tokens, abs=1e-4)
+    assert float(engine.loss_fn(parameters, batch, None)[0]) == pytest.approx(expected / tokens, abs=1e-4)
+    # The same without the examples' borders, so that it is known that the rows would show a leak.
+    leaking = {**batch, "decoder_segment_ids": np.minimum(batch["decoder_segment_ids"], 1)}
+    assert abs(float(engine.loss_fn(parameters, leaking, None)[0]) - expected / tokens) > 1e-2

@@ -10,7 +10,7 @@ import numpy as np
 
 from fsa_jax.models.hf.families import family_of
 from fsa_jax.models.hf.lazy import Lazy
-from fsa_jax.models.hf.safetensors_io import write_directory
+from fsa_jax.models.hf.safetensors_io import SHARD_BYTES, write_directory
 
 T5 = {
     "model_type": "t5",
@@ -36,7 +36,7 @@ QWEN3 = {
 }
 
 
-def write_model(directory: Path, config: dict[str, Any], seed: int = 0) -> None:
+def write_model(directory: Path, config: dict[str, Any], seed: int = 0, shard_bytes: int = SHARD_BYTES) -> None:
     """Random weights under the family's tensor names; a decoder-only model gets a tokenizer of single letters."""
     family = family_of(config)
     ours, generator = family.config(config, None), np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def write_model(directory: Path, config: dict[str, Any], seed: int = 0) -> None:
         values = generator.standard_normal(shape, dtype=np.float32)
         tensors[leaf.tensor] = Lazy(shape, np.dtype(np.float32), lambda values=values: values)
     directory.mkdir(parents=True, exist_ok=True)
-    write_directory(directory, tensors)
+    write_directory(directory, tensors, shard_bytes=shard_bytes)
     (directory / "config.json").write_text(json.dumps(config))
     if family.name != "T5":
         vocab = {chr(33 + i): i for i in range(90)}
