@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test parity lint types clean
+.PHONY: demo test test-teacher parity lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
@@ -16,6 +16,10 @@ test: .venv/.installed
 # Against PyTorch, which has an environment of its own so that the others stay light.
 parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest tests/parity $(PARITY_ARGS)
+
+# Real vLLM, in an environment of its own.
+test-teacher: .venv-teacher/.installed
+	.venv-teacher/bin/python -m pytest -m teacher tests/teacher/test_sidecar.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -33,6 +37,12 @@ types: .venv/.installed
 .venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install --quiet -r requirements-parity.txt
+	touch $@
+
+.venv-teacher/.installed: requirements-teacher.txt pyproject.toml
+	$(PYTHON) -m venv .venv-teacher
+	.venv-teacher/bin/python -m pip install --quiet --no-deps -r requirements-teacher.txt
+	.venv-teacher/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 clean:

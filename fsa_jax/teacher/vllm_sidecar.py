@@ -58,8 +58,12 @@ class _Engine:
     def __init__(self, model: str, revision: str | None, settings: VllmSettings) -> None:
         import psutil
         from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        # On a CPU, vLLM 0.31 dies of a seeded request whose prompt it computes in pieces: it turns the generator back
+        # after each piece, and a CPU's cannot be ("CPU Generator does not use offset").
+        platform = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
         mine = psutil.Process()
         before = {child.pid for child in mine.children(recursive=True)}
         try:
@@ -71,7 +75,7 @@ class _Engine:
                 pipeline_parallel_size=settings.pipeline_parallel,
                 enable_prefix_caching=settings.prefix_caching,
                 enable_log_requests=False,
-                **settings.engine_args,
+                **{**platform, **settings.engine_args},
             )
         except (TypeError, ValueError) as error:
             raise SettingError(

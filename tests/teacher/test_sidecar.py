@@ -11,21 +11,36 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from stored_rows import reviews
 
-from fsa_jax.teacher.store import StoreReader, generations
+from fsa_jax.teacher.answers import failure_reason
+from fsa_jax.teacher.store import StoredGeneration, StoreReader
 
 pytestmark = pytest.mark.teacher
 pytest.importorskip("vllm", reason="needs the teacher's own environment (make test-teacher)")
 
 ENVIRONMENT = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 ENGINE = {"max_model_len": 1024, "dtype": "float32", "enforce_eager": True}
-SAMPLING = ["--max-tokens", "24", "--temperature", "1", "--prompts", '["analysis-no-reasoning"]']
-# A random model never ends its text by itself.
-STOP = ["--sampling-extra", json.dumps({"stop": ["e", "a", " "], "include_stop_str_in_output": True})]
+MAX_TOKENS = 24
+SAMPLING = ["--max-tokens", str(MAX_TOKENS), "--temperature", "1", "--prompts", '["analysis-no-reasoning"]']
+# A random model never ends its text by itself, and seldom writes words.
+STOP = ["--sampling-extra", json.dumps({"stop": list("aeo"), "include_stop_str_in_output": True, "min_tokens": 4})]
+SAMPLES = 2
+REVIEWS = 40
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the sidecar made of the reviews in ``source``, and what it printed."""
+
+    source: Path
+    store: Path
+    command: list[str]
+    log: str
 
 
 @pytest.fixture(scope="module")
@@ -37,43 +52,61 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def teach(source: Path, store: Path, model: Path | str, *options: str) -> list[str]:
     command = [sys.executable, "-m", "fsa_jax.cli.main", "teach", str(source), str(store), str(model)]
-    return [*command, *SAMPLING, *STOP, *options]
+    return [*command, *SAMPLING, *STOP, "--samples", str(SAMPLES), *options]
 
 
-def write(path: Path, count: int) -> Path:
-    path.write_text("".join(review.model_dump_json() + "\n" for review in reviews(count)))
-    return path
-
-
-def children(pid: int) -> list[int]:
+def engines_of(pid: int) -> list[int]:
     import psutil
 
     return [child.pid for child in psutil.Process(pid).children(recursive=True) if "EngineCore" in child.name()]
 
 
-def test_sidecar_answers_resumes_and_survives_a_hung_engine(tmp_path: Path, model: Path):
-    source, store = write(tmp_path / "reviews.jsonl", 40), tmp_path / "store"
-    with source.open("a") as file:
-        file.write(json.dumps({"id": "long", "text": "so good " * 1000}) + "\n")
-    options = ["--engine-args", json.dumps(ENGINE), "--in-flight", "4", "--stall-seconds", "20", "--samples", "2"]
-    log = tmp_path / "log"
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Taught:
+    """A job of the sidecar whose first engine hangs."""
+    folder = tmp_path_factory.mktemp("sidecar")
+    source, store, log = folder / "reviews.jsonl", folder / "store", folder / "log"
+    lines = [review.model_dump_json() for review in reviews(REVIEWS)]
+    lines.append(json.dumps({"id": "long", "text": "so good " * 1000}))
+    source.write_text("".join(f"{line}\n" for line in lines))
+    command = teach(source, store, model, "--engine-args", json.dumps(ENGINE), "--in-flight=4", "--stall-seconds=20")
     with log.open("wb") as output:
-        job = subprocess.Popen(teach(source, store, model, *options), env=ENVIRONMENT, stdout=output, stderr=output)
+        job = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
     journal = store / "shard-00000-of-00001" / "journal-00000000.jsonl"
     while not (journal.exists() and journal.stat().st_size):
         assert job.poll() is None, log.read_text()
         time.sleep(0.05)
-    (engine,) = children(job.pid)
+    (engine,) = engines_of(job.pid)
     os.kill(engine, signal.SIGSTOP)  # hung: it does nothing, and answers no signal but one
     assert job.wait(timeout=600) == 0, log.read_text()[-3000:]
-    assert "restarting it (1 of 3)" in log.read_text()
-    rows = list(generations(store))
-    assert len(rows) == 82 and sum(row.text is not None for row in rows) >= 70
-    long = [row.failure for row in rows if row.review_id == "long"]
-    assert [failure and failure.partition(":")[0] for failure in long] == ["too long"] * 2
+    return Taught(source, store, command, log.read_text())
+
+
+def rows_by_key(store: Path) -> dict[bytes, StoredGeneration]:
+    """The rows of a store, each looked at: an answer, or a failure with the reason that is true of it."""
+    rows = {row.key: row for row in StoreReader(store)}
+    assert len(rows) == SAMPLES * (REVIEWS + 1)
+    for row in rows.values():
+        reason = None if row.failure is None else failure_reason(row.failure)
+        if row.review_id == "long":
+            assert reason == "too long" and row.text is None
+        elif reason == "cut off":
+            assert row.failure == f"cut off: at max_tokens {MAX_TOKENS}" and row.output_tokens == MAX_TOKENS
+        else:
+            assert reason is None and row.text and row.text[-1] in "aeo", row
+            assert row.input_tokens and row.output_tokens and 4 <= row.output_tokens <= MAX_TOKENS
+    return rows
+
+
+def test_the_sidecar_answers_and_survives_a_hung_engine(taught: Taught):
+    assert "restarting it (1 of 3)" in taught.log
+    rows = rows_by_key(taught.store).values()
+    assert {row.failure and failure_reason(row.failure) for row in rows} == {None, "cut off", "too long"}
     assert all(row.teacher_revision and row.teacher_revision.startswith("local-") for row in rows)
-    # Everything is there: no engine is started for a single request.
-    again = subprocess.run(teach(source, store, model, *options), env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def test_no_engine_starts_where_everything_is_there(taught: Taught):
+    again = subprocess.run(taught.command, env=ENVIRONMENT, capture_output=True, text=True)
     assert again.returncode == 0 and "82 were there already" in again.stdout, again.stderr[-3000:]
     assert "EngineCore" not in again.stdout + again.stderr
 
@@ -84,11 +117,13 @@ def served(model: Path, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(model), "--served-model-name", "tiny"]
+    # What `vllm serve` runs; the command itself looks for a distribution named vllm, and this one is named vllm-cpu.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024", "--dtype", "float32"]
+    command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # the latter as docs/teacher.md says, for the seeds
     log = tmp_path / "serve.log"
     with log.open("wb") as output:
-        server = subprocess.Popen([*command, "--enforce-eager"], env=ENVIRONMENT, stdout=output, stderr=output)
+        server = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
     try:
         while True:
             assert server.poll() is None, log.read_text()[-3000:]
@@ -103,17 +138,19 @@ def served(model: Path, tmp_path: Path) -> Iterator[str]:
         server.wait(timeout=60)
 
 
-def test_endpoint_against_vllm_serve(served: str, tmp_path: Path):
-    source, store = write(tmp_path / "reviews.jsonl", 30), tmp_path / "store"
-    with source.open("a") as file:
-        file.write(json.dumps({"id": "long", "text": "so good " * 1000}) + "\n")
-    command = teach(source, store, "tiny", "--endpoint", served, "--in-flight", "8")
+def test_an_endpoint_of_vllm_serve_answers_as_the_sidecar_does(
+    served: str, taught: Taught, model: Path, tmp_path: Path
+):
+    direct = rows_by_key(taught.store)
+    revision = next(iter(direct.values())).teacher_revision
+    assert revision is not None
+    store = tmp_path / "store"
+    # The same name and revision make the same keys, and the keys the seeds of the draws.
+    command = teach(taught.source, store, model, "--teacher-revision", revision, "--endpoint", served, "--in-flight=8")
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
-    rows = {row.review_id: row for row in StoreReader(store)}
-    assert len(rows) == 31 and sum(row.failure is None for row in rows.values()) >= 25
-    assert (rows["long"].failure or "").startswith("too long")
-    assert all(row.input_tokens for name, row in rows.items() if name != "long")
-    unknown = teach(source, tmp_path / "other", "giant", "--endpoint", served)
+    through_http = rows_by_key(store)
+    assert {key: row.text for key, row in through_http.items()} == {key: row.text for key, row in direct.items()}
+    unknown = teach(taught.source, tmp_path / "other", "giant", "--endpoint", served)
     run = subprocess.run(unknown, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 2 and "no model 'giant'" in run.stderr
