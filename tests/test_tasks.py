@@ -233,7 +233,7 @@ def test_what_is_no_share(options):
 
 @pytest.fixture(scope="module")
 def cache(data_dir, tmp_path_factory):
-    """What SeqIO's own command writes, in several files each."""
+    """What the caching command writes, in several files each."""
     directory = tmp_path_factory.mktemp("cache")
     environment = {
         **os.environ,
@@ -243,7 +243,8 @@ def cache(data_dir, tmp_path_factory):
     }
     command = [
         str(Path(sys.executable).parent / "seqio_cache_tasks"),
-        "--tasks=fsa_analysis,fsa_rewriting",
+        "--tasks=fsa_analysis",
+        "--tasks=fsa_rewriting",
         "--module_import=tasks",
         f"--output_cache_dir={directory}",
         "--min_shards=3",
