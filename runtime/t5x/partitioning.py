@@ -169,7 +169,7 @@ class PjitPartitioner:
         first = min(other for other, part in rows.items() if tuple(sorted(part)) == own)
         return DataLayout(batch_size, parts.index(own), len(parts), first == process)
 
-    def global_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    def global_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         """Joins the parts of a batch that the processes loaded into arrays split over the mesh's data axis.
 
         Args:

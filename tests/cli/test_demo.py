@@ -75,7 +75,6 @@ def demo(tmp_path_factory):
     return out, done.stdout
 
 
-@pytest.mark.xdist_group("demo")
 def test_it_goes_on_where_it_was_stopped(demo):
     _, said = demo
     assert "✓ reviews, labels and teacher text: done before" in said
@@ -83,7 +82,6 @@ def test_it_goes_on_where_it_was_stopped(demo):
     assert "python -m t5x.train --gin_file=gin/distill_tiny.gin" in said.replace("\n", " ")
 
 
-@pytest.mark.xdist_group("demo")
 def test_it_measures_both_students_and_writes_one_page(demo):
     out, said = demo
     results = json.loads((out / "results.json").read_text())
@@ -97,7 +95,6 @@ def test_it_measures_both_students_and_writes_one_page(demo):
     assert "from scratch" in said and "95 % interval" in said
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_students_differ_only_in_what_they_start_from(demo):
     out, _ = demo
     scratch, distilled = (bindings(out / "finetuned" / arm / "lr0.003-seed1") for arm in ("scratch", "distilled"))
@@ -105,7 +102,6 @@ def test_the_students_differ_only_in_what_they_start_from(demo):
     assert differing == {"INITIAL_CHECKPOINT_PATH", "MODEL_DIR"}
 
 
-@pytest.mark.xdist_group("demo")
 def test_a_complete_demo_is_not_done_again(demo):
     out, _ = demo
     written = (out / "distilled" / "config.gin").stat().st_mtime_ns

@@ -17,8 +17,6 @@ from fsa_jax.corpus.statistics import card
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.teacher.checking.checked_files import SCHEMA, PartWriter
 
-pytestmark = pytest.mark.xdist_group("corpus")
-
 REVIEWS = 1200
 REASONED = 'Opinion Target 1: "pizza"\nAspect: Food\nSentiment: Positive\nReasoning: It says\nso twice.\n\n'
 HOSTILE = "te|ach`er <script>\n# x"

@@ -23,8 +23,6 @@ CURVES = ["adafactor_packed", "adafactor_unpacked", "adamw_packed", "adamw_unpac
 CHECKPOINTS = {"fresh": "checkpoint_40", "resumed": "checkpoint_44", "legacy": "checkpoint_40"}
 """By run: the checkpoint of upstream's that it goes on from."""
 
-pytestmark = pytest.mark.xdist_group("conformance")
-
 
 @pytest.fixture(scope="module")
 def upstream() -> dict[str, Any]:

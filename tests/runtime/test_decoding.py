@@ -5,6 +5,7 @@ which the "network" keeps in its cache, so that a cache that went to the wrong b
 """
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +106,7 @@ def test_unfinished_beams_keep_their_plain_log_probability():
             total += LOGITS[0, before, last, token] - np.log(np.exp(logits).sum())
             before, last = last, token
         totals[tokens] = total
-    assert tuple(best) == max(totals, key=totals.get)
+    assert tuple(best) == max(totals, key=lambda tokens: totals[tokens])
     assert float(scores[0, -1]) == pytest.approx(max(totals.values()), rel=1e-5)
 
 
@@ -208,7 +209,8 @@ def test_an_end_token_in_the_prompt_does_not_end_the_decode():
 
 def test_steps_are_counted_from_the_end_of_the_prompt():
     prompts = jnp.array([[0, 3, 3, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]])
-    for options in ({"max_decode_steps": 2}, {"max_decode_steps": 9, "max_decode_steps_hard_limit": 2}):
+    every: list[dict[str, Any]] = [{"max_decode_steps": 2}, {"max_decode_steps": 9, "max_decode_steps_hard_limit": 2}]
+    for options in every:
         decodes, _ = temperature_sample(
             prompts, empty_cache(2), lambda state: (network(state)[0].at[:, 3].set(99.0), state.cache), END, **options
         )

@@ -6,7 +6,6 @@ import json
 import socket
 import time
 
-import pytest
 import tiny_run
 from t5x import checkpoints
 
@@ -17,7 +16,6 @@ def _free_port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.xdist_group("distributed")
 def test_two_processes_train_one_model_that_one_process_goes_on_with(tmp_path):
     address = f"localhost:{_free_port()}"
     processes = [

@@ -93,7 +93,6 @@ def test_periods_count_from_the_first_step_of_a_start_also_below_the_working_dir
     assert checkpoints.checkpoint_steps("runs/a") == checkpoints.checkpoint_steps(tmp_path / "runs/a") == [0, 2, 5, 7]
 
 
-@pytest.mark.xdist_group("kill")
 def test_sigkill_anywhere_loses_nothing(tmp_path):
     reference, killed = tmp_path / "reference", tmp_path / "killed"
     keep = "--gin.utils.SaveCheckpointConfig.keep=2"

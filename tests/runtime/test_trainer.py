@@ -80,7 +80,7 @@ def test_dropout_depends_on_the_step_alone():
         trainer.partitioner.shardings(trainer.train_state_axes),
     )
     assert float(trainer.train_step(tiny_batch())["loss"].total) == losses[1]
-    state = FlaxOptimTrainState.create(model.optimizer_def, tiny_variables(model, tiny_batch()))
+    state = trainer.train_state
     key = jax.random.fold_in(jax.random.PRNGKey(1), 2)
     assert float(model.loss_fn(state.params, tiny_batch(), key)[0]) == pytest.approx(losses[2], rel=1e-6)
 

@@ -100,7 +100,7 @@ def losses(model_dir: Path) -> list[tuple[int, float]]:
 
 
 def command(module: str, *arguments: str, devices: int = 1, **popen: Any) -> subprocess.Popen:
-    """Starts ``python -m <module>`` with its standard error piped."""
+    """Starts ``python -m <module>`` with its standard error piped, or where ``popen`` says."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).parent),
@@ -110,9 +110,7 @@ def command(module: str, *arguments: str, devices: int = 1, **popen: Any) -> sub
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
+        **{"stderr": subprocess.PIPE, "text": True, **popen},
     )
 
 

@@ -12,8 +12,6 @@ from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.prediction import Prediction, read_prediction
 from fsa_jax.serving.run import predict_file
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint, vocabulary):

@@ -151,7 +151,7 @@ def test_few_labels_leave_much_of_what_reviews_tell_unseen():
         return {tail for tail in tails if len(tail) > 12 and any(tail in text.lower() for text in texts)}
 
     train = draw_labelled(0, "atsa/rest14", DOMAINS[0], SplitSizes(train=300), False)["train"]
-    reviews = [known.review.text for known in draw_reviews(0, 8000)]
+    reviews = [known.review.text for known in draw_reviews(0, 3000)]
     from_labels, from_reviews = (implicit_clauses(texts) for texts in ([p.text for p in train], reviews))
     assert len(from_labels) < 0.7 * len(from_reviews)
 

@@ -20,7 +20,9 @@ from t5x import decoding, losses
 from t5x.metrics import AveragePerStep, MetricMap, TimeRate, ratio
 from t5x.optimizers import OptimizerDef
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]
+"""Arrays by feature: NumPy's or JAX's."""
+
 Params = Any
 DecodeFn = Callable[..., tuple[Array, Array]]
 
