@@ -25,7 +25,7 @@ class DemoSettings(Record):
     mistake_rate: float = 0.05
     hallucination_rate: float = 0.05
     vocabulary_rows: int = 1536
-    distillation_steps: int = 1400
+    distillation_steps: int = 1000
     finetuning_steps: int = 400
     learning_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
     seeds: tuple[int, ...] = (42, 52, 62)
