@@ -20,8 +20,8 @@ EVALUATIONS = 2
 """Of a training, at equal distances and the last one at its end."""
 
 ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
-"""For GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step; glibc gave the memory back each time, and a fifth
-of a training's processor time went into mapping it again. Huge pages that are kept end that."""
+"""For GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step; glibc gave the memory back each time, and a
+fifth of a training's processor time went into mapping it again. Huge pages that are kept end that."""
 
 
 def checkout() -> Path:
