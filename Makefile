@@ -11,15 +11,15 @@ demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
-
-# Against PyTorch, which has an environment of its own so that the others stay light.
-parity: .venv-parity/.installed
-	.venv-parity/bin/python -m pytest tests/parity $(PARITY_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed
 	.venv-teacher/bin/python -m pytest -m teacher tests/teacher/test_sidecar.py
+
+# Against PyTorch, which has an environment of its own so that the others stay light.
+parity: .venv-parity/.installed
+	.venv-parity/bin/python -m pytest tests/parity $(PARITY_ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -34,16 +34,16 @@ types: .venv/.installed
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
-	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python -m pip install --quiet -r requirements-parity.txt
-	touch $@
-
 .venv-teacher/.installed: requirements-teacher.txt pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python -m pip install --quiet --no-deps -r requirements-teacher.txt
 	.venv-teacher/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
+.venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet -r requirements-parity.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-parity demo runs
+	rm -rf .venv .venv-teacher .venv-parity demo runs
