@@ -1,0 +1,59 @@
+"""``fsa teach`` on a real disk that fills up: a small tmpfs, where this user may mount one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ServerProcess
+from stored_rows import MODEL, reviews
+
+from fsa_jax.teacher.requests import Shard
+from fsa_jax.teacher.store import StoreReader
+from fsa_jax.teacher.store.parts import contents
+
+REVIEWS = 1200
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 300 KiB; REVIEWS generations take about three times that."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    try:
+        run = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        pytest.skip(f"needs the right to mount a tmpfs: {error}")
+    if run.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {run.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_job_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, serve: Callable[..., ServerProcess]
+):
+    source, store, server = tmp_path / "reviews.jsonl", small_disk / "store", serve()
+    source.write_text("".join(review.model_dump_json() + "\n" for review in reviews(REVIEWS)))
+    command = [sys.executable, "-m", "fsa_jax.cli.main", "teach", str(source), str(store), MODEL]
+    command += ["--endpoint", server.url, "--prompts", '["analysis"]', "--in-flight", "8"]
+    subprocess.run([*command, "--limit", "100"], check=True)
+    (part,) = contents(store / Shard().folder).parts
+    before = part.path.read_bytes()
+    for _ in range(2):  # a second run on the full disk does no harm either
+        run = subprocess.run(command, capture_output=True, text=True)
+        assert run.returncode == 2 and "Traceback" not in run.stderr
+        assert "no space left" in run.stderr and "make room (what was stored is safe)" in run.stderr
+        assert part.path.read_bytes() == before
+        rows = list(StoreReader(store))
+        assert 100 < len(rows) == len({row.key for row in rows}) < REVIEWS and all(row.text for row in rows)
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    subprocess.run(command, check=True)
+    rows = list(StoreReader(store))
+    assert len(rows) == len({row.key for row in rows}) == REVIEWS and all(row.text for row in rows)
+    # What was in flight when the disk was full is asked again, and nothing else.
+    assert server.counts()["requests"] <= REVIEWS + 2 * 8
