@@ -16,6 +16,7 @@ def command(
     max_stars_gap: float = 0.75,
     max_partner_gap: float = 0.75,
     repair_analyses: bool = True,
+    workers: int | None = None,
 ) -> None:
     """Checks teacher text: parses analyses, looks its facts up in the reviews, removes junk, keeps or drops each row.
 
@@ -31,8 +32,10 @@ def command(
       max_stars_gap: largest gap between a text's sentiment and its review's stars, 0 to 1.
       max_partner_gap: largest gap between the sentiments of an analysis and a rewriting of one review, 0 to 1.
       repair_analyses: remove opinions whose target is not in the review from analyses that are kept.
+      workers: processes that check; one for each core by default. The result does not depend on it.
     """
     import json
+    import os
     import tempfile
     from collections import Counter
     from contextlib import closing
@@ -53,6 +56,10 @@ def command(
         raise SettingError(
             "--reviews", expected="the reviews of this store", found="none", mend="name the Parquet file of fsa sample"
         )
+    if workers is None:
+        workers = len(os.sched_getaffinity(0))
+    elif workers < 1:
+        raise SettingError("--workers", expected="at least 1", found=str(workers), mend="leave it out for all cores")
     settings = CheckSettings(
         grounding=grounding,
         max_hallucination=max_hallucination,
@@ -73,9 +80,9 @@ def command(
         if is_store and reviews is not None:
             with closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews))) as index:
                 pairs = from_store(generations(source, keep_cut_off=True), index, skipped)
-                statistics = check(pairs, settings, output, progress)
+                statistics = check(pairs, settings, output, progress, workers)
         else:
-            statistics = check(released(source, skipped), settings, output, progress)
+            statistics = check(released(source, skipped), settings, output, progress, workers)
     statistics.skipped = skipped
     counts = {"source": str(source), "settings": settings.model_dump(), **statistics.as_json()}
     (output / "check.json").write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -58,7 +58,10 @@ def words(text: str) -> list[str]:
 
 def fold(text: str) -> str:
     """A text without case, accents and typographic variants. Its length may differ from the text's."""
-    text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'"))
+    text = text.replace("’", "'").replace("‘", "'")
+    if text.isascii():  # most of it, and nothing to take apart: a third of a check's time
+        return text.casefold()
+    text = unicodedata.normalize("NFKD", text)
     return "".join(character for character in text if not unicodedata.combining(character)).casefold()
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.figure
 
 from fsa_jax.records import SENTIMENTS
@@ -46,8 +47,8 @@ def plots(statistics: Statistics) -> list[tuple[str, str, str]]:
 
 
 def _uri(figure: matplotlib.figure.Figure) -> str:
-    with io.BytesIO() as file:
-        # Without a date the page of the same check is the same file.
+    # Without a date, and with ids that are not random, the page of the same check is the same file.
+    with io.BytesIO() as file, matplotlib.rc_context({"svg.hashsalt": "fsa check"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
 

@@ -1,15 +1,20 @@
 """A check from end to end: two passes over the generations, in memory that does not grow with them.
 
-The first pass checks every generation by itself and notes its lean and the hashes of its key and text in a scratch
-database; the second adds what needs other rows (the partner's lean), settles the verdict, and writes it.
+The first pass checks every generation by itself, in as many processes as are wanted, and notes its lean and the hashes
+of its key and text in a scratch database; the second adds what needs other rows (the partner's lean), settles the
+verdict, and writes it.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 
 from fsa_jax.records import Generation, Review
@@ -17,6 +22,9 @@ from fsa_jax.sampling.bottom_k import hash64, priority
 from fsa_jax.teacher.checking.assess import CheckedGeneration, CheckSettings, assess, with_partner
 from fsa_jax.teacher.checking.checked_files import PartWriter, as_row
 from fsa_jax.teacher.checking.statistics import Statistics
+
+CHUNK = 500
+"""Generations that a process checks at once; for fewer in all, none is started."""
 
 _OTHER = {"analysis": "rewriting", "rewriting": "analysis"}
 
@@ -26,6 +34,7 @@ def check(
     settings: CheckSettings,
     output: Path,
     progress: Callable[[str, int], None] = lambda phase, rows: None,
+    workers: int = 1,
 ) -> Statistics:
     """Checks generations and writes ``output/kept`` and ``output/dropped``.
 
@@ -34,6 +43,7 @@ def check(
       settings: thresholds.
       output: folder; an earlier check in it is replaced.
       progress: called with ``check`` or ``write`` and the rows done, every 500.
+      workers: processes that check; what is written is the same for any number.
     """
     settings.checked()
     statistics = Statistics()
@@ -44,8 +54,8 @@ def check(
     ):
         assessed = Path(scratch) / "assessed.jsonl"
         with assessed.open("w", encoding="utf-8") as file:
-            for number, (review, generation) in enumerate(pairs, start=1):
-                checked = notes.without_duplicates(assess(review, generation, settings))
+            for number, checked in enumerate(_assessed(pairs, settings, workers), start=1):
+                checked = notes.without_duplicates(checked)
                 notes.note(checked)
                 file.write(checked.model_dump_json() + "\n")
                 if number % 500 == 0:
@@ -58,6 +68,33 @@ def check(
                 if number % 500 == 0:
                     progress("write", number)
     return statistics
+
+
+def _assessed(
+    pairs: Iterable[tuple[Review, Generation]], settings: CheckSettings, workers: int
+) -> Iterator[CheckedGeneration]:
+    """Every generation checked by itself, in the order of ``pairs``."""
+    rest = iter(pairs)
+    chunks = iter(lambda: list(islice(rest, CHUNK)), [])
+    first = next(chunks, [])
+    chunks = chain([first], chunks)
+    if workers == 1 or len(first) < CHUNK:
+        for chunk in chunks:
+            yield from _assess_chunk(chunk, settings)
+        return
+    # A bounded queue: a pool's own map would read all pairs into memory. Spawned, since this process has threads.
+    waiting: deque[Future[list[CheckedGeneration]]] = deque()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(_assess_chunk, chunk, settings))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        for done in waiting:
+            yield from done.result()
+
+
+def _assess_chunk(chunk: list[tuple[Review, Generation]], settings: CheckSettings) -> list[CheckedGeneration]:
+    return [assess(review, generation, settings) for review, generation in chunk]
 
 
 def _read(path: Path) -> Iterator[CheckedGeneration]:

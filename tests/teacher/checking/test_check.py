@@ -16,13 +16,16 @@ from fsa_jax.cli.main import main
 from fsa_jax.errors import SettingError
 from fsa_jax.records import Generation, Review
 from fsa_jax.sampling.review_files import write_reviews
+from fsa_jax.synthetic.files import write_teacher_text
+from fsa_jax.synthetic.oracle import Oracle
+from fsa_jax.synthetic.world import draw_reviews
 from fsa_jax.teacher.answers import CUT_OFF, ENGINE_ERROR
 from fsa_jax.teacher.checking.agreement import analysis_lean, gap, stars_lean
 from fsa_jax.teacher.checking.assess import CheckSettings, assess
 from fsa_jax.teacher.checking.checked_files import PartWriter, as_row, parts, read_part
 from fsa_jax.teacher.checking.inputs import released
 from fsa_jax.teacher.checking.page import render
-from fsa_jax.teacher.checking.run import check
+from fsa_jax.teacher.checking.run import CHUNK, check
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration
 from fsa_jax.text.analysis import parse
 
@@ -151,6 +154,19 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
     assert sum(1 for part in parts(tmp_path / "kept") for _ in read_part(part)) == 1
     assert parts(tmp_path / "dropped") and not list(read_part(parts(tmp_path / "dropped")[0]))
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "dropped"}
+
+
+def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
+    source = write_teacher_text(tmp_path, draw_reviews(0, CHUNK), Oracle())  # two rows each: two chunks
+    for workers in ("1", "3"):
+        assert main(["check", str(source), str(tmp_path / workers), "--workers", workers]) == 0
+    one, three = (tmp_path / workers for workers in ("1", "3"))
+    names = ["check.json", "check.html", "kept/part-00000.parquet", "dropped/part-00000.parquet"]
+    assert sorted(str(path.relative_to(one)) for path in one.rglob("*.*")) == sorted(names)
+    assert all((one / name).read_bytes() == (three / name).read_bytes() for name in names)
+    assert CHUNK < json.loads((one / "check.json").read_text("utf-8"))["rows"] <= 2 * CHUNK
+    assert main(["check", str(source), str(tmp_path / "none"), "--workers", "0"]) == 2
+    assert "--workers" in capsys.readouterr().err
 
 
 def test_parts_are_split_and_a_failure_leaves_none_half_written(tmp_path, monkeypatch):
