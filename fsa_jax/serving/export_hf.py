@@ -20,6 +20,7 @@ from fsa_jax.models.hf.sources import SMALL_FILES
 from fsa_jax.serving import self_check
 from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.student import Student
+from fsa_jax.serving.t5_tokenizer import t5_tokenizer
 from fsa_jax.serving.tokenization import NEWLINE_TOKEN, T5Tokenization
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -100,15 +101,13 @@ def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]
     tokens = student.tokens
     if not isinstance(tokens, T5Tokenization):
         return
-    from transformers import AutoTokenizer
-
     if not (directory / "generation_config.json").is_file():
         content = {"decoder_start_token_id": 0, "eos_token_id": tokens.end_ids[0], "pad_token_id": 0}
         (directory / "generation_config.json").write_text(json.dumps(content, indent=2) + "\n")
     shutil.copyfile(tokens.model, directory / "spiece.model")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         (directory / name).unlink(missing_ok=True)
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(directory))
+    tokenizer = t5_tokenizer(directory)
     if student.rows >= tokens.size:
         tokenizer.add_tokens([NEWLINE_TOKEN])
     tokenizer.save_pretrained(str(directory))
@@ -122,5 +121,5 @@ def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]
                 tokens.model,
                 expected=f"the same ids from the exported tokenizer for {text!r}: {ours}",
                 found=str(theirs),
-                mend="train the vocabulary with T5's normalisation (nmt_nfkc) and without byte fallback",
+                mend="train the vocabulary as unigram or byte pairs, with T5's special ids and without byte fallback",
             )

@@ -25,21 +25,22 @@ CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/dis
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory, sentences) -> Path:
-    """A SentencePiece model for T5s of 512 rows."""
+def vocabularies(tmp_path_factory, sentences) -> dict[str, Path]:
+    """SentencePiece models for T5s of 512 rows, of either kind."""
     import sentencepiece
 
-    directory = tmp_path_factory.mktemp("vocabulary")
+    directory = tmp_path_factory.mktemp("vocabularies")
     (directory / "sentences.txt").write_text("\n".join(sentences))
-    sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
-        f"--input={directory}/sentences.txt --model_prefix={directory}/spiece --vocab_size=400 --pad_id=0 --eos_id=1 "
-        "--unk_id=2 --bos_id=-1 --hard_vocab_limit=false --minloglevel=2"
-    )
-    return directory / "spiece.model"
+    for family, kind in (("t5_v1_0", "unigram"), ("t5_v1_1", "bpe")):
+        sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
+            f"--input={directory}/sentences.txt --model_prefix={directory}/{family} --vocab_size=400 --pad_id=0 "
+            f"--eos_id=1 --unk_id=2 --bos_id=-1 --hard_vocab_limit=false --minloglevel=2 --model_type={kind}"
+        )
+    return {family: directory / f"{family}.model" for family in ("t5_v1_0", "t5_v1_1")}
 
 
 @pytest.fixture(scope="session")
-def imported(torch_model, tmp_path_factory, vocabulary, real_data_dir):
+def imported(torch_model, tmp_path_factory, vocabularies, real_data_dir):
     """Family to what ``fsa import-hf`` makes of its model."""
     made: dict[str, Path] = {}
 
@@ -53,7 +54,7 @@ def imported(torch_model, tmp_path_factory, vocabulary, real_data_dir):
             elif family == "t5_32101":
                 shutil.copy(real_data_dir / "t5_vocab/spiece.model", source)
             else:
-                own = vocabulary
+                own = vocabularies[family]
             import_model(str(source), out, vocabulary=own)
             made[family] = out
         return made[family]
