@@ -66,7 +66,7 @@ class Server:
     def _draw_fault(self) -> str | None:
         options = self._options
         at = self._rng.random()
-        for name in ("fail", "limit", "stall", "broken", "cut"):
+        for name in ("fail", "limit", "stall", "broken", "cut", "empty"):
             share = getattr(options, name)
             if at < share:
                 return name
@@ -78,6 +78,9 @@ class Server:
             return _send(writer, self._rng.choice([500, 502, 503]), {"error": {"message": "internal error"}})
         if fault == "limit":
             return _send(writer, 429, {"error": {"message": "slow down"}}, b"retry-after-ms: 20\r\n")
+        if fault == "empty":
+            completion["choices"][0]["message"]["content"] = ""
+            return _send(writer, 200, completion)
         if fault == "stall":
             await asyncio.sleep(self._options.stall_seconds)
             return False
@@ -130,6 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--stall", type=float, default=0.0, help="share that is never answered")
     parser.add_argument("--broken", type=float, default=0.0, help="share of half a JSON document")
     parser.add_argument("--cut", type=float, default=0.0, help="share of connections cut within the answer")
+    parser.add_argument("--empty", type=float, default=0.0, help="share of answers without text")
     parser.add_argument("--stall-seconds", type=float, default=3600.0)
     parser.add_argument("--max-characters", type=int, default=1_000_000)
     parser.add_argument("--key", default="", help="refuse other keys")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
+from browser import shown
 
 from fsa_jax.cli.main import main
 from fsa_jax.errors import SettingError
@@ -214,19 +213,10 @@ def test_the_page_escapes_everything(tmp_path):
     assert "{{ 7*7 }}" in page
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: apt-get install chromium")
 def test_a_browser_shows_the_hostile_page_and_runs_nothing(tmp_path):
     page = tmp_path / "check.html"
     page.write_text(render(hostile_statistics(tmp_path / "check"), SETTINGS, HOSTILE), encoding="utf-8")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-    # The document as it stands after scripts had their chance, written out by the browser.
-    found = subprocess.run(
-        [*command, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    dom = found.stdout
+    dom = shown(page, tmp_path / "profile")
     assert "<title>Check of teacher text</title>" in dom
     assert "&lt;script&gt;document.title=" in dom and "<script" not in dom
     assert dom.count("<img src=") == dom.count('<img src="data:image/svg+xml') > 3
