@@ -43,6 +43,7 @@ class KeptOpen:
 
     def __init__(self, sidecar: VllmSidecar) -> None:
         self.devices = 0
+        self.in_flight = sidecar.in_flight
         self.ask = sidecar.ask
 
     async def close(self) -> None:

@@ -22,7 +22,7 @@ def command(
     teacher_revision: str | None = None,
     shard: str = "0/1",
     limit: int | None = None,
-    in_flight: int = 256,
+    in_flight: int | None = None,
     retry_failed: bool = False,
     max_review_characters: int = 20_000,
     max_tokens_total: float | None = None,
@@ -72,7 +72,8 @@ def command(
       teacher_revision: commit of the model on the Hub; for an endpoint whatever names its weights.
       shard: i/n asks about the i-th of n parts of the reviews, i from 0; one machine each.
       limit: only the first so many reviews.
-      in_flight: requests under way at once; what a kill can lose.
+      in_flight: requests under way at once, which is what a kill can lose; by default 256 for an endpoint, and for vLLM
+        twice what it computes at once.
       retry_failed: asks again where the store holds a failure.
       max_review_characters: longer reviews are stored as failures, unasked.
       max_tokens_total: input and output tokens that the store may hold of this teacher before the job stops.
@@ -116,8 +117,8 @@ def command(
     prices = Prices(price_input, price_output, price_device_hour)
     if engine == "endpoint" and endpoint is None:
         raise SettingError("--endpoint", expected="the server's URL", found="nothing", mend="add --endpoint URL")
-    if in_flight < 1:
-        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), mend="256 suits most engines")
+    if in_flight is not None and in_flight < 1:
+        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), mend="leave it out")
     sampling = SamplingSettings(temperature, top_p, max_tokens, sampling_extra or {})
     served: EndpointSettings | VllmSettings
     if endpoint is not None:

@@ -70,9 +70,11 @@ class Engine(Protocol):
 
     Attributes:
       devices: accelerators that it occupies, as far as known; 0 for none or unknown.
+      in_flight: requests under way at once that keep it busy.
     """
 
     devices: int
+    in_flight: int
 
     async def ask(self, request: Request) -> Answer:
         """Answers one request; failures that concern this request alone are answers, too.

@@ -19,6 +19,9 @@ from fsa_jax.teacher.answers import DETAIL_CHARACTERS, ENGINE_ERROR, REFUSED, TO
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
 from fsa_jax.teacher.requests import Request, Teacher, expected_input_tokens
 
+IN_FLIGHT = 256
+"""Requests under way at once where nobody says otherwise."""
+
 CONNECTIONS_PER_CLIENT = 16
 """The HTTP library looks through all connections of a client for every request: many small pools, not a large one."""
 
@@ -86,16 +89,19 @@ class Endpoint:
     Args:
       teacher: the model to ask for, and how it draws.
       settings: how to reach it.
-      connections: requests that will be under way at once.
+      in_flight: requests that will be under way at once; None takes IN_FLIGHT.
       proven: whether it has answered before, in an earlier run.
     """
 
-    def __init__(self, teacher: Teacher, settings: EndpointSettings, connections: int, *, proven: bool = False) -> None:
+    def __init__(
+        self, teacher: Teacher, settings: EndpointSettings, in_flight: int | None = None, *, proven: bool = False
+    ) -> None:
         self.devices = 0
+        self.in_flight = in_flight or IN_FLIGHT
         self._teacher = teacher
         self._settings = settings
         self._limiter = RateLimiter(settings.requests_per_minute, settings.tokens_per_minute)
-        self._clients = [_client(settings) for _ in range(-(-connections // CONNECTIONS_PER_CLIENT))]
+        self._clients = [_client(settings) for _ in range(-(-self.in_flight // CONNECTIONS_PER_CLIENT))]
         sampling = teacher.sampling
         self._fixed: dict[str, Any] = {
             "model": teacher.name,

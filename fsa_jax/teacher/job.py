@@ -39,12 +39,12 @@ class JobSettings:
     """How a job runs.
 
     Args:
-      in_flight: requests under way at once.
+      in_flight: requests under way at once; None leaves it to the engine.
       max_review_characters: longer reviews are not asked about: a failure ``too long`` for nothing spent.
       max_consecutive_errors: engine errors in a row after which the engine counts as broken and the job stops.
     """
 
-    in_flight: int = 256
+    in_flight: int | None = None
     max_review_characters: int = 20_000
     max_consecutive_errors: int = 100
 
@@ -168,6 +168,7 @@ class Job:
         self._budget = budget
         self._settings = settings
         self._progress = progress
+        self._in_flight = settings.in_flight or engine.in_flight
         self._stop = asyncio.Event()
         self._errors_in_a_row = 0
         self.outcome = outcome or Outcome()
@@ -184,13 +185,13 @@ class Job:
           TeacherError: the engine cannot be asked, or has been failing for too long.
           StoreError: the disk does not take any more.
         """
-        requests: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=2 * self._settings.in_flight)
+        requests: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=2 * self._in_flight)
         committer = _Committer(self._writer)
         self.outcome.began = time.monotonic()
         storing = asyncio.create_task(committer.run())
         tasks = [
             asyncio.create_task(self._feed(batches, requests)),
-            *(asyncio.create_task(self._work(requests, committer)) for _ in range(self._settings.in_flight)),
+            *(asyncio.create_task(self._work(requests, committer)) for _ in range(self._in_flight)),
         ]
         asking = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         try:
@@ -219,7 +220,7 @@ class Job:
                     if self._stop.is_set():
                         break
                     await requests.put(request)
-        for _ in range(self._settings.in_flight):
+        for _ in range(self._in_flight):
             await requests.put(None)
 
     async def _work(self, requests: asyncio.Queue[Request | None], committer: _Committer) -> None:

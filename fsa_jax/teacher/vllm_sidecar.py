@@ -59,6 +59,7 @@ class _Engine:
         import psutil
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         # On a CPU, vLLM 0.31 dies of a seeded request whose prompt it computes in pieces: it turns the generator back
@@ -82,7 +83,8 @@ class _Engine:
                 "--engine-args", expected="arguments that vLLM knows", found=str(error), mend="see: vllm serve --help"
             ) from error
         try:
-            self.llm = AsyncLLM.from_engine_args(arguments)
+            # As what the engine is used decides how much it computes at once by default: as for vLLM's own batch jobs.
+            self.llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except (OSError, RuntimeError, ValueError) as error:
             raise TeacherError(
                 model, expected="an engine that starts", found=str(error), mend="read vLLM's log above"
@@ -126,6 +128,7 @@ class VllmSidecar:
         self._max_length = 0
         self._parameters: dict[str, Any] = {}
         self.devices = 0
+        self.in_flight = 0
 
     @classmethod
     async def start(cls, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> VllmSidecar:
@@ -147,6 +150,8 @@ class VllmSidecar:
         local = Path(self._teacher.name).is_dir()
         engine = _Engine(self._teacher.name, None if local else self._teacher.revision, self._settings)
         self._max_length = engine.llm.model_config.max_model_len
+        # When many end at once, as many others must be there already.
+        self.in_flight = 2 * engine.llm.vllm_config.scheduler_config.max_num_seqs
         used = self._settings.tensor_parallel * self._settings.pipeline_parallel
         self.devices = 0 if current_platform.is_cpu() else used
         return engine
