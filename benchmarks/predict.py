@@ -4,22 +4,27 @@
       --vocabulary demo/vocabulary/spiece.model --input demo/data/fsa/atsa/rest14/*test.json --copies 5
 
 Both are whole processes, imports and model loading included, run in turns on the same machine; the table shows the
-medians, their ratio, and F1 of both. transformers gets the best of the batch sizes and dtypes that are tried before,
-and inputs sorted by length in tokens; ``fsa predict`` runs as it comes. Needs the environment of ``make parity``.
+medians, their ratio, and F1 of both. transformers gets inputs sorted by length in tokens, and the best of the batch
+sizes, dtypes and threads that are tried before; ``fsa predict`` runs as it comes. Needs the environment of
+``make parity``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
+import re
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from fsa_jax.data.fsa import load
 from fsa_jax.evaluation.metrics import tuple_f1
@@ -30,7 +35,8 @@ import json, sys
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 model_dir, source, output, dtype = sys.argv[1:5]
-batch_size, length = int(sys.argv[5]), int(sys.argv[6])
+batch_size, threads, length = map(int, sys.argv[5:8])
+torch.set_num_threads(threads)
 rows = [json.loads(line) for line in open(source)]
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
 model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=getattr(torch, dtype)).eval()
@@ -51,10 +57,29 @@ with open(output, "w") as stream:
 """
 
 
-def _timed(command: list[str]) -> float:
-    begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+class Setting(NamedTuple):
+    """Of transformers."""
+
+    dtype: str
+    batch_size: int
+    threads: int
+
+
+class Seconds(NamedTuple):
+    """Of one process."""
+
+    wall: float
+    processor: float
+
+
+def _timed(command: list[str]) -> Seconds:
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if run.returncode:
+        sys.exit(run.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Seconds(time.perf_counter() - begin, processor)
 
 
 def main() -> None:
@@ -65,7 +90,8 @@ def main() -> None:
     parser.add_argument("--task", choices=("atsa", "acsa"), default="atsa")
     parser.add_argument("--vocabulary", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peer_batch_sizes", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--peer_batch_sizes", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--peer_threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     parser.add_argument("--peer_dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--max_output_length", type=int, default=100)
     parser.add_argument("--copies", type=int, default=1, help="predict the sentences so many times over")
@@ -84,41 +110,55 @@ def main() -> None:
         _timed([fsa, "export-hf", str(options.checkpoint), model_hf, *vocabulary])
         length = str(options.max_output_length)
 
-        def ours(output: str) -> float:
+        def ours(output: str) -> Seconds:
             command = [fsa, "predict", model_ct2, str(source), output, "--task", options.task]
             return _timed([*command, "--max_output_length", length])
 
-        def theirs(output: str, dtype: str, batch_size: int) -> float:
-            command = [sys.executable, "-c", _TRANSFORMERS, model_hf, str(source), output]
-            return _timed([*command, dtype, str(batch_size), length])
+        def theirs(output: str, setting: Setting) -> Seconds:
+            words = [setting.dtype, str(setting.batch_size), str(setting.threads), length]
+            return _timed([sys.executable, "-c", _TRANSFORMERS, model_hf, str(source), output, *words])
 
         tried = {
-            (dtype, size): theirs(f"{work}/tried.jsonl", dtype, size)
-            for dtype in options.peer_dtypes
-            for size in options.peer_batch_sizes
+            setting: theirs(f"{work}/tried.jsonl", setting)
+            for setting in (
+                Setting(*values)
+                for values in itertools.product(options.peer_dtypes, options.peer_batch_sizes, options.peer_threads)
+            )
         }
-        best = min(tried, key=lambda setting: tried[setting])
-        times: dict[str, list[float]] = {"ct2 int8": [], "transformers": []}
+        best = min(tried, key=lambda setting: tried[setting].wall)
+        times: dict[str, list[Seconds]] = {"ct2 int8": [], "transformers": []}
         for repeat in range(options.repeats):
             times["ct2 int8"].append(ours(f"{work}/ours{repeat}.jsonl"))
-            times["transformers"].append(theirs(f"{work}/theirs{repeat}.jsonl", *best))
+            times["transformers"].append(theirs(f"{work}/theirs{repeat}.jsonl", best))
         outputs = {"ct2 int8": f"{work}/ours0.jsonl", "transformers": f"{work}/theirs0.jsonl"}
         scores = {}
         for name, output in outputs.items():
             generated = [json.loads(line)["generated"] for line in Path(output).read_text().splitlines()]
             found = [codec.decode(text, s.text) for text, s in zip(generated, sentences, strict=True)]
             scores[name] = 100 * tuple_f1(gold, found).f1
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    machine = platform.processor() or platform.machine()
-    print(f"{len(sentences)} sentences, {os.cpu_count()} cores ({machine})")
-    seconds = ", ".join(f"{dtype} in {size}s {value:.1f}" for (dtype, size), value in tried.items())
-    print(f"transformers, seconds: {seconds}; taken: {best[0]} in batches of {best[1]}\n")
-    print("| | seconds (median) | all | sentences/s | F1 |\n| --- | --- | --- | --- | --- |")
-    for name, values in times.items():
-        runs = " ".join(f"{value:.1f}" for value in values)
-        print(f"| {name} | {medians[name]:.2f} | {runs} | {len(sentences) / medians[name]:.1f} | {scores[name]:.2f} |")
-    ratio = medians["transformers"] / medians["ct2 int8"]
-    print(f"\nratio {ratio:.2f}, F1 difference {scores['ct2 int8'] - scores['transformers']:+.2f}")
+    print(f"{len(sentences)} sentences, {os.cpu_count()} cores ({_processor()}), load {os.getloadavg()[0]:.1f}")
+    seconds = "; ".join(
+        f"{dtype}, batches of {size}, {threads} threads: {value.wall:.1f}"
+        for (dtype, size, threads), value in tried.items()
+    )
+    print(f"transformers, seconds on the clock: {seconds}\n")
+    print(f"taken: {best.dtype}, batches of {best.batch_size}, {best.threads} threads\n")
+    print("| | seconds, median (all) | processor seconds, median | sentences/s | F1 |\n| --- | --- | --- | --- | --- |")
+    medians = {name: Seconds(*map(statistics.median, zip(*values, strict=True))) for name, values in times.items()}
+    for name, median in medians.items():
+        runs = " ".join(f"{value.wall:.1f}" for value in times[name])
+        speed = len(sentences) / median.wall
+        print(f"| {name} | {median.wall:.2f} ({runs}) | {median.processor:.2f} | {speed:.1f} | {scores[name]:.2f} |")
+    ours_, theirs_ = medians["ct2 int8"], medians["transformers"]
+    print(
+        f"\nratio {theirs_.wall / ours_.wall:.2f} on the clock, {theirs_.processor / ours_.processor:.2f} of processor"
+    )
+    print(f"F1 difference {scores['ct2 int8'] - scores['transformers']:+.2f}")
+
+
+def _processor() -> str:
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":
