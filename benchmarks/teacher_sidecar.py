@@ -2,8 +2,10 @@
 
     .venv-teacher/bin/python benchmarks/teacher_sidecar.py --model FOLDER --directory /tmp/overhead
 
-The model is made by tests/teacher/tiny_teacher.py. One engine serves both sides: "direct" hands all prompts, rendered
-beforehand, to ``AsyncLLM.generate`` and waits; "sidecar" is the whole job, from reviews and templates to the store.
+The model is made by tests/teacher/tiny_teacher.py. One engine serves both sides: "direct" hands the text of all
+prompts, rendered beforehand, to ``AsyncLLM.generate`` and waits; "sidecar" is the whole job, from reviews and templates
+to the store. vLLM turns text into tokens on the one side, the sidecar on the other. CPU time is that of this process,
+without the engine's.
 """
 
 # vLLM lives in the teacher's own environment.
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import statistics
 import time
@@ -52,14 +53,14 @@ class KeptOpen:
 
 async def direct(sidecar: VllmSidecar, tokenizer: ChatTokenizer, maker: RequestMaker, count: int, salt: int) -> float:
     """Seconds for all requests, straight into vLLM."""
-    from vllm import SamplingParams, TokensPrompt
+    from vllm import SamplingParams, TextPrompt
     from vllm.sampling_params import RequestOutputKind
 
     engine = sidecar._watchdog._engine
     assert engine is not None
     sampling = maker.teacher.sampling
     requests = [request for review in reviews(count) for request in maker.requests(review)]
-    prompts = [TokensPrompt(prompt_token_ids=tokenizer.prompt_tokens(request)) for request in requests]
+    prompts = [TextPrompt(prompt=tokenizer.prompt_text(request)) for request in requests]
 
     async def one(number: int) -> None:
         parameters = SamplingParams(
@@ -70,7 +71,9 @@ async def direct(sidecar: VllmSidecar, tokenizer: ChatTokenizer, maker: RequestM
             output_kind=RequestOutputKind.FINAL_ONLY,
             **sampling.extra,
         )
-        async for _ in engine.llm.generate(prompts[number], parameters, f"direct-{salt}-{number}"):
+        template = {"add_special_tokens": False}  # the chat template has written them
+        name = f"direct-{salt}-{number}"
+        async for _ in engine.llm.generate(prompts[number], parameters, name, tokenization_kwargs=template):
             pass
 
     began = time.monotonic()
@@ -107,12 +110,16 @@ async def main(options: argparse.Namespace) -> None:
                 lambda store=store: through_sidecar(sidecar, maker, options.requests, store),
             ]
             order = [0, 1] if pair % 2 == 0 else [1, 0]
-            seconds = [0.0, 0.0]
+            seconds, cpu = [0.0, 0.0], [0.0, 0.0]
             for side in order:
+                before = time.process_time()
                 seconds[side] = await sides[side]()
+                cpu[side] = time.process_time() - before
             figures.append(seconds)
             print(
-                json.dumps({"direct": seconds[0], "sidecar": seconds[1], "ratio": seconds[0] / seconds[1]}), flush=True
+                f"direct {seconds[0]:.2f} s ({cpu[0]:.2f} s of CPU time), sidecar {seconds[1]:.2f} s ({cpu[1]:.2f} s): "
+                f"throughput {seconds[0] / seconds[1]:.3f}",
+                flush=True,
             )
     finally:
         await sidecar.close()
@@ -128,7 +135,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--directory", type=Path, required=True)
-    parser.add_argument("--requests", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--requests", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--pairs", type=int, default=4)
     asyncio.run(main(parser.parse_args()))
