@@ -90,7 +90,8 @@ def _t5_spec(config: T5Config, parameters: _Parameters, rows: int) -> Any:
         rms_norm=True,
     )
     embedding = parameters("token_embedder/embedding")[:rows].copy()
-    for side, stack in (("encoder", spec.encoder), ("decoder", spec.decoder)):
+    stacks: tuple[tuple[str, Any], ...] = (("encoder", spec.encoder), ("decoder", spec.decoder))
+    for side, stack in stacks:
         stack.scale_embeddings = False
         (stack.embeddings[0] if side == "encoder" else stack.embeddings).weight = embedding
         stack.layer_norm.gamma = parameters(f"{side}/{side}_norm/scale")

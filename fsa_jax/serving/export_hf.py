@@ -82,7 +82,7 @@ def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Ca
 
 def _require_torch() -> None:
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise SettingError(
             "self-check",

@@ -158,7 +158,7 @@ def torch_outputs(directory: Path, expected: Reference, max_length: int, rows: i
     Returns:
       The pair that ``compare`` takes.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     import transformers
 
     decoder_only = json.loads((directory / "config.json").read_text())["model_type"] != "t5"

@@ -99,19 +99,20 @@ def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]
     """The same by the engine's trainer, from an imported checkpoint."""
     parameters = load_weights(checkpoint)
     config = dataclasses.replace(config_from_parameters(parameters), dropout_rate=0.0)
-    schedule = optim.cosine(STEPS, PEAK, FINAL)
+    schedule: Any = optim.cosine(STEPS, PEAK, FINAL)
+    optimizer = optimizers.OptaxWrapper(optim.rms_scaled_adamw(schedule))
     model = models.EncoderDecoderModel(
         Transformer(config),
         None,
         None,
-        optimizers.OptaxWrapper(optim.rms_scaled_adamw(schedule)),
+        optimizer,
         loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
     )
-    shapes = dict.fromkeys(("encoder_input_tokens", "decoder_input_tokens"), (1, 1))
+    shapes: dict[str, Any] = {"encoder_input_tokens": (1, 1), "decoder_input_tokens": (1, 1)}
     variables = model.get_initial_variables(jax.random.PRNGKey(0), shapes)
     partitioner = PjitPartitioner(num_partitions=1)
     partitioner.mesh = make_mesh(jax.devices()[:1])
-    state = FlaxOptimTrainState.create(model.optimizer_def, {**variables, "params": parameters})
+    state = FlaxOptimTrainState.create(optimizer, {**variables, "params": parameters})
     axes = partitioner.get_mesh_axes(state)
     trainer = Trainer(
         model,
