@@ -26,6 +26,20 @@ def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
     return seqio.Evaluator(*args, **kwargs)
 
 
+def has_metrics(config: DatasetConfig) -> bool:
+    """Whether a task of ``config`` has its split and metrics. Looks at no example.
+
+    Raises:
+      SettingError: no such task or module.
+    """
+    provider = datasets.find_provider(config)
+    import seqio
+
+    return any(
+        config.split in task.splits and (task.metric_fns or task.metric_objs) for task in seqio.get_subtasks(provider)
+    )
+
+
 def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:
     """Returns the SeqIO evaluator of ``config``, its examples read and kept; results go below ``output_dir``.
 

@@ -172,7 +172,12 @@ def train(
         at = hooks.Periodic(first, last, eval_period)
         if eval_datasets:
             evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
-        if infer_eval_dataset_cfg is not None:
+        if infer_eval_dataset_cfg is not None and not evaluation.has_metrics(infer_eval_dataset_cfg):
+            _say(
+                f"no evaluation of decoded text: no task of {infer_eval_dataset_cfg.name} has metrics and the split "
+                f"{infer_eval_dataset_cfg.split!r}"
+            )
+        elif infer_eval_dataset_cfg is not None:
             open_evaluator = functools.partial(
                 evaluation.open_evaluator, infer_eval_dataset_cfg, model, model_dir, inference_evaluator_cls
             )
@@ -288,14 +293,8 @@ def _first_state(
         if restore.restore_dataset:
             data.seek(checkpoints.epath.Path(path) / checkpoints.DATASET)
         return state, False
-    _say("starting FROM SCRATCH with random weights: " + _no_checkpoint(restore))
+    _say("starting FROM SCRATCH with random weights: no checkpoint to start from is given (INITIAL_CHECKPOINT_PATH)")
     return initializer.from_scratch(init_rng), False
-
-
-def _no_checkpoint(restore: RestoreCheckpointConfig | None) -> str:
-    if restore is None or restore.path == []:
-        return "no checkpoint to start from is configured"
-    return "INITIAL_CHECKPOINT_PATH is empty"
 
 
 def _say(message: str) -> None:

@@ -26,6 +26,10 @@ def _source(split: str, shuffle_files: bool, seed: int | None = None, *, rows: i
     return tf.data.Dataset.from_tensor_slices(columns)
 
 
+def _exact(targets: list, predictions: list) -> dict[str, float]:
+    return {"exact": 100.0 * float(np.mean([list(t) == list(p) for t, p in zip(targets, predictions, strict=True)]))}
+
+
 for name, rows in (("conformance_reverse", 100), ("conformance_one_batch", 8)):
     source: Any = seqio.FunctionDataSource(
         functools.partial(_source, rows=rows), splits=("train", "validation", "test")
@@ -37,7 +41,7 @@ for name, rows in (("conformance_reverse", 100), ("conformance_one_batch", 8)):
         output_features={
             feature: seqio.Feature(VOCABULARY, add_eos=True, dtype=tf.int32) for feature in ("inputs", "targets")
         },
-        metric_fns=[],
+        metric_fns=[_exact],
     )
 
 

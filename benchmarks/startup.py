@@ -1,0 +1,85 @@
+"""From the command to the first training step: this engine against upstream T5X, alternating, on the reference model.
+
+    python benchmarks/startup.py --directory /tmp/startup --upstream ENVIRONMENT/bin/python
+
+``--upstream`` is the Python of an environment of requirements-t5x.txt. Each round starts upstream, ours with an empty
+compilation cache, and ours with the cache that the round's cold start filled. The first step is over when the save of
+checkpoint_1 begins, which both engines do right after it. Lines of output are those of a run of six steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "T5X_COMPILATION_CACHE": str(cache)}
+
+
+def command(python: str, model_dir: Path, steps: int) -> list[str]:
+    words = [python, "-m", "t5x.train", "--gin_file=tests/runtime/conformance/reference.gin"]
+    return [*words, f"--gin.MODEL_DIR='{model_dir}'", f"--gin.TRAIN_STEPS={steps}"]
+
+
+def first_step(python: str, model_dir: Path, cache: Path) -> tuple[float, float]:
+    """Wall seconds to the first step, and processor seconds of the whole run of one step."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.monotonic()
+    with model_dir.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            command(python, model_dir, 1), cwd=ROOT, env=environment(cache), stdout=log, stderr=log
+        )
+        while process.poll() is None and not list(model_dir.glob("checkpoint_1*")):
+            time.sleep(0.005)
+        seconds = time.monotonic() - began
+        if process.wait():
+            raise SystemExit(f"{python} failed, see {model_dir}.log")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def lines(python: str, model_dir: Path, cache: Path) -> int:
+    """Lines that a run of six steps prints."""
+    run = subprocess.run(command(python, model_dir, 6), cwd=ROOT, env=environment(cache), capture_output=True)
+    return len((run.stdout + run.stderr).splitlines())
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main(options: argparse.Namespace) -> None:
+    options.directory.mkdir(parents=True)
+    ours, none = sys.executable, options.directory / "no-cache"
+    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # Also reads both from the disk once.
+        print(f"{name}: {lines(python, options.directory / f'lines-{name}', none)} lines for six steps", flush=True)
+    kinds: dict[str, list[tuple[float, float]]] = {"upstream": [], "ours, cold": [], "ours, warm": []}
+    for turn in range(options.rounds):
+        cache = options.directory / f"cache-{turn}"
+        for kind in kinds:
+            python = options.upstream if kind == "upstream" else ours
+            kinds[kind].append(first_step(python, options.directory / f"{kind.replace(', ', '-')}-{turn}", cache))
+            print(f"round {turn}, {kind}: {kinds[kind][-1][0]:.2f} s, {kinds[kind][-1][1]:.2f} s of CPU", flush=True)
+    for kind, runs in kinds.items():
+        ratios = [one[0] / other[0] for one, other in zip(runs, kinds["upstream"], strict=True)]
+        print(
+            f"{kind}: {spread([run[0] for run in runs])} s to the first step, {spread(ratios)} of upstream's; ", end=""
+        )
+        print(f"{spread([run[1] for run in runs])} s of CPU for the run")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, required=True, help="new folder")
+    parser.add_argument("--upstream", required=True, help="Python of an environment with upstream T5X")
+    parser.add_argument("--rounds", type=int, default=5)
+    main(parser.parse_args())
