@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def environment(cache: Path) -> dict[str, str]:
-    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "T5X_COMPILATION_CACHE": str(cache)}
+    return os.environ | {"JAX_PLATFORMS": "cpu", "T5X_COMPILATION_CACHE": str(cache)}
 
 
 def command(python: str, model_dir: Path, steps: int) -> list[str]:
