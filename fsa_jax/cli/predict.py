@@ -44,7 +44,7 @@ def command(
       base: for a trained decoder-only student, what fsa import-hf wrote of the model that it began with.
       vocabulary: SentencePiece model of a T5, where it is not beside the weights.
       instruction: what the user's turn says before the review (decoder-only students).
-      threads: of CTranslate2; 0 for its own choice.
+      threads: batches that CTranslate2 decodes side by side; 0 for one a core.
       device: of CTranslate2.
     """
     from fsa_jax.errors import SettingError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ class Ct2Generator:
       student: from ``load_ct2_student``.
       max_length: longest output in tokens, its end included.
       beams: 1 for greedy decoding.
-      threads: of one batch; 0 for as many as CTranslate2 takes by itself.
+      threads: batches that are decoded side by side, a thread each; 0 for one a core. Several threads within a batch of
+        a small model wait for each other longer than they work.
       device: ``cpu``, ``cuda`` or ``auto``.
     """
 
@@ -91,9 +93,11 @@ class Ct2Generator:
         ctranslate2 = import_ctranslate2()
         self._decoder_only = student.tokens.decoder_only
         self._max_length, self._beams = max_length, beams
+        # On a GPU each one more is a copy of the model.
+        self.side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
         kind = ctranslate2.Generator if self._decoder_only else ctranslate2.Translator
         try:
-            self._model = kind(str(student.path), device=device, intra_threads=threads)
+            self._model = kind(str(student.path), device=device, inter_threads=self.side_by_side, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
                 student.path, expected="a CTranslate2 model", found=str(error), mend="export it again: fsa export-ct2"
@@ -106,11 +110,11 @@ class Ct2Generator:
     def __call__(
         self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
     ) -> list[tuple[list[int], float]]:
-        """Outputs of a batch, in its order: ids, the end included where it was reached, and score.
+        """Outputs of rows, in their order: ids, the end included where it was reached, and score.
 
-        The score is the output's log-probability, with beams divided by its tokens.
+        Rows beyond ``batch_size`` are further batches. The score is the output's log-probability, with beams divided by
+        its tokens.
         """
-        del batch_size  # CTranslate2 computes the rows that there are.
         names = [[self._names[i] for i in row] for row in batch]
         # CTranslate2 leaves the end out, and scores per token where a length penalty of 1 is set.
         common: dict[str, Any] = {
@@ -119,7 +123,7 @@ class Ct2Generator:
             "return_scores": True,
             "return_end_token": True,
             "end_token": self._ends if len(self._ends) > 1 else self._ends[0],
-            "max_batch_size": 0,
+            "max_batch_size": batch_size or 0,
         }
         if self._decoder_only:
             results = self._model.generate_batch(

@@ -27,7 +27,7 @@ class Predictor:
       base: for a trained decoder-only student, what ``fsa import-hf`` wrote of the model that training began with.
       vocabulary: SentencePiece model of a T5, where it is not beside the weights.
       instruction: of the user's turn, for a decoder-only student that was trained with one.
-      threads: of CTranslate2, 0 for its own choice.
+      threads: batches that CTranslate2 decodes side by side, 0 for one a core.
       device: of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX takes the device that it finds.
 
     Raises:
@@ -100,8 +100,9 @@ class Predictor:
         """Batches of predictions with their places in ``texts``; short inputs first, so that little is padded."""
         encoded = [self.tokens.encode_input(text, self.max_input_length) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
+        together = batch_size * getattr(self._generate, "side_by_side", 1)
+        for first in range(0, len(order), together):
+            rows = order[first : first + together]
             outputs = self._generate([encoded[i][0] for i in rows], batch_size=batch_size)
             yield [
                 (i, read_prediction(self.task, ids[i], texts[i], self.tokens.decode(tokens), score, encoded[i][1]))
