@@ -116,7 +116,8 @@ def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]
         theirs = list(tokenizer(text.replace("\n", NEWLINE_TOKEN))["input_ids"])
         # The same pieces in another order (!! ! for ! !!) are a tie, which the rounding of the scores' sum decides:
         # SentencePiece adds in float32, tokenizers in float64.
-        if sorted(ours) != sorted(theirs):
+        spelled = ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids in (ours, theirs)]
+        if sorted(ours) != sorted(theirs) or spelled[0] != spelled[1]:
             raise VocabularyError(
                 tokens.model,
                 expected=f"the same ids from the exported tokenizer for {text!r}: {ours}",
