@@ -64,7 +64,9 @@ class Predictor:
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
             student = load_ct2_student(Path(model))
-            self._generate: Any = Ct2Generator(student, max_length=length, beams=beams, threads=threads, device=device)
+            generate = Ct2Generator(student, max_length=length, beams=beams, threads=threads, device=device)
+            self._generate: Any = generate
+            self._side_by_side = generate.side_by_side
         else:
             from fsa_jax.serving.generation import Decoding
             from fsa_jax.serving.student import load_student
@@ -76,6 +78,7 @@ class Predictor:
                 instruction=instruction,
             )
             self._generate = student.generator(Decoding(length, beams))
+            self._side_by_side = 1
         self.tokens: Tokenization = student.tokens
 
     def predict(
@@ -100,7 +103,7 @@ class Predictor:
         """Batches of predictions with their places in ``texts``; short inputs first, so that little is padded."""
         encoded = [self.tokens.encode_input(text, self.max_input_length) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
-        together = batch_size * getattr(self._generate, "side_by_side", 1)
+        together = batch_size * self._side_by_side
         for first in range(0, len(order), together):
             rows = order[first : first + together]
             outputs = self._generate([encoded[i][0] for i in rows], batch_size=batch_size)

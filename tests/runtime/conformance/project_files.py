@@ -88,6 +88,7 @@ def run_file(name: str, world: Path, out: Path) -> dict[int, float]:
         bound.append(binding)
     trains = not name.startswith(("eval", "infer"))
     if trains:
+        # Only the contract's finetune.gin goes on counting from the steps of the checkpoint.
         steps = STEPS if not name.startswith("finetune") or "gin/" in files[0] else STEPS + 2
         bound += [f"MODEL_DIR = '{out / name}'", f"TRAIN_STEPS = {steps}", "RANDOM_SEED = 1"]
         bound += ["train/utils.DatasetConfig.seed = 1", "train_script.train.stats_period = 1"]
