@@ -116,6 +116,26 @@ def test_search_ends_where_it_is_told():
     assert decodes.shape == (1, 4, 3)
     decodes, _ = beam_search(inputs, empty_cache(1), never_ending, END, 4, max_decode_step=2)
     assert decodes.shape == (1, 4, 6) and not decodes[:, :, 2:].any()
+    _, scores = beam_search(inputs, empty_cache(1), never_ending, END, 4)
+    above_one_step, _ = beam_search(inputs, empty_cache(1), never_ending, END, 4, min_log_prob=-1e-3)
+    assert scores[0, -1] < -1e-3 and not above_one_step[:, :, 1:].any()
+
+
+def test_rows_go_on_until_the_shortest_prompt_is_at_the_end():
+    """As in T5X: a decode that comes to its end token after max_decode_len is cut off and keeps its score."""
+
+    def ends_at_step_four(state):
+        """Half the probability on the end token at the fourth step and on 3 before it, half on 2."""
+        rows = jnp.arange(state.cur_token.shape[0])
+        first = jnp.where(state.cache["steps"] == 3, END, 3)
+        logits = jnp.full((len(rows), VOCAB), -1e9).at[rows, first].set(1e-3).at[rows, 2].set(0.0)
+        return logits, {"steps": state.cache["steps"] + 1}
+
+    prompts = jnp.array([[0, 3, 2, 2, 0, 0], [0, 3, 0, 0, 0, 0]])
+    cache = {"steps": jnp.zeros(2, jnp.int32)}
+    decodes, scores = beam_search(prompts, cache, ends_at_step_four, END, 1, alpha=1.0, initial_index=jnp.array([3, 1]))
+    np.testing.assert_array_equal(decodes[:, 0], [[3, 2, 2, 3, 3, 3], [3, 3, 3, 3, END, 0]])
+    np.testing.assert_allclose(scores[:, 0], 4 * np.log(0.5) / ((5 + np.array([3, 1]) + 4) / 6), rtol=1e-3)
 
 
 @pytest.mark.parametrize("decoder", [beam_search, temperature_sample])

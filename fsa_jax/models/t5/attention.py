@@ -133,5 +133,7 @@ class MultiHeadAttention(nn.Module):
             if bias is not None:
                 if bias.shape[-1] != length:
                     raise ValueError(f"max_decode_length must be the cache's length {length}, got {bias.shape[-1]}")
-                bias = jnp.einsum("hrk->rhk", bias[0][:, row])[:, :, None]
+                # Beam search goes on past the end of the cache in rows that began later: no bias there, as in T5X.
+                of_rows = bias[0].at[:, row].get(mode="fill", fill_value=0)
+                bias = jnp.einsum("hrk->rhk", of_rows)[:, :, None]
         return jnp.einsum("bhdk->bkhd", key), jnp.einsum("bhdk->bkhd", value), mask, bias

@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from t5x.decoding.cache import DecodingState, TokensToLogits, drop_left, repeat_cache, select_decodes
 
+LOG_ZERO = -1e7
+"""Stands for log 0; two of them add up to a number."""
+
 
 @flax.struct.dataclass
 class _Beams:
@@ -48,12 +51,17 @@ def beam_search(
     alpha: float = 0.6,
     max_decode_len: int | None = None,
     max_decode_step: int = -1,
-    min_log_prob: float = -1e7,
+    min_log_prob: float = LOG_ZERO,
     decode_rng: Array | None = None,
     cache_offset: int = 0,
     initial_index: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch num_decodes length"], Float[Array, "batch num_decodes"]]:
     """Returns the ``num_decodes`` best continuations that the search finds, sorted by score, the best last.
+
+    All examples take their steps together, until none can get better or the one with the shortest prompt has reached
+    ``max_decode_len``. Until then a decode of an example with a longer prompt may end beyond that length: it counts
+    with its whole probability and is cut off there, so that results can depend on the other prompts of the batch.
+    That is what T5X does; ``max_decode_step`` with room for as many tokens after the longest prompt avoids it.
 
     Args:
       inputs: prompts: the beginning token, then tokens that every decode must begin with, then zeros.
@@ -64,8 +72,8 @@ def beam_search(
       alpha: strength of the penalty ((5 + tokens) / 6)^alpha that divides a finished decode's log-probability; 0 for
         none. Tokens of the prompt count.
       max_decode_len: longest decode, the prompt included; ``length`` if None.
-      max_decode_step: most steps of the search; -1 for no limit.
-      min_log_prob: stands for log 0.
+      max_decode_step: most steps of the search; no limit where it is not positive.
+      min_log_prob: the search ends when no live beam of any example has a higher log-probability.
       decode_rng: not used; beam search makes no random choice.
       cache_offset: axis of the examples in the cache.
       initial_index: position up to which the prompt is in the cache already; 0 if None. Where it is given, zeros before
@@ -78,37 +86,37 @@ def beam_search(
     del decode_rng
     batch = inputs.shape[0]
     length = inputs.shape[1] if max_decode_len is None else max_decode_len
-    steps = length if max_decode_step < 0 else min(length, max_decode_step)
     start = jnp.zeros((batch,), jnp.int32) if initial_index is None else initial_index.astype(jnp.int32)
-    # Column 0 is the beginning token; a forced token of 0 is none.
     prompts = jnp.pad(inputs, ((0, 0), (0, length + 1)))[:, : length + 1].astype(jnp.int32)
-    known = jnp.where(jnp.arange(length + 1)[None, :] <= start[:, None], prompts, 0)
-    sequences = jnp.repeat(known[:, None, :], num_decodes, axis=1)
+    # Sequences begin with the last token that is in the cache, the beginning token if there is none.
+    first = jnp.take_along_axis(prompts, start[:, None], axis=1)
+    sequences = jnp.broadcast_to(jnp.pad(first, ((0, 0), (0, length)))[:, None, :], (batch, num_decodes, length + 1))
     # All beams begin alike, so only one may win at first.
-    first_scores = jnp.where(jnp.arange(num_decodes) == num_decodes - 1, 0.0, min_log_prob).astype(jnp.float32)
+    first_scores = jnp.where(jnp.arange(num_decodes) == num_decodes - 1, 0.0, LOG_ZERO).astype(jnp.float32)
     state = _Beams(
         step=jnp.zeros((), jnp.int32),
         live_scores=jnp.broadcast_to(first_scores[None, :], (batch, num_decodes)),
         live_sequences=sequences,
         finished=jnp.zeros((batch, num_decodes), bool),
-        finished_scores=jnp.full((batch, num_decodes), min_log_prob, jnp.float32),
+        finished_scores=jnp.full((batch, num_decodes), LOG_ZERO, jnp.float32),
         finished_sequences=sequences,
         cache=repeat_cache(cache, num_decodes, cache_offset),
     )
 
-    def rows_going_on(state: _Beams) -> Bool[Array, " batch"]:
-        # A live beam can only lose probability, and gains most from the penalty at the greatest length.
-        best_live = state.live_scores[:, -1] / _length_penalty(alpha, length)
-        worst_finished = jnp.where(jnp.all(state.finished, axis=1), jnp.min(state.finished_scores, axis=1), -jnp.inf)
-        return (start + state.step < length) & (worst_finished <= best_live)
-
     def going_on(state: _Beams) -> Bool[Array, ""]:
-        return (state.step < steps) & jnp.any(rows_going_on(state))
+        room = jnp.min(start) + state.step < length
+        if max_decode_step > 0:
+            room &= state.step < max_decode_step
+        # A live beam can only lose probability, and gains most from the penalty at the greatest length.
+        best_live = state.live_scores[:, -1]
+        worst_finished = jnp.where(jnp.all(state.finished, axis=1), jnp.min(state.finished_scores, axis=1), -jnp.inf)
+        improvable = worst_finished <= best_live / _length_penalty(alpha, length + 1)
+        probable = (best_live >= min_log_prob) | (state.step == 0)
+        return room & jnp.any(improvable) & jnp.any(probable)
 
     def step(state: _Beams) -> _Beams:
         position = start + state.step
-        here = jnp.minimum(position, length - 1)
-        tokens = _at_position(state.live_sequences, here)
+        tokens = jax.lax.dynamic_index_in_dim(state.live_sequences, state.step, axis=2)
         rows = batch * num_decodes
         logits, cache = tokens_to_logits(
             DecodingState(
@@ -120,9 +128,10 @@ def beam_search(
         )
         vocab_size = logits.shape[-1]
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, num_decodes, vocab_size)
-        forced = jnp.take_along_axis(prompts, here[:, None] + 1, axis=1)
+        # A prompt goes on after its part in the cache where that part is the beginning token alone; 0 forces nothing.
+        forced = prompts[:, state.step + 1, None] if initial_index is None else jnp.zeros((batch, 1), jnp.int32)
         is_forced = forced != 0
-        only_forced = jnp.where(jnp.arange(vocab_size)[None, :] == forced, 0.0, min_log_prob)
+        only_forced = jnp.where(jnp.arange(vocab_size)[None, :] == forced, 0.0, LOG_ZERO)
         log_probs = jnp.where(is_forced[:, :, None], only_forced[:, None, :], log_probs)
 
         # Twice as many candidates as beams: even if every beam's best one ends, as many go on.
@@ -130,49 +139,42 @@ def beam_search(
         scores, chosen = jax.lax.top_k(candidates, min(2 * num_decodes, candidates.shape[1]))
         parents, chosen_tokens = chosen // vocab_size, (chosen % vocab_size).astype(jnp.int32)
         sequences = _take_beams(state.live_sequences, parents)
-        written = jnp.arange(length + 1)[None, None, :] == (here + 1)[:, None, None]
-        sequences = jnp.where(written, chosen_tokens[:, :, None], sequences)
+        sequences = jax.lax.dynamic_update_index_in_dim(sequences, chosen_tokens[:, :, None], state.step + 1, axis=2)
         ends = (chosen_tokens == eos_id) & ~is_forced
 
-        live = _best_last(jnp.where(ends, scores + min_log_prob, scores), num_decodes)
+        live_scores = jnp.where(ends, scores + LOG_ZERO, scores)
+        live = _best_last(live_scores, num_decodes)
         penalised = scores / _length_penalty(alpha, position[:, None] + 1)
-        all_scores = jnp.concatenate([state.finished_scores, jnp.where(ends, penalised, min_log_prob)], axis=1)
+        all_scores = jnp.concatenate([state.finished_scores, jnp.where(ends, penalised, LOG_ZERO)], axis=1)
         finished = _best_last(all_scores, num_decodes)
-        advanced = _Beams(
+        return _Beams(
             step=state.step + 1,
-            live_scores=_take_beams(jnp.where(ends, scores + min_log_prob, scores), live),
+            live_scores=_take_beams(live_scores, live),
             live_sequences=_take_beams(sequences, live),
             finished=_take_beams(jnp.concatenate([state.finished, ends], axis=1), finished),
             finished_scores=_take_beams(all_scores, finished),
             finished_sequences=_take_beams(jnp.concatenate([state.finished_sequences, sequences], axis=1), finished),
             cache=select_decodes(cache, _take_beams(parents, live), cache_offset),
         )
-        if initial_index is None:
-            return advanced
-        # Rows that began later in their sequence reach its end sooner; they wait for the others unchanged.
-        return _keep_rows(position < length, advanced, state)
 
     state = jax.lax.while_loop(going_on, step, state)
     any_finished = jnp.any(state.finished, axis=1)
     decodes = jnp.where(any_finished[:, None, None], state.finished_sequences, state.live_sequences)
     scores = jnp.where(any_finished[:, None], state.finished_scores, state.live_scores)
-    decodes = decodes[:, :, 1:]
-    if initial_index is not None:
-        decodes = drop_left(decodes, jnp.argmax(decodes != 0, axis=-1))
-    return decodes, scores
+    if initial_index is None:
+        return decodes[:, :, 1:], scores
+    return _after_prompts(prompts, decodes, start), scores
 
 
-def _at_position(
-    sequences: Int[Array, "batch beams positions"], position: Int[Array, " batch"]
-) -> Int[Array, "batch beams 1"]:
-    return jnp.take_along_axis(sequences, position[:, None, None], axis=2)
-
-
-def _keep_rows(moving: Bool[Array, " batch"], new: _Beams, old: _Beams) -> _Beams:
-    """``new`` for the rows that are ``moving``, ``old`` for the others; cache and step are always new."""
-
-    def choose(after: Array, before: Array) -> Array:
-        return jnp.where(moving.reshape(-1, *(1,) * (after.ndim - 1)), after, before)
-
-    fields = ("live_scores", "live_sequences", "finished", "finished_scores", "finished_sequences")
-    return new.replace(**{name: choose(getattr(new, name), getattr(old, name)) for name in fields})  # type: ignore[attr-defined]
+def _after_prompts(
+    prompts: Int[Array, "batch positions"],
+    continuations: Int[Array, "batch beams positions"],
+    start: Int[Array, " batch"],
+) -> Int[Array, "batch beams length"]:
+    """Whole decodes: ``continuations`` begin with the prompt's token at ``start``. Zeros on the left are dropped."""
+    place = jnp.arange(1, prompts.shape[1])[None, None, :] - start[:, None, None]
+    continued = jnp.take_along_axis(
+        continuations, jnp.broadcast_to(jnp.maximum(place, 0), continuations[..., 1:].shape), 2
+    )
+    decodes = jnp.where(place <= 0, prompts[:, None, 1:], continued)
+    return drop_left(decodes, jnp.argmax(decodes != 0, axis=-1))
