@@ -6,11 +6,14 @@ depend on that.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib.abc import MetaPathFinder
 
 from fsa_jax.errors import SettingError
 
+PACKAGE = "t5x"
 RUNTIME_DISTRIBUTION = "fsa-jax-runtime"
 UPSTREAM_DISTRIBUTION = "t5x"
 
@@ -25,6 +28,8 @@ class Engine:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata  # Takes longer than the rest; every start of Python imports this module.
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -50,3 +55,17 @@ def installed_engine() -> Engine | None:
     if upstream:
         return Engine(UPSTREAM_DISTRIBUTION, upstream, "upstream google-research/t5x")
     return None
+
+
+class _OneEngine(MetaPathFinder):
+    """Finds no module, and lets ``t5x`` be imported only where one engine is installed."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
+        if fullname == PACKAGE:
+            installed_engine()
+
+
+def watch_imports() -> None:
+    """Makes ``import t5x`` raise :func:`installed_engine`'s error; runtime/fsa_jax_one_engine.pth calls this."""
+    if not any(isinstance(finder, _OneEngine) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OneEngine())

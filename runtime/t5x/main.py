@@ -20,7 +20,7 @@ _MODES = {
 }
 _ELSEWHERE = {
     "precompile": "start the run itself: what it compiles is kept for the next start (--compilation_cache)",
-    "export": "use fsa export",
+    "export": "fsa export-hf or fsa export-ct2 writes what serving stacks load",
 }
 
 
