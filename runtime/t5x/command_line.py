@@ -21,7 +21,7 @@ import jax
 from absl import flags, logging
 
 from fsa_jax.errors import FsaError, SettingError
-from t5x import datasets, gin_utils
+from t5x import datasets, device_memory, gin_utils
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
 FLAGS = flags.FLAGS
@@ -64,6 +64,12 @@ def run(
         logging.debug("cause", exc_info=True)
         # gin appends where it called from; the error says all that the user needs.
         print(f"{_module_name()}: {FsaError.__str__(error)}", file=sys.stderr)
+        status = 2
+    except jax.errors.JaxRuntimeError as error:
+        for_user = device_memory.error_of(error)
+        if for_user is None:
+            raise
+        print(f"{_module_name()}: {for_user}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``python -m t5x.main --run_mode=train|eval|infer``: one command for all of them."""
+"""``python -m t5x.main --run_mode=train|eval|infer|precompile``: one command for all of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ _MODES = {
     "train": ("t5x.train", ["train"]),
     "eval": ("t5x.eval", ["evaluate"]),
     "infer": ("t5x.infer", ["infer", "create_task_from_tfexample_file"]),
+    "precompile": ("t5x.precompile", ["train"]),
 }
-_ELSEWHERE = {
-    "precompile": "start the run itself: what it compiles is kept for the next start (--compilation_cache)",
-    "export": "fsa export-hf or fsa export-ct2 writes what serving stacks load",
-}
+_ELSEWHERE = {"export": "fsa export-hf or fsa export-ct2 writes what serving stacks load"}
 
 
 def _functions() -> Sequence[Callable[..., Any]]:
@@ -39,7 +37,7 @@ def _functions() -> Sequence[Callable[..., Any]]:
 
 
 def _prepare() -> None:
-    if flags.FLAGS.run_mode == "train":
+    if flags.FLAGS.run_mode in ("train", "precompile"):
         train_command.prepare()
 
 
@@ -52,7 +50,7 @@ def main() -> None:
     command_line.define_common_flags()
     train_command.define_flags()
     infer_command.define_flags()
-    flags.DEFINE_string("run_mode", None, "train, eval or infer.")
+    flags.DEFINE_string("run_mode", None, f"{', '.join(_MODES)}.")
     flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
     command_line.run(_functions, _prepare, _arguments)
 

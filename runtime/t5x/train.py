@@ -19,7 +19,18 @@ import jax
 from absl import flags
 
 from fsa_jax.errors import CheckpointError, SettingError
-from t5x import checkpoints, command_line, datasets, evaluation, hooks, metric_log, model_info, multihost, train_loop
+from t5x import (
+    checkpoints,
+    command_line,
+    datasets,
+    device_memory,
+    evaluation,
+    hooks,
+    metric_log,
+    model_info,
+    multihost,
+    train_loop,
+)
 from t5x.actions import Actions
 from t5x.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
 from t5x.checkpoints import checkpoint_path, checkpoint_steps
@@ -29,6 +40,7 @@ from t5x.initialization import TrainStateInitializer
 from t5x.preemption import Preemption
 from t5x.progress import Progress
 from t5x.restoring import resolve_paths
+from t5x.training_setup import set_up
 
 
 def train(
@@ -104,27 +116,18 @@ def train(
     save_period = save.period if save is not None else None
     _check_periods(save_period, eval_period)
     checkpoints.require_writable(model_dir)
-    init_rng, trainer_rng = jax.random.split(_random_key(random_seed, use_hardware_rng))
-    if verify_matching_vocabs_fn is not None:
-        verify_matching_vocabs_fn(train_dataset_cfg, model)
-
-    layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
-    data = TrainingData(
+    setup = set_up(
+        model,
         train_dataset_cfg,
-        layout.shard_id,
-        layout.num_shards,
-        model.FEATURE_CONVERTER_CLS,
+        partitioner,
+        random_seed,
+        use_hardware_rng,
         get_dataset_fn,
+        train_state_initializer_cls,
+        verify_matching_vocabs_fn,
         save_iterator=save is not None and save.save_dataset,
     )
-    batch = datasets.feature_shapes(data.dataset, train_dataset_cfg.batch_size)
-    initializer = train_state_initializer_cls(
-        optimizer_def=model.optimizer_def,
-        init_fn=model.get_initial_variables,
-        input_shapes={name: spec.shape for name, spec in batch.items()},
-        input_types={name: spec.dtype for name, spec in batch.items()},
-        partitioner=partitioner,
-    )
+    data, batch, initializer = setup.data, setup.batch, setup.initializer
     eval_datasets = {}
     if train_eval_dataset_cfg is not None:
         eval_layout = partitioner.get_data_layout(train_eval_dataset_cfg.batch_size)
@@ -135,20 +138,12 @@ def train(
             eval_steps,
             model.FEATURE_CONVERTER_CLS,
         )
-    trainer = trainer_cls(
-        model=model,
-        train_state=initializer.shapes,
-        partitioner=partitioner,
-        eval_names=list(eval_datasets),
-        summary_dir=model_dir,
-        train_state_axes=initializer.train_state_axes,
-        rng=trainer_rng,
-    )
+    trainer = setup.trainer(trainer_cls, list(eval_datasets), model_dir)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
         # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
         compiling = pool.submit(_timed, trainer.compile_train, batch)
         trainer.train_state, is_resuming = _first_state(
-            initializer, model_dir, checkpoint_cfg.restore, init_rng, data, on_corrupt_checkpoint
+            initializer, model_dir, checkpoint_cfg.restore, setup.init_rng, data, on_corrupt_checkpoint
         )
         first = int(trainer.train_state.step)
         last = _last_step(first, total_steps, relative_steps)
@@ -196,6 +191,7 @@ def train(
         if saver is not None and not is_resuming:
             saver.save(first)
         timings["timing/compilation_seconds"] = compiling.result()
+        device_memory.require(trainer.step_memory, device_memory.limit())
         timings["timing/uptime"] = time.monotonic() - began
         log.write_once(first, timings)
         # A run that was killed between a save and its evaluation makes up for the evaluation.
@@ -241,12 +237,6 @@ def _check_periods(save_period: int | None, eval_period: int) -> None:
             found=str(eval_period),
             mend=f"--gin.train.eval_period={save_period}, or change utils.SaveCheckpointConfig.period",
         )
-
-
-def _random_key(seed: int | None, use_hardware_rng: bool) -> jax.Array:
-    if seed is None or use_hardware_rng:
-        jax.config.update("jax_default_prng_impl", "unsafe_rbg")
-    return jax.random.PRNGKey(datasets.wall_clock_seed() if seed is None else seed)
 
 
 def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:

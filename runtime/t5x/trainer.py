@@ -13,6 +13,7 @@ from clu import metrics as clu_metrics
 from jax.sharding import PartitionSpec
 
 from fsa_jax.errors import DataError, SettingError
+from t5x import device_memory
 from t5x import metrics as metrics_lib
 from t5x.metrics import AveragePerStep, MetricMap, StepsPerTime, Sum, Time, TimeRate
 from t5x.partitioning import PartitionedFunction, PjitPartitioner
@@ -60,6 +61,7 @@ class Trainer:
 
     Attributes:
       train_state: the state after the last step.
+      step_memory: what the compiled step takes; None before :meth:`compile_train`, or where the backend does not tell.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Trainer:
         self.rng = rng
         self.learning_rate_fn = learning_rate_fn
         self.num_microbatches = num_microbatches or 1
+        self.step_memory: device_memory.StepMemory | None = None
         self.weight_metrics_computer = weight_metrics_computer
         data = partitioner.data_partition_spec
         self._train: PartitionedFunction | jax.stages.Compiled = partitioner.partition(
@@ -108,6 +111,12 @@ class Trainer:
         """Compiles the train step ahead of time for global batches of these shapes and dtypes."""
         assert isinstance(self._train, PartitionedFunction)
         self._train = self.partitioner.compile(self._train, _shapes(self.train_state), dict(batch_shapes), self.rng)
+        self.step_memory = device_memory.of_step(self._train)
+
+    def lower_train(self, batch_shapes: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
+        """Returns the train step before compilation."""
+        assert isinstance(self._train, PartitionedFunction)
+        return self._train.lower(_shapes(self.train_state), dict(batch_shapes), self.rng)
 
     def eval_step(self, batch: Batch) -> MetricMap:
         """Returns the metrics of one evaluation batch, on the device."""

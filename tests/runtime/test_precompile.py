@@ -1,0 +1,31 @@
+"""``--run_mode=precompile``: the step of a training run compiled, described, kept for the run, and nothing trained."""
+
+from __future__ import annotations
+
+import tiny_run
+
+
+def test_it_says_what_the_step_takes_and_the_run_finds_it_compiled(tmp_path):
+    cache = tmp_path / "cache"
+    arguments = tiny_run.train_arguments(tmp_path / "run", 2, f"--compilation_cache={cache}")
+    process = tiny_run.command("t5x.main", "--run_mode=precompile", *arguments, stdout=-1, devices=2)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "parameters on a mesh of 2 data, 1 model; the step takes" in output and "GiB a device" in output
+    written = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert written == ["lowered_hlo_post_optimization", "lowered_hlo_pre_optimization"]
+    assert all((tmp_path / "run" / name).read_text().startswith("HloModule") for name in written)
+
+    steps = sorted(cache.rglob("jit__train_function-*-cache"))
+    assert len(steps) == 1
+    process = tiny_run.command("t5x.main", "--run_mode=train", *arguments, devices=2)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors
+    assert sorted(cache.rglob("jit__train_function-*-cache")) == steps
+
+
+def test_export_is_elsewhere():
+    process = tiny_run.command("t5x.main", "--run_mode=export")
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 2
+    assert "--run_mode: expected train, eval, infer, precompile, found 'export'" in errors and "fsa export-hf" in errors
