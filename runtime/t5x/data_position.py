@@ -17,12 +17,17 @@ import dataclasses
 import json
 from typing import Any
 
+import jax
 from absl import logging
 from etils import epath
 
 from fsa_jax.errors import CheckpointError, DataError, SettingError
 from t5x import datasets
 from t5x.datasets import DatasetConfig
+from t5x.progress import Progress
+
+_PATIENCE = 5.0
+"""Seconds after which a search for the place in the data shows how far it is."""
 
 
 class TrainingData:
@@ -84,8 +89,17 @@ class TrainingData:
         if self._save_iterator and (directory / f"{self._name}.index").exists():
             self._iterator = self._restored(state)
         else:
-            logging.info("passing over %d batches of training data", self.taken)
-            self._iterator = iter(self.dataset.skip(self.taken))
+            self._iterator = self._passed_over(self.taken)
+
+    def _passed_over(self, batches: int) -> Any:
+        # Not dataset.skip: of a long run this takes minutes, and whoever waits wants to know how many.
+        iterator = iter(self.dataset)
+        progress = Progress(0, batches, enabled=jax.process_index() == 0, unit="passing over batch", after=_PATIENCE)
+        for passed in range(1, batches + 1):
+            self._next(iterator, passed - 1)
+            if progress.due(passed):
+                progress.show(passed, {}, 0)
+        return iterator
 
     def _restored(self, state: epath.Path) -> Any:
         tf = datasets.tensorflow()
@@ -112,16 +126,20 @@ class TrainingData:
         """
         if self._iterator is None:
             self._iterator = iter(self.dataset)
-        batch = next(self._iterator, None)
+        batch = self._next(self._iterator, self.taken)
+        self.taken += 1
+        return {name: value.numpy() for name, value in batch.items()}
+
+    def _next(self, iterator: Any, taken: int) -> Any:
+        batch = next(iterator, None)
         if batch is None:
             raise DataError(
                 f"task {self._config.name}, split {self._config.split!r}",
                 expected=f"a batch of {self._config.batch_size}",
-                found=f"the end of the data after {self.taken} batches",
+                found=f"the end of the data after {taken} batches",
                 mend="lower BATCH_SIZE, or let the dataset repeat",
             )
-        self.taken += 1
-        return {name: value.numpy() for name, value in batch.items()}
+        return batch
 
     def save(self, directory: epath.Path) -> None:
         """Writes the position into ``directory``, a checkpoint's ``dataset/``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +58,7 @@ class TrainMetrics:
         self._accumulator = metrics_lib.Accumulator()
         self._since = time.monotonic()
         self._last = 0
+        self._warned = False
         self._previous: tuple[int, Mapping[str, Any], Mapping[str, Any] | None] | None = None
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -82,6 +84,7 @@ class TrainMetrics:
             now = time.monotonic()
             values = metrics_lib.summarize(period, seconds=max(now - self._since, 1e-9))
             self._log.write(step, values)
+            self._warn_unless_finite(step, values)
             self._since = now
             self._observe(ActionMode.TRAIN, {"train": values})
         else:
@@ -89,6 +92,15 @@ class TrainMetrics:
         if self._progress.due(step):
             shown = {name: latest[name] for name in ("loss", "loss_per_nonpadding_target_token") if name in latest}
             self._progress.show(step, metrics_lib.summarize(shown), self._tokens)
+
+    def _warn_unless_finite(self, step: int, values: Mapping[str, float]) -> None:
+        if self._warned or math.isfinite(values.get("loss", 0.0)):
+            return
+        self._warned = True
+        self._progress.say(
+            f"step {step}: the loss is {values['loss']}, and parameters that have become NaN stay so: start again from "
+            "an earlier checkpoint with a lower learning rate (actions.TerminateOnNanAction stops such a run)"
+        )
 
     def close(self) -> None:
         self.flush()

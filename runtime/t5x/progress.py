@@ -20,10 +20,17 @@ class Progress:
       stream: standard error if None.
       enabled: whether to write at all; only process 0 does.
       unit: what is counted.
+      after: seconds without a line at first, for what is mostly over before them: then it writes nothing.
     """
 
     def __init__(
-        self, first: int, last: int, stream: TextIO | None = None, enabled: bool = True, unit: str = "step"
+        self,
+        first: int,
+        last: int,
+        stream: TextIO | None = None,
+        enabled: bool = True,
+        unit: str = "step",
+        after: float = 0.0,
     ) -> None:
         self._last = last
         self._stream = sys.stderr if stream is None else stream
@@ -32,12 +39,15 @@ class Progress:
         self._every = _TERMINAL_SECONDS if self._terminal else _PLAIN_SECONDS
         self._since: float | None = None
         self._since_step = first
+        self._silent_until = time.monotonic() + after if after else float("-inf")
         self._shown_at = float("-inf")
         self._speed: float | None = None
 
     def due(self, step: int) -> bool:
         """Returns whether a line is due, so that the loss need not be fetched when it is not."""
-        return self._enabled and (step == self._last or time.monotonic() - self._shown_at >= self._every)
+        now = time.monotonic()
+        wanted = step == self._last or now - self._shown_at >= self._every
+        return self._enabled and wanted and now >= self._silent_until
 
     def show(self, step: int, values: Mapping[str, Any], tokens_per_step: float) -> None:
         """Writes the line.

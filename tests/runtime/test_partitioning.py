@@ -6,10 +6,8 @@ import pytest
 from jax.sharding import PartitionSpec
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
 from t5x.partitioning import PjitPartitioner, make_mesh, standard_logical_axis_rules
-from t5x.schedules import create_learning_rate_scheduler
 from t5x.train_state import FlaxOptimTrainState
-from t5x.trainer import Trainer
-from tiny_network import tiny_batch, tiny_model, tiny_variables
+from tiny_network import tiny_batch, tiny_model, tiny_trainer, tiny_variables
 
 from fsa_jax.errors import SettingError
 
@@ -28,24 +26,11 @@ def partitioner_of(devices, model_size, **options) -> PjitPartitioner:
     return partitioner
 
 
-def train(partitioner, num_microbatches=None):
+def train(partitioner):
     """Losses of three steps, and the state after them."""
     optimizer = Adafactor(logical_factor_rules=standard_logical_factor_rules(), min_dim_size_to_factor=8)
     model = tiny_model(optimizer, dropout_rate=0.2, z_loss=1e-3)
-    variables = tiny_variables(model, tiny_batch())
-    state = FlaxOptimTrainState.create(optimizer, variables)
-    axes = partitioner.get_mesh_axes(state)
-    trainer = Trainer(
-        model,
-        partitioner.move_params_to_devices(state, axes),
-        partitioner,
-        eval_names=[],
-        summary_dir=None,
-        train_state_axes=axes,
-        rng=jax.random.PRNGKey(1),
-        learning_rate_fn=create_learning_rate_scheduler("constant", base_learning_rate=0.1),
-        num_microbatches=num_microbatches,
-    )
+    trainer = tiny_trainer(model, partitioner, learning_rate=0.1)
     losses = [float(trainer.train_step(tiny_batch(seed=seed))["loss"].total) for seed in range(3)]
     return losses, trainer.train_state
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 import tiny_run
-from t5x import actions, checkpoints
+from t5x import actions, checkpoints, data_position, trainer
 
 
 class _Terminate(actions.BaseAction):
@@ -132,3 +134,19 @@ def test_actions_stop_a_run(tmp_path):
     nan = actions.TerminateOnNanAction("train")
     assert not nan.run(None, {"train": {"loss": 1.0}})
     assert nan.run(None, {"train": {"loss": float("nan")}})
+
+
+def test_a_loss_that_is_no_number_is_told_once(tmp_path, capfd):
+    broken = functools.partial(trainer.Trainer, learning_rate_fn=lambda step: jnp.nan * step, num_microbatches=None)
+    tiny_run.run(tmp_path, 4, trainer_cls=broken)
+    told = [line for line in capfd.readouterr().err.splitlines() if "the loss is nan" in line]
+    assert len(told) == 1 and "earlier checkpoint" in told[0]
+
+
+def test_a_long_search_for_the_place_in_the_data_shows_how_far_it_is(tmp_path, capfd, monkeypatch):
+    tiny_run.run(tmp_path, 4)
+    tiny_run.run(tmp_path, 5)
+    assert "passing over" not in capfd.readouterr().err
+    monkeypatch.setattr(data_position, "_PATIENCE", 0.0)
+    tiny_run.run(tmp_path, 6)
+    assert "passing over batch 5/5" in capfd.readouterr().err

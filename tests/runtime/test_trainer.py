@@ -10,32 +10,18 @@ from t5x import optimizers
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
 from t5x.partitioning import PjitPartitioner, make_mesh
 from t5x.schedules import create_learning_rate_scheduler
-from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer, WeightMetricsComputer
-from tiny_network import tiny_batch, tiny_model, tiny_variables
+from tiny_network import tiny_batch, tiny_model, tiny_trainer
 
 from fsa_jax.errors import DataError, SettingError
 
 NORMALIZERS = [None, 5.0, "NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
 
 
-def make_trainer(model, batch, num_microbatches=None, data_parallel=1, learning_rate_fn=None, **options) -> Trainer:
+def make_trainer(model, batch, data_parallel=1, **options) -> Trainer:
     partitioner = PjitPartitioner(num_partitions=1)
     partitioner.mesh = make_mesh(jax.devices()[:data_parallel])
-    state = FlaxOptimTrainState.create(model.optimizer_def, tiny_variables(model, batch))
-    axes = partitioner.get_mesh_axes(state)
-    return Trainer(
-        model,
-        jax.device_put(state, partitioner.shardings(axes)),
-        partitioner,
-        eval_names=[],
-        summary_dir=None,
-        train_state_axes=axes,
-        rng=jax.random.PRNGKey(1),
-        learning_rate_fn=learning_rate_fn or create_learning_rate_scheduler("constant", base_learning_rate=1.0),
-        num_microbatches=num_microbatches,
-        **options,
-    )
+    return tiny_trainer(model, partitioner, batch, **options)
 
 
 @pytest.mark.parametrize("packed", [False, True])

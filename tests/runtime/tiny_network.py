@@ -8,6 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.partitioning import param_with_axes, with_sharding_constraint
 from t5x.models import EncoderDecoderModel
+from t5x.partitioning import PjitPartitioner
+from t5x.schedules import create_learning_rate_scheduler
+from t5x.train_state import FlaxOptimTrainState
+from t5x.trainer import Trainer
 
 VOCAB = 32
 
@@ -73,3 +77,23 @@ def tiny_variables(model, batch):
     """Initial variables of ``model`` for batches such as ``batch``."""
     shapes = {name: value.shape for name, value in batch.items()}
     return model.get_initial_variables(jax.random.PRNGKey(0), shapes)
+
+
+def tiny_trainer(model, partitioner: PjitPartitioner, batch=None, learning_rate: float = 1.0, **options) -> Trainer:
+    """A trainer of ``model`` at its initial parameters, laid out as ``partitioner`` says, on one process or several."""
+
+    def initialize():
+        return FlaxOptimTrainState.create(model.optimizer_def, tiny_variables(model, batch or tiny_batch()))
+
+    axes = partitioner.get_mesh_axes(jax.eval_shape(initialize))
+    constant = create_learning_rate_scheduler("constant", base_learning_rate=learning_rate)
+    return Trainer(
+        model,
+        partitioner.partition(initialize, (), axes)(),
+        partitioner,
+        eval_names=[],
+        summary_dir=None,
+        train_state_axes=axes,
+        rng=jax.random.PRNGKey(1),
+        **{"learning_rate_fn": constant, "num_microbatches": None, **options},
+    )

@@ -10,10 +10,7 @@ import numpy as np
 from t5x import metrics as metrics_lib
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
 from t5x.partitioning import PjitPartitioner
-from t5x.schedules import create_learning_rate_scheduler
-from t5x.train_state import FlaxOptimTrainState
-from t5x.trainer import Trainer
-from tiny_network import tiny_batch, tiny_model, tiny_variables
+from tiny_network import tiny_batch, tiny_model, tiny_trainer
 
 
 def main(port: str, index: int, num_partitions: int) -> None:
@@ -22,22 +19,7 @@ def main(port: str, index: int, num_partitions: int) -> None:
     layout = partitioner.get_data_layout(8)
     optimizer = Adafactor(logical_factor_rules=standard_logical_factor_rules(), min_dim_size_to_factor=8)
     model = tiny_model(optimizer, dropout_rate=0.2, z_loss=1e-3)
-
-    def initialize():
-        return FlaxOptimTrainState.create(optimizer, tiny_variables(model, tiny_batch()))
-
-    axes = partitioner.get_mesh_axes(jax.eval_shape(initialize))
-    trainer = Trainer(
-        model,
-        partitioner.partition(initialize, (), axes)(),
-        partitioner,
-        eval_names=[],
-        summary_dir=None,
-        train_state_axes=axes,
-        rng=jax.random.PRNGKey(1),
-        learning_rate_fn=create_learning_rate_scheduler("constant", base_learning_rate=0.1),
-        num_microbatches=None,
-    )
+    trainer = tiny_trainer(model, partitioner, learning_rate=0.1)
     losses = []
     for seed in range(3):
         rows = 8 // layout.num_shards
