@@ -6,8 +6,6 @@ the page needs neither network nor other files; it holds no script.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,6 +13,8 @@ from typing import Literal
 
 import jinja2
 from matplotlib.figure import Figure as MatplotlibFigure
+
+from fsa_jax.figures import data_uri
 
 Pairs = Sequence[tuple[str, str]]
 """(term or category, polarity)."""
@@ -49,10 +49,7 @@ class Plot:
 
     @property
     def source(self) -> str:
-        """The figure as a data URI: as an image, its SVG cannot run or load anything."""
-        buffer = io.StringIO()
-        self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue().encode()).decode()
+        return data_uri(self.figure)
 
 
 @dataclass(frozen=True)

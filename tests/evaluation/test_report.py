@@ -111,6 +111,10 @@ def test_plots_are_embedded_with_their_description():
     assert 'alt="what it shows"' in render(Report("t", "c", "n", (Section("s", "x", (block,)),)))
 
 
+def test_the_same_report_is_the_same_page():
+    assert render(report("text")) == render(report("text"))
+
+
 def test_examples_say_whether_a_prediction_is_right():
     gold = [("soup", "negative"), ("staff", "positive")]
     example = Example("s", gold, (Prediction("a", gold[::-1]), Prediction("b", gold[:1]), Prediction("c", gold * 2)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import matplotlib.figure
 
+from fsa_jax.figures import data_uri
 from fsa_jax.records import SENTIMENTS
 from fsa_jax.teacher.checking.statistics import LENGTH_BIN, SHARE_BINS, Statistics
 
@@ -42,15 +40,8 @@ def plots(statistics: Statistics) -> list[tuple[str, str, str]]:
         axes = figure.subplots()
         if draw(axes, statistics):
             axes.spines[["top", "right"]].set_visible(False)
-            found.append((title, caption, _uri(figure)))
+            found.append((title, caption, data_uri(figure)))
     return found
-
-
-def _uri(figure: matplotlib.figure.Figure) -> str:
-    # Without a date, and with ids that are not random, the page of the same check is the same file.
-    with io.BytesIO() as file, matplotlib.rc_context({"svg.hashsalt": "fsa check"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _stars(axes: Any, statistics: Statistics) -> bool:
