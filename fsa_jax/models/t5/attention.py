@@ -13,7 +13,7 @@ from fsa_jax.models.t5.config import Mode
 from fsa_jax.models.t5.layers import Linear, constrain
 
 MASKED = -1e10
-"""Added to the logits of masked keys; finite, so that a row without any key stays a number."""
+"""Logit of masked keys; finite, so that a row without any key stays a number."""
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -79,7 +79,9 @@ class MultiHeadAttention(nn.Module):
         if bias is not None:
             logits = logits + bias.astype(logits.dtype)
         if mask is not None:
-            logits = logits + jnp.where(mask, 0.0, MASKED).astype(logits.dtype)
+            # Chosen, not added: where a compiler keeps the sum in float32 and its maximum in bfloat16, a row without
+            # any key (padding) differs from its own maximum by more than exp can stand, and is NaN.
+            logits = jnp.where(mask, logits, jnp.asarray(MASKED, logits.dtype))
         weights = self._dropout(jax.nn.softmax(logits, axis=-1).astype(self.dtype))
         outputs = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
