@@ -7,6 +7,8 @@ environment from ``os.environ`` and change what they test.
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,23 @@ def real_data_dir() -> Path:
     if not directory.is_dir():
         pytest.skip(f"the real data is not here: {directory} is no directory (set FSA_DATA_DIR)")
     return directory
+
+
+@pytest.fixture
+def mount_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts ``tmp_path / "disk"``, a real disk of the size that it is given; skips where this user may not."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            pytest.skip(f"needs the right to mount a tmpfs: {error}")
+        if run.returncode:
+            pytest.skip(f"needs the right to mount a tmpfs: {run.stderr.strip()}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)

@@ -8,6 +8,7 @@ options, ``--help`` and ``--config FILE.yaml``.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import fsa_jax
@@ -63,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Its reader (`| head`) has gone. Python would complain once more when it closes its output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"fsa {name}: stopped, nobody reads its output", file=sys.stderr)
+        return 141
     return int(status or 0)
 
 

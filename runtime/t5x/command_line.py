@@ -15,16 +15,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 from absl import flags, logging
 
 from fsa_jax.errors import FsaError, SettingError
-from t5x import datasets, device_memory, gin_utils
+from t5x import datasets, device_memory, disk_errors, gin_utils
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
 FLAGS = flags.FLAGS
+_OURS = ("/t5x/", "/fsa_jax/")
 
 
 def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
@@ -65,15 +67,15 @@ def run(
         # gin appends where it called from; the error says all that the user needs.
         print(f"{_module_name()}: {FsaError.__str__(error)}", file=sys.stderr)
         status = 2
-    except jax.errors.JaxRuntimeError as error:
-        for_user = device_memory.error_of(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        for_user = disk_errors.error_of(error) or device_memory.error_of(error)
         if for_user is None:
             raise
         print(f"{_module_name()}: {for_user}", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        status = 130
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
@@ -137,6 +139,13 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
     logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours)
     warnings.simplefilter("ignore")
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """``sys.excepthook`` without what TensorStore's threads hand it for every array of a save that has failed."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, traceback)
 
 
 @contextlib.contextmanager
@@ -157,7 +166,11 @@ def _is_ours(record: python_logging.LogRecord) -> bool:
     """Whether a log record is worth a line: an error of anyone, or what the engine or the project says."""
     if "/gin/" in record.pathname:  # Says where it looked in vain; the error that follows says it better.
         return False
-    return record.levelno >= python_logging.ERROR or any(part in record.pathname for part in ("/t5x/", "/fsa_jax/"))
+    if record.name == "asyncio" and "exception was never retrieved" in record.getMessage():
+        return False  # Of a save that failed, one for every array that was on its way.
+    if record.exc_info and not any(part in record.pathname for part in _OURS):
+        record.exc_info = None  # Orbax and CLU log with a traceback what they then raise.
+    return record.levelno >= python_logging.ERROR or any(part in record.pathname for part in _OURS)
 
 
 def set_compilation_cache(flag: str | None) -> None:

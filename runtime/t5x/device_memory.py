@@ -65,10 +65,10 @@ def require(needs: StepMemory | None, available: int | None) -> None:
         )
 
 
-def error_of(error: jax.errors.JaxRuntimeError) -> SettingError | None:
+def error_of(error: BaseException) -> SettingError | None:
     """Returns the error for the user where ``error`` says that a device's memory was not enough, else None."""
     message = str(error)
-    if "RESOURCE_EXHAUSTED" not in message:
+    if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in message:
         return None
     return SettingError(
         "BATCH_SIZE", expected="a step that fits into device memory", found=message.splitlines()[0], mend=_MEND

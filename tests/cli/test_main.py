@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +58,13 @@ def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, 
     assert "reviews.jsonl:3: expected a JSON object, found '['" in printed
     assert "to mend it: mend line 3" in printed
     assert "Traceback" not in printed
+
+
+def test_a_reader_that_goes_away_is_no_defect():
+    command = [sys.executable, "-m", "fsa_jax.cli.main", "doctor"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=120) == 141
+    assert "nobody reads its output" in errors and "Traceback" not in errors

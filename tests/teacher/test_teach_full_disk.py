@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from conftest import ServerProcess
 from stored_rows import MODEL, reviews
 
@@ -18,25 +17,10 @@ from fsa_jax.teacher.store.parts import contents
 REVIEWS = 1200
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 300 KiB; REVIEWS generations take about three times that."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
-    try:
-        run = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        pytest.skip(f"needs the right to mount a tmpfs: {error}")
-    if run.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {run.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_stops_the_job_and_loses_nothing(
-    small_disk: Path, tmp_path: Path, serve: Callable[..., ServerProcess]
+    mount_disk: Callable[[str], Path], tmp_path: Path, serve: Callable[..., ServerProcess]
 ):
+    small_disk = mount_disk("300k")  # REVIEWS generations take about three times that
     source, store, server = tmp_path / "reviews.jsonl", small_disk / "store", serve()
     source.write_text("".join(review.model_dump_json() + "\n" for review in reviews(REVIEWS)))
     command = [sys.executable, "-m", "fsa_jax.cli.main", "teach", str(source), str(store), MODEL]
