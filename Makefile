@@ -25,7 +25,7 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Takes minutes on two cores, so CI leaves it to the author of a change.
+# A minute. pyright fetches itself from the npm registry, which a machine may lack, so CI leaves it to the author of a change.
 types: .venv/.installed
 	$(BIN)/pyright
 

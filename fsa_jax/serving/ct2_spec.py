@@ -93,7 +93,8 @@ def _t5_spec(config: T5Config, parameters: _Parameters, rows: int) -> Any:
     stacks: tuple[tuple[str, Any], ...] = (("encoder", spec.encoder), ("decoder", spec.decoder))
     for side, stack in stacks:
         stack.scale_embeddings = False
-        (stack.embeddings[0] if side == "encoder" else stack.embeddings).weight = embedding
+        embeddings: Any = stack.embeddings  # an encoder may have several inputs
+        (embeddings[0] if side == "encoder" else embeddings).weight = embedding
         stack.layer_norm.gamma = parameters(f"{side}/{side}_norm/scale")
         for i, layer in enumerate(stack.layer):
             _t5_layer(parameters, f"{side}/layers_{i}", side, layer)

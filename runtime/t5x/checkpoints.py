@@ -32,17 +32,17 @@ _STEP_DIRECTORY = re.compile(r"checkpoint_(\d+)")
 _TEMPORARY = ".tmp-"
 
 
-def absolute(path: str | epath.Path) -> epath.Path:
+def absolute(path: epath.PathLike) -> epath.Path:
     """Returns ``path`` as Orbax wants it: absolute, where it is not a URL of a bucket."""
     return epath.Path(path if "://" in str(path) else os.path.abspath(path))
 
 
-def checkpoint_path(directory: str | epath.Path, step: int) -> epath.Path:
+def checkpoint_path(directory: epath.PathLike, step: int) -> epath.Path:
     """Returns the path of the checkpoint of ``step`` in ``directory``."""
     return absolute(directory) / f"checkpoint_{step}"
 
 
-def checkpoint_steps(directory: str | epath.Path) -> list[int]:
+def checkpoint_steps(directory: epath.PathLike) -> list[int]:
     """Returns the steps of the complete checkpoints in ``directory``, ascending."""
     root = epath.Path(directory)
     if not root.exists():
@@ -52,13 +52,13 @@ def checkpoint_steps(directory: str | epath.Path) -> list[int]:
     return [step for step in steps if is_checkpoint(checkpoint_path(root, step))]
 
 
-def is_checkpoint(path: str | epath.Path) -> bool:
+def is_checkpoint(path: epath.PathLike) -> bool:
     """Returns whether ``path`` holds a checkpoint: of Orbax (``state/``), or of older T5X (a file ``checkpoint``)."""
     path = epath.Path(path)
     return (path / STATE).exists() or (path / "checkpoint").exists()
 
 
-def require_writable(directory: str | epath.Path) -> None:
+def require_writable(directory: epath.PathLike) -> None:
     """Creates ``directory`` and writes and removes a file in it, before anything expensive has begun.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -93,8 +92,8 @@ class TrainMetrics:
             shown = {name: latest[name] for name in ("loss", "loss_per_nonpadding_target_token") if name in latest}
             self._progress.show(step, metrics_lib.summarize(shown), self._tokens)
 
-    def _warn_unless_finite(self, step: int, values: Mapping[str, float]) -> None:
-        if self._warned or math.isfinite(values.get("loss", 0.0)):
+    def _warn_unless_finite(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._warned or np.isfinite(values.get("loss", 0.0)):
             return
         self._warned = True
         self._progress.say(

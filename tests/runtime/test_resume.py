@@ -137,7 +137,9 @@ def test_actions_stop_a_run(tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_told_once(tmp_path, capfd):
-    broken = functools.partial(trainer.Trainer, learning_rate_fn=lambda step: jnp.nan * step, num_microbatches=None)
+    broken = functools.partial(
+        trainer.Trainer, learning_rate_fn=lambda step: jnp.full((), jnp.nan), num_microbatches=None
+    )
     tiny_run.run(tmp_path, 4, trainer_cls=broken)
     told = [line for line in capfd.readouterr().err.splitlines() if "the loss is nan" in line]
     assert len(told) == 1 and "earlier checkpoint" in told[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,7 @@ def test_cached_decoding_is_the_whole_call(left, scan_layers, variables, tokens)
             node[path[-1]] = jnp.stack(group) if "layers" in path else group[0]
         variables = {"params": tree}
     module = LlamaTransformer(config)
-    whole = module.apply(variables, tokens)
+    whole: Any = module.apply(variables, tokens)
     width = 6
     mask = np.arange(width)[None, :] < prompts[:, None]
     padded = np.where(mask, np.asarray(tokens)[:, :width], 63)
@@ -113,7 +114,7 @@ def test_cached_decoding_is_the_whole_call(left, scan_layers, variables, tokens)
         mask = mask[:, ::-1]
     _, empty = module.apply(variables, jnp.zeros((3, length + width)), decode=True, mutable=["cache"])
     filled_to = jnp.full((3,), width) if left else jnp.asarray(prompts)
-    segments = {"decoder_segment_ids": jnp.asarray(mask)} if left else {}
+    segments: dict[str, Any] = {"decoder_segment_ids": jnp.asarray(mask)} if left else {}
     logits, filled = module.apply(
         {**variables, **empty}, padded, prefill=True, prefill_lengths=filled_to, mutable=["cache"], **segments
     )
