@@ -11,7 +11,7 @@ demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed

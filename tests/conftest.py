@@ -19,6 +19,27 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).parents[1]
+LONG_FILES = (
+    "runtime/test_conformance.py",
+    "runtime/test_project_files.py",
+    "cli/test_demo.py",
+    "runtime/test_train_kills.py",
+    "runtime/test_resume.py",
+    "runtime/test_train_full_disk.py",
+    "runtime/test_precompile.py",
+    "runtime/test_distributed.py",
+    "runtime/test_infer.py",
+    "test_chat_students.py",
+    "data/test_cache_tasks.py",
+    "models/t5/test_network.py",
+)
+"""Begun first (Makefile: --no-loadscope-reorder), so that no worker is left with one when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of LONG_FILES in front, all else in the order of collection."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
