@@ -20,8 +20,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).parents[1]
 LONG_FILES = (
-    "runtime/test_conformance.py",
-    "runtime/test_project_files.py",
     "cli/test_demo.py",
     "runtime/test_train_kills.py",
     "runtime/test_resume.py",
