@@ -47,7 +47,7 @@ def limit() -> int | None:
 
 
 def require(needs: StepMemory | None, available: int | None) -> None:
-    """Checks that a step fits, so that nobody waits for data and weights first.
+    """Checks that a step fits, before a run takes its first one.
 
     Args:
       needs: of the step.
