@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from fsa_jax.errors import VocabularyError
@@ -63,8 +64,13 @@ def find() -> Path:
 
 
 def _download() -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(HUB_REPOSITORY, "spiece.model")
+    if isinstance(cached, str):
+        return Path(cached)
+    # The hub's client tries again for half a minute where there is no network, and says nothing meanwhile.
+    print(f"asking the Hugging Face hub for T5's vocabulary ({HUB_REPOSITORY})", file=sys.stderr, flush=True)
     try:
         return Path(hf_hub_download(HUB_REPOSITORY, "spiece.model"))
     except Exception as error:  # The hub's client raises its own, requests' and httpx' errors, and changes which.

@@ -60,7 +60,14 @@ def bindings(model_dir: Path) -> dict[str, str]:
 def demo(tmp_path_factory):
     """The output folder of a demo that was interrupted once and then ran to its end, and what the last start said."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    first = subprocess.Popen(words(out), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    first = subprocess.Popen(
+        words(out),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A shell that puts `make test` into the background has it ignore Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     begun = out / ".stages" / "distilled.json"
     deadline = time.monotonic() + 240
     while not (begun.exists() and children(first.pid)) and time.monotonic() < deadline:

@@ -148,7 +148,7 @@ def test_a_model_with_other_special_ids(tmp_path):
         ReviewVocabulary(_train(tmp_path / "other.model", pad_id=1)).encode("a")
 
 
-def test_an_unreachable_hub(tmp_path, monkeypatch):
+def test_an_unreachable_hub(tmp_path, monkeypatch, capsys):
     import huggingface_hub
 
     def refuse(*arguments, **options):
@@ -158,6 +158,18 @@ def test_an_unreachable_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(VocabularyError, match=r"google-t5/t5-base.*\n?.*no route to host"):
         ReviewVocabulary().encode("a")
+    assert "asking the Hugging Face hub" in capsys.readouterr().err
+
+
+def test_a_file_that_was_downloaded_before_is_checked_and_no_hub_is_asked(small, tmp_path, monkeypatch, capsys):
+    import huggingface_hub
+
+    monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: small.model_file)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked"))
+    with pytest.raises(VocabularyError, match=r"small.*\n?.*sha256"):
+        ReviewVocabulary().encode("a")
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(-1, False), (0, True), (127, True), (128, False)])
