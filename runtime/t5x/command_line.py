@@ -110,7 +110,7 @@ def _parse_and_run(
         import seqio
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
-    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings)
+    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, refuse_unused=True)
     bound = gin_utils.bound(found[0])
     if "dry_run" in FLAGS and FLAGS.dry_run:
         print(gin_utils.get_gin_config_str())
@@ -130,8 +130,9 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
         logging.set_verbosity(max(logging.INFO, FLAGS.verbosity))
         datasets.tensorflow()
         return
-    # Its warnings name internals of SeqIO's pipelines that nobody who trains can change.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Its warnings name internals of SeqIO's pipelines that nobody who trains can change. JAX, once imported, sets 1.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     # TensorFlow only feeds data; oneDNN would gain nothing and complains on older processors.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _standard_error_closed():
@@ -140,12 +141,23 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
     logging.get_absl_handler().addFilter(_is_ours)
     warnings.simplefilter("ignore")
     sys.excepthook = _report
+    sys.unraisablehook = _report_unraisable
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """``sys.excepthook`` without what TensorStore's threads hand it for every array of a save that has failed."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+    if not _is_of_failed_save(error):
         sys.__excepthook__(kind, error, traceback)
+
+
+def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """``sys.unraisablehook`` without the same, which TensorStore reports now in one way, now in the other."""
+    if not _is_of_failed_save(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
+
+
+def _is_of_failed_save(error: BaseException | None) -> bool:
+    return type(error) is RuntimeError and str(error) == "Event loop is closed"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import importlib.util
 import os
 import re
@@ -45,12 +47,15 @@ def parse_gin_flags(
     gin_bindings: Sequence[str],
     skip_unknown: bool | Sequence[str] = False,
     finalize_config: bool = True,
+    refuse_unused: bool = False,
 ) -> None:
     """Parses gin files in order, then bindings in order; a later one wins.
 
     A relative file name is looked up below the working directory, each search path, and the directory that holds
     the package ``t5x``, in that order, and there as a file, then as a resource of a Python package. So the working
     directory can shadow ``t5x/configs/...`` and a search path cannot.
+
+    With ``refuse_unused`` a binding of a macro or a scope that no file knows is an error; gin takes it in silence.
 
     Raises:
       SettingError: a file that is nowhere, a syntax error, an unknown name, or a required macro that is not set.
@@ -61,12 +66,50 @@ def parse_gin_flags(
             gin.add_config_file_search_path(prefix)
     for name in gin_files:
         where = f"--gin_file={name}"
-        _parse(where, prefixes, lambda name=name: gin.parse_config_file(name, skip_unknown=skip_unknown))
+        _parse(where, prefixes, functools.partial(gin.parse_config_file, name, skip_unknown=skip_unknown))
+    of_files = gin.config_str() if refuse_unused else ""
     for binding in gin_bindings:
-        where = f"--gin.{re.sub(r' = ', '=', binding, count=1)}"
-        _parse(where, prefixes, lambda binding=binding: gin.parse_config(binding, skip_unknown=skip_unknown))  # type: ignore[arg-type]
+        parse = functools.partial(gin.parse_config, binding, skip_unknown=skip_unknown)  # type: ignore[arg-type]
+        _parse(_flag(binding), prefixes, parse)
+    if refuse_unused:
+        _require_references(gin_bindings, of_files, gin.config_str())
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
+
+
+def _flag(binding: str) -> str:
+    return f"--gin.{re.sub(r' = ', '=', binding, count=1)}"
+
+
+def _require_references(bindings: Sequence[str], of_files: str, complete: str) -> None:
+    """Refuses bindings that can have no effect.
+
+    Args:
+      bindings: from the command line.
+      of_files: gin's configuration before them. What a file binds counts as known, used or not.
+      complete: gin's configuration with them.
+
+    Raises:
+      SettingError: there is one.
+    """
+    macros = set(re.findall(r"%([A-Za-z_]\w*)", complete)) | set(re.findall(r"(?m)^(\w+) =", of_files))
+    scopes = set(re.findall(r"(\w+)/", "\n".join(re.findall(r"@[\w/.]+|(?m:^[\w/.]+)", of_files))))
+    for binding in bindings:
+        left = re.sub(r"/(gin\.)?macro\.value$", "", binding.partition("=")[0].strip())
+        if not re.fullmatch(r"[\w/.]+", left):
+            continue  # an import or an include
+        *used, name = left.split("/")
+        missing = [(scope, scopes, "scope") for scope in used if scope not in scopes]
+        if not used and "." not in name and name not in macros:
+            missing = [(name, macros, "macro")]
+        for unknown, known, kind in missing:
+            close = difflib.get_close_matches(unknown, sorted(known), 1)
+            raise SettingError(
+                _flag(binding),
+                expected=f"a {kind} that a gin file binds or refers to",
+                found=f"none named {unknown}" + (f", but {close[0]}" if close else ""),
+                mend="correct the name, or leave it out: it would change nothing",
+            )
 
 
 def require_files(gin_search_paths: Sequence[str], gin_files: Sequence[str]) -> None:

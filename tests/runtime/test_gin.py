@@ -110,6 +110,42 @@ def test_names_that_do_not_exist(tmp_path):
         _parse(bindings=("nothing.x = 1",))
 
 
+@pytest.mark.parametrize(
+    ("binding", "complaint"),
+    [
+        ("TRAIN_STEP = 3", r"--gin\.TRAIN_STEP=3: expected a macro .* found none named TRAIN_STEP, but TRAIN_STEPS"),
+        ("NOTHING_LIKE_IT = 3", "found none named NOTHING_LIKE_IT\n"),
+        ("trian/utils.DatasetConfig.seed = 3", "expected a scope .* found none named trian, but train"),
+    ],
+)
+def test_a_binding_that_would_change_nothing_is_refused(binding, complaint):
+    with pytest.raises(SettingError, match=complaint):
+        _parse_pretraining(binding)
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "TRAIN_STEPS = 3",  # bound by the file
+        "MODEL = 3",  # referred to by the file
+        "BATCH_SIZE/macro.value = 3",
+        "train/utils.DatasetConfig.seed = 3",
+        "from t5x import trainer",
+    ],
+)
+def test_a_binding_that_a_file_knows_is_taken(binding):
+    _parse_pretraining(binding)
+
+
+def _parse_pretraining(binding: str) -> None:
+    gin_utils.parse_gin_flags(["."], [f"{RUNS}/pretrain.gin"], [binding], finalize_config=False, refuse_unused=True)
+
+
+def test_bindings_may_refer_to_each_other(tmp_path):
+    gin_utils.parse_gin_flags([], [_file(tmp_path, "A = 1")], ["NEW = 2", "A = %NEW"], refuse_unused=True)
+    assert _macro("NEW") == 2
+
+
 def test_a_required_macro_is_named_with_the_flag_that_sets_it():
     with pytest.raises(SettingError) as error:
         _parse(

@@ -11,6 +11,7 @@ from t5x.examples.decoder_only.network import DecoderWrapper, TransformerConfig
 from t5x.models import DecoderOnlyModel, EncoderDecoderModel
 from tiny_network import TinyVocabulary, tiny_batch, tiny_model, tiny_variables
 
+from fsa_jax.errors import VocabularyError
 from fsa_jax.models.t5 import T5Config, Transformer
 
 VOCAB, END = 24, 1
@@ -126,6 +127,13 @@ def test_accuracy_counts_targets_with_weight():
     hits = np.asarray(model._compute_logits(params, batch)).argmax(-1) == batch["decoder_target_tokens"]
     weights = batch["decoder_loss_weights"]
     assert float(metrics["accuracy"].compute()) == pytest.approx((hits * weights).sum() / weights.sum())
+
+
+def test_a_network_with_fewer_rows_than_its_vocabulary_has_ids_is_refused():
+    network, params = student()
+    batch = BATCH | {"decoder_target_tokens": jnp.ones((2, 7), jnp.int32)}
+    with pytest.raises(VocabularyError, match="expected logits for the 32 ids of its vocabulary, found 24"):
+        student_model(network).eval_fn(params, batch)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

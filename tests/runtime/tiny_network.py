@@ -20,6 +20,7 @@ class TinyVocabulary:
     """What a model reads of a vocabulary."""
 
     eos_id = 1
+    vocab_size = VOCAB
 
 
 class TinyNetwork(nn.Module):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fsa_jax.errors import VocabularyError
 from t5x import decoding, losses
 from t5x.metrics import AveragePerStep, MetricMap, TimeRate, ratio
 from t5x.optimizers import OptimizerDef
@@ -173,6 +174,7 @@ class BaseTransformerModel(BaseModel):
         new_mutables = flax_mutables
         if mutable:
             logits, new_mutables = logits
+        self._require_rows(logits)
         if loss_normalizer is None:
             loss_normalizer = losses.loss_normalizer(self._loss_normalizing_factor, batch)
         weights = losses.target_weights(self._loss_normalizing_factor, batch)
@@ -182,6 +184,21 @@ class BaseTransformerModel(BaseModel):
         divisor = 1.0 if loss_normalizer is None else loss_normalizer
         metrics = self._compute_metrics(logits, batch, loss, z_loss, divisor)
         return loss, (metrics, new_mutables) if flax_mutables else metrics
+
+    def _require_rows(self, logits: Array) -> None:
+        """Ids beyond the network's rows would train as the last row, in silence.
+
+        Raises:
+          VocabularyError: the vocabulary has more ids than the network.
+        """
+        rows, ids = logits.shape[-1], self.output_vocabulary.vocab_size
+        if rows < ids:
+            raise VocabularyError(
+                "the model",
+                expected=f"logits for the {ids} ids of its vocabulary",
+                found=f"{rows}",
+                mend="bind the network's vocabulary size (T5Config.vocab_size) to that or more, a multiple of 128",
+            )
 
     def _compute_metrics(
         self, logits: Array, batch: Batch, loss: Array, z_loss: Array, divisor: Array | float
