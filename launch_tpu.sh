@@ -56,7 +56,7 @@ quote() { printf '%q ' "$@"; }
 train=$(quote python -m t5x.train --gin_file="$gin" --gin.MODEL_DIR="'$model_dir'" "$@")
 setup="set -e; if [ ! -d fsa_jax_run ]; then git clone $(quote "$repository")fsa_jax_run; fi; cd fsa_jax_run; \
 git fetch --quiet origin; git checkout --quiet --detach $revision; if [ ! -d .venv ]; then python3.11 -m venv .venv; fi; \
-.venv/bin/pip install --quiet -r requirements.txt; .venv/bin/pip install --quiet 'jax[tpu]==0.10.2'"
+.venv/bin/pip install --quiet -r requirements-tpu.txt"
 start="cd fsa_jax_run && . .venv/bin/activate && export FSA_DATA_DIR=$(quote "$data_dir")&& exec $train"
 
 ssh=(gcloud compute tpus tpu-vm ssh "$tpu" --zone "$zone" --worker=all)

@@ -1,8 +1,10 @@
-"""The two sets of requirements differ in the engine and in nothing else."""
+"""Requirements: exact, and alike where they must be."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,8 +20,17 @@ def test_upstreams_requirements_have_the_same_pins():
     assert {line.split(" @ ")[0] for line in upstream - ours if " @ " in line} == {"t5x", "airio", "jestimator"}
 
 
-def test_every_requirement_is_exact():
-    for name in ("requirements.txt", "requirements-t5x.txt"):
-        for line in lines(name):
-            at_commit = " @ git+" in line and len(line.rsplit("@", 1)[1]) == 40
-            assert "==" in line or line.startswith("-e ") or at_commit, f"{name}: {line}"
+@pytest.mark.parametrize("path", sorted(ROOT.glob("requirements*.txt")), ids=lambda path: path.name)
+def test_every_requirement_is_exact(path):
+    for line in lines(path.name):
+        at_commit = " @ git+" in line and len(line.rsplit("@", 1)[1]) == 40
+        elsewhere = line.startswith(("-e ", "-r ", "--"))
+        assert "==" in line or elsewhere or at_commit, line
+
+
+def test_accelerators_get_the_same_jax():
+    jax = next(line for line in lines("requirements.txt") if line.startswith("jax=="))
+    plugins = {line for line in lines("requirements-cuda.txt") if line.startswith("jax-cuda")}
+    assert {plugin.split("==")[1] for plugin in plugins} == {jax.split("==")[1]}
+    for name in ("requirements-cuda.txt", "requirements-tpu.txt"):
+        assert "-r requirements.txt" in lines(name)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import fsa_jax
+from fsa_jax import devices
 from fsa_jax.engine import installed_engine
 from fsa_jax.errors import SettingError
 from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
@@ -63,19 +64,15 @@ def _engine() -> Finding:
 
 def _devices() -> Finding:
     try:
-        import jax
+        found = devices.find()
     except ImportError as error:
         return Finding("devices", f"jax cannot be imported: {error}", INSTALL)
-    try:
-        devices = jax.devices()
-    except RuntimeError as error:
-        return Finding(
-            "devices", f"none usable: {error}", "unset JAX_PLATFORMS, or install the jaxlib of this accelerator"
-        )
-    kinds = sorted({device.device_kind for device in devices})
-    return Finding(
-        "devices", f"{len(devices)} x {', '.join(kinds)} ({jax.default_backend()}), {os.cpu_count()} CPU cores"
-    )
+    except SettingError as error:
+        return Finding("devices", f"none usable: {error.where}: {error.found}", error.mend)
+    value = f"{found}, {os.cpu_count()} CPU cores"
+    if found.warnings:
+        return Finding("devices", f"{value}; {' '.join(found.warnings)}", devices.INSTALL, optional=True)
+    return Finding("devices", value)
 
 
 def _vocabulary() -> Finding:

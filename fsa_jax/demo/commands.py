@@ -95,6 +95,8 @@ class Commands:
         words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
         environment = {
             "GLIBC_TUNABLES": ALLOCATION,
+            # Its students are too small for a GPU to gain, and two trainings at a time do not share one's memory.
+            "JAX_PLATFORMS": "cpu",
             **os.environ,
             DATA_DIR_VARIABLE: str(self._layout.data),
             VOCABULARY_VARIABLE: str(self._layout.vocabulary),

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+from fsa_jax import devices
 from fsa_jax.errors import FsaError, SettingError
 from t5x import datasets, device_memory, disk_errors, gin_utils
 
@@ -110,13 +111,22 @@ def _parse_and_run(
         import seqio
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
-    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, refuse_unused=True)
+    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
     bound = gin_utils.bound(found[0])
     if "dry_run" in FLAGS and FLAGS.dry_run:
         print(gin_utils.get_gin_config_str())
         return 0
+    _say_devices()
     bound(**arguments())
     return 0
+
+
+def _say_devices() -> None:
+    found = devices.find()
+    if jax.process_index() == 0:
+        print(f"devices: {found}", file=sys.stderr, flush=True)
+    for warning in found.warnings:
+        print(f"WARNING: {warning}\n  to mend it: {devices.INSTALL}", file=sys.stderr, flush=True)
 
 
 def _module_name() -> str:

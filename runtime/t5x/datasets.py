@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -54,6 +55,20 @@ class DatasetConfig:
     runtime_preprocessors: Sequence[Callable[[Any], Any]] | None = None
     num_prefetch_threads: int | None = None
     num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, numbers.Integral) or self.batch_size < 1:
+            raise SettingError(
+                "BATCH_SIZE", expected="a positive integer", found=repr(self.batch_size), mend="--gin.BATCH_SIZE=128"
+            )
+        for feature, length in (self.task_feature_lengths or {}).items():
+            if length is not None and length < 1:
+                raise SettingError(
+                    "TASK_FEATURE_LENGTHS",
+                    expected=f"a positive number of tokens for {feature}",
+                    found=repr(length),
+                    mend="--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 128, 'targets': 100}\"",
+                )
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from etils import epath
 
 import gin
 from fsa_jax.errors import FsaError, SettingError
+from t5x import gin_types
 
 # "t5x/configs/runs/pretrain.gin" means the installed engine's, from any directory.
 _ENGINE_PARENT = str(Path(__file__).resolve().parents[1])
@@ -47,7 +48,7 @@ def parse_gin_flags(
     gin_bindings: Sequence[str],
     skip_unknown: bool | Sequence[str] = False,
     finalize_config: bool = True,
-    refuse_unused: bool = False,
+    strict: bool = False,
 ) -> None:
     """Parses gin files in order, then bindings in order; a later one wins.
 
@@ -55,7 +56,8 @@ def parse_gin_flags(
     the package ``t5x``, in that order, and there as a file, then as a resource of a Python package. So the working
     directory can shadow ``t5x/configs/...`` and a search path cannot.
 
-    With ``refuse_unused`` a binding of a macro or a scope that no file knows is an error; gin takes it in silence.
+    With ``strict``, a binding of a macro or a scope that no file knows, and a value of the wrong type, are errors too;
+    gin takes both in silence.
 
     Raises:
       SettingError: a file that is nowhere, a syntax error, an unknown name, or a required macro that is not set.
@@ -67,14 +69,16 @@ def parse_gin_flags(
     for name in gin_files:
         where = f"--gin_file={name}"
         _parse(where, prefixes, functools.partial(gin.parse_config_file, name, skip_unknown=skip_unknown))
-    of_files = gin.config_str() if refuse_unused else ""
+    of_files = gin.config_str() if strict else ""
     for binding in gin_bindings:
         parse = functools.partial(gin.parse_config, binding, skip_unknown=skip_unknown)  # type: ignore[arg-type]
         _parse(_flag(binding), prefixes, parse)
-    if refuse_unused:
+    if strict:
         _require_references(gin_bindings, of_files, gin.config_str())
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
+    if strict:
+        gin_types.check()
 
 
 def _flag(binding: str) -> str:

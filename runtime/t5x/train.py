@@ -115,6 +115,13 @@ def train(
     save = checkpoint_cfg.save
     save_period = save.period if save is not None else None
     _check_periods(save_period, eval_period)
+    if train_eval_dataset_cfg is not None and eval_steps < 1:
+        raise SettingError(
+            "EVAL_STEPS",
+            expected="a positive number of batches for the training evaluation",
+            found=str(eval_steps),
+            mend="--gin.EVAL_STEPS=20, or --gin.train.train_eval_dataset_cfg=None for no such evaluation",
+        )
     checkpoints.require_writable(model_dir)
     setup = set_up(
         model,

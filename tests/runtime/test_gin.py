@@ -138,12 +138,47 @@ def test_a_binding_that_a_file_knows_is_taken(binding):
 
 
 def _parse_pretraining(binding: str) -> None:
-    gin_utils.parse_gin_flags(["."], [f"{RUNS}/pretrain.gin"], [binding], finalize_config=False, refuse_unused=True)
+    gin_utils.parse_gin_flags(["."], [f"{RUNS}/pretrain.gin"], [binding], finalize_config=False, strict=True)
 
 
 def test_bindings_may_refer_to_each_other(tmp_path):
-    gin_utils.parse_gin_flags([], [_file(tmp_path, "A = 1")], ["NEW = 2", "A = %NEW"], refuse_unused=True)
+    gin_utils.parse_gin_flags([], [_file(tmp_path, "A = 1")], ["NEW = 2", "A = %NEW"], strict=True)
     assert _macro("NEW") == 2
+
+
+REST = ("MODEL_DIR = 'm'", "MIXTURE_OR_TASK_NAME = 't'", "TRAIN_STEPS = 3", "TASK_FEATURE_LENGTHS = {'inputs': 4}")
+
+
+@pytest.mark.parametrize(
+    ("binding", "complaint"),
+    [
+        (
+            "TRAIN_STEPS = 2e5",
+            r"TRAIN_STEPS: expected an integer, as .*train.total_steps takes, found 200000.0\n.*=200000$",
+        ),
+        ("TRAIN_STEPS = '3'", "TRAIN_STEPS: expected an integer.* found '3'"),
+        ("MODEL_DIR = 3", "MODEL_DIR: expected a string.* found 3"),
+        ("TASK_FEATURE_LENGTHS = 128", "TASK_FEATURE_LENGTHS: expected a dictionary.* found 128"),
+        ("USE_CACHED_TASKS = 'yes'", "USE_CACHED_TASKS: expected True or False.* found 'yes'"),
+        (
+            "train/utils.DatasetConfig.seed = 1.5",
+            r"train/t5x\.utils\.DatasetConfig\.seed: expected an integer, found 1\.5",
+        ),
+        ("trainer.Trainer.learning_rate_fn = 3", None),  # what only a run can judge
+        ("RANDOM_SEED = None", None),
+        ("train.eval_period = 7", None),
+    ],
+)
+def test_values_of_the_wrong_type_are_named_before_anything_runs(binding, complaint):
+    def parse() -> None:
+        bindings = ["MODEL = None", *REST, binding]
+        gin_utils.parse_gin_flags(["."], [f"{RUNS}/pretrain.gin"], bindings, strict=True)
+
+    if complaint is None:
+        parse()
+    else:
+        with pytest.raises(SettingError, match=complaint):
+            parse()
 
 
 def test_a_required_macro_is_named_with_the_flag_that_sets_it():
