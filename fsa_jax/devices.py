@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fsa_jax.errors import SettingError
 
 INSTALL = (
-    "pip install -r requirements-cuda.txt for NVIDIA GPUs, requirements-tpu.txt for TPUs, or JAX_PLATFORMS=cpu to do "
-    "without them"
+    "pip install -r requirements-cuda.txt for NVIDIA GPUs (nvidia-smi shows whether their driver works), "
+    "requirements-tpu.txt for TPUs, or JAX_PLATFORMS=cpu to do without them"
 )
 
 
@@ -40,7 +40,8 @@ class _Collector(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        cause = record.exc_info[1] if record.exc_info else None
+        self.messages.append(record.getMessage() + (f": {cause}" if cause else ""))
 
 
 def find() -> Devices:
@@ -62,7 +63,7 @@ def find() -> Devices:
         raise SettingError(
             f"JAX_PLATFORMS={platforms}" if platforms else "JAX",
             expected="a device that JAX can use",
-            found=str(error) or "no such platform in this installation of JAX",
+            found=str(error) or "; ".join(collector.messages) or "no such platform in this installation of JAX",
             mend=INSTALL,
         ) from error
     finally:

@@ -171,9 +171,15 @@ class TrainingData:
             )
         position = json.loads(files[0].read_text())
         wanted = _identity(self._config) | ({} if self._config.seed is None else {"seed": self._config.seed})
-        changed = {name: value for name, value in wanted.items() if position.get(name) != value}
+        changed = [
+            f"{name} is {value} and was {position.get(name)}"
+            for name, value in wanted.items()
+            if position.get(name) != value
+        ]
         if changed:
-            logging.warning("the training data is not that of %s (%s): it begins ANEW", directory.parent, changed)
+            logging.warning(
+                "the training data is not that of %s: %s; it begins ANEW", directory.parent, ", ".join(changed)
+            )
             return None
         return position
 

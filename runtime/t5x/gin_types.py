@@ -91,6 +91,6 @@ def _describe(accepted: frozenset[type]) -> str:
 def _mend(name: str, value: Any, accepted: frozenset[type]) -> str:
     if isinstance(value, float) and value.is_integer() and int in accepted:
         return f"--gin.{name}={int(value)}"
-    if isinstance(value, str) and accepted & {int, float, bool}:
-        return f"--gin.{name}={value} without quotes, if that is what was meant"
+    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+        return f"--gin.{name}={value} without quotes"
     return f"--gin.{name}=VALUE" + (", with VALUE in quotes of its own" if str in accepted else "")

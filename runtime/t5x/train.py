@@ -29,6 +29,7 @@ from t5x import (
     metric_log,
     model_info,
     multihost,
+    run_lock,
     train_loop,
 )
 from t5x.actions import Actions
@@ -146,7 +147,7 @@ def train(
             model.FEATURE_CONVERTER_CLS,
         )
     trainer = setup.trainer(trainer_cls, list(eval_datasets), model_dir)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
+    with run_lock.claimed(model_dir), concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
         # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
         compiling = pool.submit(_timed, trainer.compile_train, batch)
         trainer.train_state, is_resuming = _first_state(
