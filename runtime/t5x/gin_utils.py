@@ -73,7 +73,7 @@ def parse_gin_flags(
     for binding in gin_bindings:
         parse = functools.partial(gin.parse_config, binding, skip_unknown=skip_unknown)  # type: ignore[arg-type]
         _parse(_flag(binding), prefixes, parse)
-    if strict:
+    if strict and gin_files:  # without a file, what is missing is the file
         _require_references(gin_bindings, of_files, gin.config_str())
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
