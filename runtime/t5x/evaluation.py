@@ -26,8 +26,8 @@ def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
     return seqio.Evaluator(*args, **kwargs)
 
 
-def has_metrics(config: DatasetConfig) -> bool:
-    """Whether a task of ``config`` has its split and metrics. Looks at no example.
+def scored_tasks(config: DatasetConfig) -> list[str]:
+    """Returns the names of the tasks of ``config`` that have its split and metrics. Looks at no example.
 
     Raises:
       SettingError: no such task or module.
@@ -35,9 +35,11 @@ def has_metrics(config: DatasetConfig) -> bool:
     provider = datasets.find_provider(config)
     import seqio
 
-    return any(
-        config.split in task.splits and (task.metric_fns or task.metric_objs) for task in seqio.get_subtasks(provider)
-    )
+    return [
+        task.name
+        for task in seqio.get_subtasks(provider)
+        if config.split in task.splits and (task.metric_fns or task.metric_objs)
+    ]
 
 
 def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:

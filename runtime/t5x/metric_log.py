@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +129,7 @@ def read_metric(model_dir: str | epath.Path, name: str, step: int) -> float | No
     Raises:
       SettingError: no such kind of metric, or the evaluation ran and has no metric of that name.
     """
-    kind, _, rest = name.partition("/")
-    task, _, metric = ("", "", rest) if kind == "train" else rest.partition("/")
-    if kind not in ("train", "training_eval", "inference_eval") or not metric:
-        raise SettingError(
-            "metric_name_to_monitor",
-            expected="train/METRIC, training_eval/TASK/METRIC or inference_eval/TASK/METRIC",
-            found=repr(name),
-            mend="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
-        )
+    kind, task, metric = _split(name)
     rows = [row for row in _rows(model_dir, kind, task) if row["step"] == step]
     if not rows:
         return None
@@ -150,3 +142,41 @@ def read_metric(model_dir: str | epath.Path, name: str, step: int) -> float | No
         found=repr(metric),
         mend="bind one of those names",
     )
+
+
+def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) -> None:
+    """Checks that a metric can come, before a run keeps every checkpoint because none ever has a value.
+
+    Args:
+      name: as in :func:`read_metric`; None for none.
+      evaluated: the tasks of ``training_eval`` and of ``inference_eval``.
+
+    Raises:
+      SettingError: its task is not evaluated.
+    """
+    if name is None:
+        return
+    kind, task, metric = _split(name)
+    tasks = evaluated.get(kind, ())
+    if kind != "train" and task not in tasks:
+        one = f", such as {kind}/{tasks[0]}/{metric}" if tasks else ""
+        raise SettingError(
+            "metric_name_to_monitor",
+            expected=f"a metric of a task that this run evaluates{one}",
+            found=repr(name),
+            mend="bind another (BEST_BY in our gin files), or evaluate that task",
+        )
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Returns kind, task (empty for ``train``) and metric."""
+    kind, _, rest = name.partition("/")
+    task, _, metric = ("", "", rest) if kind == "train" else rest.partition("/")
+    if kind not in ("train", "training_eval", "inference_eval") or not metric:
+        raise SettingError(
+            "metric_name_to_monitor",
+            expected="train/METRIC, training_eval/TASK/METRIC or inference_eval/TASK/METRIC",
+            found=repr(name),
+            mend="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
+        )
+    return kind, task, metric

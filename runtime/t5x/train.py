@@ -146,6 +146,11 @@ def train(
             eval_steps,
             model.FEATURE_CONVERTER_CLS,
         )
+    decoded_tasks = [] if infer_eval_dataset_cfg is None else evaluation.scored_tasks(infer_eval_dataset_cfg)
+    manager = None if save is None else save.make_manager(model_dir)
+    metric_log.require_evaluated(
+        getattr(manager, "metric", None), {"training_eval": list(eval_datasets), "inference_eval": decoded_tasks}
+    )
     trainer = setup.trainer(trainer_cls, list(eval_datasets), model_dir)
     with run_lock.claimed(model_dir), concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
         # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
@@ -168,14 +173,14 @@ def train(
         tokens = math.prod(batch["decoder_target_tokens"].shape) if "decoder_target_tokens" in batch else 0
         metrics = hooks.TrainMetrics(log, progress, hooks.Periodic(first, last, stats_period), tokens, observed.observe)
         saver = None
-        if save is not None:
+        if save is not None and manager is not None:
             at = hooks.Periodic(first, last, save.period, save.checkpoint_steps or ())
-            saver = hooks.SaveCheckpoints(save.make_manager(model_dir), save, trainer, data, at, metrics.flush, log)
+            saver = hooks.SaveCheckpoints(manager, save, trainer, data, at, metrics.flush, log)
         evaluations: list[hooks.Evaluation] = []
         at = hooks.Periodic(first, last, eval_period)
         if eval_datasets:
             evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
-        if infer_eval_dataset_cfg is not None and not evaluation.has_metrics(infer_eval_dataset_cfg):
+        if infer_eval_dataset_cfg is not None and not decoded_tasks:
             _say(
                 f"no evaluation of decoded text: no task of {infer_eval_dataset_cfg.name} has metrics and the split "
                 f"{infer_eval_dataset_cfg.split!r}"

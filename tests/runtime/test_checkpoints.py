@@ -17,7 +17,7 @@ from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 from t5x import checkpoints, partitioning, utils
-from t5x.metric_log import drop_rows_after, read_metric
+from t5x.metric_log import drop_rows_after, read_metric, require_evaluated
 
 from fsa_jax.errors import CheckpointError, SettingError
 
@@ -84,6 +84,16 @@ def test_a_metric_that_does_not_exist_is_named_with_those_that_do(tmp_path):
         _save(_manager(tmp_path, keep=1, checkpoint_manager_cls=_best("inference_eval/task/accuracy")), 2)
     assert read_metric(tmp_path, "inference_eval/task/eval/f1", 2) == 0.5
     assert read_metric(tmp_path, "inference_eval/task/f1", 4) is None
+
+
+def test_a_metric_of_a_task_that_is_not_evaluated_is_refused_before_the_run(tmp_path):
+    best = {"checkpoint_manager_cls": _best("inference_eval/other_task/f1")}
+    with pytest.raises(SettingError, match="a metric of a task that this run evaluates, found 'inference_eval/other"):
+        tiny_run.run(tmp_path, 4, save=best)
+    assert checkpoints.checkpoint_steps(tmp_path) == []
+    with pytest.raises(SettingError, match="such as training_eval/noisy/loss"):
+        require_evaluated("training_eval/other/loss", {"training_eval": ["noisy"], "inference_eval": []})
+    require_evaluated("train/loss", {})
 
 
 def test_parameters_are_saved_in_the_configured_dtype_and_nothing_else_is(tmp_path):
