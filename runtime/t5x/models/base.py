@@ -191,7 +191,8 @@ class BaseTransformerModel(BaseModel):
         Raises:
           VocabularyError: the vocabulary has more ids than the network.
         """
-        rows, ids = logits.shape[-1], self.output_vocabulary.vocab_size
+        # Models that are built for their loss alone may have no vocabulary.
+        rows, ids = logits.shape[-1], getattr(self.output_vocabulary, "vocab_size", 0)
         if rows < ids:
             raise VocabularyError(
                 "the model",
