@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -9,10 +10,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
@@ -91,7 +94,8 @@ class Pool:
             while waiting or running:
                 while waiting and free:
                     index, command = waiting.pop(0)
-                    running[index] = self._start(command, free.pop(0))
+                    with _interrupt_deferred():
+                        running[index] = self._start(command, free.pop(0))
                 for index, child in list(running.items()):
                     status = child.process.poll()
                     if status is None:
@@ -134,6 +138,22 @@ class Pool:
             if output is not None:
                 output.close()
         return Running(command, process, cores, time.monotonic())
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Lets Ctrl-C wait for the end of the context: one that has started a process, but not noted it, would lose it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received and callable(before):
+            before(*received[0])
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

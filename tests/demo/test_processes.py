@@ -90,6 +90,26 @@ time.sleep(60)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent has died")
+def test_an_interruption_while_a_command_starts_leaves_nothing_behind(tmp_path, monkeypatch):
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments, **options) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Pool(workers=1).run([python("import time; time.sleep(60)", tmp_path)])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(started) == 1 and not alive(started[0])
+
+
 def test_a_killed_demo_takes_its_commands_with_it(tmp_path):
     code = f"""
 import os, sys
