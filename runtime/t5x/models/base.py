@@ -186,7 +186,7 @@ class BaseTransformerModel(BaseModel):
         return loss, (metrics, new_mutables) if flax_mutables else metrics
 
     def _require_rows(self, logits: Array) -> None:
-        """Ids beyond the network's rows would train as the last row, in silence.
+        """Ids beyond the network's rows would be taken for others, or count for nothing, in silence.
 
         Raises:
           VocabularyError: the vocabulary has more ids than the network.
