@@ -7,7 +7,6 @@ so that training resumes from its checkpoints; with any other key its files are 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsa_jax import file_lock
 from fsa_jax.errors import SettingError
 
 _FORMAT = 1
@@ -148,18 +148,13 @@ def claimed(root: Path, stages: Path) -> Iterator[int]:
 
 
 def _lock(descriptor: int, root: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            # A training whose demo was killed saves its state and stops within seconds.
-            if time.monotonic() > deadline:
-                raise SettingError(
-                    "--out",
-                    expected=f"no other demo in {root}",
-                    found="one that is running",
-                    mend="wait for it, stop it, or choose another folder with --out",
-                ) from None
-            time.sleep(0.5)
+    try:
+        # A training whose demo was killed saves its state and stops within seconds.
+        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+    except BlockingIOError:
+        raise SettingError(
+            "--out",
+            expected=f"no other demo in {root}",
+            found="one that is running",
+            mend="wait for it, stop it, or choose another folder with --out",
+        ) from None

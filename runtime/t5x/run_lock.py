@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 
 import jax
 
+from fsa_jax import file_lock
 from fsa_jax.errors import SettingError
 
 LOCK = ".lock"
@@ -39,20 +38,15 @@ def claimed(model_dir: str) -> Iterator[None]:
 
 
 def _lock(descriptor: int, model_dir: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-                raise SettingError(
-                    "MODEL_DIR",
-                    expected=f"no other run in {model_dir}",
-                    found=f"one that is training: {holder}",
-                    mend="wait for it, stop it, or give this run another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
-                ) from error
-            time.sleep(0.2)
-        except OSError:  # no locks on this file system
-            return
+    try:
+        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        raise SettingError(
+            "MODEL_DIR",
+            expected=f"no other run in {model_dir}",
+            found=f"one that is training: {holder}",
+            mend="wait for it, stop it, or give this run another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
+        ) from error
+    except OSError:  # no locks on this file system
+        return
