@@ -23,14 +23,14 @@ def written_aside(out: Path) -> Iterator[Path]:
             out,
             expected="a path where nothing is yet",
             found="a directory" if out.is_dir() else "a file",
-            mend=f"choose another output, or remove it first: rm -r {out}",
+            fix=f"choose another output, or remove it first: rm -r {out}",
         )
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
     except OSError as error:
         raise SettingError(
-            out, expected="a place that can be written", found=str(error), mend="choose another output"
+            out, expected="a place that can be written", found=str(error), fix="choose another output"
         ) from error
     try:
         yield partial

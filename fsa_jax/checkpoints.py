@@ -79,7 +79,7 @@ def find_checkpoint(path: Path) -> Path:
             path,
             expected="a checkpoint_<step> with state/, or a directory that holds some",
             found="none" if path.is_dir() else "nothing",
-            mend="give a run's MODEL_DIR, one of its checkpoints, or what fsa import-hf wrote",
+            fix="give a run's MODEL_DIR, one of its checkpoints, or what fsa import-hf wrote",
         )
     return path / f"checkpoint_{whole[-1]}"
 
@@ -117,7 +117,7 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
             checkpoint,
             expected="a checkpoint of T5X's layout with the parameters under target",
             found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
-            mend="give another checkpoint of the run",
+            fix="give another checkpoint of the run",
         ) from error
     _check_finite(checkpoint, restored["target"])
     return restored["target"]
@@ -131,5 +131,5 @@ def _check_finite(checkpoint: Path, target: Mapping[str, Any]) -> None:
                 f"{checkpoint}: {name}",
                 expected="finite numbers",
                 found="NaN or infinite ones",
-                mend="take an earlier checkpoint: training diverged before this one",
+                fix="take an earlier checkpoint: training diverged before this one",
             )

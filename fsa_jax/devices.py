@@ -64,7 +64,7 @@ def find() -> Devices:
             f"JAX_PLATFORMS={platforms}" if platforms else "JAX",
             expected="a device that JAX can use",
             found=str(error) or "; ".join(collector.messages) or "no such platform in this installation of JAX",
-            mend=INSTALL,
+            fix=INSTALL,
         ) from error
     finally:
         logger.removeHandler(collector)

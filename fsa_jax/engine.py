@@ -48,7 +48,7 @@ def installed_engine() -> Engine | None:
             "installed packages",
             expected="one training engine that provides the package t5x",
             found=f"two: {RUNTIME_DISTRIBUTION} {runtime} and upstream {UPSTREAM_DISTRIBUTION} {upstream}",
-            mend=f"pip uninstall {UPSTREAM_DISTRIBUTION}  (or, to keep upstream: pip uninstall {RUNTIME_DISTRIBUTION})",
+            fix=f"pip uninstall {UPSTREAM_DISTRIBUTION}  (or, to keep upstream: pip uninstall {RUNTIME_DISTRIBUTION})",
         )
     if runtime:
         return Engine(RUNTIME_DISTRIBUTION, runtime, "our independent implementation of the T5X contract (runtime/)")

@@ -58,7 +58,7 @@ def linear(total_steps: int, peak: float = 3e-4, final: float = 0.0, first_step:
 def _check_steps(name: str, total_steps: int) -> None:
     if total_steps < 1:
         raise SettingError(
-            f"{name}.total_steps", expected="1 or more", found=repr(total_steps), mend="bind it to TRAIN_STEPS"
+            f"{name}.total_steps", expected="1 or more", found=repr(total_steps), fix="bind it to TRAIN_STEPS"
         )
 
 

@@ -15,13 +15,13 @@ def data_dir() -> Path:
     return Path(os.environ.get(DATA_DIR_VARIABLE) or "data")
 
 
-def require_file(path: Path, mend: str) -> Path:
+def require_file(path: Path, fix: str) -> Path:
     """Returns ``path`` if it is a file.
 
     Raises:
-      MissingDataError: it is not; ``mend`` is the command or change that brings it.
+      MissingDataError: it is not; ``fix`` is the command or change that brings it.
     """
     if not path.is_file():
         found = "a directory" if path.is_dir() else "nothing"
-        raise MissingDataError(path, expected="a file", found=found, mend=mend)
+        raise MissingDataError(path, expected="a file", found=found, fix=fix)
     return path

@@ -54,12 +54,12 @@ def command(
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:
         raise SettingError(
-            "--reviews", expected="the reviews of this store", found="none", mend="name the Parquet file of fsa sample"
+            "--reviews", expected="the reviews of this store", found="none", fix="name the Parquet file of fsa sample"
         )
     if workers is None:
         workers = len(os.sched_getaffinity(0))
     elif workers < 1:
-        raise SettingError("--workers", expected="at least 1", found=str(workers), mend="leave it out for all cores")
+        raise SettingError("--workers", expected="at least 1", found=str(workers), fix="leave it out for all cores")
     settings = CheckSettings(
         grounding=grounding,
         max_hallucination=max_hallucination,

@@ -1,4 +1,4 @@
-"""``fsa doctor``: what is installed, what is missing, and the command that mends it."""
+"""``fsa doctor``: what is installed, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ INSTALL = "pip install -r requirements.txt"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``mend`` is set exactly where something is wrong."""
+    """One line of the report; ``fix`` is set exactly where something is wrong."""
 
     name: str
     value: str
-    mend: str | None = None
+    fix: str | None = None
     optional: bool = False
 
 
@@ -56,7 +56,7 @@ def _engine() -> Finding:
     try:
         engine = installed_engine()
     except SettingError as error:
-        return Finding("engine", error.found, error.mend)
+        return Finding("engine", error.found, error.fix)
     if engine is None:
         return Finding("engine", "none", f"{INSTALL}  (or requirements-t5x.txt for upstream T5X)")
     return Finding("engine", f"{engine.distribution} {engine.version}: {engine.description}")
@@ -68,7 +68,7 @@ def _devices() -> Finding:
     except ImportError as error:
         return Finding("devices", f"jax cannot be imported: {error}", INSTALL)
     except SettingError as error:
-        return Finding("devices", f"none usable: {error.where}: {error.found}", error.mend)
+        return Finding("devices", f"none usable: {error.where}: {error.found}", error.fix)
     value = f"{found}, {os.cpu_count()} CPU cores"
     if found.warnings:
         return Finding("devices", f"{value}; {' '.join(found.warnings)}", devices.INSTALL, optional=True)
@@ -98,9 +98,9 @@ def _data() -> Iterator[Finding]:
         if os.environ.get(DATA_DIR_VARIABLE)
         else f"the default; ${DATA_DIR_VARIABLE} is not set"
     )
-    mend = f"set {DATA_DIR_VARIABLE} to a folder laid out as docs/data.md says, or make one: fsa demo"
+    fix = f"set {DATA_DIR_VARIABLE} to a folder laid out as docs/data.md says, or make one: fsa demo"
     if not root.is_dir():
-        yield Finding("data", f"{root.resolve()} is not there ({source})", mend, optional=True)
+        yield Finding("data", f"{root.resolve()} is not there ({source})", fix, optional=True)
         return
     yield Finding("data", f"{root.resolve()} ({source})")
     contents = {
@@ -111,7 +111,7 @@ def _data() -> Iterator[Finding]:
         if files:
             yield Finding(f"  {name}", ", ".join(str(file.relative_to(root)) for file in files))
         else:
-            yield Finding(f"  {name}", "none", mend, optional=True)
+            yield Finding(f"  {name}", "none", fix, optional=True)
 
 
 def findings() -> Iterator[Finding]:
@@ -124,16 +124,16 @@ def findings() -> Iterator[Finding]:
 
 
 def command() -> int:
-    """Prints versions, devices, the engine, data and vocabulary, and the command that mends what is missing.
+    """Prints versions, devices, the engine, data and vocabulary, and the command that fixes what is missing.
 
     Exits with 1 where something is missing that training cannot do without.
     """
     broken = 0
     for finding in findings():
-        mark = "ok  " if finding.mend is None else "-   " if finding.optional else "MISS"
+        mark = "ok  " if finding.fix is None else "-   " if finding.optional else "MISS"
         print(f"{mark} {finding.name:<20} {finding.value}")
-        if finding.mend is not None:
-            print(f"     {'':<20} -> {finding.mend}")
+        if finding.fix is not None:
+            print(f"     {'':<20} -> {finding.fix}")
             broken += not finding.optional
     if broken:
         print(f"\n{broken} missing")

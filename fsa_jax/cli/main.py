@@ -19,13 +19,13 @@ COMMANDS: dict[str, str] = {
     "sample": "review dumps to a stratified, deduplicated sample, in constant memory",
     "teach": "asks a teacher (vLLM here, or any OpenAI-compatible endpoint) about reviews; resumes by itself",
     "teach-report": "tokens, speed, GPU-hours, cost and failures of a store of generations, by teacher and prompt",
-    "check": "teacher text: parse, ground, mend, keep or drop; one page to read",
+    "check": "teacher text: parse, ground, fix, keep or drop; one page to read",
     "import-hf": "T5, Flan-T5, Llama-3.2, Qwen2.5 and Qwen3 weights to a checkpoint that training starts from",
     "corpus": "checked teacher text as a TFDS dataset with provenance, statistics and a card",
     "export-hf": "a student as a Hugging Face model, checked against PyTorch; --push sends it to the hub",
     "export-ct2": "a student as a CTranslate2 model, quantised and checked",
     "predict": "opinions for every review of a file, with JAX or CTranslate2",
-    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to mend it",
+    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to fix it",
 }
 """Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""
 
@@ -39,7 +39,7 @@ def _usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit status (0 done, 2 an error that the user can mend)."""
+    """Runs one command; returns its exit status (0 done, 2 an error that the user can fix)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())

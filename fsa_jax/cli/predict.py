@@ -53,7 +53,7 @@ def command(
     from fsa_jax.serving.run import predict_file
 
     if batch_size < 1:
-        raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), mend="--batch_size 32")
+        raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
     # All rows are read once before the model is loaded: a bad one is told at once, not after an hour.
     total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
     settings = {

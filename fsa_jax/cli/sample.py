@@ -69,7 +69,7 @@ def command(
             "--columns",
             expected=f"keys among {', '.join(FIELDS)}",
             found=", ".join(sorted(unknown)),
-            mend="rename them",
+            fix="rename them",
         )
     sources = [sources] if isinstance(sources, str) else sources
     rules = DomainRules(categories or DEFAULT_RULES)

@@ -116,9 +116,9 @@ def command(
 
     prices = Prices(price_input, price_output, price_device_hour)
     if engine == "endpoint" and endpoint is None:
-        raise SettingError("--endpoint", expected="the server's URL", found="nothing", mend="add --endpoint URL")
+        raise SettingError("--endpoint", expected="the server's URL", found="nothing", fix="add --endpoint URL")
     if in_flight is not None and in_flight < 1:
-        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), mend="leave it out")
+        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), fix="leave it out")
     sampling = SamplingSettings(temperature, top_p, max_tokens, sampling_extra or {})
     served: EndpointSettings | VllmSettings
     if endpoint is not None:

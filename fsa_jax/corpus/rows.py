@@ -47,10 +47,10 @@ class Selection:
     def __post_init__(self):
         if not 0 <= self.max_hallucination <= 1:
             raise SettingError(
-                "max_hallucination", expected="0 to 1", found=str(self.max_hallucination), mend="change it"
+                "max_hallucination", expected="0 to 1", found=str(self.max_hallucination), fix="change it"
             )
         if self.held_out < 0:
-            raise SettingError("held_out", expected="0 or more", found=str(self.held_out), mend="change it")
+            raise SettingError("held_out", expected="0 or more", found=str(self.held_out), fix="change it")
 
     def refuse(self, row: dict[str, Any]) -> str | None:
         """Why a row is left out; None where it is kept."""
@@ -154,7 +154,7 @@ def held_out_below(source_files: list[Path], selection: Selection) -> int:
             ", ".join(map(str, source_files[:3])),
             expected="rows to learn from",
             found="none",
-            mend="loosen the selection",
+            fix="loosen the selection",
         )
     priorities, _ = lowest.candidates()
     count = min(selection.held_out, reviews.estimate() // 10)

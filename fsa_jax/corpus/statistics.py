@@ -88,7 +88,7 @@ def summarise(source: Path, selection: Selection, held_out_hash: int) -> Summary
     summary = Summary()
     source_files = files(source)
     if len({file.name for file in source_files}) < len(source_files):
-        raise DataError(source, expected="files of different names", found="two of one name", mend="rename one")
+        raise DataError(source, expected="files of different names", found="two of one name", fix="rename one")
     for file in source_files:
         for _, row in selected(file, selection, losses=summary.left_out):
             split = split_of(row, selection, held_out_hash)

@@ -61,7 +61,7 @@ def corpus_task(
     """
     ablation = Ablation(reasoning, max_hallucination, implicit_share, size, seed)
     if not forms or not set(forms) <= set(UNDERSTANDINGS):
-        raise SettingError("forms", expected="analysis, rewriting or both", found=str(forms), mend="change it")
+        raise SettingError("forms", expected="analysis, rewriting or both", found=str(forms), fix="change it")
     settings = "_".join(
         f"{name}_{value}".replace(".", "p")
         for name, value in (

@@ -35,7 +35,7 @@ class ChatTemplate:
                 directory,
                 expected="a directory with a tokenizer",
                 found="nothing",
-                mend="fsa import-hf writes one: hf/",
+                fix="fsa import-hf writes one: hf/",
             )
         try:
             # Any: the class depends on the model.
@@ -45,14 +45,14 @@ class ChatTemplate:
                 directory,
                 expected="a tokenizer",
                 found=f"{type(error).__name__}: {error}",
-                mend="import the model again",
+                fix="import the model again",
             ) from error
         if not self._tokenizer.chat_template or self._tokenizer.eos_token_id is None:
             raise SettingError(
                 directory,
                 expected="a tokenizer with a chat template and an end-of-turn token",
                 found="none",
-                mend="import the -Instruct model, or put its chat_template.jinja beside the tokenizer",
+                fix="import the -Instruct model, or put its chat_template.jinja beside the tokenizer",
             )
         self.end_id: int = int(self._tokenizer.eos_token_id)
         self.end_ids = self._all_end_ids()
@@ -111,7 +111,7 @@ class ChatTemplate:
                     "input length",
                     expected=f"room for the chat template, {len(ids)} tokens, and the review",
                     found=str(limit),
-                    mend="raise the input length",
+                    fix="raise the input length",
                 )
             # Decoding may add or lose a character at the cut, so what is kept shrinks by a character at least.
             review = str(self._tokenizer.decode(words[: max(kept, 0)]))[: len(review) - 1]

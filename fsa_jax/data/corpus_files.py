@@ -46,7 +46,7 @@ def build(
     # The card is written last: a folder without it is a build that was cut short, and nobody's corpus.
     if (root / CARD).exists() and not overwrite:
         raise SettingError(
-            root, expected="no corpus", found="one that is there", mend="name another folder or add --overwrite true"
+            root, expected="no corpus", found="one that is there", fix="name another folder or add --overwrite true"
         )
     held_out = held_out_below(files(source), selection)
     summary = summarise(source, selection, held_out)

@@ -48,9 +48,9 @@ class Ablation:
     def __post_init__(self):
         for name, value in (("max_hallucination", self.max_hallucination), ("implicit_share", self.implicit_share)):
             if value is not None and not 0 <= value <= 1:
-                raise SettingError(name, expected="0 to 1", found=str(value), mend="change it")
+                raise SettingError(name, expected="0 to 1", found=str(value), fix="change it")
         if self.size is not None and self.size < 1:
-            raise SettingError("size", expected="1 or more", found=str(self.size), mend="change it")
+            raise SettingError("size", expected="1 or more", found=str(self.size), fix="change it")
 
     @property
     def thins(self) -> bool:
@@ -124,7 +124,7 @@ class CorpusSource(seqio.DataSource):
                 root,
                 expected=f"a corpus with {self._understanding} text",
                 found="nothing",
-                mend="fsa corpus CHECKED $FSA_DATA_DIR/corpus",
+                fix="fsa corpus CHECKED $FSA_DATA_DIR/corpus",
             )
         return versions[-1]
 
@@ -136,7 +136,7 @@ class CorpusSource(seqio.DataSource):
                 folder,
                 expected=f"the split {missing[0]}",
                 found=", ".join(found),
-                mend="fsa corpus --overwrite, with more rows or another --held-out",
+                fix="fsa corpus --overwrite, with more rows or another --held-out",
             )
         return seqio.TfdsDataSource(
             tfds_name=f"sentiment_corpus/{self._understanding}:{folder.name}",
@@ -195,7 +195,7 @@ def _rates(ablation: Ablation, statistics: Mapping[str, Any]) -> tuple[tf.Tensor
                 "implicit_share",
                 expected=f"a corpus with {'implicit' if not implicit else 'explicit'} reviews",
                 found="none",
-                mend="sample them with fsa sample --implicit-share",
+                fix="sample them with fsa sample --implicit-share",
             )
         # The kind that is short is kept whole; the other is thinned to fit.
         if implicit * (1 - wanted) >= explicit * wanted:
@@ -215,6 +215,6 @@ def _train_statistics(root: Path, understanding: str) -> Mapping[str, Any]:
     path = root / STATISTICS
     if not path.is_file():
         raise MissingDataError(
-            path, expected="the corpus's statistics", found="nothing", mend="build it again with fsa corpus --overwrite"
+            path, expected="the corpus's statistics", found="nothing", fix="build it again with fsa corpus --overwrite"
         )
     return json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]

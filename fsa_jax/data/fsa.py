@@ -30,28 +30,28 @@ def load(path: str | Path) -> list[LabelledSentence]:
     """
     path = require_file(
         Path(path),
-        mend=f"git clone {RELEASE} && mkdir -p $FSA_DATA_DIR && cp -r FSA-Distillation/fsa_datasets/w_hard "
+        fix=f"git clone {RELEASE} && mkdir -p $FSA_DATA_DIR && cp -r FSA-Distillation/fsa_datasets/w_hard "
         "$FSA_DATA_DIR/fsa   (FSA_DATA_DIR is data/ where it is not set)",
     )
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(path, expected="UTF-8 text", found=str(error), mend=_MEND) from error
+        raise DataError(path, expected="UTF-8 text", found=str(error), fix=_MEND) from error
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", expected="valid JSON", found=error.msg, mend=_MEND) from error
+        raise DataError(f"{path}:{error.lineno}", expected="valid JSON", found=error.msg, fix=_MEND) from error
     if not isinstance(rows, list):
-        raise DataError(f"{path}:1", expected="a list of sentences", found=type(rows).__name__, mend=_MEND)
+        raise DataError(f"{path}:1", expected="a list of sentences", found=type(rows).__name__, fix=_MEND)
     if not rows:
-        raise DataError(f"{path}:1", expected="at least one sentence", found="an empty list", mend=_MEND)
+        raise DataError(f"{path}:1", expected="at least one sentence", found="an empty list", fix=_MEND)
     sentences = []
     for index, row in enumerate(rows):
         try:
             sentences.append(_sentence(row, hard=path.name.startswith("hard")))
         except _Unusable as error:
             where = f"{path}:{_line_of(text, index)}"
-            raise DataError(where, expected=error.expected, found=error.found, mend=_MEND) from None
+            raise DataError(where, expected=error.expected, found=error.found, fix=_MEND) from None
     return sentences
 
 

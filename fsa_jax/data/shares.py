@@ -51,7 +51,7 @@ def training_share(
             "training_share",
             expected="examples of 1 or more, or a fraction above 0 and up to 1",
             found=f"examples={examples}, fraction={fraction}",
-            mend="bind one of training_share.examples and training_share.fraction",
+            fix="bind one of training_share.examples and training_share.fraction",
         )
     importlib.import_module(module)
     suffix = f"{examples if fraction is None else fraction:g}_{'first' if seed is None else f'seed{seed}'}"

@@ -68,7 +68,7 @@ def files() -> list[Path]:
             directory,
             expected="teacher text, at least one .jsonl file in the released layout",
             found="nothing" if not directory.is_dir() else "no .jsonl file",
-            mend=f"set FSA_DATA_DIR, or: git clone {RELEASE} && mkdir -p $FSA_DATA_DIR/teacher && cp "
+            fix=f"set FSA_DATA_DIR, or: git clone {RELEASE} && mkdir -p $FSA_DATA_DIR/teacher && cp "
             "FSA-Distillation/prompting/test/mixtral/test_500_4m8d.json $FSA_DATA_DIR/teacher/mixtral.jsonl",
         )
     return found
@@ -94,9 +94,9 @@ def read(path: Path, file_number: int = 0) -> Iterator[TeacherRow]:
                 else:
                     blank += 1
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number + 1}", expected="UTF-8 text", found=str(error), mend=_MEND) from error
+            raise DataError(f"{path}:{number + 1}", expected="UTF-8 text", found=str(error), fix=_MEND) from error
     if not rows:
-        raise DataError(path, expected="at least one row", found="an empty file", mend="remove it")
+        raise DataError(path, expected="at least one row", found="an empty file", fix="remove it")
     if blank:
         logging.getLogger(__name__).warning("%s: %d of %d rows have no teacher text", path, blank, rows)
 
@@ -108,17 +108,17 @@ def _row(where: str, line: str, number: int) -> TeacherRow:
     try:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(where, expected="a JSON object", found=error.msg, mend=_MEND) from error
+        raise DataError(where, expected="a JSON object", found=error.msg, fix=_MEND) from error
     if not isinstance(row, dict):
-        raise DataError(where, expected="a JSON object", found=type(row).__name__, mend=_MEND)
+        raise DataError(where, expected="a JSON object", found=type(row).__name__, fix=_MEND)
     responses = [key for key in row if key.endswith("_response")]
     if len(responses) != 1 or not {"ID", "Text"} <= row.keys():
         raise DataError(
-            where, expected="the keys ID, Text and one TEACHER_response", found=", ".join(map(str, row)), mend=_MEND
+            where, expected="the keys ID, Text and one TEACHER_response", found=", ".join(map(str, row)), fix=_MEND
         )
     review, response = row["Text"], row[responses[0]]
     if not isinstance(review, str) or not isinstance(response, str | None):
-        raise DataError(where, expected="text under Text and TEACHER_response", found="something else", mend=_MEND)
+        raise DataError(where, expected="text under Text and TEACHER_response", found="something else", fix=_MEND)
     response = response or ""
     return TeacherRow(
         number=number,
@@ -176,5 +176,5 @@ def _held_out(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -
 def _setting(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isascii() or not value.isdigit():
-        raise SettingError(variable, expected="a whole number, 0 or more", found=repr(value), mend=f"unset {variable}")
+        raise SettingError(variable, expected="a whole number, 0 or more", found=repr(value), fix=f"unset {variable}")
     return int(value)

@@ -30,16 +30,16 @@ def tfds_rows(location: str) -> Iterator[RawRow]:
         builder = tfds.builder_from_directory(name) if prepared else tfds.builder(name)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise MissingDataError(
-            location, expected="a TFDS dataset", found=str(error).splitlines()[0], mend=f"tfds build {name}"
+            location, expected="a TFDS dataset", found=str(error).splitlines()[0], fix=f"tfds build {name}"
         ) from error
     splits = builder.info.splits
     if not splits:
         raise MissingDataError(
-            location, expected="a prepared dataset", found=f"nothing in {builder.data_dir}", mend=f"tfds build {name}"
+            location, expected="a prepared dataset", found=f"nothing in {builder.data_dir}", fix=f"tfds build {name}"
         )
     # "train[:10%]" names a part of a split.
     if split.partition("[")[0] not in splits:
-        raise DataError(location, expected=f"one of {', '.join(splits)}", found=split, mend=f"tfds:{name}:SPLIT")
+        raise DataError(location, expected=f"one of {', '.join(splits)}", found=split, fix=f"tfds:{name}:SPLIT")
     for example in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):  # pyright: ignore[reportCallIssue]
         yield RawRow(lambda example=example: _plain(example))
 

@@ -146,14 +146,14 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
             model_file,
             expected="a SentencePiece model",
             found=f"{type(error).__name__}: {error}",
-            mend=f"name one with {vocabulary_files.VOCABULARY_VARIABLE}, or unset it to use T5's",
+            fix=f"name one with {vocabulary_files.VOCABULARY_VARIABLE}, or unset it to use T5's",
         ) from error
     if special != (0, 1, 2):
         raise VocabularyError(
             model_file,
             expected="ids 0, 1 and 2 for padding, end of text and unknown pieces, as T5 has them",
             found=", ".join(map(str, special)),
-            mend="train it with pad_id=0, eos_id=1, unk_id=2, bos_id=-1",
+            fix="train it with pad_id=0, eos_id=1, unk_id=2, bos_id=-1",
         )
     return pieces
 
@@ -173,7 +173,7 @@ def t5_vocabulary(model_rows: int = T5_ROWS) -> ReviewVocabulary:
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",
             found=f"{vocabulary.vocab_size} ids with the extra ids and [NL]",
-            mend=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or name its own "
+            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or name its own "
             f"vocabulary with {vocabulary_files.VOCABULARY_VARIABLE}",
         )
     return vocabulary

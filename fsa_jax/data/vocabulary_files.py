@@ -34,7 +34,7 @@ def configured_path() -> Path | None:
                 f"{VOCABULARY_VARIABLE}={configured}",
                 expected="the path of a SentencePiece model",
                 found="a directory" if path.is_dir() else "nothing there",
-                mend=f"correct it, or unset it to use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
+                fix=f"correct it, or unset it to use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
             )
         return path
     path = data_dir() / "t5_vocab" / "spiece.model"
@@ -58,7 +58,7 @@ def find() -> Path:
             path,
             expected=f"T5's SentencePiece model, sha256 {T5_SHA256}",
             found=f"sha256 {digest}",
-            mend=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary on purpose",
+            fix=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary on purpose",
         )
     return path
 
@@ -78,5 +78,5 @@ def _download() -> Path:
             f"{HUB_REPOSITORY} on the Hugging Face hub",
             expected="its file spiece.model",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-            mend=f"put T5's spiece.model under ${DATA_DIR_VARIABLE}/t5_vocab, or set {VOCABULARY_VARIABLE} to its path",
+            fix=f"put T5's spiece.model under ${DATA_DIR_VARIABLE}/t5_vocab, or set {VOCABULARY_VARIABLE} to its path",
         ) from error

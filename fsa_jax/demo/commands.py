@@ -38,7 +38,7 @@ def checkout() -> Path:
         "gin/distill_tiny.gin",
         expected=f"it in {' or '.join(map(str, places))}",
         found="nothing",
-        mend="run fsa demo in a checkout of fsa_jax",
+        fix="run fsa demo in a checkout of fsa_jax",
     )
 
 

@@ -56,7 +56,7 @@ class Demo:
         """Runs what is not complete yet, shows the table and writes the page.
 
         Raises:
-          FsaError: what the user can mend.
+          FsaError: what the user can fix.
           CommandFailed: a training command ended with an error.
         """
         settings, plan = self._settings, self._plan

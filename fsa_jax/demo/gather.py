@@ -31,7 +31,7 @@ def trial(layout: Layout, run: Finetuning) -> Trial:
     metrics = layout.finetuned(*run) / "inference_eval" / f"{TASK}-metrics.jsonl"
     by_step = {int(row["step"]): row["f1"] for row in read_rows(metrics)}
     if not by_step:
-        raise DataError(metrics, expected="F1 on the dev sentences", found="no row", mend=f"delete {layout.root}")
+        raise DataError(metrics, expected="F1 on the dev sentences", found="no row", fix=f"delete {layout.root}")
     return Trial(arm=arm, seed=seed, learning_rate=rate, curve=tuple(sorted(by_step.items())))
 
 
@@ -57,7 +57,7 @@ def predictions(layout: Layout, run: Finetuning, sentences: list[LabelledSentenc
             folder,
             expected=f"predictions for {len(sentences)} test sentences",
             found=f"{len(rows)}",
-            mend=f"delete {layout.tested(*run)} and start the demo again",
+            fix=f"delete {layout.tested(*run)} and start the demo again",
         )
     return [[(term, polarity) for term, polarity in by_id[sentence.id]] for sentence in sentences]
 
@@ -96,7 +96,7 @@ def lesson(layout: Layout) -> Lesson:
         layout.data / TEACHER_FILE,
         expected="a review with an analysis and a rewriting",
         found="none",
-        mend="generate more reviews",
+        fix="generate more reviews",
     )
 
 

@@ -64,7 +64,7 @@ class DemoSettings(Record):
 
 def _unusable(name: str, expected: str, found: Any) -> SettingError:
     option = f"--{name.replace('_', '-')}"
-    return SettingError(option, expected=expected, found=repr(found), mend=f"set {option}, see fsa demo --help")
+    return SettingError(option, expected=expected, found=repr(found), fix=f"set {option}, see fsa demo --help")
 
 
 class Layout:

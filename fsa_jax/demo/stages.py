@@ -130,18 +130,18 @@ def claimed(root: Path, stages: Path) -> Iterator[int]:
     Raises:
       SettingError: it is a file, cannot be written, holds somebody's files, or another demo works in it.
     """
-    mend = "choose a new or empty folder with --out"
+    fix = "choose a new or empty folder with --out"
     if root.exists() and not root.is_dir():
-        raise SettingError("--out", expected="a folder", found=f"a file, {root}", mend=mend)
+        raise SettingError("--out", expected="a folder", found=f"a file, {root}", fix=fix)
     if root.is_dir() and not stages.is_dir() and any(root.iterdir()):
         found = f"{root}, which holds other files ({', '.join(sorted(os.listdir(root))[:3])} …)"
-        raise SettingError("--out", expected="a new or empty folder, or one that fsa demo made", found=found, mend=mend)
+        raise SettingError("--out", expected="a new or empty folder, or one that fsa demo made", found=found, fix=fix)
     try:
         stages.mkdir(parents=True, exist_ok=True)
         handle = (stages / "lock").open("a+")
         (stages / "README").write_text(_MARK)
     except OSError as error:
-        raise SettingError("--out", expected="a folder that can be written", found=str(error), mend=mend) from error
+        raise SettingError("--out", expected="a folder that can be written", found=str(error), fix=fix) from error
     with handle:
         _lock(handle.fileno(), root)
         yield handle.fileno()
@@ -156,5 +156,5 @@ def _lock(descriptor: int, root: Path) -> None:
             "--out",
             expected=f"no other demo in {root}",
             found="one that is running",
-            mend="wait for it, stop it, or choose another folder with --out",
+            fix="wait for it, stop it, or choose another folder with --out",
         ) from None

@@ -26,7 +26,7 @@ def select(sentences: Iterable[LabelledSentence], subset: Subset) -> list[Labell
     """
     if subset not in SUBSETS:
         raise SettingError(
-            "subset", expected=f"one of {', '.join(SUBSETS)}", found=repr(subset), mend="name one of them"
+            "subset", expected=f"one of {', '.join(SUBSETS)}", found=repr(subset), fix="name one of them"
         )
     return [sentence for sentence in sentences if _belongs(sentence, subset)]
 
@@ -45,7 +45,7 @@ def _belongs(sentence: LabelledSentence, subset: Subset) -> bool:
                     f"sentence {sentence.id}",
                     expected="annotated opinion words, which the implicit subset is defined by",
                     found="none",
-                    mend="select it from test.json and hard_test.json",
+                    fix="select it from test.json and hard_test.json",
                 )
         return any(not aspect.opinion_words for aspect in sentence.aspects)
     return True

@@ -46,7 +46,7 @@ class DomainRules:
                             f"categories of {domain}",
                             expected="a regular expression after re:",
                             found=f"{category!r} ({error})",
-                            mend="escape its special characters, or leave out re: to compare whole names",
+                            fix="escape its special characters, or leave out re: to compare whole names",
                         ) from error
                 else:
                     self._exact.setdefault(category.casefold(), domain)

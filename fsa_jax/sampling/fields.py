@@ -102,7 +102,7 @@ def parse_review(row: Mapping[str, Any], fields: Fields) -> Parsed | BadRow:
 
 
 def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
-    """Text that UTF-8 and Parquet can hold, and what was mended: lone surrogates, control characters."""
+    """Text that UTF-8 and Parquet can hold, and what was fixed: lone surrogates, control characters."""
     repairs = []
     if any("\ud800" <= character <= "\udfff" for character in text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

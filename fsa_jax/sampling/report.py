@@ -25,7 +25,7 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
             name: {
                 "rows": losses.read,
                 "dropped": dict(losses.dropped.most_common()),
-                "mended": dict(losses.repaired.most_common()),
+                "fixed": dict(losses.repaired.most_common()),
                 "places": losses.places,
             }
             for name, losses in report.losses.items()
@@ -51,10 +51,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def tables(content: dict[str, Any]) -> list[Table]:
     """What to show of :func:`as_json`: losses by reason, and the strata."""
-    losses = Table("what", "rows", title="Dropped and mended")
+    losses = Table("what", "rows", title="Dropped and fixed")
     for name, file in content["files"].items():
         losses.add_row(f"{Path(name).name}: read", f"{file['rows']:,}")
-        for kind in ("dropped", "mended"):
+        for kind in ("dropped", "fixed"):
             for reason, count in file[kind].items():
                 losses.add_row(f"  {kind}: {reason}", f"{count:,}")
     for reason, count in content["dropped_candidates"].items():

@@ -57,7 +57,7 @@ def read_reviews(path: Path) -> Iterator[Review]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), mend="write it with fsa sample") from error
+        raise DataError(path, expected="a Parquet file", found=str(error), fix="write it with fsa sample") from error
     with file:
         missing = {"id", "text"} - set(file.schema_arrow.names)
         if missing:
@@ -65,7 +65,7 @@ def read_reviews(path: Path) -> Iterator[Review]:
                 path,
                 expected="columns id, text, stars and domain",
                 found=", ".join(file.schema_arrow.names),
-                mend="write it with fsa sample, which also reads Parquet with other columns",
+                fix="write it with fsa sample, which also reads Parquet with other columns",
             )
         columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
         row = 0
@@ -76,7 +76,7 @@ def read_reviews(path: Path) -> Iterator[Review]:
                     yield Review(**values)
                 except ValidationError as error:
                     raise DataError(
-                        f"{path}:{row}", expected="a review", found=str(error), mend="write it with fsa sample"
+                        f"{path}:{row}", expected="a review", found=str(error), fix="write it with fsa sample"
                     ) from error
 
 

@@ -41,7 +41,7 @@ class RawRow:
 
     parse: Callable[[], Mapping[str, Any] | BadRow]
     repairs: tuple[str, ...] = field(default=())
-    """What had to be mended to read it at all, such as a wrong encoding."""
+    """What had to be fixed to read it at all, such as a wrong encoding."""
 
 
 def expand(path: str | Path) -> list[Path]:
@@ -55,10 +55,10 @@ def expand(path: str | Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and _plain_suffix(file) is not None)
         if not files:
-            raise DataError(path, expected="JSONL, CSV or Parquet files", found="none", mend="name the dump's files")
+            raise DataError(path, expected="JSONL, CSV or Parquet files", found="none", fix="name the dump's files")
         return files
     if not path.is_file():
-        raise MissingDataError(path, expected="a dump of reviews", found="nothing", mend="check the path")
+        raise MissingDataError(path, expected="a dump of reviews", found="nothing", fix="check the path")
     return [path]
 
 
@@ -89,7 +89,7 @@ def raw_rows(path: Path) -> Iterator[RawRow | BadRow]:
         path,
         expected="a name that ends in .jsonl, .json, .ndjson, .csv, .tsv (also with .gz or .zst) or .parquet",
         found=f"{path.name!r}",
-        mend="rename the file after what it holds",
+        fix="rename the file after what it holds",
     )
 
 
@@ -112,7 +112,7 @@ def _open(path: Path) -> io.BufferedIOBase:
 
 
 def _not_compressed(path: Path, what: str) -> DataError:
-    return DataError(path, expected=f"{what} data", found="something else", mend="rename it after what it holds")
+    return DataError(path, expected=f"{what} data", found="something else", fix="rename it after what it holds")
 
 
 def _lines(path: Path) -> Iterator[bytes | BadRow]:
@@ -145,14 +145,14 @@ def _lines(path: Path) -> Iterator[bytes | BadRow]:
                         path,
                         expected="UTF-8 (or an 8-bit encoding)",
                         found="UTF-16",
-                        mend=f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8{path.suffix}",
+                        fix=f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8{path.suffix}",
                     )
                 line = line.removeprefix(b"\xef\xbb\xbf")
             yield line.rstrip(b"\r\n")
 
 
 def decode(line: bytes) -> tuple[str, tuple[str, ...]]:
-    """Text of a line and what was mended: UTF-8, else Windows-1252 (a superset of what Latin-1 dumps use)."""
+    """Text of a line and what was fixed: UTF-8, else Windows-1252 (a superset of what Latin-1 dumps use)."""
     try:
         return line.decode("utf-8"), ()
     except UnicodeDecodeError:
@@ -171,7 +171,7 @@ def _json_rows(path: Path) -> Iterator[RawRow | BadRow]:
                 path,
                 expected="one JSON object a line",
                 found="a JSON array",
-                mend=f"jq -c '.[]' {path.name} > {path.stem}.jsonl",
+                fix=f"jq -c '.[]' {path.name} > {path.stem}.jsonl",
             )
         first = False
         yield RawRow(lambda text=text: _parse_json(text), repairs)
@@ -203,8 +203,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow | BadRow]:
                 repairs.append(line.reason)
                 yield "\n"
                 continue
-            text, mended = decode(line)
-            repairs.extend(mended)
+            text, fixed = decode(line)
+            repairs.extend(fixed)
             if "\0" in text:
                 text = text.replace("\0", "")
                 repairs.append("NUL characters removed")
@@ -219,7 +219,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow | BadRow]:
         except csv.Error:
             header = None
         if not header:
-            raise DataError(path, expected="a header line with column names", found="none", mend="add one")
+            raise DataError(path, expected="a header line with column names", found="none", fix="add one")
         while True:
             try:
                 cells = next(reader)
@@ -229,13 +229,13 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow | BadRow]:
                 repairs.clear()
                 yield BadRow("broken CSV row")
                 continue
-            mended, repairs[:] = tuple(dict.fromkeys(repairs)), []
+            fixed, repairs[:] = tuple(dict.fromkeys(repairs)), []
             if not cells:
                 yield BadRow("empty line")
             elif len(cells) != len(header):
                 yield BadRow("CSV row with another number of columns than its header")
             else:
-                yield RawRow(lambda cells=cells: dict(zip(header, cells, strict=True)), mended)
+                yield RawRow(lambda cells=cells: dict(zip(header, cells, strict=True)), fixed)
     finally:
         csv.field_size_limit(limit)
 
@@ -247,7 +247,7 @@ def _parquet_rows(path: Path) -> Iterator[RawRow | BadRow]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), mend="write or fetch it again") from error
+        raise DataError(path, expected="a Parquet file", found=str(error), fix="write or fetch it again") from error
     with file:
         for batch in file.iter_batches(batch_size=1024):
             for index in range(batch.num_rows):

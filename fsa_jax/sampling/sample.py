@@ -63,7 +63,7 @@ class SampleSettings:
             ("near_duplicates", self.near_duplicates is None or 0 < self.near_duplicates <= 1, "above 0, at most 1"),
         ):
             if not good:
-                raise SettingError(name, expected=expected, found=str(getattr(self, name)), mend="change it")
+                raise SettingError(name, expected=expected, found=str(getattr(self, name)), fix="change it")
 
     def stratum(self, review: Review) -> Stratum | str:
         """The stratum of a review, or why it has none."""
@@ -80,7 +80,7 @@ class SampleSettings:
 
 @dataclass
 class SampleReport:
-    """What was read, dropped, mended and taken."""
+    """What was read, dropped, fixed and taken."""
 
     losses: dict[str, Losses]
     """By file."""
@@ -254,5 +254,5 @@ def _changed(name: str) -> DataError:
         name,
         expected="the same rows in both passes",
         found="other rows in the second",
-        mend="sample from a file that nobody writes to",
+        fix="sample from a file that nobody writes to",
     )

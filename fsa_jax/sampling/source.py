@@ -31,7 +31,7 @@ class Source:
         # A path may hold "=" itself (Hive-style folders); a domain's name holds no separator.
         if separator and "/" not in domain and "." not in domain and not Path(text).exists():
             if not domain or not location:
-                raise SettingError("sources", expected="PATH or DOMAIN=PATH", found=repr(text), mend="fill both sides")
+                raise SettingError("sources", expected="PATH or DOMAIN=PATH", found=repr(text), fix="fill both sides")
             return cls(location, domain)
         return cls(text)
 
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass
 class Losses:
-    """What was dropped or mended, counted by reason, with a few places to look at (never the text itself)."""
+    """What was dropped or fixed, counted by reason, with a few places to look at (never the text itself)."""
 
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ class ReviewReader:
     domains: frozenset[str] | None = None
 
     def review(self, raw: RawRow | BadRow, source: Source) -> tuple[Review | None, str | None, tuple[str, ...]]:
-        """The review of a row, or the reason why it is dropped; and what was mended in reading it."""
+        """The review of a row, or the reason why it is dropped; and what was fixed in reading it."""
         row = raw if isinstance(raw, BadRow) else raw.parse()
         parsed = row if isinstance(row, BadRow) else parse_review(row, self.fields)
         repairs = () if isinstance(raw, BadRow) else raw.repairs

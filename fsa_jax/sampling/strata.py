@@ -45,7 +45,7 @@ def shares(ratio: Mapping[str, float], setting: str) -> dict[str, float]:
             setting,
             expected="weights of 0 or more, at least one above 0",
             found=str(dict(ratio)),
-            mend="""for example '{"1": 1, "2": 2, "3": 4, "4": 2, "5": 1}'""",
+            fix="""for example '{"1": 1, "2": 2, "3": 4, "4": 2, "5": 1}'""",
         )
     return {part: weight / total for part, weight in ratio.items() if weight > 0}
 
@@ -64,7 +64,7 @@ def strata_shares(
                 "stars_ratio",
                 expected="keys 0 to 5",
                 found=", ".join(odd),
-                mend="half stars count as the next whole",
+                fix="half stars count as the next whole",
             )
         stars = {int(name): share for name, share in by_name.items()}
     domains: dict[str | None, float] = {None: 1.0}
@@ -74,7 +74,7 @@ def strata_shares(
     if implicit_share is not None:
         if not 0 <= implicit_share <= 1:
             raise SettingError(
-                "implicit_share", expected="0 to 1", found=str(implicit_share), mend="0.5 takes as many of either kind"
+                "implicit_share", expected="0 to 1", found=str(implicit_share), fix="0.5 takes as many of either kind"
             )
         kinds = {kind: part for kind, part in ((True, implicit_share), (False, 1 - implicit_share)) if part}
     return {
@@ -115,18 +115,18 @@ def settle(
     listed = "; ".join(f"{stratum}: {available.get(stratum, 0)} of {quota}" for stratum, quota in short.items())
     largest = _largest(shares_by_stratum, size, available)
     if shortfall == "error" or (shortfall == "shrink" and largest == 0):
-        mend = f"ask for {largest}, or " if largest else ""
+        fix = f"ask for {largest}, or " if largest else ""
         raise DataError(
             "sample",
             expected=f"{size} reviews in the ratio asked",
             found=listed,
-            mend=f"{mend}take what there is with --shortfall fill, or add sources",
+            fix=f"{fix}take what there is with --shortfall fill, or add sources",
         )
     if shortfall == "shrink":
         return quotas(shares_by_stratum, largest)
     filled = {stratum: min(quota, available.get(stratum, 0)) for stratum, quota in asked.items()}
     if not any(filled.values()):
-        raise DataError("sample", expected=f"{size} reviews", found="none that fits", mend="see the report's reasons")
+        raise DataError("sample", expected=f"{size} reviews", found="none that fits", fix="see the report's reasons")
     return filled
 
 

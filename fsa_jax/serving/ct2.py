@@ -28,7 +28,7 @@ def import_ctranslate2() -> Any:
         import ctranslate2
     except ImportError as error:
         raise SettingError(
-            "engine ct2", expected="CTranslate2", found="it is not installed", mend="pip install -r requirements.txt"
+            "engine ct2", expected="CTranslate2", found="it is not installed", fix="pip install -r requirements.txt"
         ) from error
     return ctranslate2
 
@@ -58,7 +58,7 @@ def load_ct2_student(directory: Path) -> Ct2Student:
             directory,
             expected=f"model.bin and {DESCRIPTION}, as fsa export-ct2 writes them",
             found="other files" if directory.is_dir() else "nothing",
-            mend=f"fsa export-ct2 {directory} OUT, then predict with OUT; or --engine jax",
+            fix=f"fsa export-ct2 {directory} OUT, then predict with OUT; or --engine jax",
         )
     description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     if description["decoder_only"]:
@@ -100,7 +100,7 @@ class Ct2Generator:
             self._model = kind(str(student.path), device=device, inter_threads=self.side_by_side, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
-                student.path, expected="a CTranslate2 model", found=str(error), mend="export it again: fsa export-ct2"
+                student.path, expected="a CTranslate2 model", found=str(error), fix="export it again: fsa export-ct2"
             ) from error
         self._names = row_names(student.tokens, student.description["rows"])
         self._ids = {name: i for i, name in enumerate(self._names)}

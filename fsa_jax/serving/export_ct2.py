@@ -35,7 +35,7 @@ def export_ct2(student: Student, out: Path, *, quantization: str, check: Check) 
     """
     if quantization not in QUANTIZATIONS:
         raise SettingError(
-            "--quantization", expected=" or ".join(QUANTIZATIONS), found=repr(quantization), mend="--quantization int8"
+            "--quantization", expected=" or ".join(QUANTIZATIONS), found=repr(quantization), fix="--quantization int8"
         )
     import_ctranslate2()
     from fsa_jax.serving.ct2_spec import model_spec
@@ -63,8 +63,8 @@ def export_ct2(student: Student, out: Path, *, quantization: str, check: Check) 
         expected = self_check.reference(student, check.sentences, check.max_length)
         agreement = _compare(partial, student, expected, check.max_length)
         tolerance = self_check.TOLERANCES[quantization] if check.tolerance is None else check.tolerance
-        mend = "export with --quantization float32, or accept more with --tolerance"
-        self_check.require(agreement, tolerance, f"the CTranslate2 model in {quantization}", mend)
+        fix = "export with --quantization float32, or accept more with --tolerance"
+        self_check.require(agreement, tolerance, f"the CTranslate2 model in {quantization}", fix)
     return agreement
 
 

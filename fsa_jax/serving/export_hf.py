@@ -61,7 +61,7 @@ def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Ca
       CheckpointError: the exported model differs by more than the tolerance. Nothing is left at ``out`` then.
     """
     if dtype not in DTYPES:
-        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), mend="--dtype float32")
+        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")
     _require_torch()
     with written_aside(out) as partial:
         weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
@@ -74,8 +74,8 @@ def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Ca
         found = self_check.torch_outputs(partial, expected, check.max_length, student.rows, student.tokens.end_ids)
         agreement = self_check.compare(expected, *found)
         tolerance = self_check.TOLERANCES[dtype] if check.tolerance is None else check.tolerance
-        mend = "export with --dtype float32, or accept more with --tolerance"
-        self_check.require(agreement, tolerance, f"the Hugging Face model in {dtype}", mend)
+        fix = "export with --dtype float32, or accept more with --tolerance"
+        self_check.require(agreement, tolerance, f"the Hugging Face model in {dtype}", fix)
         write_card(partial / "README.md", student, card, dtype, agreement, check.source)
     return agreement
 
@@ -88,7 +88,7 @@ def _require_torch() -> None:
             "self-check",
             expected="PyTorch, which runs the exported model before it is left behind",
             found="it is not installed",
-            mend="pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
+            fix="pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
         ) from error
 
 
@@ -122,5 +122,5 @@ def _write_tokenizer(student: Student, directory: Path, sentences: Sequence[str]
                 tokens.model,
                 expected=f"the same ids from the exported tokenizer for {text!r}: {ours}",
                 found=str(theirs),
-                mend="train the vocabulary as unigram or byte pairs, with T5's special ids and without byte fallback",
+                fix="train the vocabulary as unigram or byte pairs, with T5's special ids and without byte fallback",
             )

@@ -32,7 +32,7 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
       DataError: a row cannot be read or has no text; the message says which.
     """
     if not path.is_file():
-        raise MissingDataError(path, expected="a file of reviews", found="nothing", mend="check the path")
+        raise MissingDataError(path, expected="a file of reviews", found="nothing", fix="check the path")
     readers: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
         ".jsonl": _jsonl,
         ".csv": _csv,
@@ -44,7 +44,7 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
             path,
             expected="a name that ends in " + ", ".join(readers),
             found=path.suffix or "no ending",
-            mend="rename it",
+            fix="rename it",
         )
     column = "text" if path.suffix == ".txt" else text_column
     for number, (where, row) in enumerate(readers[path.suffix](path)):
@@ -54,7 +54,7 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
                 where,
                 expected=f"a text under {column!r}",
                 found=found,
-                mend="name the column with --text_column, and remove rows without a text",
+                fix="name the column with --text_column, and remove rows without a text",
             )
         name = row.get(id_column)
         yield Row(str(number if name is None or name == "" else name), row[column])
@@ -69,7 +69,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path}:{number}", line.rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}:{number + 1}", expected="UTF-8", found=str(error), mend="convert the file to UTF-8"
+            f"{path}:{number + 1}", expected="UTF-8", found=str(error), fix="convert the file to UTF-8"
         ) from error
 
 
@@ -85,7 +85,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             yield where, json.loads(line)
         except ValueError as error:
-            raise DataError(where, expected="one JSON object", found=str(error), mend="correct the line") from error
+            raise DataError(where, expected="one JSON object", found=str(error), fix="correct the line") from error
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Any]]:
@@ -97,7 +97,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{path}:{reader.line_num}", {key: value for key, value in row.items() if key is not None}
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(
-                f"{path}:{reader.line_num}", expected="CSV in UTF-8", found=str(error), mend="correct the file"
+                f"{path}:{reader.line_num}", expected="CSV in UTF-8", found=str(error), fix="correct the file"
             ) from error
 
 
@@ -111,4 +111,4 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             for row in batch.to_pylist():
                 yield str(path), row
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), mend="write the file again") from error
+        raise DataError(path, expected="a Parquet file", found=str(error), fix="write the file again") from error

@@ -52,10 +52,10 @@ class Predictor:
         from fsa_jax.serving.ct2 import is_ct2
 
         if task not in TASKS:
-            raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), mend="--task atsa")
+            raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
         for name, value in (("beams", beams), ("max_input_length", max_input_length - 1)):
             if value < 1:
-                raise SettingError(name, expected="a positive number", found=str(value), mend=f"raise {name}")
+                raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
         self.task: Task = task
         self.engine: Engine = engine or ("ct2" if is_ct2(Path(model)) else "jax")
         self.max_input_length = max_input_length

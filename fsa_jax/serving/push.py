@@ -29,5 +29,5 @@ def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
             f"hub repository {repository}",
             expected="a repository that this machine may write",
             found=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
-            mend=f"hf auth login, then: hf upload {repository} {directory}",
+            fix=f"hf auth login, then: hf upload {repository} {directory}",
         ) from error

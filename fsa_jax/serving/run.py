@@ -61,7 +61,7 @@ def predict_file(
 
     if output.exists():
         raise SettingError(
-            output, expected="a file that is not there yet", found="one", mend="remove it, or choose another output"
+            output, expected="a file that is not there yet", found="one", fix="remove it, or choose another output"
         )
     part, note = output.with_name(output.name + ".part"), output.with_name(output.name + ".part.json")
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -107,7 +107,7 @@ def _check_note(part: Path, note: Path, fingerprint: str, settings: dict[str, An
             part,
             expected="the part of a run with the same model, input and settings",
             found="another " + ", ".join(f"{name} ({old.get(name)!r}, now {settings.get(name)!r})" for name in changed),
-            mend=f"remove {part} to begin again, or give the settings of that run",
+            fix=f"remove {part} to begin again, or give the settings of that run",
         )
 
 
@@ -121,7 +121,7 @@ def _resume(stream: Any, rows: Iterator[Row], part: Path) -> int:
                 part,
                 expected="predictions of this input",
                 found=f"{name!r} where the input has {row.id if row else 'no more rows'!r}",
-                mend=f"remove {part} to begin again",
+                fix=f"remove {part} to begin again",
             )
         done, end = done + 1, end + len(line)
     stream.seek(end)

@@ -54,7 +54,7 @@ def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
         texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise MissingDataError(source, expected="sentences to check with", found="none", mend="--sentences FILE")
+        raise MissingDataError(source, expected="sentences to check with", found="none", fix="--sentences FILE")
     return texts[:: max(1, len(texts) // count)][:count], source
 
 
@@ -137,7 +137,7 @@ def compare(expected: Reference, outputs: Sequence[Sequence[int]], log_probs: Se
     return Agreement(len(expected.outputs), differences.size, float(differences.mean()), float(differences.max()), same)
 
 
-def require(agreement: Agreement, tolerance: float, what: str, mend: str) -> None:
+def require(agreement: Agreement, tolerance: float, what: str, fix: str) -> None:
     """Refuses an export that differs by more than ``tolerance``.
 
     Raises:
@@ -148,7 +148,7 @@ def require(agreement: Agreement, tolerance: float, what: str, mend: str) -> Non
             f"self-check of {what}",
             expected=f"a mean difference of at most {tolerance:g} in a token's log-probability from the JAX student",
             found=str(agreement),
-            mend=mend,
+            fix=fix,
         )
 
 

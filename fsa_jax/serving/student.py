@@ -89,7 +89,7 @@ def load_student(
       FsaError: something is missing, damaged, or does not belong together.
     """
     if not model.exists():
-        raise CheckpointError(model, expected="a model", found="nothing", mend="check the path")
+        raise CheckpointError(model, expected="a model", found="nothing", fix="check the path")
     if (model / CONFIG).is_file():
         return _from_hf(model, vocabulary, instruction)
     checkpoint = find_checkpoint(model)
@@ -126,7 +126,7 @@ def _hf_files(base: Path) -> Path:
         f"--base {base}",
         expected="a directory with config.json and the tokenizer",
         found="none there",
-        mend="give the directory that fsa import-hf wrote, or a Hugging Face directory",
+        fix="give the directory that fsa import-hf wrote, or a Hugging Face directory",
     )
 
 
@@ -152,7 +152,7 @@ def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: i
             vocabulary,
             expected=f"at most {rows} ids, the rows of the model's embedding",
             found=f"{tokens.size - 1} pieces and extra ids",
-            mend="name the vocabulary that the student was trained with: --vocabulary FILE",
+            fix="name the vocabulary that the student was trained with: --vocabulary FILE",
         )
     return tokens
 
@@ -164,7 +164,7 @@ def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dic
         write_parameters(family, config, parameters, np.float32)
     except CheckpointError as error:
         raise CheckpointError(
-            checkpoint, expected=error.expected, found=f"{error.where}: {error.found}", mend=error.mend
+            checkpoint, expected=error.expected, found=f"{error.where}: {error.found}", fix=error.fix
         ) from error
 
 

@@ -49,7 +49,7 @@ class T5Tokenization:
             self._pieces.Load(str(model))
         except (OSError, RuntimeError) as error:
             raise VocabularyError(
-                model, expected="a SentencePiece model", found=str(error), mend="give a SentencePiece .model file"
+                model, expected="a SentencePiece model", found=str(error), fix="give a SentencePiece .model file"
             ) from error
         self.model = model
         self.piece_count: int = self._pieces.GetPieceSize()

@@ -86,7 +86,7 @@ class Oracle:
                     name,
                     expected="a probability from 0 to 1",
                     found=str(getattr(self, name)),
-                    mend="set one in that range",
+                    fix="set one in that range",
                 )
 
     def understand(self, known: KnownReview) -> Taught:

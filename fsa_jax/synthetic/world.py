@@ -59,9 +59,7 @@ class SplitSizes:
     def __post_init__(self) -> None:
         for split, count in vars(self).items():
             if count < 1:
-                raise SettingError(
-                    f"sentences of {split}", expected="at least 1", found=str(count), mend="ask for more"
-                )
+                raise SettingError(f"sentences of {split}", expected="at least 1", found=str(count), fix="ask for more")
 
 
 def draw_reviews(seed: int, count: int, withheld: Collection[str] = ()) -> Iterator[KnownReview]:

@@ -30,14 +30,14 @@ class ChatTokenizer:
             self._tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
         except (OSError, ValueError) as error:
             raise TeacherError(
-                name, expected="a tokenizer", found=str(error), mend="check the name, or log in with: hf auth login"
+                name, expected="a tokenizer", found=str(error), fix="check the name, or log in with: hf auth login"
             ) from error
         if not getattr(self._tokenizer, "chat_template", None):
             raise TeacherError(
                 name,
                 expected="a tokenizer with a chat template",
                 found="none: this is no chat model",
-                mend="use the model's -Instruct or -chat sibling",
+                fix="use the model's -Instruct or -chat sibling",
             )
         self._arguments = dict(template_arguments or {})
         self._control_tokens = tuple(str(token) for token in self._tokenizer.get_added_vocab())

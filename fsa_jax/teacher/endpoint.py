@@ -75,14 +75,14 @@ class EndpointSettings:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise SettingError(
-                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=self.url, mend="write it whole"
+                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=self.url, fix="write it whole"
             )
 
 
 class Endpoint:
     """Asks an OpenAI-compatible server, with retries; an ``answers.Engine``.
 
-    Errors that no retry mends (key refused, model unknown, quota used up, and, as long as nothing has ever been
+    Errors that no retry fixes (key refused, model unknown, quota used up, and, as long as nothing has ever been
     answered, a server that cannot be reached or refuses the form of the request) raise TeacherError: a job must stop
     on its first day, not on its last. The same errors after a first answer are failures of their request.
 
@@ -158,7 +158,7 @@ class Endpoint:
                 self._settings.url,
                 expected="a server that answers",
                 found=f"{trouble or 'nothing'} (after {attempt} attempts)",
-                mend="start it, or correct --endpoint; a proxy in the environment (HTTP_PROXY) may stand between",
+                fix="start it, or correct --endpoint; a proxy in the environment (HTTP_PROXY) may stand between",
             )
         return failed(ENGINE_ERROR, f"{trouble} (after {attempt} attempts)")
 
@@ -173,23 +173,23 @@ class Endpoint:
 
     def _stop_if_hopeless(self, error: openai.APIStatusError) -> None:
         detail = _detail(error)
-        found, mend = None, ""
+        found, fix = None, ""
         if error.status_code in (401, 403):
-            found, mend = "the key is refused", "set the environment variable that --api-key-variable names"
+            found, fix = "the key is refused", "set the environment variable that --api-key-variable names"
         elif error.status_code == 404:
             found = f"no model {self._teacher.name!r} there, or no such address"
-            mend = "name a model of GET /v1/models with --teacher; the address usually ends in /v1"
+            fix = "name a model of GET /v1/models with --teacher; the address usually ends in /v1"
         elif error.status_code in (402, 429) and any(word in detail for word in _PAID_OUT):
-            found, mend = "the account's quota is used up", "pay, or use another key; then run the same command again"
+            found, fix = "the account's quota is used up", "pay, or use another key; then run the same command again"
         elif error.status_code in (400, 405, 415, 422) and not self._answered and self._final_reason(error) is None:
             found = "it refuses the form of the requests"
-            mend = "see --merge-system, --token-limit-field, --send-seed and --sampling-extra"
+            fix = "see --merge-system, --token-limit-field, --send-seed and --sampling-extra"
         if found:
             raise TeacherError(
                 self._settings.url,
                 expected="a server that answers this key and model",
                 found=f"{found}: {detail}",
-                mend=mend,
+                fix=fix,
             )
 
     @staticmethod

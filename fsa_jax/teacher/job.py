@@ -290,5 +290,5 @@ class Job:
                 self._teacher.name,
                 expected="a teacher that answers",
                 found=f"{self._errors_in_a_row} engine errors in a row, the last one: {row.failure}",
-                mend="mend the engine, then run the same command with --retry-failed",
+                fix="fix the engine, then run the same command with --retry-failed",
             )

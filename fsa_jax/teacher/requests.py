@@ -40,7 +40,7 @@ class SamplingSettings:
         )
         for where, fine, expected, found in checks:
             if not fine:
-                raise SettingError(where, expected=expected, found=str(found), mend="change it")
+                raise SettingError(where, expected=expected, found=str(found), fix="change it")
 
     @cached_property
     def canonical(self) -> str:
@@ -99,7 +99,7 @@ class RequestMaker:
 
     def __init__(self, teacher: Teacher, prompts: Iterable[Prompt], samples: int = 1) -> None:
         if samples < 1:
-            raise SettingError("--samples", expected="at least 1", found=str(samples), mend="ask for at least one")
+            raise SettingError("--samples", expected="at least 1", found=str(samples), fix="ask for at least one")
         self.teacher = teacher
         self.prompts = tuple(prompts)
         self.samples = samples
@@ -146,7 +146,7 @@ class Shard:
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal() and 0 <= int(index) < int(count) < 100_000):
             raise SettingError(
-                "--shard", expected="i/n with i from 0 to n-1", found=repr(text), mend="the first of four is 0/4"
+                "--shard", expected="i/n with i from 0 to n-1", found=repr(text), fix="the first of four is 0/4"
             )
         return cls(int(index), int(count))
 

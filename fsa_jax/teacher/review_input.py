@@ -15,7 +15,7 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
 
     Args:
       sources: files or folders; what ``fsa sample`` wrote, the papers' release (``ID Text Overall``), or a dump.
-      losses: counts rows without text, broken JSON, mended encodings and the like, with places.
+      losses: counts rows without text, broken JSON, fixed encodings and the like, with places.
       limit: at most so many reviews; None for all.
 
     Raises:

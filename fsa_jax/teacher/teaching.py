@@ -170,7 +170,7 @@ def _print_outcome(outcome: Outcome, losses: Losses) -> None:
     for reason, count in losses.dropped.most_common():
         print(f"  not asked about, {reason}: {count:,} rows ({', '.join(losses.places[reason][:3])})")
     for reason, count in losses.repaired.most_common():
-        print(f"  mended, {reason}: {count:,} rows")
+        print(f"  fixed, {reason}: {count:,} rows")
     if outcome.failures:
         print("  to try failures again: the same command with --retry-failed")
     if outcome.stopped:

@@ -80,14 +80,14 @@ class _Engine:
             )
         except (TypeError, ValueError) as error:
             raise SettingError(
-                "--engine-args", expected="arguments that vLLM knows", found=str(error), mend="see: vllm serve --help"
+                "--engine-args", expected="arguments that vLLM knows", found=str(error), fix="see: vllm serve --help"
             ) from error
         try:
             # As what the engine is used decides how much it computes at once by default: as for vLLM's own batch jobs.
             self.llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except (OSError, RuntimeError, ValueError) as error:
             raise TeacherError(
-                model, expected="an engine that starts", found=str(error), mend="read vLLM's log above"
+                model, expected="an engine that starts", found=str(error), fix="read vLLM's log above"
             ) from error
         # The process that holds the model and its workers: they must go even where they answer no more.
         self._processes = [child for child in mine.children(recursive=True) if child.pid not in before]
@@ -222,7 +222,7 @@ def require_vllm() -> None:
             "--engine vllm",
             expected="vLLM in this environment",
             found="none",
-            mend="run fsa teach in the teacher's own environment (requirements-teacher.txt), or use --endpoint",
+            fix="run fsa teach in the teacher's own environment (requirements-teacher.txt), or use --endpoint",
         )
 
 
@@ -240,7 +240,7 @@ def _sampling_parameters(sampling: SamplingSettings) -> dict[str, Any]:
         SamplingParams(**parameters)
     except (TypeError, ValueError) as error:
         raise SettingError(
-            "--sampling-extra", expected="settings that vLLM knows", found=str(error), mend="see vLLM's SamplingParams"
+            "--sampling-extra", expected="settings that vLLM knows", found=str(error), fix="see vLLM's SamplingParams"
         ) from error
     return parameters
 
@@ -275,7 +275,7 @@ def resolve_revision(model: str, revision: str | None) -> str | None:
             model,
             expected="a folder with a model, or a model on the Hugging Face Hub",
             found=str(error),
-            mend="check --teacher and --teacher-revision, or log in with: hf auth login",
+            fix="check --teacher and --teacher-revision, or log in with: hf auth login",
         ) from error
     # …/snapshots/<commit>/config.json
     return Path(config).parent.name

@@ -174,6 +174,6 @@ class Watchdog(Generic[E]):
             "vLLM engine",
             expected="an engine that answers",
             found=f"{why}, after {self._restarts_in_a_row} restarts without an answer",
-            mend="read vLLM's log above; fewer requests in flight (--in-flight), less memory "
+            fix="read vLLM's log above; fewer requests in flight (--in-flight), less memory "
             "(--engine-args.gpu_memory_utilization) or a longer --stall-seconds may help",
         )

@@ -52,7 +52,7 @@ class EarlyStoppingAction(BaseAction):
     ) -> None:
         if mode not in ("min", "max"):
             raise SettingError(
-                "EarlyStoppingAction.mode", expected="'min' or 'max'", found=repr(mode), mend="bind mode = 'max'"
+                "EarlyStoppingAction.mode", expected="'min' or 'max'", found=repr(mode), fix="bind mode = 'max'"
             )
         self._task, self._metric = metric
         self._sign = 1 if mode == "max" else -1
@@ -107,7 +107,7 @@ class Actions:
                 "train.actions",
                 expected=", ".join(ActionMode.__members__),
                 found=", ".join(map(str, unknown)),
-                mend="bind actions to those",
+                fix="bind actions to those",
             )
         self._train_state = train_state
         self.stop = False

@@ -198,7 +198,7 @@ class Adafactor(OptimizerDef):
                     "Adafactor.logical_factor_rules",
                     expected=f"a rule for every logical axis of {'/'.join(path)}, {tuple(axes)}",
                     found=f"none for {unknown}",
-                    mend="bind logical_factor_rules to a map that has them too, such as "
+                    fix="bind logical_factor_rules to a map that has them too, such as "
                     "{**standard_logical_factor_rules(), 'axis': FactorDim.ROW}",
                 )
             self._rules_by_path[path] = tuple(rules[axis] for axis in axes)
@@ -235,7 +235,7 @@ class Adafactor(OptimizerDef):
                 "Adafactor.learning_rate",
                 expected="a learning rate",
                 found="None, and none from the trainer",
-                mend="bind trainer.Trainer.learning_rate_fn, or adafactor.Adafactor.learning_rate",
+                fix="bind trainer.Trainer.learning_rate_fn, or adafactor.Adafactor.learning_rate",
             )
         if hyper_params.global_norm_clip_threshold is not None:
             norm = jnp.sqrt(sum(jnp.sum(jnp.square(grad)) for grad in jax.tree.leaves(grads)))
@@ -292,7 +292,7 @@ class Adafactor(OptimizerDef):
                 f"Adafactor, parameter {'/'.join(path)}",
                 expected=f"a rule of {rank} dimensions for shape {tuple(shape)}",
                 found=repr(tuple(rule)),
-                mend="give factor_map one FactorDim a dimension, or HEURISTIC_RULE",
+                fix="give factor_map one FactorDim a dimension, or HEURISTIC_RULE",
             )
         rows, columns = (
             tuple(axis for axis, dim in enumerate(rule) if dim is kind) for kind in (FactorDim.ROW, FactorDim.COLUMN)
@@ -311,7 +311,7 @@ class Adafactor(OptimizerDef):
                 f"Adafactor, parameter {'/'.join(path)}",
                 expected=f"logical axes and rules for its {len(shape)} dimensions {tuple(shape)}",
                 found="no logical axes, or no logical_factor_rules",
-                mend="adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules(), "
+                fix="adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules(), "
                 "and param_with_axes in the network",
             )
         # Of a matrix the sizes say which dimensions are worth factoring.
@@ -339,7 +339,7 @@ class HParamMap:
             "HParamMap",
             expected=f"a pattern that matches {path}",
             found=", ".join(pattern.pattern for pattern, _ in self._rules),
-            mend="end the map with ('.*', …)",
+            fix="end the map with ('.*', …)",
         )
 
 

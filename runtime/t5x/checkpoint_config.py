@@ -48,7 +48,7 @@ class SaveCheckpointConfig:
                     f"SaveCheckpointConfig.{name}",
                     expected="a positive number, or None",
                     found=repr(value),
-                    mend=f"--gin.utils.SaveCheckpointConfig.{name}=None",
+                    fix=f"--gin.utils.SaveCheckpointConfig.{name}=None",
                 )
 
     def make_manager(self, directory: str) -> checkpoints.CheckpointManager:
@@ -102,7 +102,7 @@ class RestoreCheckpointConfig:
                 "RestoreCheckpointConfig.mode",
                 expected=" or ".join(RESTORE_MODES),
                 found=repr(self.mode),
-                mend="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
+                fix="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
             )
 
     @property

@@ -75,7 +75,7 @@ def require_writable(directory: epath.PathLike) -> None:
             root,
             expected="a directory that can be written",
             found=str(error),
-            mend="choose another with --gin.MODEL_DIR=\"'DIRECTORY'\", or change its permissions",
+            fix="choose another with --gin.MODEL_DIR=\"'DIRECTORY'\", or change its permissions",
         ) from error
 
 
@@ -120,7 +120,7 @@ class CheckpointManager:
         del train_state, partitioner, dataset_iterator, restore_dtype
         if metric_mode not in ("max", "min"):
             raise SettingError(
-                "metric_mode", expected="'max' or 'min'", found=repr(metric_mode), mend="bind metric_mode = 'max'"
+                "metric_mode", expected="'max' or 'min'", found=repr(metric_mode), fix="bind metric_mode = 'max'"
             )
         self.directory = absolute(directory)
         self.save_dtype = save_dtype
@@ -169,7 +169,7 @@ class CheckpointManager:
                 final,
                 expected="room and permission for a checkpoint",
                 found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-                mend="free space or repair the directory, then start the same command again: it resumes from "
+                fix="free space or repair the directory, then start the same command again: it resumes from "
                 f"{self._newest_name()}",
             ) from error
         self.prune()

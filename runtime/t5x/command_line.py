@@ -1,6 +1,6 @@
 """What every command of the engine has in common: flags, gin, quiet logs, the compilation cache, and exit statuses.
 
-0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can mend. Other exceptions are defects and
+0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can fix. Other exceptions are defects and
 keep their traceback.
 """
 
@@ -91,14 +91,14 @@ def _parse_and_run(
     try:
         positional = FLAGS(words)[1:]
     except flags.Error as error:
-        mend = f"python -m {_module_name()} --helpfull lists the flags"
-        raise SettingError("command line", expected="known flags", found=str(error).strip(), mend=mend) from error
+        fix = f"python -m {_module_name()} --helpfull lists the flags"
+        raise SettingError("command line", expected="known flags", found=str(error).strip(), fix=fix) from error
     if positional:
         raise SettingError(
             "command line",
             expected="flags alone",
             found=" ".join(map(repr, positional)),
-            mend="write --gin_file=FILE and --gin.NAME=VALUE, each as one word",
+            fix="write --gin_file=FILE and --gin.NAME=VALUE, each as one word",
         )
     found = functions()
     for function in found:
@@ -126,7 +126,7 @@ def _say_devices() -> None:
     if jax.process_index() == 0:
         print(f"devices: {found}", file=sys.stderr, flush=True)
     for warning in found.warnings:
-        print(f"WARNING: {warning}\n  to mend it: {devices.INSTALL}", file=sys.stderr, flush=True)
+        print(f"WARNING: {warning}\n  to fix it: {devices.INSTALL}", file=sys.stderr, flush=True)
 
 
 def _module_name() -> str:

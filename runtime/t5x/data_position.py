@@ -111,7 +111,7 @@ class TrainingData:
                 state,
                 expected="the state of this training data's iterator",
                 found=str(error).splitlines()[0],
-                mend="--gin.utils.SaveCheckpointConfig.save_dataset=False, to pass over the examples before instead",
+                fix="--gin.utils.SaveCheckpointConfig.save_dataset=False, to pass over the examples before instead",
             ) from error
         return iterator
 
@@ -137,7 +137,7 @@ class TrainingData:
                 f"task {self._config.name}, split {self._config.split!r}",
                 expected=f"a batch of {self._config.batch_size}",
                 found=f"the end of the data after {taken} batches",
-                mend="lower BATCH_SIZE, or let the dataset repeat",
+                fix="lower BATCH_SIZE, or let the dataset repeat",
             )
         return batch
 
@@ -154,7 +154,7 @@ class TrainingData:
                     "SaveCheckpointConfig.save_dataset",
                     expected="a tf.data pipeline that can save its state",
                     found=f"task {self._config.name}: {str(error).splitlines()[0]}",
-                    mend="--gin.utils.SaveCheckpointConfig.save_dataset=False: positions are exact without it",
+                    fix="--gin.utils.SaveCheckpointConfig.save_dataset=False: positions are exact without it",
                 ) from error
 
     def _read(self, directory: epath.Path) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, numbers.Integral) or self.batch_size < 1:
             raise SettingError(
-                "BATCH_SIZE", expected="a positive integer", found=repr(self.batch_size), mend="--gin.BATCH_SIZE=128"
+                "BATCH_SIZE", expected="a positive integer", found=repr(self.batch_size), fix="--gin.BATCH_SIZE=128"
             )
         for feature, length in (self.task_feature_lengths or {}).items():
             if length is not None and length < 1:
@@ -67,7 +67,7 @@ class DatasetConfig:
                     "TASK_FEATURE_LENGTHS",
                     expected=f"a positive number of tokens for {feature}",
                     found=repr(length),
-                    mend="--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 128, 'targets': 100}\"",
+                    fix="--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 128, 'targets': 100}\"",
                 )
 
     @property
@@ -104,7 +104,7 @@ def find_provider(config: DatasetConfig) -> Any:
                 "MIXTURE_OR_TASK_MODULE",
                 expected="a module that registers SeqIO tasks",
                 found=f"{config.module!r}: {error}",
-                mend="start from the directory that holds it, or set PYTHONPATH to that directory",
+                fix="start from the directory that holds it, or set PYTHONPATH to that directory",
             ) from error
     if not isinstance(config.mixture_or_task_name, str):
         return config.mixture_or_task_name
@@ -116,7 +116,7 @@ def find_provider(config: DatasetConfig) -> Any:
             "MIXTURE_OR_TASK_NAME",
             expected="a registered SeqIO task or mixture" + (f", such as {', '.join(close)}" if close else ""),
             found=repr(name),
-            mend="correct the name, or set MIXTURE_OR_TASK_MODULE to the module that registers it "
+            fix="correct the name, or set MIXTURE_OR_TASK_MODULE to the module that registers it "
             "(or import that module in a gin file)",
         )
     return seqio.get_mixture_or_task(name)
@@ -141,14 +141,14 @@ def check(config: DatasetConfig) -> None:
                 f"task {task.name}",
                 expected=f"a split {config.split!r}",
                 found=f"the splits {', '.join(map(repr, task.splits)) or 'none'}",
-                mend="bind another split, for example train/utils.DatasetConfig.split = 'train'",
+                fix="bind another split, for example train/utils.DatasetConfig.split = 'train'",
             )
         if config.use_cached and not task.cache_dir:
             raise DataError(
                 f"task {task.name}",
                 expected="a cache written by seqio_cache_tasks",
                 found="none in the cache directories",
-                mend="--gin.USE_CACHED_TASKS=False, or seqio_cache_tasks --tasks="
+                fix="--gin.USE_CACHED_TASKS=False, or seqio_cache_tasks --tasks="
                 f"{task.name} --output_cache_dir=DIRECTORY and --seqio_additional_cache_dirs=DIRECTORY",
             )
         lengths = config.task_feature_lengths
@@ -158,14 +158,14 @@ def check(config: DatasetConfig) -> None:
                 "TASK_FEATURE_LENGTHS",
                 expected=f"a length for every feature of {task.name}: {', '.join(task.output_features)}",
                 found=f"{dict(lengths or {})}",
-                mend=f"add {missing[0]!r} to TASK_FEATURE_LENGTHS",
+                fix=f"add {missing[0]!r} to TASK_FEATURE_LENGTHS",
             )
         if not _has_example(task, config):
             raise DataError(
                 f"task {task.name}, split {config.split!r}",
                 expected="at least one example",
                 found="none after preprocessing",
-                mend="check the task's data directory and its filters: python -c \"import seqio, tasks; "
+                fix="check the task's data directory and its filters: python -c \"import seqio, tasks; "
                 f"print(next(iter(seqio.get_mixture_or_task('{task.name}').get_dataset(None, '{config.split}'))))\"",
             )
 
@@ -226,7 +226,7 @@ def get_dataset(
             "BATCH_SIZE",
             expected=f"a multiple of {num_shards}, the number of processes that load data",
             found=str(cfg.batch_size),
-            mend=f"--gin.BATCH_SIZE={-(-cfg.batch_size // num_shards) * num_shards}",
+            fix=f"--gin.BATCH_SIZE={-(-cfg.batch_size // num_shards) * num_shards}",
         )
     converter = feature_converter_cls(pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops)
     dataset = seqio.get_dataset(
@@ -280,7 +280,7 @@ def get_training_eval_datasets(
             f"training evaluation of {provider.name}",
             expected=f"a task with a split {cfg.split!r}",
             found=f"the tasks {', '.join(task.name for task in tasks)} without one",
-            mend="bind train/train_eval_dataset_cfg another split, or None",
+            fix="bind train/train_eval_dataset_cfg another split, or None",
         )
     if provider.name not in providers and len(providers) == len(tasks):
         providers[provider.name] = provider
@@ -314,7 +314,7 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: Any) -> None:
                 f"task {cfg.name}, {side}",
                 expected=f"the model's vocabulary, {model_side}",
                 found=str(task_side),
-                mend="bind VOCABULARY to the task's vocabulary, or register the task with the model's",
+                fix="bind VOCABULARY to the task's vocabulary, or register the task with the model's",
             )
 
 

@@ -61,7 +61,7 @@ def require(needs: StepMemory | None, available: int | None) -> None:
             "BATCH_SIZE",
             expected=f"a train step within the {_gib(available)} of a device",
             found=str(needs),
-            mend=_MEND,
+            fix=_MEND,
         )
 
 
@@ -71,7 +71,7 @@ def error_of(error: BaseException) -> SettingError | None:
     if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in message:
         return None
     return SettingError(
-        "BATCH_SIZE", expected="a step that fits into device memory", found=message.splitlines()[0], mend=_MEND
+        "BATCH_SIZE", expected="a step that fits into device memory", found=message.splitlines()[0], fix=_MEND
     )
 
 

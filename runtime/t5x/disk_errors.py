@@ -20,7 +20,7 @@ def error_of(error: BaseException) -> FsaError | None:
                     getattr(link, "filename", None) or "the run's directory",
                     expected="a disk with room that can be written",
                     found=os.strerror(number),
-                    mend="free space or repair the disk, then start the same command again: it goes on from its newest "
+                    fix="free space or repair the disk, then start the same command again: it goes on from its newest "
                     "checkpoint",
                 )
     return None

@@ -50,7 +50,7 @@ def evaluate(
       use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
 
     Raises:
-      FsaError: what the user can mend: settings, data, checkpoints.
+      FsaError: what the user can fix: settings, data, checkpoints.
     """
     del use_orbax
     checkpoints.require_writable(output_dir)

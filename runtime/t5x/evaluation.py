@@ -66,7 +66,7 @@ def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator
             f"evaluation of {provider.name}",
             expected=f"a task with a split {config.split!r} and metric_fns or metric_objs",
             found="none",
-            mend="bind another split or task, or infer_eval_dataset_cfg = None",
+            fix="bind another split or task, or infer_eval_dataset_cfg = None",
         )
     for task in evaluator.eval_tasks:
         if int(evaluator.cached_task_datasets[task.name].cardinality().numpy()) == 0:
@@ -74,7 +74,7 @@ def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator
                 f"task {task.name}, split {config.split!r}",
                 expected="at least one example to evaluate",
                 found="none",
-                mend="check the task's data directory, or evaluate another split",
+                fix="check the task's data directory, or evaluate another split",
             )
     return evaluator
 

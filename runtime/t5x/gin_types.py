@@ -38,7 +38,7 @@ def check() -> None:
             if accepted and not _fits(value, accepted):
                 of = "" if name == setting else f", as {setting} takes"
                 raise SettingError(
-                    name, expected=_describe(accepted) + of, found=repr(value), mend=_mend(name, value, accepted)
+                    name, expected=_describe(accepted) + of, found=repr(value), fix=_mend(name, value, accepted)
                 )
 
 

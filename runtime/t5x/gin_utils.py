@@ -37,7 +37,7 @@ def _rewrite(argument: str) -> str:
     name, equals, value = argument.removeprefix("--gin.").partition("=")
     if not equals:
         raise SettingError(
-            argument, expected="--gin.NAME=VALUE", found="no '='", mend=f"write --gin.{name}=VALUE, without spaces"
+            argument, expected="--gin.NAME=VALUE", found="no '='", fix=f"write --gin.{name}=VALUE, without spaces"
         )
     return f"--gin_bindings={name} = {value}"
 
@@ -112,7 +112,7 @@ def _require_references(bindings: Sequence[str], of_files: str, complete: str) -
                 _flag(binding),
                 expected=f"a {kind} that a gin file binds or refers to",
                 found=f"none named {unknown}" + (f", but {close[0]}" if close else ""),
-                mend="correct the name, or leave it out: it would change nothing",
+                fix="correct the name, or leave it out: it would change nothing",
             )
 
 
@@ -168,7 +168,7 @@ def _missing_file(where: str, name: str, prefixes: Sequence[str]) -> SettingErro
         where if name in where else f"{where}, include '{name}'",
         expected=f"the gin file {name}",
         found=f"nothing at any of: {searched}",
-        mend="correct the name, start from the project's root, or add --gin_search_paths=DIRECTORY",
+        fix="correct the name, start from the project's root, or add --gin_search_paths=DIRECTORY",
     )
 
 
@@ -179,7 +179,7 @@ def _syntax_error(where: str, error: SyntaxError) -> SettingError:
         where,
         expected="gin: NAME = VALUE, where VALUE is a Python literal, %MACRO or @reference()",
         found=f"{(error.text or '').strip() or error.msg} ({error.msg})" if error.text else str(error.msg),
-        mend="""a string needs quotes of its own, from a shell --gin.NAME="'text'" """.strip(),
+        fix="""a string needs quotes of its own, from a shell --gin.NAME="'text'" """.strip(),
     )
 
 
@@ -196,7 +196,7 @@ def _name_error(where: str, error: Exception) -> SettingError:
             name,
             expected="a value: it is required and has no default",
             found="%gin.REQUIRED",
-            mend=f"add --gin.{name}=VALUE (a string with quotes of its own: --gin.{name}=\"'text'\")",
+            fix=f"add --gin.{name}=VALUE (a string with quotes of its own: --gin.{name}=\"'text'\")",
         )
     macro = re.search(r"No bindings specified for '(\w+)/(?:gin\.)?macro'", message)
     if macro:
@@ -204,13 +204,13 @@ def _name_error(where: str, error: Exception) -> SettingError:
             where,
             expected=f"a macro {macro.group(1)}",
             found="no value for it",
-            mend=f"set it in a gin file or by --gin.{macro.group(1)}=VALUE",
+            fix=f"set it in a gin file or by --gin.{macro.group(1)}=VALUE",
         )
     if isinstance(error, ImportError):
-        mend = "start from the project's root (or set PYTHONPATH to it), and check the name in the import"
+        fix = "start from the project's root (or set PYTHONPATH to it), and check the name in the import"
     else:
-        mend = "check the spelling; a command-line binding reaches only what a gin file already refers to"
-    return SettingError(where, expected="names that exist", found=reason, mend=mend)
+        fix = "check the spelling; a command-line binding reaches only what a gin file already refers to"
+    return SettingError(where, expected="names that exist", found=reason, fix=fix)
 
 
 def bound(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,7 +226,7 @@ def bound(function: Callable[..., Any]) -> Callable[..., Any]:
             "--gin_file",
             expected=f"a gin file that binds {function.__name__}, such as t5x/configs/runs/pretrain.gin",
             found="none" if not gin.config_str().strip() else f"bindings, none of {function.__name__}",
-            mend="add --gin_file=FILE",
+            fix="add --gin_file=FILE",
         ) from error
 
 

@@ -78,7 +78,7 @@ def infer(
       use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
 
     Raises:
-      FsaError: what the user can mend: settings, data, checkpoints.
+      FsaError: what the user can fix: settings, data, checkpoints.
     """
     del checkpoint_ds_iter, use_orbax
     _check(mode, shard_id, num_shards, restore_checkpoint_cfg)
@@ -133,21 +133,21 @@ def infer(
 def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:
     if mode not in MODES:
         raise SettingError(
-            "infer.mode", expected=", ".join(MODES), found=repr(mode), mend="--gin.infer.mode=\"'predict'\""
+            "infer.mode", expected=", ".join(MODES), found=repr(mode), fix="--gin.infer.mode=\"'predict'\""
         )
     if not 0 <= shard_id < num_shards:
         raise SettingError(
             "infer.shard_id",
             expected=f"0 to {num_shards - 1}, below infer.num_shards",
             found=str(shard_id),
-            mend="--shard_id=0",
+            fix="--shard_id=0",
         )
     if restore.mode != "specific":
         raise SettingError(
             "RestoreCheckpointConfig.mode",
             expected="'specific', one checkpoint",
             found=repr(restore.mode),
-            mend="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
+            fix="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
         )
 
 
@@ -241,11 +241,11 @@ def create_task_from_tfexample_file(
             "create_task_from_tfexample_file.file_type",
             expected="'tfrecord'",
             found=repr(file_type),
-            mend="convert the files to TFRecord",
+            fix="convert the files to TFRecord",
         )
     for pattern in paths:
         if not tf.io.gfile.glob(pattern):
-            raise DataError(pattern, expected="at least one file", found="none", mend="correct TF_EXAMPLE_FILE_PATHS")
+            raise DataError(pattern, expected="at least one file", found="none", fix="correct TF_EXAMPLE_FILE_PATHS")
     keys = {"inputs": inputs_key} | ({"targets": targets_key} if targets_key else {})
     text = {key: tf.io.FixedLenFeature((), tf.string) for key in keys.values()}
 

@@ -80,7 +80,7 @@ class TrainStateInitializer:
                     path,
                     expected="every entry of the model",
                     found=f"none for {', '.join(plan.from_scratch[:3])}",
-                    mend="give fallback_init_rng, the seed of the entries that the checkpoint lacks",
+                    fix="give fallback_init_rng, the seed of the entries that the checkpoint lacks",
                 )
             logging.warning(
                 "%d entries start FRESH, %s lacks them: %s", len(plan.from_scratch), path, ", ".join(plan.from_scratch)

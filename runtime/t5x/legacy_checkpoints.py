@@ -111,5 +111,5 @@ def _unreadable(path: str, error: Exception) -> CheckpointError:
         path,
         expected="a complete T5X checkpoint of msgpack and zarr",
         found=f"{type(error).__name__}: {reason[0][:300] if reason else ''}",
-        mend="copy the whole checkpoint directory again, the directories named target.* and state.* included",
+        fix="copy the whole checkpoint directory again, the directories named target.* and state.* included",
     )

@@ -46,7 +46,7 @@ def parse_loss_normalizer(value: LossNormalizer) -> float | SpecialLossNormalizi
                 "LOSS_NORMALIZING_FACTOR",
                 expected=f"a number, None or one of {names}",
                 found=repr(value),
-                mend="--gin.LOSS_NORMALIZING_FACTOR=\"'NUM_REAL_TARGET_TOKENS'\"",
+                fix="--gin.LOSS_NORMALIZING_FACTOR=\"'NUM_REAL_TARGET_TOKENS'\"",
             ) from None
     return float(value)
 

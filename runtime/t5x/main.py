@@ -29,7 +29,7 @@ def _functions() -> Sequence[Callable[..., Any]]:
             "--run_mode",
             expected=", ".join(_MODES),
             found=repr(mode) if mode else "nothing",
-            mend=_ELSEWHERE.get(mode or "", "--run_mode=train"),
+            fix=_ELSEWHERE.get(mode or "", "--run_mode=train"),
         )
     module_name, names = _MODES[mode]
     module = importlib.import_module(module_name)

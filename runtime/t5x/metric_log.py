@@ -140,7 +140,7 @@ def read_metric(model_dir: str | epath.Path, name: str, step: int) -> float | No
         "metric_name_to_monitor",
         expected=f"a metric of {kind}: {', '.join(key for key in rows[-1] if key != 'step')}",
         found=repr(metric),
-        mend="bind one of those names",
+        fix="bind one of those names",
     )
 
 
@@ -164,7 +164,7 @@ def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) 
             "metric_name_to_monitor",
             expected=f"a metric of a task that this run evaluates{one}",
             found=repr(name),
-            mend="bind another (BEST_BY in our gin files), or evaluate that task",
+            fix="bind another (BEST_BY in our gin files), or evaluate that task",
         )
 
 
@@ -177,6 +177,6 @@ def _split(name: str) -> tuple[str, str, str]:
             "metric_name_to_monitor",
             expected="train/METRIC, training_eval/TASK/METRIC or inference_eval/TASK/METRIC",
             found=repr(name),
-            mend="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
+            fix="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
         )
     return kind, task, metric

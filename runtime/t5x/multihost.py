@@ -42,7 +42,7 @@ def initialize(
             "command line",
             expected="--coordinator_address, --process_count and --process_index together",
             found="no " + ", no ".join(missing),
-            mend="give all three to every process, for example --coordinator_address=localhost:9999 "
+            fix="give all three to every process, for example --coordinator_address=localhost:9999 "
             "--process_count=2 --process_index=0",
         )
     try:
@@ -57,7 +57,7 @@ def initialize(
             f"--coordinator_address={coordinator_address}",
             expected=f"{process_count} processes that reach one another",
             found=str(error).splitlines()[0],
-            mend="start every process with the same address and its own --process_index, 0 first",
+            fix="start every process with the same address and its own --process_index, 0 first",
         ) from error
 
 

@@ -136,7 +136,7 @@ def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> di
             "train state",
             expected=f"an entry {_first(missing)}",
             found=f"none of that name among {len(found)} entries ({_first(sorted(found.keys() - wanted.keys()))})",
-            mend="restore a checkpoint of this model and optimizer, or map the names with an assignment_map",
+            fix="restore a checkpoint of this model and optimizer, or map the names with an assignment_map",
         )
     for name, value in wanted.items():
         if jnp.shape(value) != jnp.shape(found[name]):
@@ -144,7 +144,7 @@ def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> di
                 f"train state, {name}",
                 expected=f"shape {jnp.shape(value)}",
                 found=f"shape {jnp.shape(found[name])}",
-                mend="restore a checkpoint of this model and optimizer, or give the model the checkpoint's sizes",
+                fix="restore a checkpoint of this model and optimizer, or give the model the checkpoint's sizes",
             )
     extra = sorted(found.keys() - wanted.keys())
     if extra:

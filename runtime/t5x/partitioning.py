@@ -51,7 +51,7 @@ def standard_logical_axis_rules(
                 f"standard_logical_axis_rules.{name}",
                 expected="1 or 2",
                 found=repr(dims),
-                mend=f"--gin.partitioning.standard_logical_axis_rules.{name}=1",
+                fix=f"--gin.partitioning.standard_logical_axis_rules.{name}=1",
             )
     rules: list[tuple[str, str | None]] = [
         ("batch", "data"),
@@ -150,7 +150,7 @@ class PjitPartitioner:
                 "BATCH_SIZE",
                 expected=f"a multiple of {data_size}, the size of the mesh's data axis",
                 found=str(batch_size),
-                mend=f"--gin.BATCH_SIZE={math.ceil(batch_size / data_size) * data_size}, or raise num_partitions",
+                fix=f"--gin.BATCH_SIZE={math.ceil(batch_size / data_size) * data_size}, or raise num_partitions",
             )
         process = jax.process_index() if host_index is None else host_index
         rows: dict[int, set[int]] = {}
@@ -163,7 +163,7 @@ class PjitPartitioner:
                 "PjitPartitioner",
                 expected="a mesh on which every process holds an equal part of the data axis of its own, or shares one",
                 found=f"parts of the data axis by process: {rows}",
-                mend="set num_partitions to a divisor or a multiple of the devices of one process",
+                fix="set num_partitions to a divisor or a multiple of the devices of one process",
             )
         own = tuple(sorted(rows[process]))
         first = min(other for other, part in rows.items() if tuple(sorted(part)) == own)
@@ -208,7 +208,7 @@ class PjitPartitioner:
                         expected=f"dimension {dimension} ({name}) to be a multiple of {self.mesh.shape[axis]}, "
                         f"the size of the mesh's {axis} axis",
                         found=str(size),
-                        mend=f"pad that dimension, change num_partitions, or add the rule ({name!r}, None)",
+                        fix=f"pad that dimension, change num_partitions, or add the rule ({name!r}, None)",
                     )
             return spec
 
@@ -288,7 +288,7 @@ def make_mesh(
             "PjitPartitioner",
             expected="one of num_partitions, model_parallel_submesh and ici_mesh_shape (dcn_mesh_shape only with it)",
             found=", ".join(given + ["dcn_mesh_shape"] * (dcn_mesh_shape is not None)),
-            mend="bind the others to None",
+            fix="bind the others to None",
         )
     if ici_mesh_shape is not None:
         return Mesh(_hybrid_devices(devices, ici_mesh_shape, dcn_mesh_shape or (1,) * len(MESH_AXES)), MESH_AXES)
@@ -298,7 +298,7 @@ def make_mesh(
             f"PjitPartitioner.{given[0]}",
             expected=f"a divisor of {len(devices)}, the number of devices",
             found=repr(model_parallel_submesh or num_partitions),
-            mend="--gin.partitioning.PjitPartitioner.num_partitions=1",
+            fix="--gin.partitioning.PjitPartitioner.num_partitions=1",
         )
     shape = (len(devices) // model_size, model_size)
     if model_parallel_submesh and devices[0].platform == "tpu":
@@ -318,7 +318,7 @@ def _hybrid_devices(devices: Sequence[Device], ici: HardwareMesh, dcn: HardwareM
             expected=f"two sizes each, (data, model), whose product is {len(devices)} devices, "
             f"dcn's being {len(slices)} (TPU slices, or processes on other hardware)",
             found=f"ici {tuple(ici)}, dcn {tuple(dcn)}",
-            mend=f"ici_mesh_shape = ({len(devices) // len(slices)}, 1) and dcn_mesh_shape = ({len(slices)}, 1)",
+            fix=f"ici_mesh_shape = ({len(devices) // len(slices)}, 1) and dcn_mesh_shape = ({len(slices)}, 1)",
         )
     if len(slices) == 1:
         return mesh_utils.create_device_mesh(tuple(ici), devices)

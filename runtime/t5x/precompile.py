@@ -38,7 +38,7 @@ def train(
     Process 0 writes the step into ``model_dir`` as HLO text, before and after XLA's optimisations.
 
     Raises:
-      FsaError: what the user can mend, among it a step that takes more memory than a device has.
+      FsaError: what the user can fix, among it a step that takes more memory than a device has.
     """
     checkpoints.require_writable(model_dir)
     setup = set_up(

@@ -44,7 +44,7 @@ def require_paths(config: RestoreCheckpointConfig) -> list[str]:
             "CHECKPOINT_PATH",
             expected="the path of a checkpoint",
             found=repr(config.path),
-            mend="--gin.CHECKPOINT_PATH=\"'runs/name/checkpoint_1000'\"",
+            fix="--gin.CHECKPOINT_PATH=\"'runs/name/checkpoint_1000'\"",
         )
     return paths
 
@@ -56,7 +56,7 @@ def _resolve(path: str, mode: str) -> list[str]:
             path,
             expected="a checkpoint of Orbax, or of T5X in msgpack and zarr",
             found="a TensorFlow checkpoint",
-            mend="use the T5X conversion of the same weights (t5x/t5_1_1_base instead of t5.1.1.base)",
+            fix="use the T5X conversion of the same weights (t5x/t5_1_1_base instead of t5.1.1.base)",
         )
     if mode == "specific":
         if is_checkpoint(root):
@@ -66,7 +66,7 @@ def _resolve(path: str, mode: str) -> list[str]:
             path,
             expected="one checkpoint, .../checkpoint_STEP",
             found=f"a directory with the checkpoints of steps {steps}" if steps else _what_is_there(root),
-            mend=f"give {checkpoint_path(root, steps[-1])}" if steps else "correct the path",
+            fix=f"give {checkpoint_path(root, steps[-1])}" if steps else "correct the path",
         )
     steps = checkpoint_steps(root)
     if not steps:
@@ -74,7 +74,7 @@ def _resolve(path: str, mode: str) -> list[str]:
             path,
             expected="a directory with at least one checkpoint_STEP",
             found="one checkpoint" if is_checkpoint(root) else _what_is_there(root),
-            mend="set RestoreCheckpointConfig.mode = 'specific'" if is_checkpoint(root) else "correct the path",
+            fix="set RestoreCheckpointConfig.mode = 'specific'" if is_checkpoint(root) else "correct the path",
         )
     return [str(checkpoint_path(root, step)) for step in (steps if mode == "all" else steps[-1:])]
 
@@ -161,7 +161,7 @@ def _sources(
             "RestoreCheckpointConfig.assignment_map",
             expected=f"every pattern to match an entry of the model as a whole, such as {next(iter(wanted))}",
             found=f"none for {', '.join(map(repr, unused))}",
-            mend="correct those patterns or leave them out",
+            fix="correct those patterns or leave them out",
         )
     missing = [
         f"{name} (from {source})" if source != name else name
@@ -174,7 +174,7 @@ def _sources(
             expected=f"{len(wanted)} entries",
             found=f"{len(missing)} of them missing: {_listed(missing)}; "
             f"the checkpoint has beyond them: {_listed(sorted(stored.keys() - set(sources.values())))}",
-            mend="restore a checkpoint of this model and optimizer, map names by "
+            fix="restore a checkpoint of this model and optimizer, map names by "
             "RestoreCheckpointConfig.assignment_map, or let those entries start fresh by fallback_to_scratch = True",
         )
     return sources, fresh
@@ -191,7 +191,7 @@ def _check(path: str, wanted: Mapping[str, Any], stored: Mapping[str, Any], sour
             path,
             expected="the shapes of this model and optimizer",
             found=f"{len(different)} others: {_listed(different)}",
-            mend="restore a checkpoint of this model, or change the model's sizes to the checkpoint's",
+            fix="restore a checkpoint of this model, or change the model's sizes to the checkpoint's",
         )
     extra = sorted(stored.keys() - set(sources.values()))
     # A state without an optimizer leaves the optimizer's entries by design; the user need not hear of it.
@@ -313,6 +313,6 @@ def _unreadable(path: str, error: Exception) -> CheckpointError:
         path,
         expected="a complete checkpoint",
         found=f"{type(error).__name__}: {reason[0][:300] if reason else ''}",
-        mend=f"delete {path}, or start with --gin.train.on_corrupt_checkpoint=\"'previous'\": the run goes on from the "
+        fix=f"delete {path}, or start with --gin.train.on_corrupt_checkpoint=\"'previous'\": the run goes on from the "
         "checkpoint before it",
     )

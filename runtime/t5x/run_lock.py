@@ -46,7 +46,7 @@ def _lock(descriptor: int, model_dir: str) -> None:
             "MODEL_DIR",
             expected=f"no other run in {model_dir}",
             found=f"one that is training: {holder}",
-            mend="wait for it, stop it, or give this run another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
+            fix="wait for it, stop it, or give this run another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
         ) from error
     except OSError:  # no locks on this file system
         return

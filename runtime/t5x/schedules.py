@@ -68,7 +68,7 @@ def create_learning_rate_scheduler(
                 "create_learning_rate_scheduler.factors",
                 expected=f"factors among {', '.join(known)}, joined by *",
                 found=f"{name!r} in {factors!r}",
-                mend="--gin.utils.create_learning_rate_scheduler.factors=\"'constant * rsqrt_decay'\"",
+                fix="--gin.utils.create_learning_rate_scheduler.factors=\"'constant * rsqrt_decay'\"",
             )
 
     def learning_rate(step: jax.Array | int) -> jax.Array:

@@ -109,7 +109,7 @@ def train(
       The last step done and the state after it.
 
     Raises:
-      FsaError: what the user can mend: settings, data, checkpoints.
+      FsaError: what the user can fix: settings, data, checkpoints.
     """
     del use_orbax
     began = time.monotonic()
@@ -121,7 +121,7 @@ def train(
             "EVAL_STEPS",
             expected="a positive number of batches for the training evaluation",
             found=str(eval_steps),
-            mend="--gin.EVAL_STEPS=20, or --gin.train.train_eval_dataset_cfg=None for no such evaluation",
+            fix="--gin.EVAL_STEPS=20, or --gin.train.train_eval_dataset_cfg=None for no such evaluation",
         )
     checkpoints.require_writable(model_dir)
     setup = set_up(
@@ -241,14 +241,14 @@ def _check_periods(save_period: int | None, eval_period: int) -> None:
             "train.eval_period",
             expected="a positive number",
             found=repr(eval_period),
-            mend="--gin.train.eval_period=1000",
+            fix="--gin.train.eval_period=1000",
         )
     if save_period and save_period % eval_period and eval_period % save_period:
         raise SettingError(
             "train.eval_period",
             expected=f"a multiple or a divisor of the save period, {save_period}",
             found=str(eval_period),
-            mend=f"--gin.train.eval_period={save_period}, or change utils.SaveCheckpointConfig.period",
+            fix=f"--gin.train.eval_period={save_period}, or change utils.SaveCheckpointConfig.period",
         )
 
 
@@ -260,7 +260,7 @@ def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
             "TRAIN_STEPS",
             expected=f"at least {first}, the step of the checkpoint that the run starts from",
             found=str(total_steps),
-            mend=f"--gin.TRAIN_STEPS=N with N > {first} (it counts the steps of pre-training too), "
+            fix=f"--gin.TRAIN_STEPS=N with N > {first} (it counts the steps of pre-training too), "
             "or TRAIN_STEPS_RELATIVE",
         )
     return total_steps

@@ -139,7 +139,7 @@ class Trainer:
                     f"training evaluation {name}",
                     expected="at least one batch",
                     found="none",
-                    mend="give the evaluation's split more examples than a batch holds, or lower its batch size",
+                    fix="give the evaluation's split more examples than a batch holds, or lower its batch size",
                 )
         return merged
 
@@ -182,7 +182,7 @@ class Trainer:
                 "Trainer.num_microbatches",
                 expected=f"{type(self.model).__name__}.loss_fn to take loss_normalizer, the divisor of the whole batch",
                 found="a loss that normalises each slice of the batch by itself",
-                mend="--gin.trainer.Trainer.num_microbatches=None, or LOSS_NORMALIZING_FACTOR=None",
+                fix="--gin.trainer.Trainer.num_microbatches=None, or LOSS_NORMALIZING_FACTOR=None",
             )
         arguments = (batch, rng, mutables) if mutables else (batch, rng)
         gradient = jax.value_and_grad(self.model.loss_fn, has_aux=True)
@@ -198,7 +198,7 @@ class Trainer:
                 "Trainer.num_microbatches",
                 expected=f"a number that cuts {rows} rows into slices that divide by {data_size}, the mesh's data axis",
                 found=str(self.num_microbatches),
-                mend="choose BATCH_SIZE a multiple of num_microbatches times the mesh's data axis",
+                fix="choose BATCH_SIZE a multiple of num_microbatches times the mesh's data axis",
             )
         cut = value.reshape(self.num_microbatches, rows // self.num_microbatches, *value.shape[1:])
         return jax.lax.with_sharding_constraint(cut, PartitionSpec(None, *self.partitioner.data_partition_spec))

@@ -122,7 +122,7 @@ def test_an_unusable_folder_is_a_clear_error(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert main(["demo", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "--out" in said and "notes.txt" in said and "to mend it" in said
+    assert "--out" in said and "notes.txt" in said and "to fix it" in said
 
 
 def test_an_unusable_size_is_a_clear_error(tmp_path, capsys):

@@ -50,13 +50,13 @@ def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, 
 
     def broken() -> int:
         """Fails."""
-        raise DataError("reviews.jsonl:3", expected="a JSON object", found="'['", mend="mend line 3")
+        raise DataError("reviews.jsonl:3", expected="a JSON object", found="'['", fix="fix line 3")
 
     monkeypatch.setattr(doctor, "command", broken)
     assert cli.main(["doctor"]) == 2
     printed = capsys.readouterr().err
     assert "reviews.jsonl:3: expected a JSON object, found '['" in printed
-    assert "to mend it: mend line 3" in printed
+    assert "to fix it: fix line 3" in printed
     assert "Traceback" not in printed
 
 

@@ -39,5 +39,5 @@ def test_memory_that_runs_out_later_is_an_error_too():
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.\nBufferAssignment …")
     found = device_memory.error_of(error)
     assert found is not None and found.found == "RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes."
-    assert "num_microbatches" in found.mend
+    assert "num_microbatches" in found.fix
     assert device_memory.error_of(jax.errors.JaxRuntimeError("INTERNAL: something else")) is None

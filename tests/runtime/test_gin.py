@@ -188,7 +188,7 @@ def test_a_required_macro_is_named_with_the_flag_that_sets_it():
             bindings=("MODEL = 1", "TRAIN_STEPS = 1", "MODEL_DIR = ''", "TASK_FEATURE_LENGTHS = {}"),
         )
     assert error.value.where == "MIXTURE_OR_TASK_NAME"
-    assert "--gin.MIXTURE_OR_TASK_NAME=" in error.value.mend
+    assert "--gin.MIXTURE_OR_TASK_NAME=" in error.value.fix
 
 
 def test_a_macro_that_nobody_sets_is_named():

@@ -23,7 +23,7 @@ def test_a_run_goes_on_after_its_disk_was_full(mount_disk: Callable[[str], Path]
     disk, cache = mount_disk("900k"), tmp_path / "cache"
     run = disk / "run"
     status, errors = _run(run, cache)
-    assert status == 2 and "No space left on device" in errors and "to mend it: free space" in errors
+    assert status == 2 and "No space left on device" in errors and "to fix it: free space" in errors
     assert "Traceback" not in errors, errors
     steps = checkpoints.checkpoint_steps(run)
     assert steps and steps[-1] < STEPS

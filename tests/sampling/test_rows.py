@@ -129,7 +129,7 @@ def test_what_is_no_dump_at_all_says_what_mends_it(tmp_path, name, content, erro
     path.write_bytes(content)
     with pytest.raises(error) as caught:
         read(path)
-    assert caught.value.mend and name in str(caught.value)
+    assert caught.value.fix and name in str(caught.value)
 
 
 def test_folders_and_missing_files(tmp_path):

@@ -143,7 +143,7 @@ def test_dirt_is_counted_and_stops_nothing(tmp_path):
         "stars that are no number": 1,
         "no stars": 1,
     }
-    assert file["mended"] == {"not UTF-8, read as Windows-1252": 1}
+    assert file["fixed"] == {"not UTF-8, read as Windows-1252": 1}
     assert file["places"]["broken JSON"] == ["row 1"]
     assert found["dropped_candidates"]["exact duplicate"] == 1
     assert found["dropped_candidates"]["near duplicate"] == 1

@@ -49,7 +49,7 @@ def checked(tmp_path: Path, serve: Callable[..., ServerProcess], capsys: pytest.
     report = json.loads(reviews.with_suffix(".report.json").read_text("utf-8"))
     (file,) = report["files"].values()
     assert file["dropped"] == {"no text": 2, "broken JSON": 1}
-    assert file["mended"] == {"not UTF-8, read as Windows-1252": 1}
+    assert file["fixed"] == {"not UTF-8, read as Windows-1252": 1}
     sampled = {review.id: review.text for review in read_reviews(reviews)}
     assert set(sampled) == {"long", "latin", "utf8", "orders", "html", *(f"g{i}" for i in range(GOOD))}
     assert len(sampled["long"]) > 50_000 and "café" in sampled["latin"] and "café" in sampled["utf8"]

@@ -163,18 +163,18 @@ def test_another_number_of_shards_finds_what_is_done(tmp_path: Path, maker: Requ
 
 
 def test_retried_failures_count_once(tmp_path: Path, maker: RequestMaker):
-    good, mended, broken = requests(maker, 3)
+    good, fixed, broken = requests(maker, 3)
     with ShardWriter(tmp_path) as writer:
-        writer.append([row(good), row(mended, ENGINE_ERROR), row(broken, ENGINE_ERROR)])
+        writer.append([row(good), row(fixed, ENGINE_ERROR), row(broken, ENGINE_ERROR)])
     with ShardWriter(tmp_path) as writer:
         assert len(writer.done) == 3 and writer.failed_attempts == {}
     with ShardWriter(tmp_path, retry_failed=True) as writer:
-        assert writer.failed_attempts == {mended.key: 1, broken.key: 1}
-        writer.append([row(mended, attempt=1), row(broken, ENGINE_ERROR, attempt=1)])
+        assert writer.failed_attempts == {fixed.key: 1, broken.key: 1}
+        writer.append([row(fixed, attempt=1), row(broken, ENGINE_ERROR, attempt=1)])
     rows = list(StoreReader(tmp_path))
     assert [(one.key, one.failure, one.attempt) for one in rows] == [
         (good.key, None, 0),
-        (mended.key, None, 1),
+        (fixed.key, None, 1),
         (broken.key, ENGINE_ERROR, 1),
     ]
     assert sum(1 for shard in StoreReader(tmp_path).attempts_by_shard() for _ in shard) == 5

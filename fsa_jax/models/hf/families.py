@@ -27,5 +27,5 @@ def family_of(config: Mapping[str, Any]) -> Family:
         "config.json: model_type",
         expected="one of " + ", ".join(name for family in FAMILIES for name in family.model_types),
         found=repr(model_type),
-        mend="import T5 v1.0 or v1.1, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3",
+        fix="import T5 v1.0 or v1.1, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3",
     )

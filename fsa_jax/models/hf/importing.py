@@ -65,9 +65,9 @@ def import_model(
       FsaError: whatever makes the source unusable. Nothing is left at ``out`` then.
     """
     if dtype not in DTYPES:
-        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), mend="--dtype float32")
+        raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")
     if vocabulary is not None and not vocabulary.is_file():
-        raise MissingDataError(vocabulary, expected="a SentencePiece model", found="nothing", mend="check the path")
+        raise MissingDataError(vocabulary, expected="a SentencePiece model", found="nothing", fix="check the path")
     with written_aside(out) as partial:
         found = find_source(source, revision)
         content = read_config(found.directory)

@@ -115,7 +115,7 @@ def read_parameters(
             next(iter(tensors.values())).file,
             expected=f"the tensors of {family.name}",
             found=f"{len(unknown)} others, the first {unknown[0]}",
-            mend="check that config.json belongs to these weights and that they are the whole model, not an adapter",
+            fix="check that config.json belongs to these weights and that they are the whole model, not an adapter",
         )
     groups: dict[Path, list[Leaf]] = {}
     for leaf in leaves:
@@ -153,7 +153,7 @@ def _check(leaf: Leaf, tensors: Mapping[str, Tensor]) -> None:
             next(iter(tensors.values())).file.parent,
             expected=f"a tensor {leaf.tensor}",
             found="none of that name",
-            mend="check that config.json belongs to these weights",
+            fix="check that config.json belongs to these weights",
         )
     shape = leaf.shape[::-1] if leaf.transpose else leaf.shape
     rows = tensor.shape[0] if tensor.shape else 0
@@ -167,14 +167,14 @@ def _check(leaf: Leaf, tensors: Mapping[str, Tensor]) -> None:
             f"{tensor.file}: {leaf.tensor}",
             expected=f"shape {shape}",
             found=f"shape {tensor.shape}",
-            mend="check that config.json belongs to these weights",
+            fix="check that config.json belongs to these weights",
         )
     if tensor.dtype.name not in ("float64", "float32", "float16", "bfloat16"):
         raise CheckpointError(
             f"{tensor.file}: {leaf.tensor}",
             expected="floating-point weights",
             found=str(tensor.dtype),
-            mend="import the model's unquantised weights",
+            fix="import the model's unquantised weights",
         )
 
 
@@ -194,7 +194,7 @@ def _fill(leaf: Leaf, tensors: Mapping[str, Tensor], destination: np.ndarray) ->
             f"{tensor.file}: {leaf.tensor}",
             expected="finite numbers",
             found=f"{int(np.sum(~np.isfinite(destination)))} that are not (NaN or infinite) as {destination.dtype}",
-            mend="take the weights from another source; if they overflow the dtype, import with --dtype float32",
+            fix="take the weights from another source; if they overflow the dtype, import with --dtype float32",
         )
 
 
@@ -229,7 +229,7 @@ def write_parameters(
             "checkpoint",
             expected=f"the parameters of {family.name}",
             found=f"{len(strangers)} others, the first {strangers[0]}",
-            mend="export a checkpoint of a T5, Llama-3.2, Qwen2.5 or Qwen3 student",
+            fix="export a checkpoint of a T5, Llama-3.2, Qwen2.5 or Qwen3 student",
         )
     return {leaf.tensor: _writer(leaf, flat, np.dtype(dtype), rows) for leaf in leaves}
 
@@ -244,7 +244,7 @@ def _writer(leaf: Leaf, flat: Mapping[Path, np.ndarray], dtype: np.dtype, rows: 
             f"checkpoint: {'/'.join(leaf.path)}",
             expected=f"shape {leaf.shape}",
             found="nothing" if values is None else f"shape {values.shape}",
-            mend="check that --base belongs to this checkpoint",
+            fix="check that --base belongs to this checkpoint",
         )
     if leaf.transpose:
         values = values.T

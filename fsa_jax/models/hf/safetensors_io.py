@@ -66,7 +66,7 @@ class Tensor:
 
 def _damaged(file: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        file, expected="a whole safetensors file", found=found, mend="download the file again and compare its size"
+        file, expected="a whole safetensors file", found=found, fix="download the file again and compare its size"
     )
 
 
@@ -92,7 +92,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
                         f"{file}: {name}",
                         expected=f"a dtype among {', '.join(DTYPES)}",
                         found=str(entry["dtype"]),
-                        mend="import the model's unquantised weights",
+                        fix="import the model's unquantised weights",
                     )
                 dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(int(x) for x in entry["shape"])
                 size_of_values = np.prod(shape, dtype=np.int64) * dtype.itemsize
@@ -121,7 +121,7 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             files = sorted({directory / Path(name).name for name in weight_map.values()})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CheckpointError(
-                index, expected="an index with a weight_map", found=repr(error), mend="download the file again"
+                index, expected="an index with a weight_map", found=repr(error), fix="download the file again"
             ) from error
     elif (directory / SINGLE_FILE).is_file():
         weight_map, files = {}, [directory / SINGLE_FILE]
@@ -131,17 +131,17 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             directory,
             expected=f"{SINGLE_FILE} or {INDEX_FILE}",
             found="neither",
-            mend="give a directory or a hub id that holds safetensors weights",
+            fix="give a directory or a hub id that holds safetensors weights",
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
         if not file.is_file():
-            raise MissingDataError(file, expected="a shard", found="nothing", mend="download the missing shard")
+            raise MissingDataError(file, expected="a shard", found="nothing", fix="download the missing shard")
         tensors |= read_header(file)
     absent = sorted(set(weight_map) - set(tensors))
     if absent:
         raise CheckpointError(
-            index, expected="every tensor of the index in a shard", found=f"no {absent[0]}", mend="download it again"
+            index, expected="every tensor of the index in a shard", found=f"no {absent[0]}", fix="download it again"
         )
     return tensors
 
@@ -153,7 +153,7 @@ def _refuse_pickles(directory: Path) -> None:
             directory / found[0],
             expected="safetensors weights",
             found="a pickle or another format that can run code or that is not read here",
-            mend="take a revision with safetensors (on the hub often refs/pr/1), or convert it where you trust it: "
+            fix="take a revision with safetensors (on the hub often refs/pr/1), or convert it where you trust it: "
             "transformers' from_pretrained(...).save_pretrained(...) writes safetensors",
         )
 

@@ -56,7 +56,7 @@ def find_source(name: str, revision: str | None) -> Source:
         return Source(Path(name), str(Path(name).resolve()), None)
     if not _HUB_ID.fullmatch(name):
         raise MissingDataError(
-            name, expected="a directory or a hub id OWNER/NAME", found="neither", mend="check the spelling"
+            name, expected="a directory or a hub id OWNER/NAME", found="neither", fix="check the spelling"
         )
     return _download(name, revision or "main")
 
@@ -80,7 +80,7 @@ def _download(name: str, revision: str) -> Source:
             f"hub model {name} at {revision}",
             expected="a model that can be downloaded",
             found=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
-            mend="check the id, the revision and the network; for a gated model: hf auth login",
+            fix="check the id, the revision and the network; for a gated model: hf auth login",
         ) from error
     return Source(directory, name, commit)
 
@@ -91,7 +91,7 @@ def _require_safetensors(name: str, revision: str, files: list[str]) -> None:
             f"hub model {name} at {revision}",
             expected="safetensors weights",
             found="only " + ", ".join(file for file in files if file.endswith((".bin", ".h5", ".msgpack", ".pt"))),
-            mend="pickles can run code and are not read; take a revision with safetensors (the hub's converter offers "
+            fix="pickles can run code and are not read; take a revision with safetensors (the hub's converter offers "
             "one as refs/pr/<n>), or convert it where you trust it",
         )
 
@@ -105,13 +105,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     file = directory / CONFIG
     if not file.is_file():
-        raise MissingDataError(file, expected="a model's config.json", found="nothing", mend="download the whole model")
+        raise MissingDataError(file, expected="a model's config.json", found="nothing", fix="download the whole model")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(file, expected="JSON", found=str(error), mend="download the file again") from error
+        raise CheckpointError(file, expected="JSON", found=str(error), fix="download the file again") from error
     if not isinstance(content, dict):
-        raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, mend="download it again")
+        raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, fix="download it again")
     return content
 
 
@@ -129,5 +129,5 @@ def student_directory(directory: str | Path | None = None) -> Path:
         f"{STUDENT_VARIABLE}={configured}",
         expected="the directory of an imported decoder-only model",
         found="nothing" if not configured else "no config.json there",
-        mend=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then {STUDENT_VARIABLE}=weights/qwen",
+        fix=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then {STUDENT_VARIABLE}=weights/qwen",
     )

@@ -22,14 +22,14 @@ def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
       VocabularyError: it is another one, or has more ids than the embedding has rows.
     """
     expected = "T5's own vocabulary" if vocabulary is None else str(vocabulary)
-    mend = "name the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
+    fix = "name the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
     file = source / "spiece.model"
     if file.is_file():
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         wanted = T5_SHA256 if vocabulary is None else hashlib.sha256(vocabulary.read_bytes()).hexdigest()
         if found != wanted:
             raise VocabularyError(
-                file, expected=f"{expected} (sha256 {wanted[:12]})", found=f"another (sha256 {found[:12]})", mend=mend
+                file, expected=f"{expected} (sha256 {wanted[:12]})", found=f"another (sha256 {found[:12]})", fix=fix
             )
     pieces = _sentencepiece_pieces(vocabulary or file) if vocabulary or file.is_file() else None
     listed = _listed_pieces(source / "tokenizer.json")
@@ -37,13 +37,13 @@ def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
     if listed is not None:
         differ = listed[:count] != pieces if pieces else len(listed) < count
         if differ:
-            raise VocabularyError(source / "tokenizer.json", expected=expected, found="other pieces", mend=mend)
+            raise VocabularyError(source / "tokenizer.json", expected=expected, found="other pieces", fix=fix)
     if count + _EXTRA_IDS > rows:
         raise VocabularyError(
             source / "config.json",
             expected=f"at least {count + _EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
             found=f"{rows}",
-            mend=mend,
+            fix=fix,
         )
 
 
@@ -57,14 +57,14 @@ def check_decoder(source: Path, rows: int) -> None:
     ids = _token_ids(file)
     if ids is None:
         raise VocabularyError(
-            file, expected="the model's tokenizer", found="nothing", mend="download the model's tokenizer files too"
+            file, expected="the model's tokenizer", found="nothing", fix="download the model's tokenizer files too"
         )
     if max(ids) >= rows:
         raise VocabularyError(
             file,
             expected=f"ids below {rows}, the embedding's rows",
             found=f"id {max(ids)}",
-            mend="use the tokenizer that belongs to the weights",
+            fix="use the tokenizer that belongs to the weights",
         )
 
 
@@ -76,7 +76,7 @@ def _sentencepiece_pieces(file: Path) -> list[str]:
         processor.Load(str(file))
     except (OSError, RuntimeError) as error:
         raise VocabularyError(
-            file, expected="a SentencePiece model", found=str(error), mend="give a SentencePiece .model file"
+            file, expected="a SentencePiece model", found=str(error), fix="give a SentencePiece .model file"
         ) from error
     return [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
 
@@ -89,7 +89,7 @@ def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
         content["model"]["vocab"]
     except (ValueError, KeyError, TypeError) as error:
         raise VocabularyError(
-            file, expected="a tokenizer of the tokenizers library", found=repr(error), mend="download the file again"
+            file, expected="a tokenizer of the tokenizers library", found=repr(error), fix="download the file again"
         ) from error
     return content
 

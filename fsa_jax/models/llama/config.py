@@ -82,21 +82,21 @@ class LlamaConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise SettingError(
-                    f"LlamaConfig.{name}", expected="a positive integer", found=repr(value), mend=f"set {name}"
+                    f"LlamaConfig.{name}", expected="a positive integer", found=repr(value), fix=f"set {name}"
                 )
         if self.num_heads % self.num_kv_heads:
             raise SettingError(
                 "LlamaConfig.num_kv_heads",
                 expected=f"a divisor of num_heads={self.num_heads}",
                 found=repr(self.num_kv_heads),
-                mend="set num_kv_heads as in the model's config.json",
+                fix="set num_kv_heads as in the model's config.json",
             )
         if self.head_dim % 2:
             raise SettingError(
                 "LlamaConfig.head_dim",
                 expected="an even number, since rotary embeddings turn pairs",
                 found=repr(self.head_dim),
-                mend="set head_dim as in the model's config.json",
+                fix="set head_dim as in the model's config.json",
             )
 
 

@@ -20,7 +20,7 @@ def _unsupported(key: str, found: object, expected: str) -> CheckpointError:
         f"config.json: {key}",
         expected=expected,
         found=repr(found),
-        mend="import a Llama-3.2, Qwen2.5 or Qwen3 model with plain or llama3-scaled rotary embeddings",
+        fix="import a Llama-3.2, Qwen2.5 or Qwen3 model with plain or llama3-scaled rotary embeddings",
     )
 
 
@@ -76,7 +76,7 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "config.json", expected=f"the keys of a {family} model", found=repr(error), mend="download it again"
+            "config.json", expected=f"the keys of a {family} model", found=repr(error), fix="download it again"
         ) from error
 
 

@@ -78,7 +78,7 @@ def check_config(config: Any) -> None:
         counts = name.startswith("num_") or name in ("vocab_size", "emb_dim", "head_dim", "mlp_dim")
         if counts and (not isinstance(value, int) or value < 1):
             raise SettingError(
-                f"{kind}.{name}", expected="a positive integer", found=repr(value), mend=f"set {kind}.{name}"
+                f"{kind}.{name}", expected="a positive integer", found=repr(value), fix=f"set {kind}.{name}"
             )
     unknown = [name for name in config.mlp_activations if name not in ACTIVATIONS]
     if unknown or not config.mlp_activations:
@@ -86,14 +86,14 @@ def check_config(config: Any) -> None:
             f"{kind}.mlp_activations",
             expected=f"one or more of {', '.join(ACTIVATIONS)}",
             found=repr(config.mlp_activations),
-            mend="('relu',) for T5 v1.0, ('gelu', 'linear') for T5 v1.1",
+            fix="('relu',) for T5 v1.0, ('gelu', 'linear') for T5 v1.1",
         )
     if not 0.0 <= config.dropout_rate < 1.0:
         raise SettingError(
             f"{kind}.dropout_rate",
             expected="a number from 0 to below 1",
             found=repr(config.dropout_rate),
-            mend="set the macro DROPOUT_RATE, e.g. 0.0 for pretraining, 0.1 for fine-tuning",
+            fix="set the macro DROPOUT_RATE, e.g. 0.0 for pretraining, 0.1 for fine-tuning",
         )
 
 

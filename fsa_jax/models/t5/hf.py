@@ -25,7 +25,7 @@ def _require(config: Mapping[str, Any], key: str, default: Any, supported: Any) 
             f"config.json: {key}",
             expected=repr(supported),
             found=repr(config.get(key)),
-            mend="import a T5 v1.0, T5 v1.1 or Flan-T5 model",
+            fix="import a T5 v1.0, T5 v1.1 or Flan-T5 model",
         )
 
 
@@ -46,7 +46,7 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
             "config.json: feed_forward_proj",
             expected=f"one of {', '.join(_GATED)}",
             found=repr(projection),
-            mend="import a T5 v1.0, T5 v1.1 or Flan-T5 model",
+            fix="import a T5 v1.0, T5 v1.1 or Flan-T5 model",
         )
     try:
         rows, layers = int(config["vocab_size"]), int(config["num_layers"])
@@ -64,7 +64,7 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "config.json", expected="the keys of a T5 model", found=repr(error), mend="download it again"
+            "config.json", expected="the keys of a T5 model", found=repr(error), fix="download it again"
         ) from error
 
 
@@ -84,14 +84,14 @@ def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bo
                 f"{shared.file}: lm_head.weight",
                 expected="the embedding itself, since config.json says that it is the output projection",
                 found="other values",
-                mend="set tie_word_embeddings to false in config.json if the output projection is a matrix of its own",
+                fix="set tie_word_embeddings to false in config.json if the output projection is a matrix of its own",
             )
     if not scaled and not separate:
         raise CheckpointError(
             "config.json: tie_word_embeddings",
             expected="an lm_head.weight in the weights, since it is false",
             found="none",
-            mend="import the whole model, T5ForConditionalGeneration, not the encoder alone",
+            fix="import the whole model, T5ForConditionalGeneration, not the encoder alone",
         )
     return scaled
 
@@ -195,7 +195,7 @@ def config_from_parameters(parameters: Mapping[str, Any]) -> T5Config:
             "checkpoint",
             expected="the parameters of a T5",
             found=f"none at {error}",
-            mend="give --base, the directory that fsa import-hf wrote, for a decoder-only student",
+            fix="give --base, the directory that fsa import-hf wrote, for a decoder-only student",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The check of one generation: what is wrong with it, what can be mended, and whether it is kept.
+"""The check of one generation: what is wrong with it, what can be fixed, and whether it is kept.
 
 A verdict is ``keep`` (as written), ``repair`` (kept, after junk or invented opinions were removed) or ``drop``; every
 repair and every drop carries its reason.
@@ -42,7 +42,7 @@ class CheckSettings(Record):
         for name in ("grounding", "max_hallucination", "max_stars_gap", "max_partner_gap"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise SettingError(name, expected="0 to 1", found=str(value), mend="1 switches a limit off")
+                raise SettingError(name, expected="0 to 1", found=str(value), fix="1 switches a limit off")
         return self
 
 

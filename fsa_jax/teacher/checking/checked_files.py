@@ -145,7 +145,7 @@ def parts(folder: Path) -> list[Path]:
     """
     found = sorted(folder.glob("part-*.parquet"))
     if not found:
-        raise MissingDataError(folder, expected="parts of fsa check", found="none", mend="run fsa check first")
+        raise MissingDataError(folder, expected="parts of fsa check", found="none", fix="run fsa check first")
     return found
 
 
@@ -158,12 +158,12 @@ def read_part(path: Path) -> Iterator[dict[str, Any]]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), mend="run fsa check again") from error
+        raise DataError(path, expected="a Parquet file", found=str(error), fix="run fsa check again") from error
     with file:
         missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
         if missing:
             raise DataError(
-                path, expected="a part of fsa check", found=f"no {', '.join(missing)}", mend="run fsa check again"
+                path, expected="a part of fsa check", found=f"no {', '.join(missing)}", fix="run fsa check again"
             )
         for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
             yield from batch.to_pylist()

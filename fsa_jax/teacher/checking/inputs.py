@@ -62,7 +62,7 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
             path,
             expected="rows with ID, Text, Overall and TEACHER_response",
             found=", ".join(f"{count} x {reason}" for reason, count in skipped.most_common()) or "no row",
-            mend="name a generation store with --reviews REVIEWS.parquet, or a file in the released layout",
+            fix="name a generation store with --reviews REVIEWS.parquet, or a file in the released layout",
         )
 
 

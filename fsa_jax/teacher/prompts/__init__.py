@@ -136,7 +136,7 @@ def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise SettingError("--prompts", expected="a prompt file", found=f"no file {name}", mend="check the path")
+            raise SettingError("--prompts", expected="a prompt file", found=f"no file {name}", fix="check the path")
         return path
     versions: dict[str, tuple[int, Path]] = {}
     for path in sorted(DIRECTORY.glob("*-v*.yaml")):
@@ -146,7 +146,7 @@ def _find(name: str) -> Path:
     if name not in versions:
         known = ", ".join(sorted(path.stem for path in DIRECTORY.glob("*-v*.yaml")))
         raise SettingError(
-            "--prompts", expected=f"one of {known}, or a .yaml file", found=repr(name), mend="name one of them"
+            "--prompts", expected=f"one of {known}, or a .yaml file", found=repr(name), fix="name one of them"
         )
     return versions[name][1]
 
@@ -158,20 +158,20 @@ def read_prompt(path: Path) -> Prompt:
       DataError: it is no YAML, a part is missing, or ``user`` lacks one of ``{{open}} {{review}} {{close}}``.
     """
     content = path.read_bytes().replace(b"\r\n", b"\n")
-    mend = f"write it like {DIRECTORY / 'analysis-v1.yaml'}"
+    fix = f"write it like {DIRECTORY / 'analysis-v1.yaml'}"
     try:
         file = _PromptFile.model_validate(yaml.safe_load(content))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(path, expected="YAML", found=str(error), mend=mend) from error
+        raise DataError(path, expected="YAML", found=str(error), fix=fix) from error
     except ValidationError as error:
-        raise DataError(path, expected="a prompt", found=str(error), mend=mend) from error
+        raise DataError(path, expected="a prompt", found=str(error), fix=fix) from error
     marks = re.findall(r"\{\{(\w+)\}\}", file.user)
     if marks != ["open", "review", "close"]:
         raise DataError(
             path,
             expected="{{open}} {{review}} {{close}} in user, once each and in this order",
             found=str(marks),
-            mend=mend,
+            fix=fix,
         )
     return Prompt(
         name=path.stem,

@@ -1,4 +1,4 @@
-"""What can go wrong with a store that its user can mend."""
+"""What can go wrong with a store that its user can fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def storing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = _FULL.get(error.errno or 0)
         if full:
-            found, mend = f"{full} ({error})", "make room (what was stored is safe) and run the same command again"
+            found, fix = f"{full} ({error})", "make room (what was stored is safe) and run the same command again"
         else:
-            found, mend = str(error), "mend the disk or its rights (what was stored is safe) and run the command again"
-        raise StoreError(path, expected="a disk that takes what is written", found=found, mend=mend) from error
+            found, fix = str(error), "fix the disk or its rights (what was stored is safe) and run the command again"
+        raise StoreError(path, expected="a disk that takes what is written", found=found, fix=fix) from error

@@ -53,14 +53,14 @@ class Part:
             return pyarrow.parquet.ParquetFile(self.path)
         except FileNotFoundError as error:
             raise StoreError(
-                self.path, expected="a part", found="nothing: a job has just merged it", mend="run the command again"
+                self.path, expected="a part", found="nothing: a job has just merged it", fix="run the command again"
             ) from error
         except pyarrow.ArrowInvalid as error:
             raise StoreError(
                 self.path,
                 expected="a Parquet part",
                 found=str(error),
-                mend="the disk has damaged it: restore it, or delete it to have its generations made again",
+                fix="the disk has damaged it: restore it, or delete it to have its generations made again",
             ) from error
 
     @property

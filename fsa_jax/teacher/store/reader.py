@@ -30,7 +30,7 @@ class StoreReader:
         folders = sorted(root.glob("shard-*-of-*"))
         if not folders:
             raise MissingDataError(
-                root, expected="a store of generations", found="no shard in it", mend="write one with fsa teach"
+                root, expected="a store of generations", found="no shard in it", fix="write one with fsa teach"
             )
         self._shards: list[list[Part | SealedJournal]] = []
         for folder in folders:

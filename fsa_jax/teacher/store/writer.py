@@ -82,7 +82,7 @@ class ShardWriter:
                 self.folder,
                 expected="a shard that no other job writes",
                 found=f"one that {owner} is writing",
-                mend="wait for it, or give this job a shard of its own: --shard i/n on every machine",
+                fix="wait for it, or give this job a shard of its own: --shard i/n on every machine",
             ) from error
         with suppress(OSError):  # who holds the lock is good to know, and no reason to fail on a full disk
             file.truncate(0)
@@ -102,7 +102,7 @@ class ShardWriter:
                     self.root,
                     expected=f"no job with another number of shards than {self.shard.count}",
                     found=f"{_owner(path)} is writing {folder.name}",
-                    mend="wait for it, or use the same n in --shard i/n for all jobs of a store",
+                    fix="wait for it, or use the same n in --shard i/n for all jobs of a store",
                 ) from error
 
     def _tidy(self) -> None:

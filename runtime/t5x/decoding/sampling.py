@@ -90,7 +90,7 @@ def temperature_sample(
             "temperature_sample",
             expected="topk or topp",
             found=f"both: topk={topk}, topp={topp}",
-            mend="--gin.decoding.temperature_sample.topk=0",
+            fix="--gin.decoding.temperature_sample.topk=0",
         )
     batch, length = inputs.shape
     prompts = jnp.pad(repeat_for_decodes(inputs.astype(jnp.int32), num_decodes), ((0, 0), (0, 1)))

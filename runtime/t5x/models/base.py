@@ -198,7 +198,7 @@ class BaseTransformerModel(BaseModel):
                 "the model",
                 expected=f"logits for the {ids} ids of its vocabulary",
                 found=f"{rows}",
-                mend="bind the network's vocabulary size (T5Config.vocab_size) to that or more, a multiple of 128",
+                fix="bind the network's vocabulary size (T5Config.vocab_size) to that or more, a multiple of 128",
             )
 
     def _compute_metrics(

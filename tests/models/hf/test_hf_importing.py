@@ -102,7 +102,7 @@ def test_a_bad_source_is_refused_and_leaves_nothing(case, t5, tmp_path, capsys):
     before = sorted(tmp_path.iterdir())
     assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
     printed = capsys.readouterr().err
-    assert re.search(message, printed) and "to mend it" in printed
+    assert re.search(message, printed) and "to fix it" in printed
     assert sorted(tmp_path.iterdir()) == before
 
 
