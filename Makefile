@@ -7,7 +7,7 @@ CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_file
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test conformance test-teacher parity lint types clean
+.PHONY: demo test conformance test-teacher parity faults lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
@@ -18,6 +18,10 @@ test: .venv/.installed
 
 conformance: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(CONFORMANCE)
+
+# The long form of the fault campaigns, by hand: more than 20,000 cases. FAULTS_SEED=1 draws others.
+faults: .venv/.installed
+	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults $(TEST_ARGS)
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed

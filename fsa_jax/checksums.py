@@ -1,0 +1,97 @@
+"""Checksums of the files in a directory, and whether the files still agree with them.
+
+The list is a text file in the format of ``sha256sum``: ``sha256sum -c checksums.sha256`` checks the files without
+this project. A list cannot prove itself: whoever writes one keeps the list's own digest in a marker file, which is
+written last, and passes it to :func:`problems`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+LIST = "checksums.sha256"
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_CHUNK_BYTES = 1 << 20
+
+
+def file_digest(path: Any) -> str:
+    """Returns the SHA-256 of a file in hexadecimal; ``path`` is a ``pathlib.Path`` or an ``epath.Path``."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write(directory: Any, skip: Collection[str] = ()) -> str:
+    """Writes the list of all files below ``directory`` into it.
+
+    Args:
+      directory: a ``pathlib.Path`` or an ``epath.Path``.
+      skip: relative names (``/`` as separator) of files and directories that are not listed, such as the marker.
+
+    Returns:
+      The digest of the list, for the marker.
+    """
+    names = sorted(_files(directory, {*skip, LIST}))
+    lines = [f"{digest}  {name}\n" for digest, name in zip(_map(file_digest, directory, names), names, strict=True)]
+    data = "".join(lines).encode()
+    (directory / LIST).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()) -> list[str]:
+    """Returns what is wrong with the files below ``directory``, a sentence each; nothing if all agree with the list.
+
+    Args:
+      directory: a ``pathlib.Path`` or an ``epath.Path``.
+      list_digest: what :func:`write` returned, None if the list's own digest is not known.
+      skip: as in :func:`write`.
+    """
+    try:
+        data = (directory / LIST).read_bytes()
+    except OSError:
+        return [f"{LIST} cannot be read"]
+    if list_digest is not None and hashlib.sha256(data).hexdigest() != list_digest:
+        return [f"{LIST} is not the list that was written"]
+    expected: dict[str, str] = {}
+    for line in data.decode(errors="replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            return [f"{LIST} has a line that is no checksum"]
+        expected[match[2]] = match[1]
+    present = set(_files(directory, {*skip, LIST}))
+    found = [f"{name} is missing" for name in sorted(expected.keys() - present)]
+    found += [f"{name} is not in {LIST}" for name in sorted(present - expected.keys())]
+    both = sorted(present & expected.keys())
+    changed = zip(both, _map(_digest_or_reason, directory, both), strict=True)
+    return found + [f"{name} has changed" for name, digest in changed if digest != expected[name]]
+
+
+def _map(function: Callable[[Any], str], directory: Any, names: list[str]) -> list[str]:
+    # Hashing and reading release Python's lock, so threads use all cores.
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda name: function(directory / name), names))
+
+
+def _digest_or_reason(path: Any) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return f"unreadable: {error}"
+
+
+def _files(directory: Any, skip: Collection[str], prefix: str = "") -> Iterator[str]:
+    for entry in directory.iterdir():
+        name = f"{prefix}{entry.name}"
+        if name in skip:
+            continue
+        if entry.is_dir() and not (isinstance(entry, Path) and entry.is_symlink()):
+            yield from _files(entry, skip, f"{name}/")
+        else:
+            yield name

@@ -1,0 +1,58 @@
+"""Fault campaigns: a short form in ``make test``, a long one as ``make faults``; ``FAULTS_SEED`` draws other cases."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from campaign import Campaign
+
+
+@pytest.fixture
+def cases() -> Callable[[int, int], int]:
+    """``cases(short, long)`` is the number of cases to try."""
+    is_long = os.environ.get("FAULTS") == "long"
+    return lambda short, long: long if is_long else short
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """The campaign's random numbers: by ``FAULTS_SEED`` (0) and the test's name."""
+    return random.Random(f"{os.environ.get('FAULTS_SEED', '0')} {request.node.name}")
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]) -> Iterator[Campaign]:
+    """The test's campaign; after the test its counts are recorded, and a failure in any case fails the test."""
+    running = Campaign(request.node.name)
+    yield running
+    record_property("campaign", running.summary())
+    running.require_no_failures()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints what became of all cases."""
+    found = {
+        properties["name"]: properties
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, properties in getattr(report, "user_properties", [])
+        if name == "campaign"
+    }
+    if not found:
+        return
+    terminalreporter.section("fault campaigns")
+    for summary in found.values():
+        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(summary["outcomes"].items()))
+        terminalreporter.line(
+            f"{summary['name']}: {summary['cases']:,} cases: {outcomes}; "
+            f"slowest {summary['slowest_seconds']} s, peak {summary['peak_gib']} GiB"
+        )
+    total = sum(summary["cases"] for summary in found.values())
+    failures = sum(summary["failures"] for summary in found.values())
+    slowest = max(summary["slowest_seconds"] for summary in found.values())
+    peak = max(summary["peak_gib"] for summary in found.values())
+    terminalreporter.line(f"{total:,} cases, {failures} failures; slowest {slowest} s, peak {peak} GiB")

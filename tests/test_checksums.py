@@ -1,0 +1,59 @@
+"""Checksums of directories: every kind of change is found, and sha256sum agrees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fsa_jax import checksums
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    folder = tmp_path / "made"
+    (folder / "state" / "d").mkdir(parents=True)
+    (folder / "state" / "d" / "0a").write_bytes(os.urandom(3 << 20))
+    (folder / "état.json").write_text("{}")
+    (folder / "marker").write_text("")
+    return folder
+
+
+def test_an_unchanged_directory_has_no_problems(directory: Path) -> None:
+    digest = checksums.write(directory, skip=["marker"])
+    (directory / "marker").write_text(digest)
+    assert checksums.problems(directory, digest, skip=["marker"]) == []
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--quiet", "-c", checksums.LIST], cwd=directory, check=True)
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: _flip(folder / "state" / "d" / "0a"), "state/d/0a has changed"),
+        (lambda folder: (folder / "état.json").unlink(), "état.json is missing"),
+        (lambda folder: (folder / "state" / "more").write_text(""), "state/more is not in checksums.sha256"),
+        (lambda folder: (folder / checksums.LIST).unlink(), "checksums.sha256 cannot be read"),
+        (lambda folder: _flip(folder / checksums.LIST), "checksums.sha256 is not the list that was written"),
+        (lambda folder: (folder / checksums.LIST).write_text(""), "checksums.sha256 is not the list that was written"),
+    ],
+)
+def test_every_change_is_named(directory: Path, damage, said: str) -> None:
+    digest = checksums.write(directory, skip=["marker"])
+    damage(directory)
+    assert checksums.problems(directory, digest, skip=["marker"]) == [said]
+
+
+def test_a_list_whose_digest_is_not_known_is_still_read(directory: Path) -> None:
+    checksums.write(directory)
+    (directory / checksums.LIST).write_text("nonsense\n")
+    assert checksums.problems(directory, None) == ["checksums.sha256 has a line that is no checksum"]
