@@ -18,13 +18,14 @@ def command(
     sentences: Path | None = None,
     check_count: int = 32,
     tolerance: float | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Writes a CTranslate2 model for fast serving, after CTranslate2 has run it against the JAX student.
 
     Args:
       checkpoint: a checkpoint, a run's MODEL_DIR (its newest checkpoint), what fsa import-hf wrote, or a Hugging Face
         directory.
-      out: directory to write; must not exist.
+      out: directory to write.
       quantization: of the weights.
       base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
       vocabulary: SentencePiece model of a T5, where it is not beside the weights.
@@ -32,6 +33,7 @@ def command(
       sentences: to check with (.jsonl, .csv, .parquet, .txt); by default Rest14's development set or our own.
       check_count: how many of them.
       tolerance: mean difference of a token's log-probability that is accepted; by default 0.2 in int8, 1e-3 in float32.
+      overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
     """
     from fsa_jax.serving.export_ct2 import export_ct2
     from fsa_jax.serving.export_hf import Check
@@ -40,6 +42,7 @@ def command(
 
     texts, source = check_sentences(sentences, check_count)
     student = load_student(checkpoint, base=base, vocabulary=vocabulary, instruction=instruction)
-    agreement = export_ct2(student, out, quantization=quantization, check=Check(texts, source, tolerance))
+    check = Check(texts, source, tolerance)
+    agreement = export_ct2(student, out, quantization=quantization, check=check, overwrite=overwrite)
     print(f"checked on {source}: {agreement}")
     print(f"written: {out}")

@@ -22,12 +22,13 @@ def command(
     tolerance: float | None = None,
     push: str | None = None,
     private: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Writes config, safetensors, tokenizer and model card, after PyTorch has run the result against the JAX student.
 
     Args:
       checkpoint: a checkpoint, a run's MODEL_DIR (its newest checkpoint), or what fsa import-hf wrote.
-      out: directory to write; must not exist.
+      out: directory to write.
       dtype: of the weights.
       base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
       vocabulary: SentencePiece model of a T5, where it is not beside the weights.
@@ -41,6 +42,7 @@ def command(
       tolerance: mean difference of a token's log-probability that is accepted; by default 1e-3 in float32.
       push: hub id to upload to when all is well.
       private: whether the hub's repository is created private.
+      overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
     """
     from fsa_jax.serving.export_hf import Check, export_hf
     from fsa_jax.serving.model_card import Card, scores_of_run
@@ -51,7 +53,9 @@ def command(
     student = load_student(checkpoint, base=base, vocabulary=vocabulary)
     scores = scores_of_run(student.path)
     card = Card(name or out.name, data=data, teacher=teacher, recipe=recipe, license=license, scores=scores)
-    agreement = export_hf(student, out, dtype=dtype, check=Check(texts, source, tolerance), card=card)
+    agreement = export_hf(
+        student, out, dtype=dtype, check=Check(texts, source, tolerance), card=card, overwrite=overwrite
+    )
     print(f"checked on {source}: {agreement}")
     print(f"written: {out}")
     if push:

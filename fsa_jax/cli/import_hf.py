@@ -13,20 +13,30 @@ def command(
     dtype: Literal["float32", "bfloat16"] = "float32",
     scan_layers: bool = False,
     vocabulary: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Imports a T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 model as a checkpoint that both engines start from.
 
     Args:
       source: a directory with safetensors, or a hub id such as google-t5/t5-base.
-      out: directory to write: checkpoint_0, hf/ (configuration and tokenizer) and import.json; must not exist.
+      out: directory to write: checkpoint_0, hf/ (configuration and tokenizer) and import.json.
       revision: commit, branch or tag of the hub; what is read is pinned to a commit and noted in import.json.
       dtype: of the checkpoint's parameters.
       scan_layers: stack the layers, for models that are trained with scan_layers.
       vocabulary: SentencePiece model of a T5 whose vocabulary is not T5's own.
+      overwrite: replace an earlier import, or discard the unfinished one of other inputs or settings.
     """
     from fsa_jax.models.hf.importing import import_model
 
-    record = import_model(source, out, revision=revision, dtype=dtype, scan_layers=scan_layers, vocabulary=vocabulary)
+    record = import_model(
+        source,
+        out,
+        revision=revision,
+        dtype=dtype,
+        scan_layers=scan_layers,
+        vocabulary=vocabulary,
+        overwrite=overwrite,
+    )
     at = f" at {record.revision}" if record.revision else ""
     print(f"{record.source}{at}: {record.family}, {record.parameters:,} parameters in {record.dtype}")
     print(f"written: {out / 'checkpoint_0'}")

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fsa_jax.aside import written_aside
+from fsa_jax.aside import only_files, written_aside
 from fsa_jax.errors import SettingError
 from fsa_jax.serving import self_check
 from fsa_jax.serving.ct2 import DESCRIPTION, TOKENIZER, Ct2Generator, import_ctranslate2, load_ct2_student
@@ -17,21 +17,35 @@ from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization
 QUANTIZATIONS = tuple(self_check.TOLERANCES)
 
 
-def export_ct2(student: Student, out: Path, *, quantization: str, check: Check) -> self_check.Agreement:
+_FOREIGN = only_files(
+    "model.bin",
+    "config.json",
+    "*vocabulary.json",
+    "*vocabulary.txt",
+    f"{TOKENIZER}/*",
+    DESCRIPTION,
+    marks=[DESCRIPTION],
+)
+
+
+def export_ct2(
+    student: Student, out: Path, *, quantization: str, check: Check, overwrite: bool = False
+) -> self_check.Agreement:
     """Writes ``out`` with a CTranslate2 model, its tokenizer and ``student.json``, after CTranslate2 has run it.
 
     Args:
       student: to export.
-      out: a directory that does not exist.
+      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier export.
       quantization: of the weights, one of ``QUANTIZATIONS``.
       check: how it is compared.
+      overwrite: replace an earlier export.
 
     Returns:
       How the exported model compares.
 
     Raises:
-      SettingError: an unknown quantization, ``out`` exists, or CTranslate2 is not installed.
-      CheckpointError: the exported model differs by more than the tolerance. Nothing is left at ``out`` then.
+      SettingError: an unknown quantization, ``out`` cannot be written, or CTranslate2 is not installed.
+      CheckpointError: the exported model differs by more than the tolerance. What was at ``out`` stays as it was then.
     """
     if quantization not in QUANTIZATIONS:
         raise SettingError(
@@ -40,7 +54,14 @@ def export_ct2(student: Student, out: Path, *, quantization: str, check: Check) 
     import_ctranslate2()
     from fsa_jax.serving.ct2_spec import model_spec
 
-    with written_aside(out) as partial:
+    with written_aside(
+        out,
+        command="fsa export-ct2",
+        settings={"checkpoint": str(student.path), "quantization": quantization},
+        foreign=_FOREIGN,
+        inputs=[student.path],
+        overwrite=overwrite,
+    ) as partial:
         spec = model_spec(student)
         spec.validate()
         spec.optimize(quantization=quantization)

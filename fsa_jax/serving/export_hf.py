@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fsa_jax.aside import written_aside
+from fsa_jax.aside import only_files, written_aside
 from fsa_jax.errors import SettingError, VocabularyError
 from fsa_jax.models.hf.mapping import write_parameters
 from fsa_jax.models.hf.safetensors_io import write_directory
@@ -43,27 +43,49 @@ class Check:
     max_length: int = 64
 
 
-def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Card) -> self_check.Agreement:
+CARD = "README.md"
+_FILES = only_files("*.safetensors", "model.safetensors.index.json", CARD, *SMALL_FILES, marks=[CARD])
+
+
+def _foreign(out: Path) -> str | None:
+    """The files have the names of any Hugging Face model; our card tells ours from a download."""
+    found = _FILES(out)
+    if found is None and "trained with fsa_jax" not in (out / CARD).read_text(encoding="utf-8", errors="replace"):
+        return "a model that this command did not write"
+    return found
+
+
+def export_hf(
+    student: Student, out: Path, *, dtype: str, check: Check, card: Card, overwrite: bool = False
+) -> self_check.Agreement:
     """Writes ``out`` with config.json, safetensors, tokenizer and model card, after PyTorch has run it.
 
     Args:
       student: to export.
-      out: a directory that does not exist.
+      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier export.
       dtype: of the weights: float32, float16 or bfloat16.
       check: how it is compared.
       card: what the model card says.
+      overwrite: replace an earlier export.
 
     Returns:
       How the exported model compares.
 
     Raises:
-      SettingError: an unknown dtype, ``out`` exists, or PyTorch is not installed.
-      CheckpointError: the exported model differs by more than the tolerance. Nothing is left at ``out`` then.
+      SettingError: an unknown dtype, ``out`` cannot be written, or PyTorch is not installed.
+      CheckpointError: the exported model differs by more than the tolerance. What was at ``out`` stays as it was then.
     """
     if dtype not in DTYPES:
         raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")
     _require_torch()
-    with written_aside(out) as partial:
+    with written_aside(
+        out,
+        command="fsa export-hf",
+        settings={"checkpoint": str(student.path), "dtype": dtype},
+        foreign=_foreign,
+        inputs=[student.path],
+        overwrite=overwrite,
+    ) as partial:
         weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
         write_directory(partial, weights)
         config = student.family.hf_config(student.config, student.hf_config, student.rows)
@@ -76,7 +98,7 @@ def export_hf(student: Student, out: Path, *, dtype: str, check: Check, card: Ca
         tolerance = self_check.TOLERANCES[dtype] if check.tolerance is None else check.tolerance
         fix = "export with --dtype float32, or accept more with --tolerance"
         self_check.require(agreement, tolerance, f"the Hugging Face model in {dtype}", fix)
-        write_card(partial / "README.md", student, card, dtype, agreement, check.source)
+        write_card(partial / CARD, student, card, dtype, agreement, check.source)
     return agreement
 
 

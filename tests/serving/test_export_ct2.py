@@ -65,6 +65,17 @@ def test_an_output_that_exists_is_not_touched(checkpoint, vocabulary, tmp_path, 
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
 
+def test_an_export_is_replaced_only_with_overwrite(checkpoint, vocabulary, tmp_path, capsys):
+    out = tmp_path / "out"
+    export = ["export-ct2", checkpoint, out, "--vocabulary", vocabulary, "--quantization", "float32"]
+    assert fsa(*export) == 0
+    (out / "student.json").write_text("{}")
+    assert fsa(*export) == 2
+    assert "--overwrite" in capsys.readouterr().err and (out / "student.json").read_text() == "{}"
+    assert fsa(*export, "--overwrite") == 0
+    assert "float32" in (out / "student.json").read_text() and list(tmp_path.iterdir()) == [out]
+
+
 def test_without_ctranslate2_the_error_says_what_installs_it(checkpoint, vocabulary, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     assert fsa("export-ct2", checkpoint, tmp_path / "out", "--vocabulary", vocabulary) == 2

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 import fsa_jax
-from fsa_jax.aside import written_aside
+from fsa_jax.aside import only_files, written_aside
 from fsa_jax.checkpoints import save_weights
 from fsa_jax.errors import MissingDataError, SettingError
 from fsa_jax.models.hf.families import family_of
@@ -22,6 +22,7 @@ from fsa_jax.models.hf.sources import HF_FILES, SMALL_FILES, find_source, read_c
 from fsa_jax.models.hf.vocabularies import check_decoder, check_t5
 
 RECORD = "import.json"
+_FOREIGN = only_files("checkpoint_0/*", f"{HF_FILES}/*", RECORD, marks=[RECORD])
 DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -48,6 +49,7 @@ def import_model(
     dtype: str = "float32",
     scan_layers: bool = False,
     vocabulary: Path | None = None,
+    overwrite: bool = False,
 ) -> Import:
     """Writes ``out`` with ``checkpoint_0``, ``hf/`` (configuration and tokenizer as they came) and ``import.json``.
 
@@ -55,20 +57,31 @@ def import_model(
 
     Args:
       source: a directory, or a hub id.
-      out: a directory that does not exist.
+      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier import.
       revision: of the hub, pinned to the commit that it names.
       dtype: of the checkpoint's parameters, ``float32`` or ``bfloat16``.
       scan_layers: stacks layers, for models with ``scan_layers``.
       vocabulary: SentencePiece model that a T5 must have come with, where that is not T5's own.
+      overwrite: replace an earlier import.
 
     Raises:
-      FsaError: whatever makes the source unusable. Nothing is left at ``out`` then.
+      FsaError: whatever makes the source or ``out`` unusable. What was at ``out`` stays as it was then.
     """
     if dtype not in DTYPES:
         raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")
     if vocabulary is not None and not vocabulary.is_file():
         raise MissingDataError(vocabulary, expected="a SentencePiece model", found="nothing", fix="check the path")
-    with written_aside(out) as partial:
+    settings = {
+        "source": source,
+        "revision": revision,
+        "dtype": dtype,
+        "scan_layers": scan_layers,
+        "vocabulary": str(vocabulary),
+    }
+    inputs = [Path(source)] if vocabulary is None else [Path(source), vocabulary]
+    with written_aside(
+        out, command="fsa import-hf", settings=settings, foreign=_FOREIGN, inputs=inputs, overwrite=overwrite
+    ) as partial:
         found = find_source(source, revision)
         content = read_config(found.directory)
         family = family_of(content)

@@ -164,3 +164,16 @@ def test_a_model_is_never_whole_in_memory(tmp_path):
     # The contract is 1.3 times the model (benchmarks/import_memory.py has it at full size, with what Python itself
     # takes); a tensor at a time, it is a few of the largest, here the embedding.
     assert grown < 1.3 * size, f"{grown / size:.2f} of the model's size"
+
+
+def test_an_import_is_replaced_only_with_overwrite(t5, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["import-hf", str(t5), str(out)]) == 0
+    assert cli.main(["import-hf", str(t5), str(out), "--dtype", "bfloat16"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert json.loads((out / "import.json").read_text())["dtype"] == "float32"
+    assert cli.main(["import-hf", str(t5), str(out), "--dtype", "bfloat16", "--overwrite"]) == 0
+    assert json.loads((out / "import.json").read_text())["dtype"] == "bfloat16"
+    (out / "mine").write_text("mine")
+    assert cli.main(["import-hf", str(t5), str(out), "--overwrite"]) == 2
+    assert "other files (mine)" in capsys.readouterr().err and (out / "mine").exists()
