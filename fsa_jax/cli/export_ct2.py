@@ -23,7 +23,7 @@ def command(
     """Writes a CTranslate2 model for fast serving, after CTranslate2 has run it against the JAX student.
 
     Args:
-      checkpoint: a checkpoint, a run's MODEL_DIR (its newest checkpoint), what fsa import-hf wrote, or a Hugging Face
+      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, what fsa import-hf wrote, or a Hugging Face
         directory.
       out: directory to write.
       quantization: of the weights.
@@ -35,11 +35,13 @@ def command(
       tolerance: mean difference of a token's log-probability that is accepted; by default 0.2 in int8, 1e-3 in float32.
       overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
     """
+    from fsa_jax import runs
     from fsa_jax.serving.export_ct2 import export_ct2
     from fsa_jax.serving.export_hf import Check
     from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
+    checkpoint = runs.resolve(checkpoint)
     texts, source = check_sentences(sentences, check_count)
     student = load_student(checkpoint, base=base, vocabulary=vocabulary, instruction=instruction)
     check = Check(texts, source, tolerance)

@@ -27,7 +27,7 @@ def command(
     """Writes config, safetensors, tokenizer and model card, after PyTorch has run the result against the JAX student.
 
     Args:
-      checkpoint: a checkpoint, a run's MODEL_DIR (its newest checkpoint), or what fsa import-hf wrote.
+      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, or what fsa import-hf wrote.
       out: directory to write.
       dtype: of the weights.
       base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
@@ -44,11 +44,13 @@ def command(
       private: whether the hub's repository is created private.
       overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
     """
+    from fsa_jax import runs
     from fsa_jax.serving.export_hf import Check, export_hf
     from fsa_jax.serving.model_card import Card, scores_of_run
     from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
+    checkpoint = runs.resolve(checkpoint)
     texts, source = check_sentences(sentences, check_count)
     student = load_student(checkpoint, base=base, vocabulary=vocabulary)
     scores = scores_of_run(student.path)

@@ -30,7 +30,8 @@ def command(
     A run that was stopped goes on where it stopped when the same command is given again.
 
     Args:
-      model: a checkpoint, a run's MODEL_DIR, what fsa import-hf or fsa export-ct2 wrote, or a Hugging Face directory.
+      model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, what fsa import-hf or fsa export-ct2 wrote, or a
+        Hugging Face directory.
       input: .jsonl, .csv, .parquet, or .txt with a review a line.
       output: file to write; must not exist.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
@@ -47,6 +48,7 @@ def command(
       threads: batches that CTranslate2 decodes side by side; 0 for one a core.
       device: of CTranslate2.
     """
+    from fsa_jax import runs
     from fsa_jax.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
     from fsa_jax.serving.predictor import Predictor
@@ -54,6 +56,7 @@ def command(
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+    model = runs.resolve(model)
     # All rows are read once before the model is loaded: a bad one is told at once, not after an hour.
     total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
     settings = {

@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fsa_jax.errors import CheckpointError, SettingError
+from fsa_jax import runs
+from fsa_jax.errors import CheckpointError
 from t5x import multihost
-from t5x.metric_log import read_metric
 
 STATE = "state"
 DATASET = "dataset"
@@ -118,10 +118,7 @@ class CheckpointManager:
         keep_checkpoints_without_metrics: bool = True,
     ) -> None:
         del train_state, partitioner, dataset_iterator, restore_dtype
-        if metric_mode not in ("max", "min"):
-            raise SettingError(
-                "metric_mode", expected="'max' or 'min'", found=repr(metric_mode), fix="bind metric_mode = 'max'"
-            )
+        best_by = runs.BestBy(metric_name_to_monitor or "", metric_mode)
         self.directory = absolute(directory)
         self.save_dtype = save_dtype
         self.keep = keep
@@ -130,7 +127,7 @@ class CheckpointManager:
         self.keep_dataset_checkpoints = keep_dataset_checkpoints
         self.force_keep_period = force_keep_period
         self.metric = metric_name_to_monitor
-        self.metric_mode = metric_mode
+        self.best_by = best_by if metric_name_to_monitor else None
         self.keep_without_metrics = keep_checkpoints_without_metrics
 
     def save(
@@ -208,6 +205,8 @@ class CheckpointManager:
         """Deletes the checkpoints that need not be kept; called after every save and every evaluation."""
         if jax.process_index() != 0:
             return
+        if self.best_by is not None:
+            runs.record_best_by(self.directory, self.best_by)
         steps = checkpoint_steps(self.directory)
         kept = self._kept(steps)
         for step in steps:
@@ -224,26 +223,18 @@ class CheckpointManager:
         kept = {steps[-1]}
         if self.force_keep_period:
             kept |= {step for step in steps if step % self.force_keep_period == 0}
-        if self.metric is None:
+        if self.best_by is None:
             return kept | set(steps[-self.keep :])
-        values = {step: read_metric(self.directory, self.metric, step) for step in steps}
-        measured = [step for step in steps if values[step] is not None]
+        ranked = runs.ranked_steps(self.directory, self.best_by, steps)
         if self.keep_without_metrics:
-            kept |= {step for step in steps if values[step] is None}
-        sign = 1 if self.metric_mode == "max" else -1
-        # Of equal values the later one is kept: it has seen more.
-        best_last = sorted(measured, key=lambda step: (sign * float(values[step] or 0.0), step))
-        return kept | set(best_last[-self.keep :])
+            kept |= set(steps) - set(ranked)
+        return kept | set(ranked[-self.keep :])
 
     def best_step(self) -> int | None:
         """Returns the step of the best checkpoint by the monitored metric, None without a metric or a value."""
-        steps = checkpoint_steps(self.directory)
-        if self.metric is None:
+        if self.best_by is None:
             return None
-        values = {step: read_metric(self.directory, self.metric, step) for step in steps}
-        measured = [step for step in steps if values[step] is not None]
-        sign = 1 if self.metric_mode == "max" else -1
-        return max(measured, key=lambda step: (sign * float(values[step] or 0.0), step), default=None)
+        return runs.best_step(self.directory, self.best_by, checkpoint_steps(self.directory))
 
 
 class OrbaxCheckpointManagerInterface(CheckpointManager):

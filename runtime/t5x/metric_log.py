@@ -19,8 +19,7 @@ import jax
 from etils import epath
 
 from fsa_jax.errors import SettingError
-
-_NAME = "metrics.jsonl"
+from fsa_jax.runs import METRICS, metric_rows, read_row, split_metric
 
 
 class MetricLog:
@@ -43,7 +42,7 @@ class MetricLog:
             return
         numbers = {name: float(value) for name, value in values.items()}
         row = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-        with (self._directory / _NAME).open("a") as file:
+        with (self._directory / METRICS).open("a") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
         self.tensorboard.write_scalars(step, numbers)
 
@@ -74,13 +73,17 @@ class MetricLog:
 def drop_rows_after(model_dir: str | Path, step: int) -> int:
     """Drops the rows after ``step``, and half-written ones, from every JSONL file of metrics; returns how many."""
     root = epath.Path(model_dir)
-    files = [root / "train" / _NAME, *root.glob(f"training_eval/*/{_NAME}"), *root.glob(f"inference_eval/*-{_NAME}")]
+    files = [
+        root / "train" / METRICS,
+        *root.glob(f"training_eval/*/{METRICS}"),
+        *root.glob(f"inference_eval/*-{METRICS}"),
+    ]
     return sum(_drop_rows(file, step) for file in files if file.exists())
 
 
 def _drop_rows(file: epath.Path, step: int) -> int:
     lines = file.read_text().splitlines()
-    kept = [line for line in lines if (row := _row(line)) is not None and row["step"] <= step]
+    kept = [line for line in lines if (row := read_row(line)) is not None and row["step"] <= step]
     if len(kept) < len(lines):
         partial = file.parent / f"{file.name}.tmp"
         partial.write_text("".join(f"{line}\n" for line in kept))
@@ -88,67 +91,22 @@ def _drop_rows(file: epath.Path, step: int) -> int:
     return len(lines) - len(kept)
 
 
-def _row(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:  # A kill can cut off a file's last line.
-        return None
-    return row if isinstance(row, dict) and "step" in row else None
-
-
-def _rows(model_dir: str | Path | epath.Path, kind: str, task: str) -> list[dict[str, Any]]:
-    root = epath.Path(model_dir)
-    file = {
-        "train": root / "train" / _NAME,
-        "training_eval": root / "training_eval" / task / _NAME,
-        "inference_eval": root / "inference_eval" / f"{task}-{_NAME}",
-    }[kind]
-    if not file.exists():
-        return []
-    return [row for row in map(_row, file.read_text().splitlines()) if row is not None]
-
-
 def has_row(model_dir: str | Path, kind: str, task: str | None, step: int) -> bool:
     """Returns whether the metrics of ``step`` are on disk; ``task`` None asks for any task of ``inference_eval``."""
     root = epath.Path(model_dir)
     names = (
-        [task] if task is not None else [file.name.removesuffix(f"-{_NAME}") for file in root.glob(f"{kind}/*-{_NAME}")]
+        [task]
+        if task is not None
+        else [file.name.removesuffix(f"-{METRICS}") for file in root.glob(f"{kind}/*-{METRICS}")]
     )
-    return any(row["step"] == step for name in names for row in _rows(root, kind, name))
-
-
-def read_metric(model_dir: str | epath.Path, name: str, step: int) -> float | None:
-    """Returns the value of a metric at a step, None where it was not measured then.
-
-    Args:
-      model_dir: the run's directory.
-      name: ``train/<metric>``, ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``; ``eval/``
-        before the metric, as in TensorBoard's tags, may be left out.
-      step: the step.
-
-    Raises:
-      SettingError: no such kind of metric, or the evaluation ran and has no metric of that name.
-    """
-    kind, task, metric = _split(name)
-    rows = [row for row in _rows(model_dir, kind, task) if row["step"] == step]
-    if not rows:
-        return None
-    for key in (metric, metric.removeprefix("eval/")):
-        if key in rows[-1]:
-            return float(rows[-1][key])
-    raise SettingError(
-        "metric_name_to_monitor",
-        expected=f"a metric of {kind}: {', '.join(key for key in rows[-1] if key != 'step')}",
-        found=repr(metric),
-        fix="bind one of those names",
-    )
+    return any(row["step"] == step for name in names for row in metric_rows(root, kind, name))
 
 
 def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) -> None:
     """Checks that a metric can come, before a run keeps every checkpoint because none ever has a value.
 
     Args:
-      name: as in :func:`read_metric`; None for none.
+      name: as in ``fsa_jax.runs.BestBy``; None for none.
       evaluated: the tasks of ``training_eval`` and of ``inference_eval``.
 
     Raises:
@@ -156,7 +114,7 @@ def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) 
     """
     if name is None:
         return
-    kind, task, metric = _split(name)
+    kind, task, metric = split_metric(name)
     tasks = evaluated.get(kind, ())
     if kind != "train" and task not in tasks:
         one = f", such as {kind}/{tasks[0]}/{metric}" if tasks else ""
@@ -166,17 +124,3 @@ def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) 
             found=repr(name),
             fix="bind another (BEST_BY in our gin files), or evaluate that task",
         )
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """Returns kind, task (empty for ``train``) and metric."""
-    kind, _, rest = name.partition("/")
-    task, _, metric = ("", "", rest) if kind == "train" else rest.partition("/")
-    if kind not in ("train", "training_eval", "inference_eval") or not metric:
-        raise SettingError(
-            "metric_name_to_monitor",
-            expected="train/METRIC, training_eval/TASK/METRIC or inference_eval/TASK/METRIC",
-            found=repr(name),
-            fix="bind for example metric_name_to_monitor = 'inference_eval/fsa_atsa_rest14/f1'",
-        )
-    return kind, task, metric

@@ -17,9 +17,10 @@ from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 from t5x import checkpoints, partitioning, utils
-from t5x.metric_log import drop_rows_after, read_metric, require_evaluated
+from t5x.metric_log import drop_rows_after, require_evaluated
 
 from fsa_jax.errors import CheckpointError, SettingError
+from fsa_jax.runs import read_metrics
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -82,8 +83,7 @@ def test_a_metric_that_does_not_exist_is_named_with_those_that_do(tmp_path):
     _with_metrics(tmp_path, {2: 0.5})
     with pytest.raises(SettingError, match="expected a metric of inference_eval: f1"):
         _save(_manager(tmp_path, keep=1, checkpoint_manager_cls=_best("inference_eval/task/accuracy")), 2)
-    assert read_metric(tmp_path, "inference_eval/task/eval/f1", 2) == 0.5
-    assert read_metric(tmp_path, "inference_eval/task/f1", 4) is None
+    assert read_metrics(tmp_path, "inference_eval/task/eval/f1") == {2: 0.5}
 
 
 def test_a_metric_of_a_task_that_is_not_evaluated_is_refused_before_the_run(tmp_path):
