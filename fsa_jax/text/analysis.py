@@ -99,7 +99,7 @@ def parse(text: str) -> Analysis:
                 target=target,
                 aspects=parse_aspects(group.aspect),
                 sentiment=sentiment,
-                reasoning=group.reasoning or None,
+                reasoning=" ".join(group.reasoning_lines) or None,
             )
             key = (target.lower(), opinion.aspects, sentiment)
             if key in seen:
@@ -167,8 +167,9 @@ def parse_sentiment(label: str) -> Sentiment | None:
     return None if _WEAK.isdisjoint(words) else "neutral"
 
 
+# Here and below ``*+`` and ``(?<!\s)`` keep the time linear: a run of blanks is tried once and none of it given back.
 _EXPLANATION = re.compile(
-    r"\s*[,;:–—-]?\s+(?:i\.\s?e\.|e\.\s?g\.|refer|indicat|imply|implie|mean|which|whether|relat|denot|represent|consider|"
+    r",\s++(?:i\.\s?e\.|e\.\s?g\.|refer|indicat|imply|implie|mean|which|whether|relat|denot|represent|consider|"
     r"describ|measur|involv|includ|pertain|regard|to represent|"
     r"in th|in terms|as |an? |the |how |what |where |such as|specifically|show|suggest|evaluat|assess)",
     re.IGNORECASE,
@@ -177,13 +178,11 @@ _EXPLANATION = re.compile(
 
 def parse_aspects(value: str) -> tuple[str, ...]:
     """Splits ``Food, Quality/Taste`` at its commas; explanations ("Fit, referring to how …", "(…)") are left out."""
-    value = re.sub(r"\s*\([^)]*(?:\)|$)", "", value)
-    explanation = _EXPLANATION.search(value)
+    value = re.sub(r"(?<!\s)\s*+\([^)]*+(?:\)|$)", "", value)
     # An explanation follows a comma; "Attention to the Details" holds none.
-    while explanation and "," not in explanation.group():
-        explanation = _EXPLANATION.search(value, explanation.end())
+    explanation = _EXPLANATION.search(value)
     if explanation:
-        value = value[: explanation.start()]
+        value = value[: explanation.start()].rstrip()
     parts = (part.strip(" \t\"'.[]*") for part in value.split(","))
     return tuple(part for part in parts if part)
 
@@ -196,17 +195,17 @@ class _Group:
     end: int
     aspect: str = ""
     sentiment: str = ""
-    reasoning: str = ""
+    reasoning_lines: list[str] = field(default_factory=list)
     filled: set[str] = field(default_factory=set)
 
 
 # "1. **Opinion Target 2** (implicit): …", "- Aspect 1: …", "Sententiment: …"; no colon where the text was cut off.
 _LABEL = re.compile(
-    r"^[\s\W\d]*?(?P<name>opinion\s+target|target|aspects?|senti?(?:enti)?ments?|reasoning|reason)s?"
-    r"(?:\s*\([^)]*\))?[\s*#]*\d*[\s*]*(?:\([^)]*\)\s*)?(?::[\s*]*|$)",
+    r"^[\s\W\d]*+(?P<name>opinion\s++target|target|aspects?|senti?(?:enti)?ments?|reasoning|reason)s?"
+    r"(?:\s*+\([^)]*+\))?+[\s*#]*+\d*+[\s*]*+(?:\([^)]*+\)\s*+)?+(?::[\s*]*+|$)",
     re.IGNORECASE,
 )
-_INNER_LABEL = re.compile(r"\s(?=(?:aspects?|sentiment|reasoning)\s*\d*\s*:)", re.IGNORECASE)
+_INNER_LABEL = re.compile(r"\s(?=(?:aspects?|sentiment|reasoning)\s*+\d*+\s*+:)", re.IGNORECASE)
 
 
 def _kind(label: re.Match[str]) -> str:
@@ -226,7 +225,7 @@ def _groups(text: str, ignored: list[str]) -> Iterator[_Group]:
             if not line.strip():
                 open_field = None
             elif group is not None and open_field == "reason":
-                group.reasoning = f"{group.reasoning} {line.strip()}".strip()
+                group.reasoning_lines.append(line.strip())
             else:
                 ignored.append(line.strip())
             continue
@@ -244,7 +243,10 @@ def _groups(text: str, ignored: list[str]) -> Iterator[_Group]:
             yield group
             group = _Group(group.start, group.end)
         group.filled.add(kind)
-        setattr(group, {"reason": "reasoning"}.get(kind, kind), value)
+        if kind == "reason":
+            group.reasoning_lines = [value] if value else []
+        else:
+            setattr(group, kind, value)
     if group is not None:
         yield group
 
@@ -263,20 +265,41 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         offset += len(line) + 1
 
 
-_QUOTED = re.compile(r"[\s\[(]*(?:\"\s*([^\"]+?)\s*\"|“\s*([^”]+?)\s*”|'\s*(.+?)\s*'(?=[\s,.;)\]]*$))")
+_OPENING = re.compile(r"[\s\[(]*")
 
 
 def _target_span(line: str, begin: int) -> tuple[int, int]:
     """Span of the target in its line: the first quoted words, else all words before a parenthesis."""
-    quoted = _QUOTED.match(line, begin)
-    if quoted:
-        return quoted.span(quoted.lastindex or 0)
+    opening = _OPENING.match(line, begin)
+    start = opening.end() if opening else begin
+    end = _closing_quote(line, start)
+    inside = line[start + 1 : end] if end is not None else ""
+    if inside.strip():
+        start += 1 + len(inside) - len(inside.lstrip())
+        return start, start + len(inside.strip())
     value = line[begin:]
     opening = re.match(r"[\s\"'“”‘’\[(]*", value)
     start = opening.end() if opening else 0
     aside = value.find("(", start)
     end = aside if aside > start else len(value)
     return begin + start, begin + max(start, len(value[:end].rstrip(" \t\r\"'“”‘’])/.,;")))
+
+
+def _closing_quote(line: str, start: int) -> int | None:
+    """Where the quotation that begins at ``start`` ends; None where none begins or it has no end.
+
+    A single quote may be an apostrophe, so that only one at the end of the line closes.
+    """
+    opening = line[start : start + 1]
+    if opening in ('"', "“"):
+        end = line.find({'"': '"', "“": "”"}[opening], start + 1)
+        return None if end < 0 else end
+    if opening == "'":
+        end = len(line) - 1
+        while end > start and (line[end].isspace() or line[end] in ",.;)]"):
+            end -= 1
+        return end if end > start and line[end] == "'" else None
+    return None
 
 
 def _one_line(value: str) -> str:

@@ -11,6 +11,8 @@ import unicodedata
 from functools import lru_cache
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
+MAX_WORD = 64
+"""Characters of a word. Longer runs of letters are no words: they are not taken apart, and no cache holds them."""
 _IRREGULAR = {
     "ate": "eat",
     "bought": "buy",
@@ -61,13 +63,22 @@ def fold(text: str) -> str:
     text = text.replace("’", "'").replace("‘", "'")
     if text.isascii():  # most of it, and nothing to take apart: a third of a check's time
         return text.casefold()
-    text = unicodedata.normalize("NFKD", text)
-    return "".join(character for character in text if not unicodedata.combining(character)).casefold()
+    # Marks are taken out before, too: the time to put a run of them in order grows with its square.
+    text = unicodedata.normalize("NFKD", _without_marks(text))
+    return _without_marks(text).casefold()
+
+
+def _without_marks(text: str) -> str:
+    return "".join(character for character in text if not unicodedata.combining(character))
+
+
+def stem(word: str) -> str:
+    """Stem of one folded word; what is longer than a word can be (``MAX_WORD``) is its own."""
+    return _stem(word) if len(word) <= MAX_WORD else word
 
 
 @lru_cache(maxsize=100_000)
-def stem(word: str) -> str:
-    """Stem of one folded word."""
+def _stem(word: str) -> str:
     word = word.removesuffix("'s").removesuffix("'")
     if word in _IRREGULAR:
         return _IRREGULAR[word]

@@ -31,6 +31,8 @@ _TENS = {
 _COUNTED = frozenset(words("one two three"))
 """A pronoun, and what a writer counts up himself ("there are two drawbacks"): no facts when spelt out."""
 _GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
+_TWO = frozenset(words("couple pair both twice double two"))
+_THREE = frozenset(words("triple thrice"))
 _TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d{1,2}:\d{2}|\d+(?:\.\d+)?|[^\W\d_]+")
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]+)*[.!?]*")
 _CALENDAR = frozenset(
@@ -49,6 +51,7 @@ _NO_NAMES = frozenset(
         "rating star stars mr mrs ms dr sir madam"
     )
 )
+_OPENING_MARKS = frozenset("\"'“‘(*- ")
 _NAME = re.compile(r"\b(?:[A-Z][\w'’&.-]*[\w])(?:\s+(?:&\s+)?[A-Z][\w'’&.-]*[\w])*")
 
 
@@ -91,7 +94,7 @@ def numbers(text: str, ratings: bool = False) -> list[tuple[float, str]]:
         spelling.clear()
 
     for token in tokens:
-        if token[0].isdigit():
+        if token[0].isdecimal():
             close()
             value = _digits(token)
             spelling.append(token)
@@ -124,9 +127,8 @@ def _digits(token: str) -> float:
 def _known_numbers(review: str) -> frozenset[float]:
     known = {value for value, _ in numbers(review, ratings=True)}
     # "1 1/2 hours", "a couple", "twice": said otherwise, still said.
-    folded = fold(review)
-    for pattern, value in ((r"\b(couple|pair|both|twice|double|two)\b", 2.0), (r"\b(triple|thrice)\b", 3.0)):
-        if re.search(pattern, folded):
+    for said, value in ((_TWO, 2.0), (_THREE, 3.0)):
+        if not said.isdisjoint(review_words(review).runs):
             known.add(value)
     return frozenset(known)
 
@@ -144,14 +146,16 @@ def _names(sentence: str, review: str) -> list[Fact]:
     found = []
     for match in _NAME.finditer(sentence):
         written = re.findall(r"[^\W_]+(?:['’][^\W\d_]+)?", match.group())
-        before = sentence[: match.start()].rstrip("\"'“‘(*- ")
-        starts = not before or before.endswith(":")
+        before = match.start()
+        while before > 0 and sentence[before - 1] in _OPENING_MARKS:
+            before -= 1
+        starts = before == 0 or sentence[before - 1] == ":"
         # The first word of a sentence has a capital whatever it is.
         parts = [part for part in written if _is_name(fold(part), only_dates=starts)]
         if not parts:
             continue
         folded = [fold(part).removesuffix("'s") for part in parts]
-        held = [_held(part, prepared, review) for part in folded]
+        held = [_held(part, prepared) for part in folded]
         kind = "date" if any(part in _CALENDAR for part in folded) else "name"
         found.append(Fact(kind, " ".join(parts), sum(held) * 2 >= len(held)))
     return found
@@ -164,10 +168,10 @@ def _is_name(part: str, only_dates: bool) -> bool:
     return part not in _NO_NAMES and len(part) > 1 and not part.isdigit()
 
 
-def _held(part: str, prepared: ReviewWords, review: str) -> bool:
-    if find_word(part, prepared) is not None or part in fold(review):
+def _held(part: str, prepared: ReviewWords) -> bool:
+    if find_word(part, prepared) is not None or part in prepared.text:
         return True
     if part in _CALENDAR:
-        return re.search(rf"\b{part[:3]}\b", fold(review)) is not None
+        return part[:3] in prepared.runs
     # "Bostonian" stands on "Boston".
-    return len(part) > 5 and any(spelling.startswith(part[:5]) for spelling in prepared.spellings)
+    return len(part) > 5 and part[:5] in prepared.beginnings

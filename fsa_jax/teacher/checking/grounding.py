@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
-from fsa_jax.text.stem import stem, words
+import numpy as np
+
+from fsa_jax.text.stem import MAX_WORD, fold, stem, words
 
 Kind = Literal["exact", "normalised", "fuzzy", "absent"]
 
 FUZZY_RATIO = 0.84
 """Similarity from which two words of four letters or more count as one misspelt: one wrong letter in five or six."""
+
+_BUCKETS = 32
+"""Letters are told apart by their code modulo this, when the spellings that are compared at all are chosen."""
+_MAX_CANDIDATES = 50
+"""Spellings that a word is compared with at most; in a real review there are seldom more than three."""
 
 SURE_SHARE = 0.6
 """With this share of its words found, a target stands without its head ("monitor warranty policies")."""
@@ -78,12 +86,27 @@ class Grounding:
 class ReviewWords:
     """A review prepared for many look-ups."""
 
+    text: str
+    """The review, folded."""
     folded: str
+    """Its words, a space between."""
+    runs: frozenset[str]
+    """Whole runs of letters, digits and underscores."""
     stems: frozenset[str]
-    spellings: frozenset[str]
-    """Words of four letters or more, as written and as stems, that a misspelling is compared with."""
+    spellings: tuple[str, ...]
+    """Words of four letters or more, as written and as stems, that a misspelling is compared with; sorted."""
     joined: frozenset[str]
     """Neighbouring words written together, so that "touch pad" answers for "touchpad"."""
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        """The first five letters of the spellings."""
+        return frozenset(spelling[:5] for spelling in self.spellings)
+
+    @cached_property
+    def letters(self) -> np.ndarray:
+        """How often a spelling has each letter, shape [spellings, _BUCKETS]."""
+        return _letters(self.spellings)
 
 
 @lru_cache(maxsize=64)
@@ -91,10 +114,13 @@ def review_words(review: str) -> ReviewWords:
     """Prepares a review; the last few are kept, as a review has several targets and rewritings."""
     found = words(review)
     stemmed = [stem(word) for word in found]
+    text = fold(review)
     return ReviewWords(
+        text=text,
         folded=" ".join(found),
+        runs=frozenset(re.findall(r"\w+", text)),
         stems=frozenset(stemmed),
-        spellings=frozenset(word for word in (*found, *stemmed) if len(word) >= 4),
+        spellings=tuple(sorted({word for word in (*found, *stemmed) if 4 <= len(word) <= MAX_WORD})),
         joined=frozenset(first + second for first, second in zip(found, stemmed[1:], strict=False)),
     )
 
@@ -134,11 +160,11 @@ def _content(target_words: list[str]) -> list[str]:
 
 def _head(target_words: list[str], content: list[str]) -> str:
     """The word that says what the target is: the last content word before any "of", "in", "with" …"""
-    head = None
+    head, known = None, frozenset(content)
     for word in target_words:
         if word in _HEAD_ENDS and head is not None:
             break
-        if word in content:
+        if word in known:
             head = word
     return head or content[-1]
 
@@ -148,13 +174,31 @@ def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] 
     stemmed = stem(word)
     if stemmed in review.stems or word in review.joined or stemmed in review.joined:
         return "normalised"
+    if len(word) > MAX_WORD:
+        return None
     if any(first in review.stems and stem(word[len(first) :]) in review.stems for first in _prefixes(word)):
         return "normalised"
     if any(stemmed in pair and not review.stems.isdisjoint(pair) for pair in _SHORT_FORMS):
         return "fuzzy"
     if len(word) < 4 or word[0].isdigit():
         return None
-    return "fuzzy" if difflib.get_close_matches(word, review.spellings, 1, FUZZY_RATIO) else None
+    return "fuzzy" if difflib.get_close_matches(word, _candidates(word, review), 1, FUZZY_RATIO) else None
+
+
+def _candidates(word: str, review: ReviewWords) -> list[str]:
+    """Spellings that may be as similar to a word as FUZZY_RATIO: those that share enough letters, most first."""
+    shared = np.minimum(review.letters, _letters((word,))).sum(1)
+    lengths = review.letters.sum(1) + len(word)
+    found = np.flatnonzero(2 * shared >= FUZZY_RATIO * lengths - 1e-9)
+    order = np.argsort(-shared[found] / lengths[found], kind="stable")[:_MAX_CANDIDATES]
+    return [review.spellings[i] for i in found[order]]
+
+
+def _letters(spellings: Sequence[str]) -> np.ndarray:
+    codes = np.frombuffer("".join(spellings).encode("utf-32-le", "surrogatepass"), np.uint32) % _BUCKETS
+    rows = np.repeat(np.arange(len(spellings)), [len(spelling) for spelling in spellings])
+    counts = np.bincount(rows * _BUCKETS + codes, minlength=len(spellings) * _BUCKETS)
+    return counts.reshape(len(spellings), _BUCKETS)
 
 
 def _prefixes(word: str) -> list[str]:

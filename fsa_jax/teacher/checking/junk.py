@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from fsa_jax.records import Understanding
 from fsa_jax.teacher.checking.facts import sentences
 
-_CONFIDENCE = re.compile(r"^\W*(?:confidence|certainty)\b[^\n:]{0,20}:[^\n]{0,40}$", re.IGNORECASE | re.MULTILINE)
+# Patterns begin where a run of blanks or marks begins and give none of it back (``*+``): else their time would grow
+# with the square of a text's length (tests/faults/test_faults_regexes.py).
+_CONFIDENCE = re.compile(
+    r"((?<=\w)[^\w\n]*+\n|\A)(?:\W*+(?:confidence|certainty)\b[^\n:]{0,20}:[^\n]{0,40}$)+",
+    re.IGNORECASE | re.MULTILINE,
+)
 _REFUSAL = re.compile(
     r"^\W*(?:i(?:'m| am) (?:sorry|unable|not able)|sorry,|as an ai\b|as a (?:large )?language model|"
     r"(?:unfortunately, )?i (?:cannot|can't|can not|won't) "
@@ -30,16 +35,20 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _OTHER_REVIEW = re.compile(
-    r"^\W*(?:(?:first|second|third|next|another|new)?\s*(?:user |customer )?review\s*\d*\s*(?::|-+\s*$)|"
-    r"example\s*\d+\s*:|let'?s (?:now )?analy[sz]e (?:another|the (?:next|following))\b|"
-    r"consider the following reviews?\b|(?:user|human|assistant|instruction|question)\s*\d*\s*:|your task\s*:|"
-    r"#{2,}\s*(?:instruction|input|response)\b)",
+    r"^\W*+(?:(?:first|second|third|next|another|new)?+\s*+(?:user |customer )?review\s*+\d*+\s*+(?::|-++\s*+$)|"
+    r"example\s*+\d++\s*+:|let'?s (?:now )?analy[sz]e (?:another|the (?:next|following))\b|"
+    r"consider the following reviews?\b|(?:user|human|assistant|instruction|question)\s*+\d*+\s*+:|your task\s*+:|"
+    r"(?:(?<=##)|(?<=##\s)|(?<=##\s\s))(?:instruction|input|response)\b)",
     re.IGNORECASE,
 )
 _FIELD = re.compile(
-    r"^[\W\d]*(?:opinion targets?|aspects?|sentiments?|reasoning|reason)\b[\s\d]*\W*\s*[:(]", re.IGNORECASE
+    r"^[\W\d]*+(?:opinion targets?|aspects?|sentiments?|reasoning|reason)\b[\s\d]*+[^\w:(]*+[:(]", re.IGNORECASE
 )
-_BLOCK = re.compile(r"^[^\w\n]*(?:\d+\W+)?opinion target\b", re.IGNORECASE | re.MULTILINE)
+_BLOCK = re.compile(r"^[^\w\n]*+(?:\d++\W++)?+opinion target\b", re.IGNORECASE)
+_TARGET_LINE = re.compile(r"(?<![\W\d])(?:\A|(?:[^\w\n]|\d)*+\n)()[\W\d]*+opinion target\b", re.IGNORECASE)
+_REASONING = re.compile(r"reasoning\s*+:", re.IGNORECASE)
+_WHOLE_REASONING = 5
+"""Words that a reasoning without a full stop must have to count as whole."""
 _ENDS = re.compile(r"[.!?…\"'”’)\]]\s*$")
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|me|my|mine|myself|we|we're|we've|us|our|ours)\b", re.IGNORECASE)
 _THIRD_PERSON = re.compile(r"\bthe (?:reviewer|author|user|customer|writer)\b(?!s)", re.IGNORECASE)
@@ -80,7 +89,7 @@ def clean(text: str, understanding: Understanding, cut_off: bool = False) -> Cle
         return Cleaned("", defect="refusal")
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     repairs: list[str] = []
-    without = _CONFIDENCE.sub("", text).strip()
+    without = _CONFIDENCE.sub(r"\1", text).strip()
     if without != text:
         repairs.append("confidence line")
     body = _HEADER.sub("", without, count=1) if not _FIELD.match(without) else without
@@ -101,10 +110,12 @@ def _analysis(text: str, cut_off: bool) -> Cleaned:
     repairs: list[str] = []
     kept: list[str] = []
     # A paragraph may hold several opinions, and real teachers do without blank lines now and then.
+    ends = False
     for paragraph in _paragraphs(text):
         lines = []
         for line in paragraph.split("\n"):
-            if _OTHER_REVIEW.match(line):
+            ends = _OTHER_REVIEW.match(line) is not None
+            if ends:
                 repairs.append("another review")
                 break
             lines.append(line.rstrip())
@@ -113,18 +124,18 @@ def _analysis(text: str, cut_off: bool) -> Cleaned:
             repairs.append("text around the opinions")
         if block:
             kept.append("\n".join(block))
-        if "another review" in repairs:
+        if ends:
             break
     if not kept:
         return Cleaned("", tuple(dict.fromkeys(repairs)), "no opinion")
     text = "\n\n".join(kept)
     if cut_off or not _ENDS.search(text):
-        starts = [
-            match.start() for match in re.finditer(r"^[\W\d]*opinion target\b", text, re.IGNORECASE | re.MULTILINE)
-        ]
+        starts = [match.start(1) for match in _TARGET_LINE.finditer(text)]
         # Without its last full stop a sentence may still be whole; without its reasoning an opinion is not.
         last = text[starts[-1] :] if starts else text
-        if cut_off or not re.search(r"reasoning\s*:\s*\S+(?:\s+\S+){4,}", last, re.IGNORECASE):
+        reasoning = _REASONING.search(last)
+        words = last[reasoning.end() :].split(None, _WHOLE_REASONING) if reasoning else []
+        if cut_off or len(words) < _WHOLE_REASONING:
             repairs.append("cut-off last opinion")
             text = text[: starts[-1]].rstrip() if starts else ""
             if not text:
