@@ -131,7 +131,7 @@ def _stars(value: Any, offset: float) -> float | BadRow | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*(?:stars?|/\s*5|out of 5)?\s*", value, re.IGNORECASE)
+        match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*+(?:stars?|/\s*5|out of 5)?\s*", value, re.IGNORECASE)
         value = float(match[1].replace(",", ".")) if match else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return BadRow("stars that are no number")

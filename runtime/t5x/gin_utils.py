@@ -97,7 +97,7 @@ def _require_references(bindings: Sequence[str], of_files: str, complete: str) -
       SettingError: there is one.
     """
     macros = set(re.findall(r"%([A-Za-z_]\w*)", complete)) | set(re.findall(r"(?m)^(\w+) =", of_files))
-    scopes = set(re.findall(r"(\w+)/", "\n".join(re.findall(r"@[\w/.]+|(?m:^[\w/.]+)", of_files))))
+    scopes = set(re.findall(r"\b(\w+)/", "\n".join(re.findall(r"@[\w/.]+|(?m:^[\w/.]+)", of_files))))
     for binding in bindings:
         left = re.sub(r"/(gin\.)?macro\.value$", "", binding.partition("=")[0].strip())
         if not re.fullmatch(r"[\w/.]+", left):
@@ -185,11 +185,11 @@ def _syntax_error(where: str, error: SyntaxError) -> SettingError:
 
 def _name_error(where: str, error: Exception) -> SettingError:
     message = str(error).strip()
-    place = re.search(r'In file "(.+?)", line (\d+)', message)
+    place = re.search(r'In file "([^"\n]+)", line (\d+)', message)
     if place:
         where = f"{place.group(1)}:{place.group(2)}"
     reason = message.splitlines()[0] if message else type(error).__name__
-    unset = re.search(r"(\S+?)(?:/gin\.macro|/macro)?(?:\.value)? set to `%gin\.REQUIRED`", message)
+    unset = re.search(r"(?<!\S)(\S+?)(?:/gin\.macro|/macro)?(?:\.value)? set to `%gin\.REQUIRED`", message)
     if unset:
         name = unset.group(1)
         return SettingError(
