@@ -38,8 +38,10 @@ model_dir, source, output, dtype = sys.argv[1:5]
 batch_size, threads, length = map(int, sys.argv[5:8])
 torch.set_num_threads(threads)
 rows = [json.loads(line) for line in open(source)]
-tokenizer = AutoTokenizer.from_pretrained(model_dir)
-model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=getattr(torch, dtype)).eval()
+tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
+model = AutoModelForSeq2SeqLM.from_pretrained(
+    model_dir, dtype=getattr(torch, dtype), trust_remote_code=False
+).eval()
 inputs = tokenizer([row["text"].replace("\\n", "[NL]") for row in rows])["input_ids"]
 # The same courtesy as ours: short inputs together, so that little is padded.
 order = sorted(range(len(rows)), key=lambda i: len(inputs[i]))

@@ -40,6 +40,7 @@ def command(
     engine_args: dict[str, Any] | None = None,
     stall_seconds: float = 600.0,
     max_restarts: int = 3,
+    trust_remote_code: bool = False,
     api_key_variable: str = "OPENAI_API_KEY",
     request_timeout: float = 300.0,
     max_attempts: int = 8,
@@ -49,11 +50,12 @@ def command(
     token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
     send_seed: bool = True,
     max_consecutive_errors: int = 100,
+    stop_seconds: float = 20.0,
 ) -> int:
     """Asks a teacher about reviews and stores what it says; what the store holds already is never asked again.
 
-    Stop it with Ctrl-C or SIGTERM (what is in flight is finished), or with anything else (what is in flight is lost):
-    the same command goes on where it was. Exits with 1 where requests are left undone.
+    Stop it with Ctrl-C or SIGTERM (what is in flight has 20 s to finish), or with anything else (what is in flight is
+    lost): the same command goes on where it was. Exits with 1 where requests are left undone.
 
     Args:
       reviews: what fsa sample wrote, the papers' release, or a dump; several as '["a.parquet", "b.parquet"]'.
@@ -91,8 +93,9 @@ def command(
       engine_args: vLLM: further engine arguments, such as '{"max_model_len": 4096}'.
       stall_seconds: vLLM: the engine is restarted when no request has ended for so long.
       max_restarts: vLLM: restarts in a row without an answer before the job stops.
+      trust_remote_code: runs Python code that comes in the folder of the model or of its tokenizer; never without it.
       api_key_variable: endpoint: environment variable that holds the key.
-      request_timeout: endpoint: seconds for one attempt.
+      request_timeout: endpoint: seconds for one attempt, until its whole answer is there.
       max_attempts: endpoint: attempts before a request is stored as a failure.
       requests_per_minute: endpoint: rate limit.
       tokens_per_minute: endpoint: rate limit, input and output together.
@@ -100,9 +103,9 @@ def command(
       token_limit_field: endpoint: what the server calls max_tokens.
       send_seed: endpoint: false for servers that refuse a seed.
       max_consecutive_errors: engine errors in a row before the job stops.
+      stop_seconds: Ctrl-C or SIGTERM waits so long for answers that are under way.
     """
     import asyncio
-    import os
 
     from fsa_jax.errors import SettingError
     from fsa_jax.sampling.source import Source
@@ -111,6 +114,7 @@ def command(
     from fsa_jax.teacher.endpoint import EndpointSettings
     from fsa_jax.teacher.job import JobSettings
     from fsa_jax.teacher.prompts import load_prompt
+    from fsa_jax.teacher.redaction import read_api_key
     from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
     from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
@@ -124,7 +128,7 @@ def command(
     if endpoint is not None:
         served = EndpointSettings(
             url=endpoint,
-            api_key=os.environ.get(api_key_variable) or "none",
+            api_key=read_api_key(api_key_variable) or "none",
             timeout=request_timeout,
             max_attempts=max_attempts,
             requests_per_minute=requests_per_minute,
@@ -135,7 +139,13 @@ def command(
         )
     else:
         served = VllmSettings(
-            tensor_parallel, pipeline_parallel, prefix_caching, engine_args or {}, stall_seconds, max_restarts
+            tensor_parallel,
+            pipeline_parallel,
+            prefix_caching,
+            engine_args or {},
+            stall_seconds,
+            max_restarts,
+            trust_remote_code,
         )
         teacher_revision = resolve_revision(teacher, teacher_revision)
     task = teaching.Task(
@@ -155,6 +165,8 @@ def command(
         max_cost=max_cost,
         devices=devices,
         retry_failed=retry_failed,
+        stop_seconds=stop_seconds,
+        trust_remote_code=trust_remote_code,
     )
     if dry_run:
         teaching.print_estimate(task, tokens_per_second, tokenizer)

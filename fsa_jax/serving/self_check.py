@@ -163,7 +163,7 @@ def torch_outputs(directory: Path, expected: Reference, max_length: int, rows: i
 
     decoder_only = json.loads((directory / "config.json").read_text())["model_type"] != "t5"
     kind = transformers.AutoModelForCausalLM if decoder_only else transformers.AutoModelForSeq2SeqLM
-    model: Any = kind.from_pretrained(directory, dtype=torch.float32).eval()
+    model: Any = kind.from_pretrained(directory, dtype=torch.float32, trust_remote_code=False).eval()
     outputs, log_probs = [], []
     for prompt, output in zip(expected.inputs, expected.outputs, strict=True):
         ids = torch.tensor([prompt])

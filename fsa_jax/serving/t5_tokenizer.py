@@ -22,7 +22,7 @@ def t5_tokenizer(directory: Path) -> Any:
     model.ParseFromString((directory / "spiece.model").read_bytes())
     if model.trainer_spec.model_type == model.trainer_spec.BPE:
         return _byte_pairs(model)
-    return AutoTokenizer.from_pretrained(str(directory))
+    return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
 
 
 def _byte_pairs(model: Any) -> Any:

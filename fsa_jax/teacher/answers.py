@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from fsa_jax.sampling.fields import clean_text
 from fsa_jax.teacher.requests import Request
 
 TOO_LONG = "too long"
@@ -30,17 +31,24 @@ class Answer:
     Attributes:
       text: the whole answer; for CUT_OFF and REFUSED failures whatever came before it stopped.
       failure: None, or one of FAILURES with details.
+      redacted: a key has been removed from it.
     """
 
     text: str | None = None
     failure: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    redacted: bool = False
+
+
+def one_line(text: str) -> str:
+    """A server's words as a line that any file and terminal can hold; what is long is cut."""
+    return " ".join(clean_text(text)[0].split())[:DETAIL_CHARACTERS]
 
 
 def failed(reason: str, detail: str, input_tokens: int | None = None) -> Answer:
     """An answer without text, for one of FAILURES; long details are cut."""
-    return Answer(None, f"{reason}: {' '.join(detail.split())[:DETAIL_CHARACTERS]}", input_tokens)
+    return Answer(None, f"{reason}: {one_line(detail)}", input_tokens)
 
 
 def judge(
@@ -61,7 +69,7 @@ def judge(
     elif finish_reason == "length":
         failure = f"{CUT_OFF}: at max_tokens {max_tokens}"
     elif text is None or not text.strip():
-        failure = f"{EMPTY}: finished by {finish_reason}"
+        failure = f"{EMPTY}: finished by {one_line(str(finish_reason))}"
     return Answer(text, failure, input_tokens, output_tokens)
 
 
@@ -76,12 +84,19 @@ class Engine(Protocol):
     devices: int
     in_flight: int
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: Request) -> Answer | None:
         """Answers one request; failures that concern this request alone are answers, too.
+
+        Returns:
+          None if the engine was told to stop while the request was waiting to be sent.
 
         Raises:
           TeacherError: nothing can be asked at all.
         """
+        ...
+
+    def stop(self) -> None:
+        """Sends nothing any more; what has been sent may still be answered."""
         ...
 
     async def close(self) -> None:

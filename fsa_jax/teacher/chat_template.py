@@ -16,22 +16,32 @@ class ChatTokenizer:
       name: Hugging Face name, or a folder with the tokenizer's files.
       revision: commit on the Hub.
       template_arguments: variables of the template, such as ``{"enable_thinking": False}``.
+      trust_remote_code: run Python code that comes with the tokenizer.
 
     Raises:
       TeacherError: it cannot be loaded, or has no chat template.
     """
 
     def __init__(
-        self, name: str, revision: str | None = None, template_arguments: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        revision: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        *,
+        trust_remote_code: bool = False,
     ) -> None:
         from transformers import AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        except (OSError, ValueError) as error:
-            raise TeacherError(
-                name, expected="a tokenizer", found=str(error), fix="check the name, or log in with: hf auth login"
-            ) from error
+            # Without a word about it, transformers asks on stdin.
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                name, revision=revision, trust_remote_code=trust_remote_code
+            )
+        except Exception as error:  # damaged files raise all kinds, and some libraries of tokenizers the base class
+            fix = "check the name, or log in with: hf auth login"
+            if "trust_remote_code" in str(error):
+                fix = "read its code, then use --trust-remote-code; or choose another model"
+            raise TeacherError(name, expected="a tokenizer", found=str(error), fix=fix) from error
         if not getattr(self._tokenizer, "chat_template", None):
             raise TeacherError(
                 name,

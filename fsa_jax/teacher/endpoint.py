@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx2
 import openai
 
-from fsa_jax.errors import SettingError, TeacherError
+from fsa_jax import untrusted_json
+from fsa_jax.errors import FsaError, SettingError, TeacherError
 from fsa_jax.sampling.fields import clean_text
-from fsa_jax.teacher.answers import DETAIL_CHARACTERS, ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge
+from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
+from fsa_jax.teacher.http_client import BoundedClient
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
+from fsa_jax.teacher.redaction import Redactor, proxy_secrets, url_secrets, url_without_secrets
 from fsa_jax.teacher.requests import Request, Teacher, expected_input_tokens
 
 IN_FLIGHT = 256
@@ -39,8 +41,12 @@ _OVERLONG = (
     "longer than",
 )
 
-# One line for each of a million requests is no log.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
+_CHARACTERS_PER_TOKEN = 64
+"""A text with more for each token of the limit is not what was asked for."""
+
+# One line for each of a million requests is no log, and what these log on request (OPENAI_LOG=debug) holds headers.
+for _name in ("httpx2", "httpcore2", "openai"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class EndpointSettings:
     """How to reach an endpoint.
 
     Args:
-      url: its base, ``http://host:8000/v1``.
+      url: its base, ``http://host:8000/v1``; user, password and query are sent and never shown.
       api_key: sent as bearer token; servers without one take anything.
       timeout: seconds for one attempt, from sending to having the whole answer.
       max_attempts: attempts after connection errors, time-outs, 5xx and broken answers; 429 does not count.
@@ -60,8 +66,8 @@ class EndpointSettings:
       send_seed: False for servers that refuse ``seed``.
     """
 
-    url: str
-    api_key: str = "none"
+    url: str = field(repr=False)
+    api_key: str = field(default="none", repr=False)
     timeout: float = 300.0
     max_attempts: int = 8
     give_up_after: float = 1800.0
@@ -72,19 +78,33 @@ class EndpointSettings:
     send_seed: bool = True
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            httpx2.URL(self.url)
+        except (ValueError, httpx2.InvalidURL):
+            usable = False
+        if not usable:
+            shown = url_without_secrets(self.url)
             raise SettingError(
-                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=self.url, fix="write it whole"
+                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=shown, fix="write it whole"
             )
+        for where, fine, expected, found in (
+            ("--request-timeout", self.timeout > 0, "more than 0 seconds", self.timeout),
+            ("--max-attempts", self.max_attempts >= 1, "at least 1", self.max_attempts),
+        ):
+            if not fine:
+                raise SettingError(where, expected=expected, found=str(found), fix="change it")
 
 
 class Endpoint:
     """Asks an OpenAI-compatible server, with retries; an ``answers.Engine``.
 
-    Errors that no retry fixes (key refused, model unknown, quota used up, and, as long as nothing has ever been
-    answered, a server that cannot be reached or refuses the form of the request) raise TeacherError: a job must stop
-    on its first day, not on its last. The same errors after a first answer are failures of their request.
+    Errors that no retry fixes (a redirect, key refused, model unknown, quota used up, and, as long as nothing has ever
+    been answered, a server that cannot be reached or refuses the form of the request) raise TeacherError: a job must
+    stop on its first day, not on its last. The same errors after a first answer are failures of their request.
+
+    Keys and passwords are removed from every answer and error on its way out of ``ask``, and here alone.
 
     Args:
       teacher: the model to ask for, and how it draws.
@@ -101,6 +121,8 @@ class Endpoint:
         self._teacher = teacher
         self._settings = settings
         self._limiter = RateLimiter(settings.requests_per_minute, settings.tokens_per_minute)
+        self._redact = Redactor([settings.api_key, *url_secrets(settings.url), *proxy_secrets()])
+        self._stopping = asyncio.Event()
         self._clients = [_client(settings) for _ in range(-(-self.in_flight // CONNECTIONS_PER_CLIENT))]
         sampling = teacher.sampling
         self._fixed: dict[str, Any] = {
@@ -116,37 +138,71 @@ class Endpoint:
         for client in self._clients:
             await client.close()
 
-    async def ask(self, request: Request) -> Answer:
-        """One answer, after as many attempts as it takes and the settings allow.
+    def stop(self) -> None:
+        """Sends nothing any more; what waits to be sent, or to be sent again, is given up."""
+        self._stopping.set()
+
+    async def ask(self, request: Request) -> Answer | None:
+        """One answer, after as many attempts as it takes and the settings allow; None where ``stop`` came before it.
 
         Raises:
           TeacherError: nothing can be asked at all.
         """
+        try:
+            answer = await self._ask(request)
+        except _StoppedError:
+            return None
+        except FsaError as error:
+            raise self._redact.error(error) from None
+        text, failure = (value and self._redact(value) for value in (answer.text, answer.failure))
+        return replace(answer, text=text, failure=failure, redacted=text != answer.text)
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits, unless the job stops."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise _StoppedError
+
+    async def _ask(self, request: Request) -> Answer:
         messages = request.prompt.messages(request.text, merge_system=self._settings.merge_system)
         expected = expected_input_tokens(request) + self._teacher.sampling.max_tokens
         deadline = time.monotonic() + self._settings.give_up_after
-        attempt = 0
+        attempt = rejected = 0
         trouble = ""
+        wait = 0.0
         while attempt < self._settings.max_attempts and time.monotonic() < deadline:
-            await self._limiter.acquire(expected)
+            if self._stopping.is_set():
+                raise _StoppedError
+            if wait:
+                await self._wait(wait)
+            await self._limiter.acquire(expected, self._wait)
             try:
                 answer = await self._once(request, messages)
             except openai.APIStatusError as error:
                 self._stop_if_hopeless(error)
                 if (answer := self._final(error)) is not None:
                     return answer
-                trouble = _detail(error)
-                wait = retry_after(error.response.headers)
+                trouble = self._detail(error)
+                asked = retry_after(error.response.headers)
                 if error.status_code == 429:
-                    self._limiter.pause(wait if wait is not None else backoff(attempt))
-                    attempt += wait is None
+                    # All wait as long as the server asks, and this request longer and longer: some ask for 0 seconds.
+                    self._limiter.pause(asked or 0.0)
+                    wait = backoff(rejected)
+                    rejected += 1
+                    attempt += asked is None
                 else:
                     self._limiter.correct(-expected)
-                    await asyncio.sleep(wait if wait is not None else backoff(attempt))
+                    wait = max(asked or 0.0, backoff(attempt))
                     attempt += 1
+            except TimeoutError:
+                trouble = f"no whole answer within {self._settings.timeout:g} s"
+                wait = backoff(attempt)
+                attempt += 1
             except (openai.APIConnectionError, _BrokenAnswer) as error:
-                trouble = f"{type(error).__name__.strip('_')}: {error.__cause__ or error}"
-                await asyncio.sleep(backoff(attempt))
+                trouble = self._told(f"{type(error).__name__.strip('_')}: {error.__cause__ or error}")
+                wait = backoff(attempt)
                 attempt += 1
             else:
                 self._answered = True
@@ -155,7 +211,7 @@ class Endpoint:
                 return answer
         if not self._answered:
             raise TeacherError(
-                self._settings.url,
+                url_without_secrets(self._settings.url),
                 expected="a server that answers",
                 found=f"{trouble or 'nothing'} (after {attempt} attempts)",
                 fix="start it, or correct --endpoint; a proxy in the environment (HTTP_PROXY) may stand between",
@@ -168,13 +224,18 @@ class Endpoint:
             body["seed"] = request.engine_seed
         client = self._clients[request.engine_seed % len(self._clients)]
         # The typed method would spend a quarter of its time on transforming a body that is right already.
-        response = await client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-        return _read(response.content, self._teacher.sampling.max_tokens)
+        async with asyncio.timeout(self._settings.timeout):
+            response = await client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        return self._read(response.content)
 
     def _stop_if_hopeless(self, error: openai.APIStatusError) -> None:
-        detail = _detail(error)
+        detail = self._detail(error)
         found, fix = None, ""
-        if error.status_code in (401, 403):
+        if 300 <= error.status_code < 400:
+            address = self._redirected_to(error.response)
+            found = f"it redirects to {address}, and redirects are not followed"
+            fix = f"if the reviews may go there, use --endpoint {address}"
+        elif error.status_code in (401, 403):
             found, fix = "the key is refused", "set the environment variable that --api-key-variable names"
         elif error.status_code == 404:
             found = f"no model {self._teacher.name!r} there, or no such address"
@@ -186,15 +247,22 @@ class Endpoint:
             fix = "see --merge-system, --token-limit-field, --send-seed and --sampling-extra"
         if found:
             raise TeacherError(
-                self._settings.url,
+                url_without_secrets(self._settings.url),
                 expected="a server that answers this key and model",
                 found=f"{found}: {detail}",
                 fix=fix,
             )
 
-    @staticmethod
-    def _final_reason(error: openai.APIStatusError) -> str | None:
-        detail = _detail(error).casefold()
+    def _redirected_to(self, response: httpx2.Response) -> str:
+        base = url_without_secrets(self._settings.url).rstrip("/")
+        try:
+            location = urljoin(f"{base}/", response.headers.get("location", ""))
+        except ValueError:
+            location = "an address that is none"
+        return one_line(self._redact(url_without_secrets(location))).removesuffix("/chat/completions")
+
+    def _final_reason(self, error: openai.APIStatusError) -> str | None:
+        detail = self._detail(error).casefold()
         if error.status_code == 413 or any(phrase in detail for phrase in _OVERLONG):
             return TOO_LONG
         return REFUSED if any(phrase in detail for phrase in _REFUSALS) else None
@@ -203,17 +271,61 @@ class Endpoint:
         """The failure that an error amounts to where another attempt would meet the same."""
         if error.status_code in _PAUSE or error.status_code >= 500:
             return None
-        return failed(self._final_reason(error) or ENGINE_ERROR, _detail(error))
+        return failed(self._final_reason(error) or ENGINE_ERROR, self._detail(error))
+
+    def _detail(self, error: openai.APIStatusError) -> str:
+        code = error.code if isinstance(error.code, str) else ""
+        return self._told(f"{error.status_code} {code} {error.message}")
+
+    def _told(self, text: str) -> str:
+        # Before it is cut: half a key is not recognised.
+        return one_line(self._redact(text))
+
+    def _read(self, content: bytes) -> Answer:
+        max_tokens = self._teacher.sampling.max_tokens
+        try:
+            body = untrusted_json.parse(content, lone_surrogates=True)
+            choice = body["choices"][0]
+            message = choice["message"]
+            text, refusal = message.get("content"), message.get("refusal")
+            finish_reason = choice.get("finish_reason")
+            usage = body.get("usage") or {}
+            counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            reason = f"{error.reason}: " if isinstance(error, untrusted_json.UntrustedJsonError) else ""
+            start = self._told(content[:16_384].decode(errors="replace"))[:80]
+            raise _BrokenAnswer(f"no chat completion: {reason}{start!r}") from None
+        if not all(count is None or (type(count) is int and 0 <= count < 2**31) for count in counts):
+            raise _BrokenAnswer(f"token counts {counts}")
+        if not isinstance(text, str | None):
+            raise _BrokenAnswer(f"content of type {type(text).__name__}")
+        if text and len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
+            raise _BrokenAnswer(f"{len(text):,} characters, for at most {max_tokens} tokens")
+        if refusal and not text:
+            return Answer(clean_text(str(refusal))[0][: max_tokens * _CHARACTERS_PER_TOKEN], REFUSED, *counts)
+        return judge(text and clean_text(text)[0], finish_reason, counts[0], counts[1], max_tokens)
 
 
 def _client(settings: EndpointSettings) -> openai.AsyncOpenAI:
     # Requests fall on the clients by chance; the margin keeps them from queueing at one while another is idle.
-    limits = httpx2.Limits(max_connections=2 * CONNECTIONS_PER_CLIENT, max_keepalive_connections=CONNECTIONS_PER_CLIENT)
+    limits = httpx2.Limits(max_connections=2 * CONNECTIONS_PER_CLIENT)
+    address, _, query = settings.url.partition("#")[0].partition("?")
+    try:
+        http_client = BoundedClient(limits=limits, timeout=settings.timeout)
+    except (ValueError, httpx2.InvalidURL, ImportError):
+        # The message would show the proxy's password.
+        raise SettingError(
+            "a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)",
+            expected="a URL such as http://user:password@host:3128",
+            found="one that cannot be used",
+            fix="write it whole, or unset it",
+        ) from None
     return openai.AsyncOpenAI(
         api_key=settings.api_key,
-        base_url=settings.url,
+        base_url=address,
+        default_query=dict(parse_qsl(query)),
         max_retries=0,  # ours know the rate limits and share their pauses
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=settings.timeout),
+        http_client=http_client,
     )
 
 
@@ -221,25 +333,5 @@ class _BrokenAnswer(Exception):
     """A 200 whose body is no chat completion."""
 
 
-def _read(content: bytes, max_tokens: int) -> Answer:
-    try:
-        body = json.loads(content)
-        choice = body["choices"][0]
-        message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
-        finish_reason = choice.get("finish_reason")
-        usage = body.get("usage") or {}
-        counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _BrokenAnswer(f"no chat completion: {content[:80]!r}") from error
-    if not all(count is None or (isinstance(count, int) and 0 <= count < 2**31) for count in counts):
-        raise _BrokenAnswer(f"token counts {counts}")
-    if not isinstance(text, str | None):
-        raise _BrokenAnswer(f"content of type {type(text).__name__}")
-    if refusal and not text:
-        return Answer(clean_text(str(refusal))[0], REFUSED, *counts)
-    return judge(text and clean_text(text)[0], finish_reason, counts[0], counts[1], max_tokens)
-
-
-def _detail(error: openai.APIStatusError) -> str:
-    return f"{error.status_code} {' '.join(error.message.split())}"[:DETAIL_CHARACTERS]
+class _StoppedError(Exception):
+    """The job stops while a request waits to be sent."""

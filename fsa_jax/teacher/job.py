@@ -61,6 +61,10 @@ class Outcome:
     began: float = field(default_factory=time.monotonic)
     stopped: str | None = None
     """Why the job ended before its requests did; None where all are done."""
+    dropped: int = 0
+    """Requests that were sent and whose answer was not waited for."""
+    redacted: int = 0
+    """Answers that a key was removed from."""
 
     @property
     def stored(self) -> int:
@@ -170,6 +174,7 @@ class Job:
         self._progress = progress
         self._in_flight = settings.in_flight or engine.in_flight
         self._stop = asyncio.Event()
+        self._drop = asyncio.Event()
         self._errors_in_a_row = 0
         self.outcome = outcome or Outcome()
 
@@ -177,6 +182,12 @@ class Job:
         """Ends the job when what is in flight has been stored."""
         self.outcome.stopped = self.outcome.stopped or reason
         self._stop.set()
+
+    def interrupt(self, reason: str, seconds: float) -> None:
+        """Ends the job within about ``seconds``: what waits to be sent is not sent, what is late is not waited for."""
+        self.stop(reason)
+        self._engine.stop()
+        asyncio.get_running_loop().call_later(seconds, self._drop.set)
 
     async def run(self, batches: Iterator[list[Request]]) -> Outcome:
         """Asks and stores everything that ``batches`` brings.
@@ -194,11 +205,12 @@ class Job:
             *(asyncio.create_task(self._work(requests, committer)) for _ in range(self._in_flight)),
         ]
         asking = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
+        dropping = asyncio.create_task(self._drop.wait())
         try:
             # Storing ends before the asking does only with an error.
-            await asyncio.wait({asking, storing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking, storing, dropping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (asking, *tasks):
+            for task in (asking, dropping, *tasks):
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             # Answers that had come when something failed are paid for, and stored.
@@ -230,7 +242,6 @@ class Job:
                 continue
             row = await self._generate(request)
             if row is None:
-                self.stop(f"the budget is used up: {self._budget.used_up}")
                 continue
             await committer.store(row)
             self._count(row)
@@ -241,12 +252,19 @@ class Job:
             return self._row(request, answer, time.time(), 0.0)
         reserved = expected_input_tokens(request), self._teacher.sampling.max_tokens
         if not await self._budget.reserve(*reserved):
+            self.stop(f"the budget is used up: {self._budget.used_up}")
             return None
         began, started = time.time(), time.monotonic()
         used = (0, 0)
         try:
             answer = await self._engine.ask(request)
+            if answer is None:
+                return None
             used = answer.input_tokens or 0, answer.output_tokens or 0
+            self.outcome.redacted += answer.redacted
+        except asyncio.CancelledError:
+            self.outcome.dropped += 1
+            raise
         finally:
             await self._budget.settle(reserved, used)
         return self._row(request, answer, began, time.monotonic() - started)

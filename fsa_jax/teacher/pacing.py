@@ -6,7 +6,7 @@ import asyncio
 import email.utils
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 
 class RateLimiter:
@@ -24,14 +24,14 @@ class RateLimiter:
         self._next_tokens = 0.0
         self._paused_until = 0.0
 
-    async def acquire(self, tokens: int) -> None:
-        """Returns when a request that is expected to need ``tokens`` may be sent."""
+    async def acquire(self, tokens: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Returns when a request that is expected to need ``tokens`` may be sent; waits by ``sleep``."""
         now = time.monotonic()
         at = max(now, self._next_request, self._next_tokens)
         self._next_request = max(now, self._next_request) + self._seconds_per_request
         self._next_tokens = max(now, self._next_tokens) + tokens * self._seconds_per_token
         while (wait := max(at, self._paused_until) - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+            await sleep(wait)
 
     def correct(self, tokens: int) -> None:
         """Adds tokens (negative: gives back) that a request needed beyond what was expected."""
@@ -43,20 +43,26 @@ class RateLimiter:
 
 
 def retry_after(headers: Mapping[str, str], longest: float = 300.0) -> float | None:
-    """Seconds that a server asks to wait (``retry-after-ms``, ``Retry-After`` in seconds or as a date), if it does."""
+    """Seconds that a server asks to wait (``retry-after-ms``, ``Retry-After`` in seconds or as a date).
+
+    Returns:
+      More than 0 and at most ``longest``; None where it asks for nothing, for no time, for a time that has passed, or
+      for what is no time.
+    """
     try:
         if milliseconds := headers.get("retry-after-ms"):
-            return min(max(float(milliseconds) / 1000, 0.0), longest)
-        if (value := headers.get("retry-after")) is None:
+            seconds = float(milliseconds) / 1000
+        elif (value := headers.get("retry-after")) is None:
             return None
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, TypeError):
+        else:
+            try:
+                seconds = float(value)
+            except ValueError:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, OSError):
         return None
     # NaN compares false with everything.
-    return min(max(seconds, 0.0), longest) if seconds == seconds else None
+    return min(seconds, longest) if seconds > 0 else None
 
 
 def backoff(attempt: int, first: float = 0.5, longest: float = 60.0) -> float:

@@ -43,6 +43,8 @@ class Task:
     max_cost: float | None
     devices: int | None
     retry_failed: bool
+    stop_seconds: float = 20.0
+    trust_remote_code: bool = False
 
 
 async def teach(task: Task) -> int:
@@ -78,7 +80,7 @@ async def _ask(task: Task, writer: ShardWriter, batches: Iterator[list[Request]]
         with _progress() as progress:
             budget = _budget(task, writer, engine.devices)
             job = Job(engine, task.maker.teacher, writer, budget, task.settings, progress, outcome)
-            with _signals(job):
+            with _signals(job, task.stop_seconds):
                 await job.run(batches)
     finally:
         await engine.close()
@@ -94,7 +96,12 @@ async def _start_engine(task: Task, *, proven: bool) -> Engine:
 def _tokenizer(task: Task, name: str) -> ChatTokenizer:
     teacher = task.maker.teacher
     on_hub = name == teacher.name and not Path(name).is_dir()
-    return ChatTokenizer(name, teacher.revision if on_hub else None, teacher.sampling.extra.get(TEMPLATE_ARGUMENTS))
+    return ChatTokenizer(
+        name,
+        teacher.revision if on_hub else None,
+        teacher.sampling.extra.get(TEMPLATE_ARGUMENTS),
+        trust_remote_code=task.trust_remote_code,
+    )
 
 
 def _own_bills(task: Task, writer: ShardWriter) -> Bills:
@@ -134,21 +141,17 @@ def _progress() -> Iterator[Callable[[Outcome], None]]:
 
 
 @contextmanager
-def _signals(job: Job) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the job cleanly, a second one at once; neither loses what is stored."""
+def _signals(job: Job, seconds: float) -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends the job within ``seconds``, a second one at once; neither loses what is stored."""
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
     received = 0
 
     def stop(name: str) -> None:
         nonlocal received
         received += 1
         if received == 1:
-            print(f"{name}: finishing what is in flight; once more to drop it", file=sys.stderr)
-            job.stop(name)
-        else:
-            task.cancel()
+            print(f"{name}: waiting {seconds:g} s for what is in flight; once more to drop it", file=sys.stderr)
+        job.interrupt(name, seconds if received == 1 else 0.0)
 
     handled = (signal.SIGINT, signal.SIGTERM)
     for number in handled:
@@ -171,6 +174,10 @@ def _print_outcome(outcome: Outcome, losses: Losses) -> None:
         print(f"  not asked about, {reason}: {count:,} rows ({', '.join(losses.places[reason][:3])})")
     for reason, count in losses.repaired.most_common():
         print(f"  fixed, {reason}: {count:,} rows")
+    if outcome.redacted:
+        print(f"  the key stood in {outcome.redacted:,} answers; it is removed from what is stored")
+    if outcome.dropped:
+        print(f"  {outcome.dropped:,} were sent and their answers not waited for: they are asked, and paid for, again")
     if outcome.failures:
         print("  to try failures again: the same command with --retry-failed")
     if outcome.stopped:

@@ -42,6 +42,10 @@ class VllmSettings:
         ``gpu_memory_utilization``, ``quantization``, ``max_num_seqs`` …).
       stall_seconds: the engine hangs when no request has ended for so long; must exceed the longest answer's time.
       max_restarts: restarts in a row without an answer before the job stops.
+      trust_remote_code: run Python code that comes with the model.
+
+    Raises:
+      SettingError: ``engine_args`` would run such code.
     """
 
     tensor_parallel: int = 1
@@ -50,6 +54,16 @@ class VllmSettings:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     stall_seconds: float = 600.0
     max_restarts: int = 3
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if "trust_remote_code" in self.engine_args:
+            raise SettingError(
+                "--engine-args",
+                expected="no trust_remote_code",
+                found=str(self.engine_args["trust_remote_code"]),
+                fix="use --trust-remote-code, which holds for the tokenizer, too",
+            )
 
 
 class _Engine:
@@ -76,6 +90,7 @@ class _Engine:
                 pipeline_parallel_size=settings.pipeline_parallel,
                 enable_prefix_caching=settings.prefix_caching,
                 enable_log_requests=False,
+                trust_remote_code=settings.trust_remote_code,
                 **{**platform, **settings.engine_args},
             )
         except (TypeError, ValueError) as error:
@@ -162,6 +177,9 @@ class VllmSidecar:
 
     async def close(self) -> None:
         await self._watchdog.close()
+
+    def stop(self) -> None:
+        """Nothing: what has come to the engine is under way."""
 
     async def ask(self, request: Request) -> Answer:
         """One answer; on a new engine where the old one hung or died.

@@ -1,0 +1,282 @@
+"""Teachers' servers that misbehave: the job ends or goes on, every request is accounted for, and no key gets out."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaign import Campaign
+from damage import damaged
+from hostile_server import MODEL, MODES, HostileServer, hostile_server
+
+from fsa_jax.cli import teach
+from fsa_jax.cli.main import main
+from fsa_jax.errors import FsaError, SettingError, TeacherError
+from fsa_jax.teacher.answers import FAILURES, failure_reason
+from fsa_jax.teacher.store import StoredGeneration, StoreReader
+
+KEY = "sk-Never/Shown+42"
+REVIEWS = 4
+Read = Callable[[], str]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with hostile_server() as running:
+        yield running
+
+
+@pytest.fixture
+def read(capsys: pytest.CaptureFixture[str]) -> Read:
+    """Everything that has been printed since the last time."""
+    return lambda: "".join(capsys.readouterr())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.jsonl"
+    lines = [json.dumps({"id": f"r{i}", "text": f"Visit {i}: lovely soup."}) for i in range(REVIEWS)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def run(server: HostileServer, source: Path, store: Path, **options: object) -> int:
+    """One job of one attempt a request; raises what the command line would print."""
+    defaults = {"max_attempts": 1, "request_timeout": 0.4, "in_flight": REVIEWS, "prompts": ["analysis"]}
+    settings: dict[str, Any] = {**defaults, "endpoint": server.url, **options}
+    return teach.command(str(source), store, MODEL, **settings)
+
+
+def rows(store: Path) -> list[StoredGeneration]:
+    return list(StoreReader(store)) if list(store.glob("shard-*/[jp]*")) else []
+
+
+def require_no_key(store: Path, printed: str) -> None:
+    """The key is in nothing that was printed or stored, nor is a part of it that is worth having."""
+    stored = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    texts = "".join(f"{row.text} {row.failure} {row.teacher}" for row in rows(store))
+    for part in (KEY, KEY[:12], KEY[4:]):
+        assert part.casefold() not in (printed + texts).casefold(), printed + texts
+        assert part.encode() not in stored
+
+
+def teach_on(server: HostileServer, source: Path, store: Path, read: Read) -> str:
+    """Goes on with a store of one answer, with a bad server, then a good one; returns what became of the bad one."""
+    server.elsewhere = []
+    try:
+        stopped = "" if run(server, source, store) == 0 else "status"
+    except FsaError as error:
+        stopped = str(error)
+    assert not server.elsewhere, "a redirect was followed"
+    found, printed = rows(store), read() + stopped
+    answered = [row for row in found if row.failure is None]
+    failures = len(found) - len(answered)
+    if not stopped:
+        assert len(found) == REVIEWS, "rows are missing"
+        assert f"{len(answered) - 1:,} answers and {failures:,} failures stored" in printed
+    for row in found:
+        assert row.failure is None or failure_reason(row.failure) in FAILURES
+        own = f"Answer about visit {row.review_id[1:]}."
+        assert row.failure is not None or (row.text and (own in row.text or row.text == "x")), row
+    server.mode = "good"
+    assert run(server, source, store, retry_failed=True) == 0
+    after = {row.key: row for row in rows(store)}
+    assert len(after) == REVIEWS == len(rows(store)) and all(row.failure is None for row in after.values())
+    assert all(after[row.key].text == row.text for row in answered), "a stored answer changed"
+    require_no_key(store, printed + read())
+    return "stopped with an error" if stopped else "failures counted" if failures else "answered"
+
+
+def test_no_mode_of_a_server_breaks_a_job(
+    campaign: Campaign, server: HostileServer, source: Path, tmp_path: Path, read: Read
+):
+    """Entries 7, 19, 23 and 27: each mode of the hostile server once."""
+    assert len(MODES) > 20
+    first = tmp_path / "first"
+    assert run(server, source, first, limit=1) == 0
+    for number, mode in enumerate(MODES):
+        server.mode, store = mode, tmp_path / str(number)
+        shutil.copytree(first, store)
+        campaign.run(mode, lambda store=store: teach_on(server, source, store, read))
+
+
+def test_damaged_answers_never_break_a_job(
+    campaign: Campaign,
+    server: HostileServer,
+    source: Path,
+    tmp_path: Path,
+    read: Read,
+    cases: Callable[[int, int], int],
+    rng: random.Random,
+):
+    """The bytes of good answers, damaged: jobs of one request each, in one store."""
+    store = tmp_path / "store"
+    assert run(server, source, store, limit=1) == 0
+    server.mode = "raw"
+
+    def attempt(seed: int) -> str:
+        server.raw = lambda good: damaged(good, random.Random(seed))[1]
+        stopped = ""
+        try:
+            assert run(server, source, store, seed=seed, limit=1) == 0
+        except TeacherError as error:
+            stopped = str(error)
+        mine = [row for row in rows(store) if row.seed == seed]
+        assert len(mine) == (not stopped)
+        require_no_key(store, read() + stopped)
+        return "stopped with an error" if stopped else "failure counted" if mine[0].failure else "answered"
+
+    for _ in range(cases(12, 1000)):
+        seed = rng.randrange(1, 1 << 30)
+        campaign.run(f"seed {seed}", lambda seed=seed: attempt(seed))
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_redirects_are_refused_before_the_first_answer_and_after(
+    server: HostileServer, source: Path, tmp_path: Path, status: int
+):
+    """Entry 7: 301 and 302 became a GET whose answer was stored; 307 and 308 took the review to another host."""
+    store = tmp_path / "store"
+    for _ in range(2):
+        server.mode = f"redirect {status}"
+        with pytest.raises(TeacherError, match=rf"{status}.*redirects to http://127.0.0.1:\d+/v1,|/v1, and") as raised:
+            run(server, source, store)
+        assert server.elsewhere == [] and "--endpoint http://127.0.0.1:" in raised.value.fix
+        before, server.mode = rows(store), "good"
+        assert run(server, source, store, limit=len(before) + 1) == 0
+    assert [row.text for row in rows(store)] == ["Answer about visit 0.", "Answer about visit 1."]
+
+
+def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServer, source: Path, tmp_path: Path):
+    """A kind of entry 7: the second copy was read as the answer to the next request on the connection."""
+    server.mode = "answered twice"
+    assert run(server, source, tmp_path / "store", in_flight=1) == 0
+    texts = {row.review_id: row.text for row in rows(tmp_path / "store")}
+    assert texts == {f"r{i}": f"Answer about visit {i}." for i in range(REVIEWS)}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("sk-half\nsecret-half", "white space at character 8"),
+        ("sk-half secret", "white space"),
+        ("sk-half\x07secret", "a control character"),
+        ("sk-hälfte-secret", "no ASCII"),
+        ("“sk-half-secret”", "no ASCII at character 1"),
+    ],
+)
+def test_keys_that_no_header_can_hold_are_refused_unshown(
+    server: HostileServer,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Read,
+    value: str,
+    said: str,
+):
+    """Entry 19: such a key was stored in the error of every row."""
+    monkeypatch.setenv("MY_KEY", value)
+    command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", server.url]
+    assert main([*command, "--api-key-variable", "MY_KEY"]) == 2
+    printed = read()
+    assert "MY_KEY" in printed and said in printed and "half" not in printed
+    assert server.requests == 0 and not (tmp_path / "store").exists()
+
+
+def test_white_space_around_a_key_is_removed(
+    server: HostileServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Entry 19: a file of keys ends in a newline."""
+    monkeypatch.setenv("OPENAI_API_KEY", f"\t{KEY}\r\n")
+    server.mode = "key in the answer"
+    assert run(server, source, tmp_path / "store") == 0
+    require_no_key(tmp_path / "store", "")
+
+
+def test_an_answer_that_holds_the_key_is_stored_without_it_and_counted(
+    server: HostileServer, source: Path, tmp_path: Path, read: Read
+):
+    """Entry 19."""
+    server.mode = "key in the answer"
+    assert run(server, source, tmp_path / "store") == 0
+    assert f"the key stood in {REVIEWS} answers" in read()
+    assert "[key removed]" in str(rows(tmp_path / "store")[0].text)
+
+
+@pytest.mark.parametrize("mode", ["good", "key in an error", "silence", "redirect 307"])
+def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tmp_path: Path, read: Read, mode: str):
+    """Entry 19: ``user:password@host`` and ``?api_key=`` are sent, and never printed."""
+    server.mode = mode
+    url = server.url.replace("://", f"://somebody:{KEY.replace('/', '%2F')}@") + f"?api_key={KEY}"
+    command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", url, "--prompts", '["analysis"]']
+    assert main([*command, "--max-attempts", "1", "--request-timeout", "0.4"]) == (0 if mode == "good" else 2)
+    printed = read()
+    require_no_key(tmp_path / "store", printed)
+    assert "c29tZWJvZHk6c2st" not in printed  # base64 of "somebody:sk-"
+    with pytest.raises(SettingError) as raised:
+        run(server, source, tmp_path / "other", endpoint=url.removeprefix("http://"))
+    assert KEY[4:] not in str(raised.value) and "%2FShown" not in str(raised.value)
+
+
+def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileServer, source: Path, tmp_path: Path):
+    """Entry 23: a byte now and then kept an attempt alive for ever."""
+    assert run(server, source, tmp_path / "store", limit=1) == 0
+    server.mode = "a byte at a time"
+    assert run(server, source, tmp_path / "store") == 0
+    failures = [row.failure for row in rows(tmp_path / "store") if row.failure]
+    assert failures == ["engine error: no whole answer within 0.4 s (after 1 attempts)"] * (REVIEWS - 1)
+
+
+@pytest.mark.parametrize("when", ["with a time in the past", "with no time", "with a negative time", "with garbage"])
+def test_a_429_without_a_time_to_wait_is_paced(server: HostileServer, source: Path, tmp_path: Path, when: str):
+    """Entry 23: 1,023 requests in 25 s, and none of them counted as an attempt."""
+    assert run(server, source, tmp_path / "store", limit=1) == 0
+    server.requests, server.mode = 0, f"429 {when}"
+    assert run(server, source, tmp_path / "store", max_attempts=2) == 0
+    assert server.requests == 2 * (REVIEWS - 1)
+
+
+def test_large_bodies_are_not_read(server: HostileServer, source: Path, tmp_path: Path):
+    """Entry 23: bodies without a limit, also packed ones."""
+    assert run(server, source, tmp_path / "store", limit=1) == 0
+    for seed, mode in enumerate(["a huge body", "an answer without end", "gzip bomb"]):
+        server.mode = mode
+        assert run(server, source, tmp_path / "store", seed=seed, request_timeout=30, limit=2, retry_failed=True) == 0
+    failures = [row.failure for row in rows(tmp_path / "store") if row.failure]
+    assert len(failures) >= 3 and all("a body of over 4 MiB" in str(failure) for failure in failures)
+
+
+@pytest.mark.parametrize(("mode", "number"), [("429 for an hour", signal.SIGTERM), ("silence", signal.SIGINT)])
+def test_a_signal_ends_a_waiting_job_and_loses_nothing(
+    server: HostileServer, source: Path, tmp_path: Path, mode: str, number: signal.Signals
+):
+    """Entry 23: SIGTERM during a long Retry-After, or while a server says nothing."""
+    store = tmp_path / "store"
+    assert run(server, source, store, limit=2) == 0
+    server.mode, server.requests = mode, 0
+    command = [sys.executable, "-m", "fsa_jax.cli.main", "teach", str(source), str(store), MODEL]
+    command += ["--endpoint", server.url, "--prompts", '["analysis"]', "--stop-seconds", "1"]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while server.requests < REVIEWS - 2:
+        assert job.poll() is None
+        time.sleep(0.05)
+    os.kill(job.pid, number)
+    printed, _ = job.communicate(timeout=60)
+    assert job.returncode == 1 and "Traceback" not in printed, printed
+    assert f"stopped early, {number.name}" in printed
+    assert ("2 were sent and their answers not waited for" in printed) == (mode == "silence")
+    assert sorted(str(row.text) for row in rows(store)) == ["Answer about visit 0.", "Answer about visit 1."]
+    server.mode, server.requests = "good", 0
+    assert run(server, source, store) == 0
+    assert server.requests == REVIEWS - 2 and len(rows(store)) == REVIEWS
