@@ -40,7 +40,6 @@ def command(
     from collections import Counter
     from contextlib import closing
 
-    from rich.console import Console
     from rich.table import Table
     from tqdm import tqdm
 
@@ -50,6 +49,7 @@ def command(
     from fsa_jax.teacher.checking.page import render
     from fsa_jax.teacher.checking.run import check
     from fsa_jax.teacher.store import generations
+    from fsa_jax.terminal import console
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:
@@ -87,7 +87,7 @@ def command(
     counts = {"source": str(source), "settings": settings.model_dump(), **statistics.as_json()}
     (output / "check.json").write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (output / "check.html").write_text(render(statistics, settings, str(source)), encoding="utf-8")
-    console = Console()
+    terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
     for name, found in (
         ("", statistics.verdicts()),
@@ -97,5 +97,5 @@ def command(
     ):
         for reason, count in found.most_common():
             table.add_row(f"{name}{reason}", f"{count:,}")
-    console.print(table)
-    console.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)
+    terminal.print(table)
+    terminal.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)

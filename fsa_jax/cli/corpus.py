@@ -34,11 +34,11 @@ def command(
         corpus is built in this process.
       overwrite: replace a corpus that is there.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from fsa_jax.corpus.rows import Selection
     from fsa_jax.data.corpus_files import build
+    from fsa_jax.terminal import console
 
     selection = Selection(
         teachers=tuple(teachers or ()),
@@ -49,12 +49,12 @@ def command(
         seed=seed,
     )
     statistics = build(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
-    console = Console()
+    terminal = console()
     table = Table("form", "split", "rows", title="sentiment_corpus")
     for form, splits in statistics["parts"].items():
         for split, part in splits.items():
             table.add_row(form, split, f"{part['rows']:,}")
     for reason, count in statistics["left_out"].items():
         table.add_row("left out", reason, f"{count:,}")
-    console.print(table)
-    console.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)
+    terminal.print(table)
+    terminal.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)

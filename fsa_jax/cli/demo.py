@@ -44,11 +44,10 @@ def command(
     """
     from pathlib import Path
 
-    from rich.console import Console
-
     from fsa_jax.demo.flow import Demo
     from fsa_jax.demo.processes import CommandFailed
     from fsa_jax.demo.settings import DemoSettings
+    from fsa_jax.terminal import console
 
     settings = DemoSettings(
         reviews=reviews,
@@ -66,7 +65,7 @@ def command(
     )
     typed = shlex.join(["fsa", "demo", *sys.argv[2:]])
     try:
-        Demo(settings, Path(out), workers, typed, Console()).run()
+        Demo(settings, Path(out), workers, typed, console()).run()
     except CommandFailed as error:
         print(f"fsa demo: {error}", file=sys.stderr)
         return 1

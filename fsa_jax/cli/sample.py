@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fsa_jax.errors import SettingError
@@ -26,6 +29,8 @@ def command(
     min_language_score: float = 0.4,
     near_duplicates: float | None = 0.8,
     shortfall: Shortfall = "shrink",
+    allow_empty_sources: bool = False,
+    overwrite: bool = False,
     seed: int = 0,
 ) -> None:
     """Samples reviews by star rating, domain and implicitness; writes Parquet and a report of what was dropped.
@@ -42,27 +47,33 @@ def command(
       implicit_threshold: a review is implicit where at least this share of its sentences has no opinion word.
       catalog: Yelp business files or Amazon metadata files, for dumps whose reviews name only an item.
       categories: category names by domain in place of the built-in ones; 're:' starts a regular expression.
-      columns: column names by part (id text stars item category domain) where they are not found by themselves.
-      stars_offset: added to the stars, for dumps that count from 0.
+      columns: column names by part (id text stars item category domain) where they are not found by themselves; they
+        hold for the files that have such columns.
+      stars_offset: added to the stars, for dumps that count from 0; where columns names the stars, for files that have
+        that column alone.
       min_characters: shorter reviews are dropped.
       max_characters: longer reviews are dropped.
       language: ISO 639-1 code of the reviews to keep; null keeps all.
       min_language_score: how sure another language must be to drop a review, 0 to 1.
       near_duplicates: similarity from which two reviews are near duplicates, 0 to 1; null keeps them.
       shortfall: where a stratum is short: shrink the sample and keep its ratio, fill it with what there is, or error.
+      allow_empty_sources: go on where a source gives no review at all.
+      overwrite: replace an earlier sample, and remove an unfinished one of other sources or settings.
       seed: another seed draws another sample.
     """
     from dataclasses import asdict
 
-    from rich.console import Console
     from tqdm import tqdm
 
+    from fsa_jax.aside import written_aside
     from fsa_jax.sampling import report as reports
     from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules, read_catalog
     from fsa_jax.sampling.fields import FIELDS, Fields
     from fsa_jax.sampling.filters import Filters
+    from fsa_jax.sampling.review_files import is_review_file
     from fsa_jax.sampling.sample import SampleSettings, sample
     from fsa_jax.sampling.source import ReviewReader, Source
+    from fsa_jax.terminal import console
 
     if unknown := set(columns or ()) - set(FIELDS):
         raise SettingError(
@@ -97,7 +108,38 @@ def command(
         items,
         frozenset(domain_ratio) if domain_ratio is not None else None,
     )
-    with tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar:
+    parsed = [Source.parse(text) for text in sources]
+    inputs = [file for source in parsed for file in source.files()] + list(catalog or ())
+    _refuse_output_among_inputs(output, [Path(source.location) for source in parsed])
+    asked = {
+        "sources": sources,
+        **asdict(settings),
+        "filters": asdict(filters),
+        "columns": columns,
+        "stars_offset": stars_offset,
+        "categories": categories,
+        "catalogs": catalogs,
+    }
+    report_file = reports.report_path(output)
+    left_by_same = not os.path.lexists(output) and (reports.read(report_file) or {}).get("settings") == asked
+
+    def aside(path: Path, is_ours: Callable[[Path], bool], replace: bool) -> AbstractContextManager[Path]:
+        return written_aside(
+            path,
+            command="fsa sample",
+            settings=asked,
+            foreign=lambda found: None if is_ours(found) else "something that fsa sample did not write",
+            inputs=inputs,
+            overwrite=overwrite or replace,
+            directory=False,
+        )
+
+    with (
+        aside(output, is_review_file, False) as unfinished,
+        # It gets its name before the sample, so that where there is a sample there is its report.
+        aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
+        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+    ):
 
         def progress(phase: str, rows: int) -> None:
             if rows < bar.n:
@@ -105,14 +147,26 @@ def command(
             bar.set_description(phase, refresh=False)
             bar.update(rows - bar.n)
 
-        report = sample([Source.parse(text) for text in sources], reader, settings, output, progress)
-    content = reports.as_json(
-        report, {"sources": sources, **asdict(settings), "filters": asdict(filters), "catalogs": catalogs}
-    )
-    reports.write(reports.report_path(output), content)
-    console = Console()
+        report = sample(parsed, reader, settings, unfinished, progress, allow_empty_sources)
+        content = reports.as_json(report, asked)
+        reports.write(unfinished_report, content)
+        if overwrite:
+            # A kill between the two renamings must not leave this report beside another sample.
+            output.unlink(missing_ok=True)
+    terminal = console()
     for table in reports.tables(content):
-        console.print(table)
+        terminal.print(table)
     if report.size < size:
-        console.print(f"{report.size:,} of {size:,} reviews: strata marked (short) hold no more; see --shortfall")
-    console.print(f"wrote {output} and {reports.report_path(output)}", soft_wrap=True)
+        terminal.print(f"{report.size:,} of {size:,} reviews: {reports.shortfall(content)}", soft_wrap=True)
+    terminal.print(f"wrote {output} and {report_file}", soft_wrap=True)
+
+
+def _refuse_output_among_inputs(output: Path, folders: list[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and output.parent.is_dir() and folder.samefile(output.parent):
+            raise SettingError(
+                output,
+                expected="an output outside the folders that are read",
+                found=f"one in {folder}, which the next run would read",
+                fix="choose another output",
+            )

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fsa_jax.errors import DataError, MissingDataError
-from fsa_jax.sampling.rows import RawRow
+from fsa_jax.sampling.raw_row import BadRow, RawRow
 
 
-def tfds_rows(location: str) -> Iterator[RawRow]:
+def tfds_rows(location: str) -> Iterator[RawRow | BadRow]:
     """Rows of a prepared dataset in a fixed order; nested features stay nested (``--columns '{"text": "data.text"}'``).
 
     Raises:
@@ -40,8 +40,14 @@ def tfds_rows(location: str) -> Iterator[RawRow]:
     # "train[:10%]" names a part of a split.
     if split.partition("[")[0] not in splits:
         raise DataError(location, expected=f"one of {', '.join(splits)}", found=split, fix=f"tfds:{name}:SPLIT")
-    for example in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):  # pyright: ignore[reportCallIssue]
-        yield RawRow(lambda example=example: _plain(example))
+    import tensorflow
+
+    rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))  # pyright: ignore[reportCallIssue]
+    try:
+        for example in rows:
+            yield RawRow(lambda example=example: _plain(example))
+    except tensorflow.errors.OpError:
+        yield BadRow("dataset is broken from here on")
 
 
 def _plain(value):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tqdm import tqdm
 
 from fsa_jax.demo import gather, vocabulary
@@ -208,7 +209,7 @@ class Demo:
         for index, column in enumerate(shown.columns):
             view.add_column(column, justify="left" if index == 0 else "right")
         for row in shown.rows:
-            view.add_row(*(f"[bold]{cell.text}" if cell.strong else cell.text.replace("[", r"\[") for cell in row))
+            view.add_row(*(Text(cell.text, "bold" if cell.strong else "") for cell in row))
         self._console.print(view)
         self._say(claim(results, self._settings))
         self._say(f"\nThe page: {os.path.relpath(self._layout.report)}")

@@ -25,14 +25,18 @@ def priority(text: str, seed: int) -> int:
     return hash64(normalise(text), seed)
 
 
+_FIRST_ROWS = 1 << 16
+
+
 class BottomK:
     """Rows with the k lowest distinct priorities; of several with one priority, the one with the lowest number."""
 
     def __init__(self, k: int):
         self._k = k
-        # Twice k, so that sorting it down to k is paid once in k offers.
-        self._priorities = np.empty(max(2 * k, 16), np.uint64)
-        self._rows = np.empty(max(2 * k, 16), np.int64)
+        # Twice k, so that sorting it down to k is paid once in k offers; k may be more than there will ever be.
+        self._capacity = max(2 * k, 16)
+        self._priorities = np.empty(min(self._capacity, _FIRST_ROWS), np.uint64)
+        self._rows = np.empty(len(self._priorities), np.int64)
         self._filled = 0
         self._limit = 2**64
         self.duplicates = 0
@@ -46,7 +50,20 @@ class BottomK:
         self._rows[self._filled] = row
         self._filled += 1
         if self._filled == len(self._rows):
-            self._compact()
+            if self._filled < self._capacity:
+                self._grow()
+            else:
+                self._compact()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether distinct texts may have been left out."""
+        return self._filled >= self._k
+
+    def _grow(self) -> None:
+        size = min(self._capacity, 2 * self._filled)
+        self._priorities = np.resize(self._priorities, size)
+        self._rows = np.resize(self._rows, size)
 
     def _compact(self) -> None:
         priorities, first = np.unique(self._priorities[: self._filled], return_index=True)

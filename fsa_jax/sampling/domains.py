@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fsa_jax.errors import SettingError
-from fsa_jax.sampling.fields import category_names
-from fsa_jax.sampling.rows import BadRow, expand, raw_rows
+from fsa_jax.sampling.fields import category_names, identifier
+from fsa_jax.sampling.raw_row import BadRow
+from fsa_jax.sampling.rows import expand, raw_rows
 
 DEFAULT_RULES: dict[str, tuple[str, ...]] = {
     "restaurants": ("restaurants", "food", "cafes", "coffee & tea", "bakeries", "breakfast & brunch", "bars"),
@@ -72,9 +73,9 @@ def read_catalog(path: Path, rules: DomainRules) -> tuple[dict[str, str], Counte
         for raw in raw_rows(file):
             row = raw if isinstance(raw, BadRow) else raw.parse()
             if isinstance(row, BadRow):
-                counts[row.reason] += 1
+                counts[row.reason] += row.rows
                 continue
-            item = next((row[name] for name in _ITEM_COLUMNS if row.get(name) is not None), None)
+            item = next((found for name in _ITEM_COLUMNS if (found := identifier(row.get(name)))), None)
             if item is None:
                 counts["no item id"] += 1
                 continue
@@ -82,6 +83,6 @@ def read_catalog(path: Path, rules: DomainRules) -> tuple[dict[str, str], Counte
             if domain is None:
                 counts["item of no wanted domain"] += 1
             else:
-                domains[str(item)] = domain
+                domains[item] = domain
                 counts[f"item of {domain}"] += 1
     return domains, counts

@@ -16,12 +16,13 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fsa_jax.records import Review
-from fsa_jax.sampling.rows import BadRow
+from fsa_jax.sampling.raw_row import BadRow, decode
+from fsa_jax.untrusted_json import has_lone_surrogate
 
 _KNOWN = {
     "id": ("review_id", "ID", "id"),
@@ -32,6 +33,17 @@ _KNOWN = {
     "domain": ("domain",),
 }
 FIELDS = tuple(_KNOWN)
+
+MAX_STARS_CHARACTERS = 40
+MAX_CATEGORIES = 1000
+MAX_CATEGORY_CHARACTERS = 200
+"""Longer names and more of them are no categories of a shop, and are not looked at."""
+
+MAX_FOLDED_CHARACTERS = 4000
+"""Longer texts are folded in pieces."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_STARS = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:stars?|/\s*5|out of 5)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,27 @@ class Fields:
             value = value.get(key)
         return value
 
+    def present(self, rows: Iterable[Mapping[str, Any]]) -> Fields:
+        """Returns these fields without the columns that none of the rows has, so that those parts are looked for.
+
+        Stars are left as they are where the column that is named for them is not there: the offset belongs to it.
+        """
+        seen = list(rows)
+        if not seen:
+            return self
+        columns = {part: name for part, name in self.columns.items() if any(_has(row, name) for row in seen)}
+        is_other = "stars" in self.columns and "stars" not in columns
+        return Fields(columns, 0.0 if is_other else self.stars_offset)
+
+
+def _has(row: Mapping[str, Any], name: str) -> bool:
+    value: Any = row
+    for key in name.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
 
 @dataclass(frozen=True)
 class Parsed:
@@ -72,42 +105,47 @@ class Parsed:
 def parse_review(row: Mapping[str, Any], fields: Fields) -> Parsed | BadRow:
     """The review of a row, or why there is none: no text, or stars that are no number from 0 to 5."""
     raw_text = fields.get(row, "text")
+    repairs: tuple[str, ...] = ()
     if isinstance(raw_text, bytes):
-        raw_text = raw_text.decode("utf-8", errors="replace")
+        raw_text, repairs = decode(raw_text)
     if not isinstance(raw_text, str):
         return BadRow("no text")
-    text, repairs = clean_text(raw_text)
+    text, cleaned = clean_text(raw_text)
+    repairs += cleaned
     if not any(character.isalnum() for character in text):
         return BadRow("no text")
     stars = _stars(fields.get(row, "stars"), fields.stars_offset)
     if isinstance(stars, BadRow):
         return stars
-    raw_id = fields.get(row, "id")
-    if isinstance(raw_id, bytes):
-        raw_id = raw_id.decode("utf-8", errors="replace")
-    # bool is an int; a flag is no id.
-    has_id = isinstance(raw_id, str | int) and not isinstance(raw_id, bool) and str(raw_id).strip()
-    domain, item = fields.get(row, "domain"), fields.get(row, "item")
+    domain = fields.get(row, "domain")
     return Parsed(
         Review(
-            id=clean_text(str(raw_id))[0] if has_id else content_id(text),
+            id=identifier(fields.get(row, "id")) or content_id(text),
             text=text,
             stars=stars,
-            domain=domain.strip() or None if isinstance(domain, str) else None,
+            domain=clean_text(domain)[0] or None if isinstance(domain, str) else None,
         ),
-        str(item) if item is not None else None,
+        identifier(fields.get(row, "item")),
         category_names(fields.get(row, "category")),
         repairs,
     )
 
 
+def identifier(value: Any) -> str | None:
+    """An id as text; None where there is none."""
+    if isinstance(value, bytes):
+        value = decode(value)[0]
+    # bool is an int; a flag is no id.
+    return clean_text(str(value))[0] or None if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
 def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
     """Text that UTF-8 and Parquet can hold, and what was fixed: lone surrogates, control characters."""
     repairs = []
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if has_lone_surrogate(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         repairs.append("half a surrogate pair")
-    cleaned = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", " ", text)
+    cleaned = _CONTROL.sub(" ", text)
     if cleaned != text:
         repairs.append("control characters replaced by spaces")
     return cleaned.strip(), tuple(repairs)
@@ -120,25 +158,41 @@ def content_id(text: str) -> str:
 
 def category_names(value: Any) -> tuple[str, ...]:
     """Category names however a dump writes them: ``"A, B"``, ``["A", "B"]`` or Amazon's lists of lists."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in re.split(r"[,;|>]", value) if part.strip())
-    if isinstance(value, list | tuple):
-        return tuple(name for part in value for name in category_names(part))
-    return ()
+    names: list[str] = []
+    waiting = [value]
+    while waiting and len(names) < MAX_CATEGORIES:
+        part = waiting.pop()
+        if isinstance(part, str):
+            parts = (name.strip() for name in re.split(r"[,;|>]", part, maxsplit=MAX_CATEGORIES))
+            names.extend(name for name in parts if name and len(name) <= MAX_CATEGORY_CHARACTERS)
+        elif isinstance(part, list | tuple):
+            waiting.extend(reversed(part))
+    return tuple(names[:MAX_CATEGORIES])
 
 
 def _stars(value: Any, offset: float) -> float | BadRow | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*+(?:stars?|/\s*5|out of 5)?\s*", value, re.IGNORECASE)
+        match = _STARS.fullmatch(value.strip()) if len(value) <= MAX_STARS_CHARACTERS else None
         value = float(match[1].replace(",", ".")) if match else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return BadRow("stars that are no number")
-    stars = float(value) + offset
-    return stars if 0 <= stars <= 5 else BadRow("stars outside 0 to 5")
+    try:
+        stars = float(value) + offset
+    except OverflowError:
+        return BadRow("stars outside 0 to 5")
+    if not math.isfinite(stars):
+        return BadRow("stars that are no number")
+    # Adding 0 turns -0.0 into 0.0.
+    return stars + 0.0 if 0 <= stars <= 5 else BadRow("stars outside 0 to 5")
 
 
 def normalise(text: str) -> str:
     """The words of a text, case and compatibility forms folded: what two copies of a review have in common."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    pieces = [text]
+    if len(text) > MAX_FOLDED_CHARACTERS:
+        # Python sorts combining marks in quadratic time, and a text may consist of them.
+        pieces = [text[start : start + 1000] for start in range(0, len(text), 1000)]
+    folded = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
+    return " ".join(re.findall(r"\w+", folded.casefold()))

@@ -9,6 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from fsa_jax.sampling.sample import SampleReport
+from fsa_jax.sampling.strata import Limit
+from fsa_jax.untrusted_json import UntrustedJsonError, parse
 
 
 def report_path(output: Path) -> Path:
@@ -24,6 +26,8 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
         "files": {
             name: {
                 "rows": losses.read,
+                "kept": losses.kept,
+                "columns": report.columns[name],
                 "dropped": dict(losses.dropped.most_common()),
                 "fixed": dict(losses.repaired.most_common()),
                 "places": losses.places,
@@ -39,6 +43,7 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
                 "asked": asked,
                 "fit": report.fit[stratum],
                 "taken": report.taken[stratum],
+                "limit": report.limits.get(stratum),
             }
             for stratum, asked in sorted(report.asked.items(), key=lambda item: str(item[0]))
         ],
@@ -47,6 +52,15 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Returns what :func:`write` wrote; None if it is no report."""
+    try:
+        found = parse(path.read_bytes())
+    except (OSError, UntrustedJsonError):
+        return None
+    return found if isinstance(found, dict) and {"settings", "size", "files", "strata"} <= found.keys() else None
 
 
 def tables(content: dict[str, Any]) -> list[Table]:
@@ -63,11 +77,24 @@ def tables(content: dict[str, Any]) -> list[Table]:
     for row in content["strata"]:
         parts = [row["domain"], None if row["stars"] is None else f"{row['stars']} stars"]
         parts.append({True: "implicit", False: "explicit", None: None}[row["implicit"]])
-        short = row["taken"] < row["asked"]
         strata.add_row(
             ", ".join(part for part in parts if part) or "all",
             f"{row['fit']:,}",
             f"{row['asked']:,}",
-            f"{row['taken']:,}" + (" (short)" if short else ""),
+            f"{row['taken']:,}" + _MARKS[row["limit"]],
         )
     return [losses, strata]
+
+
+_MARKS: dict[Limit | None, str] = {None: "", "short": " (short)", "duplicates": " (alike)", "ratio": " (ratio)"}
+_MEANINGS: dict[Limit, str] = {
+    "short": "strata marked (short) hold fewer than asked",
+    "duplicates": "of strata marked (alike), too many candidates were duplicates; another --seed draws others",
+    "ratio": "strata marked (ratio) hold more, but the ratio is kept; --shortfall fill takes them",
+}
+
+
+def shortfall(content: dict[str, Any]) -> str:
+    """Why the sample of :func:`as_json` is smaller than asked."""
+    found = {row["limit"] for row in content["strata"]}
+    return "; ".join(meaning for limit, meaning in _MEANINGS.items() if limit in found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from pydantic import ValidationError
 from fsa_jax.errors import DataError
 from fsa_jax.paths import require_file
 from fsa_jax.records import Review
+from fsa_jax.sampling.parquet_rows import parquet_rows
+from fsa_jax.sampling.raw_row import BadRow
 
 SCHEMA = pyarrow.schema(
     [
@@ -25,25 +26,27 @@ SCHEMA = pyarrow.schema(
 """Columns of :class:`fsa_jax.records.Review`."""
 
 ROW_GROUP = 8192
+GROUP_CHARACTERS = 1 << 24
+"""A row group ends with the review that reaches it, or after ROW_GROUP."""
 
 
-def write_reviews(path: Path, reviews: Iterable[Review], metadata: dict[str, str] | None = None) -> int:
-    """Writes reviews as they come, under another name until the file is whole and synced; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def write_reviews(path: Path, reviews: Iterable[Review]) -> int:
+    """Writes reviews as they come; returns how many. Pages have checksums, so that damage is noticed in reading."""
     count = 0
-    try:
-        with pyarrow.parquet.ParquetWriter(aside, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
-            for group in _groups(reviews):
-                columns = {name: [getattr(review, name) for review in group] for name in SCHEMA.names}
-                writer.write_table(pyarrow.table(columns, schema=SCHEMA.with_metadata(metadata)))
-                count += len(group)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for group in _groups(reviews):
+            columns = {name: [getattr(review, name) for review in group] for name in SCHEMA.names}
+            writer.write_table(pyarrow.table(columns, schema=SCHEMA))
+            count += len(group)
     return count
+
+
+def is_review_file(path: Path) -> bool:
+    """Returns whether a file has the columns that :func:`write_reviews` writes, and no others."""
+    try:
+        return pyarrow.parquet.read_schema(path).names == SCHEMA.names
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False
 
 
 def read_reviews(path: Path) -> Iterator[Review]:
@@ -51,41 +54,35 @@ def read_reviews(path: Path) -> Iterator[Review]:
 
     Raises:
       MissingDataError: there is no such file.
-      DataError: it is no Parquet file of reviews, or a row holds no valid review.
+      DataError: it is no Parquet file of reviews, is damaged, or a row holds no valid review.
     """
-    require_file(path, "write it with fsa sample")
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), fix="write it with fsa sample") from error
-    with file:
-        missing = {"id", "text"} - set(file.schema_arrow.names)
-        if missing:
+    fix = "write it with fsa sample"
+    require_file(path, fix)
+    for row, raw in enumerate(parquet_rows(path), start=1):
+        values = raw if isinstance(raw, BadRow) else raw.parse()
+        if isinstance(values, BadRow):
+            raise DataError(f"{path}:{row}", expected="a review", found=values.reason, fix=fix)
+        if missing := {"id", "text"} - values.keys():
             raise DataError(
                 path,
                 expected="columns id, text, stars and domain",
-                found=", ".join(file.schema_arrow.names),
-                fix="write it with fsa sample, which also reads Parquet with other columns",
+                found=f"no {' and no '.join(sorted(missing))} among {', '.join(values)}",
+                fix=f"{fix}, which also reads Parquet with other columns",
             )
-        columns = [name for name in SCHEMA.names if name in file.schema_arrow.names]
-        row = 0
-        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
-            for values in batch.to_pylist():
-                row += 1
-                try:
-                    yield Review(**values)
-                except ValidationError as error:
-                    raise DataError(
-                        f"{path}:{row}", expected="a review", found=str(error), fix="write it with fsa sample"
-                    ) from error
+        try:
+            yield Review(**{name: values[name] for name in SCHEMA.names if name in values})
+        except ValidationError as error:
+            raise DataError(f"{path}:{row}", expected="a review", found=str(error), fix=fix) from error
 
 
 def _groups(reviews: Iterable[Review]) -> Iterator[list[Review]]:
     group: list[Review] = []
+    characters = 0
     for review in reviews:
         group.append(review)
-        if len(group) == ROW_GROUP:
+        characters += len(review.text)
+        if len(group) == ROW_GROUP or characters >= GROUP_CHARACTERS:
             yield group
-            group = []
+            group, characters = [], 0
     if group:
         yield group

@@ -22,10 +22,10 @@ from fsa_jax.errors import DataError, SettingError
 from fsa_jax.records import Review
 from fsa_jax.sampling.bottom_k import BottomK, hash64, priority
 from fsa_jax.sampling.near_duplicates import PERMUTATIONS, near_duplicates, signature
+from fsa_jax.sampling.raw_row import BadRow, RawRow
 from fsa_jax.sampling.review_files import write_reviews
-from fsa_jax.sampling.rows import BadRow, RawRow
-from fsa_jax.sampling.source import Losses, ReviewReader, Source
-from fsa_jax.sampling.strata import Shortfall, Stratum, quotas, settle, strata_shares
+from fsa_jax.sampling.source import Losses, Part, ReviewReader, Source, row_count
+from fsa_jax.sampling.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
 from fsa_jax.text.opinion_words import implicit_share as estimate_implicit_share
 
 RESERVE = 0.25
@@ -88,8 +88,15 @@ class SampleReport:
     fit: Counter[Stratum] = field(default_factory=Counter)
     """Reviews that passed the filters, copies included, by stratum."""
     taken: Counter[Stratum] = field(default_factory=Counter)
+    limits: dict[Stratum, Limit] = field(default_factory=dict)
+    """Why strata have fewer reviews than asked."""
     dropped_candidates: Counter[str] = field(default_factory=Counter)
-    """Losses among the candidates: exact and near duplicates, taken ids; and what was not drawn."""
+    """Losses among the candidates: exact and near duplicates, taken ids; and what was not drawn.
+
+    Together with those taken they are all that were fit.
+    """
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Columns that the user named, by the file that has them."""
     size: int = 0
 
 
@@ -99,6 +106,7 @@ def sample(
     settings: SampleSettings,
     output: Path,
     progress: Callable[[str, int], None] = lambda phase, rows: None,
+    allow_empty_sources: bool = False,
 ) -> SampleReport:
     """Draws the sample and writes it as Parquet (review_files.py).
 
@@ -106,37 +114,50 @@ def sample(
       sources: read twice, so they must hold still.
       reader: parses and filters.
       settings: what to draw.
-      output: the Parquet file to write.
+      output: the Parquet file to write; it is not whole before this returns.
       progress: called with the phase (``scan`` or ``collect``) and the rows read so far, every 1,000 rows.
+      allow_empty_sources: go on where a source gives no review at all.
 
     Raises:
-      DataError: a stratum is short and ``settings.shortfall`` says so; nothing fits; a source changed between passes.
+      DataError: a source gives no review; a stratum is short and ``settings.shortfall`` says so; nothing fits; a source
+        changed between passes.
       SettingError: a ratio that cannot be.
     """
     shares = strata_shares(settings.stars_ratio, settings.domain_ratio, settings.implicit_share)
     asked = quotas(shares, settings.size)
-    report = SampleReport(losses={}, asked=asked)
+    parts = reader.parts(sources)
+    report = SampleReport(
+        losses={part.name: Losses() for part in parts},
+        columns={part.name: dict(part.fields.columns) for part in parts},
+        asked=asked,
+    )
     drawn = {stratum: BottomK(quota + math.ceil(RESERVE * quota) + 8) for stratum, quota in asked.items()}
-    for number, (name, source, raw) in enumerate(_rows(sources, progress, "scan")):
-        losses = report.losses.setdefault(name, Losses())
-        losses.read += 1
-        place = f"row {losses.read}"
-        review, reason, repairs = reader.review(raw, source)
+    kept_of: Counter[Source] = Counter()
+    for number, (part, row, raw) in enumerate(_rows(parts, progress, "scan")):
+        losses = report.losses[part.name]
+        losses.read += row_count(raw)
+        place = f"row {row}" + (f" (line {raw.line})" if raw.line else "")
+        review, reason, repairs = reader.review(raw, part)
         for repair in repairs:
             losses.repair(repair, place)
         stratum = reason or settings.stratum(review)  # pyright: ignore[reportArgumentType]
         if isinstance(stratum, str):
-            losses.drop(stratum, place)
+            losses.drop(stratum, place, row_count(raw))
         elif stratum not in drawn:
             losses.drop("stratum not asked for", place)
         else:
+            losses.kept += 1
+            kept_of[part.source] += 1
             report.fit[stratum] += 1
             drawn[stratum].offer(priority(review.text, settings.seed), number)  # pyright: ignore
+    for source in sources:
+        if not kept_of[source] and not (allow_empty_sources and kept_of):
+            raise _gives_nothing(source, parts, report.losses)
 
     found = {stratum: bottom.candidates() for stratum, bottom in drawn.items()}
     report.dropped_candidates["exact duplicate"] = sum(bottom.duplicates for bottom in drawn.values())
     with tempfile.TemporaryFile(dir=_folder(output)) as aside:
-        candidates = _collect(sources, reader, settings, found, aside, progress)
+        candidates = _collect(parts, reader, settings, found, aside, progress)
         kept = _without_duplicates(candidates, settings, report.dropped_candidates)
         available = Counter(candidates.strata[candidates.stratum_of[i]] for i in kept)
         wanted = settle(shares, settings.size, available, settings.shortfall)
@@ -147,6 +168,13 @@ def sample(
                 report.taken[stratum] += 1
                 chosen.append(i)
         report.dropped_candidates["reserve not needed"] = len(kept) - len(chosen)
+        fit, accounted = report.fit.total(), len(chosen) + report.dropped_candidates.total()
+        report.dropped_candidates["not drawn"] = fit - accounted
+        for stratum, quota in asked.items():
+            if available[stratum] < quota:
+                report.limits[stratum] = "duplicates" if drawn[stratum].is_full else "short"
+            elif report.taken[stratum] < quota:
+                report.limits[stratum] = "ratio"
         order = np.random.default_rng(settings.seed % 2**64).permutation(np.asarray(chosen))
         report.size = write_reviews(output, (candidates.read(aside, i) for i in order))
     return report
@@ -170,7 +198,7 @@ class _Candidates:
 
 
 def _collect(
-    sources: list[Source],
+    parts: list[Part],
     reader: ReviewReader,
     settings: SampleSettings,
     found: dict[Stratum, tuple[np.ndarray, np.ndarray]],
@@ -189,21 +217,21 @@ def _collect(
     offsets = np.zeros(count + 1, np.int64)
     signatures = np.empty((count, PERMUTATIONS), np.uint32) if settings.near_duplicates is not None else None
     done = 0
-    for number, (name, source, raw) in enumerate(_rows(sources, progress, "collect")):
+    for number, (part, _, raw) in enumerate(_rows(parts, progress, "collect")):
         if done == count:
             break
         if number != numbers[done]:
             continue
-        review, _, _ = reader.review(raw, source)
+        review, _, _ = reader.review(raw, part)
         if review is None or priority(review.text, settings.seed) != int(priorities[done]):
-            raise _changed(name)
+            raise _changed(part.name)
         offsets[done + 1] = offsets[done] + aside.write(review.model_dump_json().encode())
         ids[done] = hash64(review.id)
         if signatures is not None:
             signatures[done] = signature(review.text)
         done += 1
     if done < count:
-        raise _changed(", ".join(source.location for source in sources))
+        raise _changed(", ".join(part.name for part in parts))
     return _Candidates(strata, stratum_of, priorities, ids, offsets, signatures)
 
 
@@ -232,16 +260,30 @@ def _without_duplicates(candidates: _Candidates, settings: SampleSettings, dropp
 
 
 def _rows(
-    sources: list[Source], progress: Callable[[str, int], None], phase: str
-) -> Iterator[tuple[str, Source, RawRow | BadRow]]:
+    parts: list[Part], progress: Callable[[str, int], None], phase: str
+) -> Iterator[tuple[Part, int, RawRow | BadRow]]:
+    """All rows, each with its number in its file, from 1."""
     count = 0
-    for source in sources:
-        for name, rows in source.parts():
-            for raw in rows():
-                yield name, source, raw
-                count += 1
-                if count % 1000 == 0:
-                    progress(phase, count)
+    for part in parts:
+        row = 1
+        for raw in part.rows():
+            yield part, row, raw
+            row += row_count(raw)
+            count += 1
+            if count % 1000 == 0:
+                progress(phase, count)
+
+
+def _gives_nothing(source: Source, parts: list[Part], losses: dict[str, Losses]) -> DataError:
+    reasons: Counter[str] = Counter()
+    for name in {part.name for part in parts if part.source == source}:
+        reasons += losses[name].dropped
+    return DataError(
+        source.location,
+        expected="at least one review that fits",
+        found=", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row",
+        fix="name its columns with --columns, loosen the filters, or go on without it: --allow-empty-sources",
+    )
 
 
 def _folder(output: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from fsa_jax.errors import SettingError
@@ -12,10 +14,13 @@ from fsa_jax.records import Review
 from fsa_jax.sampling.domains import DomainRules
 from fsa_jax.sampling.fields import Fields, Parsed, parse_review
 from fsa_jax.sampling.filters import Filters
-from fsa_jax.sampling.rows import BadRow, RawRow, expand, raw_rows
+from fsa_jax.sampling.raw_row import BadRow, RawRow
+from fsa_jax.sampling.rows import expand, raw_rows
 
 EXAMPLES = 5
 """How many places (file and row) the report names for each reason."""
+PROBED_ROWS = 1000
+"""Of a file, to see which of the columns named by the user it has."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,45 @@ class Source:
             from fsa_jax.data.tfds_reviews import tfds_rows
 
             return [(self.location, lambda: tfds_rows(self.location))]
-        return [(str(file), lambda file=file: raw_rows(file)) for file in expand(self.location)]
+        # A name that is not UTF-8 could be written to no report.
+        return [
+            (str(file).encode("utf-8", "backslashreplace").decode(), partial(raw_rows, file)) for file in self.files()
+        ]
+
+    def files(self) -> list[Path]:
+        """Files that are read; none for TFDS.
+
+        Raises:
+          DataError: there is no such file or folder, or the folder has no dump in it.
+        """
+        return [] if self.location.startswith("tfds:") else expand(self.location)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a source, and which of its columns hold what."""
+
+    name: str
+    rows: Callable[[], Iterator[RawRow | BadRow]]
+    source: Source
+    fields: Fields
 
 
 @dataclass
 class Losses:
-    """What was dropped or fixed, counted by reason, with a few places to look at (never the text itself)."""
+    """What was dropped or fixed, counted by reason, with a few places to look at (never the text itself).
+
+    ``read`` is ``kept`` and all that was dropped.
+    """
 
     read: int = 0
+    kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
 
-    def drop(self, reason: str, place: str) -> None:
-        self.dropped[reason] += 1
+    def drop(self, reason: str, place: str, rows: int = 1) -> None:
+        self.dropped[reason] += rows
         self._note(reason, place)
 
     def repair(self, reason: str, place: str) -> None:
@@ -67,12 +97,17 @@ class Losses:
             examples.append(place)
 
 
+def row_count(raw: RawRow | BadRow) -> int:
+    """Returns how many rows of a file it stands for."""
+    return raw.rows if isinstance(raw, BadRow) else 1
+
+
 @dataclass(frozen=True)
 class ReviewReader:
     """Turns raw rows into reviews of known domain that pass the filters.
 
     Args:
-      fields: which column holds what.
+      fields: which column holds what, in the files that have such columns.
       filters: what a review must be.
       rules: categories by domain.
       catalog: domain by item, for dumps whose reviews name only an item.
@@ -85,15 +120,38 @@ class ReviewReader:
     catalog: Mapping[str, str]
     domains: frozenset[str] | None = None
 
-    def review(self, raw: RawRow | BadRow, source: Source) -> tuple[Review | None, str | None, tuple[str, ...]]:
+    def parts(self, sources: list[Source]) -> list[Part]:
+        """The files of all sources, in order.
+
+        Raises:
+          DataError: a file is not what its name says.
+          SettingError: a column is named that no file has.
+        """
+        parts = []
+        for source in sources:
+            for name, rows in source.parts():
+                parsed = (raw.parse() for raw in islice(rows(), PROBED_ROWS) if isinstance(raw, RawRow))
+                fields = self.fields.present(row for row in parsed if not isinstance(row, BadRow))
+                parts.append(Part(name, rows, source, fields))
+        for part, column in self.fields.columns.items():
+            if not any(part in one.fields.columns for one in parts):
+                raise SettingError(
+                    "--columns",
+                    expected=f"a column {column!r} ({part}) in a source",
+                    found=f"none in the first {PROBED_ROWS:,} rows of any",
+                    fix="correct its name",
+                )
+        return parts
+
+    def review(self, raw: RawRow | BadRow, part: Part) -> tuple[Review | None, str | None, tuple[str, ...]]:
         """The review of a row, or the reason why it is dropped; and what was fixed in reading it."""
         row = raw if isinstance(raw, BadRow) else raw.parse()
-        parsed = row if isinstance(row, BadRow) else parse_review(row, self.fields)
+        parsed = row if isinstance(row, BadRow) else parse_review(row, part.fields)
         repairs = () if isinstance(raw, BadRow) else raw.repairs
         if isinstance(parsed, BadRow):
             return None, parsed.reason, repairs
         repairs += parsed.repairs
-        domain = source.domain or self._domain(parsed)
+        domain = part.source.domain or self._domain(parsed)
         if self.domains is not None and domain not in self.domains:
             return None, "domain unknown" if domain is None else "domain not wanted", repairs
         if reason := self.filters.refuse(parsed.review.text):

@@ -14,6 +14,10 @@ PAPER_STARS_RATIO: dict[str, float] = {"1": 1, "2": 2, "3": 4, "4": 2, "5": 1}
 
 Shortfall = Literal["shrink", "fill", "error"]
 
+Limit = Literal["short", "duplicates", "ratio"]
+"""Why a stratum has fewer reviews than asked: it holds no more; its candidates and their reserve were too much alike;
+another stratum is short and the ratio is kept."""
+
 
 @dataclass(frozen=True, order=True)
 class Stratum:
@@ -126,7 +130,7 @@ def settle(
         return quotas(shares_by_stratum, largest)
     filled = {stratum: min(quota, available.get(stratum, 0)) for stratum, quota in asked.items()}
     if not any(filled.values()):
-        raise DataError("sample", expected=f"{size} reviews", found="none that fits", fix="see the report's reasons")
+        raise DataError("sample", expected=f"{size} reviews", found=listed, fix="ask for other strata, or add sources")
     return filled
 
 

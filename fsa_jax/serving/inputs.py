@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fsa_jax.errors import DataError, MissingDataError, SettingError
+from fsa_jax.sampling.raw_row import EMPTY_LINE, NOT_UTF8, BadRow, RawRow
+from fsa_jax.sampling.rows import raw_rows
 
 
 class Row(NamedTuple):
@@ -89,16 +90,21 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(2**31 - 1)
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        try:
-            for row in reader:
-                yield f"{path}:{reader.line_num}", {key: value for key, value in row.items() if key is not None}
-        except (UnicodeDecodeError, csv.Error) as error:
+    for raw in raw_rows(path):
+        row = raw if isinstance(raw, BadRow) else raw.parse()
+        where = f"{path}:{raw.line}"
+        if isinstance(row, BadRow):
+            if row.reason == EMPTY_LINE:
+                continue
             raise DataError(
-                f"{path}:{reader.line_num}", expected="CSV in UTF-8", found=str(error), fix="correct the file"
-            ) from error
+                where,
+                expected="a row with the fields of its header",
+                found=row.reason,
+                fix='put "" around a field with commas, quotes or line ends, and write its quotes twice',
+            )
+        if isinstance(raw, RawRow) and NOT_UTF8 in raw.repairs:
+            raise DataError(where, expected="UTF-8", found="another encoding", fix="convert the file to UTF-8")
+        yield where, row
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:

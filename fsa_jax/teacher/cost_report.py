@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fsa_jax.teacher.cost import Bill, Prices, bills
 from fsa_jax.teacher.estimate import Estimate
 from fsa_jax.teacher.store.reader import StoreReader
+from fsa_jax.terminal import console
 
 
 def print_report(store: Path, prices: Prices) -> None:
@@ -21,24 +19,19 @@ def print_report(store: Path, prices: Prices) -> None:
       MissingDataError: there is no store.
     """
     found = bills(StoreReader(store).attempts_by_shard())
-    table = Table("teacher", "prompt", title=f"What {escape(str(store))} took")
+    table = Table("teacher", "prompt", title=f"What {store} took")
     for name in ("requests", "input tokens", "output tokens", "tokens/s", "GPU-hours", "cost"):
         table.add_column(name, justify="right")
     table.add_column("failures")
     total = Bill()
     for (teacher, prompt), bill in sorted(found.items()):
-        table.add_row(escape(teacher), escape(prompt), *_cells(bill, prices))
+        table.add_row(teacher, prompt, *_cells(bill, prices))
         total.add(bill)
     table.add_section()
     table.add_row("all", "", *_cells(total, prices))
-    console = _console()
-    console.print(table)
-    console.print("tokens/s: output tokens of one shard while requests were under way; cost without prices is 0")
-
-
-def _console() -> Console:
-    # In a log file rich would squeeze the columns into 80 characters.
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    terminal = console()
+    terminal.print(table)
+    terminal.print("tokens/s: output tokens of one shard while requests were under way; cost without prices is 0")
 
 
 def _cells(bill: Bill, prices: Prices) -> list[str]:
@@ -69,18 +62,18 @@ def print_estimate(estimate: Estimate, prices: Prices, counted_by: str) -> None:
     for prompt in estimate.prompts:
         source = "this store's answers" if prompt.measured else "the prompt's file"
         counts = (f"{prompt.requests:,}", f"{prompt.input_tokens:,.0f}", f"{prompt.output_tokens:,.0f}")
-        table.add_row(escape(prompt.prompt.name), *counts, source)
-    console = _console()
-    console.print(table)
-    console.print(f"input tokens: counted by {counted_by} on a sample")
+        table.add_row(prompt.prompt.name, *counts, source)
+    terminal = console()
+    terminal.print(table)
+    terminal.print(f"input tokens: counted by {counted_by} on a sample")
     if estimate.too_long:
-        console.print(f"{estimate.too_long:,} requests about reviews that are too long: failures, at no cost")
+        terminal.print(f"{estimate.too_long:,} requests about reviews that are too long: failures, at no cost")
     if estimate.seconds is None:
-        console.print("time: unknown; give --tokens-per-second, or generate a few first (--limit 100) and ask again")
+        terminal.print("time: unknown; give --tokens-per-second, or generate a few first (--limit 100) and ask again")
         if prices.device_hour:
-            console.print(f"cost: {estimate.cost(prices):,.2f} and the accelerators' time")
+            terminal.print(f"cost: {estimate.cost(prices):,.2f} and the accelerators' time")
             return
     else:
         hours, devices = estimate.seconds / 3600, estimate.device_seconds / 3600
-        console.print(f"time: {hours:,.2f} hours on one shard, {devices:,.2f} GPU-hours")
-    console.print(f"cost: {estimate.cost(prices):,.2f}")
+        terminal.print(f"time: {hours:,.2f} hours on one shard, {devices:,.2f} GPU-hours")
+    terminal.print(f"cost: {estimate.cost(prices):,.2f}")

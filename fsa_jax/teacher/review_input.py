@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from fsa_jax.records import Review
 from fsa_jax.sampling.fields import Fields, parse_review
-from fsa_jax.sampling.rows import BadRow
-from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.sampling.raw_row import BadRow
+from fsa_jax.sampling.source import Losses, Source, row_count
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
@@ -25,16 +25,20 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
     count = 0
     for source in sources:
         for name, rows in source.parts():
-            for number, raw in enumerate(rows(), start=1):
+            number = 0
+            for raw in rows():
                 if count == limit:
                     return
-                losses.read += 1
+                place = f"{name}:{raw.line or number + 1}"
+                number += row_count(raw)
+                losses.read += row_count(raw)
                 row = raw if isinstance(raw, BadRow) else raw.parse()
                 parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
                 if isinstance(parsed, BadRow):
-                    losses.drop(parsed.reason, f"{name}:{number}")
+                    losses.drop(parsed.reason, place, row_count(raw))
                     continue
                 for repair in parsed.repairs if isinstance(raw, BadRow) else (*raw.repairs, *parsed.repairs):
-                    losses.repair(repair, f"{name}:{number}")
+                    losses.repair(repair, place)
                 count += 1
+                losses.kept += 1
                 yield parsed.review

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_jax.errors import DataError, MissingDataError, SettingError
-from fsa_jax.sampling import rows
+from fsa_jax.sampling import raw_row
 from fsa_jax.sampling.rows import BadRow, expand, raw_rows
 
 ROWS = [{"text": f"Review {i}, “quoted”\nwith a second line", "stars": i % 5 + 1} for i in range(7)]
@@ -80,7 +80,7 @@ def test_other_encodings_are_read_and_reported(tmp_path):
 
 
 def test_a_line_without_end_is_skipped_and_the_next_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr(raw_row, "MAX_ROW_BYTES", 1000)
     path = tmp_path / "dump.jsonl"
     path.write_bytes(b'{"text": "a"}\n' + b'{"text": "' + b"x" * 5000 + b'"}\n{"text": "b"}\n')
     assert read(path) == [{"text": "a"}, BadRow("line longer than 4 MB"), {"text": "b"}]
@@ -96,19 +96,20 @@ def test_a_truncated_archive_gives_what_is_whole(tmp_path):
 
 
 def test_csv_with_an_open_quote_and_odd_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 300)
+    monkeypatch.setattr(raw_row, "MAX_ROW_BYTES", 300)
     path = tmp_path / "dump.csv"
     path.write_bytes(
         b"text,stars\ngood,5\nbad\n\ntoo,many,cells\nn\0ul,3\n" + b'"open,1\n' + b"line,2\n" * 100 + b"last,4\n"
     )
     found = read(path)
     assert found[0] == {"text": "good", "stars": "5"}
-    assert found[4] == {"text": "nul", "stars": "3"}
+    assert found[4] == BadRow("CSV row with a NUL")
     assert {row.reason for row in found if isinstance(row, BadRow)} >= {
         "CSV row with another number of columns than its header",
         "empty line",
-        "broken CSV row",
+        "CSV quote that is not closed",
     }
+    assert sum(isinstance(row, dict) for row in found) == 102
     assert found[-1] == {"text": "last", "stars": "4"}
 
 

@@ -161,9 +161,9 @@ def test_a_short_stratum(tmp_path, capsys):
     stars = Counter(review.stars for review in read_reviews(output))
     assert stars[1.0] == ones and stars[3.0] == pytest.approx(4 * ones, abs=2)
     assert "short" in capsys.readouterr().out
-    assert run(source, output, "--size", 600, "--shortfall", "fill") == 0
+    assert run(source, output, "--size", 600, "--shortfall", "fill", "--overwrite") == 0
     assert Counter(review.stars for review in read_reviews(output)) == {1: ones, 2: 120, 3: 240, 4: 120, 5: 60}
-    assert run(source, output, "--size", 600, "--shortfall", "error") == 2
+    assert run(source, output, "--size", 600, "--shortfall", "error", "--overwrite") == 2
     assert f"1 stars: {ones} of 60" in capsys.readouterr().err
 
 
@@ -201,11 +201,15 @@ def test_review_files_round_trip_and_say_what_is_wrong(tmp_path):
         list(read_reviews(path))
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path):
-    def broken():
-        yield Review(id="1", text="one")
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    from fsa_jax.sampling import sample as module
+
+    def broken(path, reviews):
+        path.write_bytes(b"half")
         raise OSError("disk full")
 
+    source = dump(tmp_path / "dump.jsonl", generated(100))
+    monkeypatch.setattr(module, "write_reviews", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_reviews(tmp_path / "reviews.parquet", broken())
-    assert list(tmp_path.iterdir()) == []
+        run(source, tmp_path / "out" / "reviews.parquet", "--size", 10)
+    assert list((tmp_path / "out").iterdir()) == []

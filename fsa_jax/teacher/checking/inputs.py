@@ -12,7 +12,8 @@ from pathlib import Path
 from fsa_jax.errors import DataError
 from fsa_jax.records import Generation, Review
 from fsa_jax.sampling.fields import Fields, parse_review
-from fsa_jax.sampling.rows import BadRow, expand, raw_rows
+from fsa_jax.sampling.raw_row import BadRow
+from fsa_jax.sampling.rows import expand, raw_rows
 from fsa_jax.text.analysis import is_analysis
 
 _RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
@@ -39,7 +40,8 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
             row = raw if isinstance(raw, BadRow) else raw.parse()
             parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
             if isinstance(row, BadRow) or isinstance(parsed, BadRow):
-                skipped[(row if isinstance(row, BadRow) else parsed).reason] += 1  # pyright: ignore
+                bad = row if isinstance(row, BadRow) else parsed
+                skipped[bad.reason] += bad.rows  # pyright: ignore[reportAttributeAccessIssue]
                 continue
             found = [(match["teacher"], row[key]) for key in row if (match := _RESPONSE.fullmatch(key))]
             if not found:
