@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from fsa_jax.cli.main import main
 from fsa_jax.errors import DataError
-from fsa_jax.sampling import raw_row
 from fsa_jax.sampling.rows import raw_rows
 from fsa_jax.sampling.source import Losses, Source
 from fsa_jax.serving.inputs import read_rows
@@ -94,7 +93,7 @@ def test_text_is_read_as_it_stands(tmp_path: Path) -> None:
 def test_other_breaks_are_counted_or_errors(
     tmp_path: Path, line: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_row, "MAX_ROW_BYTES", 600)
+    monkeypatch.setattr("fsa_jax.sampling.raw_row.MAX_ROW_BYTES", 600)
     path = tmp_path / "reviews.csv"
     path.write_bytes(b"text,stars\n" + line + b"\nfine,4\n")
     assert reader_rows(path)[0] == reason and reader_rows(path)[-1] == {"text": "fine", "stars": "4"}
