@@ -323,6 +323,6 @@ def test_reviews_are_sampled_from_a_tfds_dataset(data, tmp_path, capsys):
     assert {review.id for review in found} <= {
         row["review_id"].decode() for row in read(data, "analysis", "validation")
     }
-    assert main(["sample", "tfds:no_such_dataset", str(output)]) == 2
-    assert main(["sample", f"tfds:{prepared}:test", str(output)]) == 2
+    assert main(["sample", "tfds:no_such_dataset", str(tmp_path / "none.parquet")]) == 2
+    assert main(["sample", f"tfds:{prepared}:test", str(tmp_path / "none.parquet")]) == 2
     assert "train, validation" in capsys.readouterr().err
