@@ -22,6 +22,16 @@ from fsa_jax.sampling.raw_row import BadRow, RawRow, decode
 MAX_ROW_LINES = 1000
 """Lines in a row. A quote that is not closed within them is taken for one that is never closed."""
 
+_BY_THE_BOOK = {
+    ",": re.compile(
+        r"""(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)(?:,(?:"(?:[^"]++|"")*+"|[^",\r\n]*+))*+[\r\n]*""",
+    ),
+    "\t": re.compile(
+        r"""(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+)(?:\t(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+))*+[\r\n]*""",
+    ),
+}
+"""Rows whose quotes are all around fields, or doubled within them; by delimiter."""
+
 
 class _Line(NamedTuple):
     number: int
@@ -83,7 +93,7 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
     Args:
       path: for messages.
       lines: as lines.py gives them.
-      delimiter: one character.
+      delimiter: comma or tab.
 
     Raises:
       DataError: there is no header, or two of its columns have one name.
@@ -94,8 +104,7 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     header = _header(path, feed, reader)
     columns = [(index, name) for index, name in enumerate(header) if name]
-    field = rf'(?:"(?:[^"]|"")*+"|[^"{delimiter}\r\n]*+)'
-    by_the_book = re.compile(rf"{field}(?:{delimiter}{field})*+[\r\n]*")
+    by_the_book = _BY_THE_BOOK[delimiter]
     # Lines after a broken row, until one is a row by the book: they may be the rest of its text.
     doubtful_until, doubtful = 0, False
     while True:
