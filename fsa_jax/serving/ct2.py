@@ -16,6 +16,7 @@ from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Token
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
+_BATCH = 32
 
 
 def import_ctranslate2() -> Any:
@@ -69,10 +70,16 @@ def load_ct2_student(directory: Path) -> Ct2Student:
 
 
 def row_names(tokens: Tokenization, rows: int) -> list[str]:
-    """CTranslate2's name of every row of an embedding: the tokens' texts, and made-up ones for rows beyond them."""
+    """CTranslate2's name of every row of an embedding: the tokens' texts, and made-up ones for rows beyond them.
+
+    No two are the same, since CTranslate2 knows a token by its name alone.
+    """
     assert isinstance(tokens, T5Tokenization | ChatTokenization)
-    names = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
-    return [*names, *(f"<unused_{i}>" for i in range(len(names), rows))]
+    texts = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
+    names: dict[str, None] = {}
+    for i, text in enumerate([*texts, *(f"<unused_{i}>" for i in range(len(texts), rows))]):
+        names[text if text not in names else f"<row_{i}>"] = None
+    return list(names)
 
 
 class Ct2Generator:
@@ -105,7 +112,6 @@ class Ct2Generator:
         self._names = row_names(student.tokens, student.description["rows"])
         self._ids = {name: i for i, name in enumerate(self._names)}
         self._ends = [self._names[i] for i in student.tokens.end_ids]
-        self._end_id = student.tokens.end_ids[0]
 
     def __call__(
         self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
@@ -115,37 +121,67 @@ class Ct2Generator:
         Rows beyond ``batch_size`` are further batches. The score is the output's log-probability, with beams divided by
         its tokens.
         """
-        names = [[self._names[i] for i in row] for row in batch]
-        # CTranslate2 leaves the end out, and scores per token where a length penalty of 1 is set.
+        results = self._search(batch, self._max_length, max_batch_size=batch_size or 0)
+        outputs = [(result.sequences if self._decoder_only else result.hypotheses)[0] for result in results]
+        scores = [result.scores[0] for result in results]
+        return [([self._ids[name] for name in output], score) for output, score in zip(outputs, scores, strict=True)]
+
+    def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Outputs of rows without their scores."""
+        return [output for output, _ in self(inputs, batch_size=_BATCH)]
+
+    def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
+        """Log-probabilities ``[inputs, rows]`` of an output's first token, as the search sees them."""
+        results = self._search(inputs, 1, max_batch_size=_BATCH, return_logits_vocab=True)
+        return np.stack([log_softmax(np.asarray(result.logits[0][0])) for result in results])
+
+    def _search(self, batch: Sequence[Sequence[int]], max_length: int, **more: Any) -> Any:
+        names = self._named(batch)
+        # CTranslate2's defaults would forbid a T5's empty answer, cut inputs at 1,024 tokens, leave the end out, and
+        # divide greedy scores by the length.
         common: dict[str, Any] = {
             "beam_size": self._beams,
             "length_penalty": 1.0 if self._beams > 1 else 0.0,
             "return_scores": True,
             "return_end_token": True,
             "end_token": self._ends if len(self._ends) > 1 else self._ends[0],
-            "max_batch_size": batch_size or 0,
+            **more,
         }
         if self._decoder_only:
-            results = self._model.generate_batch(
-                names, max_length=self._max_length, include_prompt_in_result=False, sampling_topk=1, **common
+            return self._model.generate_batch(
+                names, max_length=max_length, min_length=0, include_prompt_in_result=False, sampling_topk=1, **common
             )
-            found = [(result.sequences[0], result.scores[0]) for result in results]
-        else:
-            results = self._model.translate_batch(names, max_decoding_length=self._max_length, **common)
-            found = [(result.hypotheses[0], result.scores[0]) for result in results]
-        return [([self._ids.get(name, 2) for name in sequence], score) for sequence, score in found]
+        return self._model.translate_batch(
+            names, max_decoding_length=max_length, min_decoding_length=0, max_input_length=0, **common
+        )
 
-    def score(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Log-probability of every token of given outputs."""
-        prompts, targets = ([[self._names[i] for i in row] for row in rows] for rows in (inputs, outputs))
+    def _named(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[self._names[i] for i in row] for row in rows]
+
+    def forced(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of given outputs."""
+        return [self._forced(prompt, output) for prompt, output in zip(inputs, outputs, strict=True)]
+
+    def _forced(self, prompt: Sequence[int], output: Sequence[int]) -> np.ndarray:
         if self._decoder_only:
-            whole = [[*prompt, *target] for prompt, target in zip(prompts, targets, strict=True)]
-            results = self._model.score_batch(whole)
+            whole = self._named([[*prompt, *output[:-1]]])
+            logits = np.asarray(self._model.forward_batch(whole))[0, len(prompt) - 1 :]
         else:
-            results = self._model.score_batch(prompts, targets)
-        found = []
-        for result, prompt, output in zip(results, inputs, outputs, strict=True):
-            # A decoder-only model is not asked for its first token; a T5 is asked for an end that may not be there.
-            first = len(prompt) - 1 if self._decoder_only else 0
-            found.append(np.asarray(result.log_probs[first : first + len(output)]))
-        return found
+            (result,) = self._model.translate_batch(
+                self._named([prompt]),
+                target_prefix=self._named([output[:-1]]),
+                max_decoding_length=len(output),
+                min_decoding_length=0,
+                max_input_length=0,
+                beam_size=1,
+                return_logits_vocab=True,
+            )
+            logits = np.stack([np.asarray(step) for step in result.logits[0]])
+        return log_softmax(logits[: len(output)])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities, float64, over the last axis of logits."""
+    logits = logits.astype(np.float64)
+    highest = logits.max(axis=-1, keepdims=True)
+    return logits - highest - np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True))

@@ -1,20 +1,27 @@
-"""Whether an exported student says what the JAX student says, on sentences of the kind that it will meet."""
+"""Whether an exported student answers as the JAX student does.
+
+Both are run greedily on the same sentences. A float32 export must give the same outputs; other types must give nearly
+all of the same pairs, or nearly all of the same tokens where the student writes the teacher's text, in which one token
+that differs changes all that follow.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from fsa_jax.errors import CheckpointError, MissingDataError
-from fsa_jax.paths import data_dir
+from fsa_jax.serving.ct2 import log_softmax
 from fsa_jax.serving.generation import Decoding
 from fsa_jax.serving.inputs import read_rows
 from fsa_jax.serving.student import Student
+from fsa_jax.serving.tokenization import Tokenization
+from fsa_jax.text.pairs import SEPARATOR, read_pairs
 
 TOLERANCES = {
     "float32": 1e-3,
@@ -27,91 +34,113 @@ TOLERANCES = {
     "int8_bfloat16": 2e-1,
 }
 """Mean difference in a token's log-probability that an export may have, by the dtype of its weights."""
+TIE = 1e-4
+"""Log-probabilities of two tokens that are nearer than this are equal: float32 rounds them either way."""
+SAME_PAIRS, SAME_TOKENS = 0.95, 0.97
+"""Shares that must be the same where the weights are not float32: of outputs if they are pairs, else of tokens."""
+END_FACTOR = 10
+"""A first token that is the end is unlikely where no answer is empty, and its log-probability rounds the worse."""
 
+Answers = Literal["pairs", "text"]
 _OWN_SENTENCES = Path(__file__).with_name("check_sentences.txt")
-_DEVELOPMENT = "fsa/atsa/rest14/dev.json"
-_LONGEST_INPUT = 512
+LONGEST_INPUT = 512
+_BATCH = 32
 
 
 def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
     """Sentences to check with, spread over their source, and what that is.
 
     Args:
-      file: as ``fsa predict`` reads it; by default the development set of Rest14 in the data directory, and where that
-        is absent two dozen sentences of our own.
+      file: as ``fsa predict`` reads it; by default some 200 sentences of our own.
       count: at most so many.
 
     Raises:
       MissingDataError: the file is empty.
     """
-    development = data_dir() / _DEVELOPMENT
-    if file is None and development.is_file():
-        from fsa_jax.data.fsa import load
-
-        texts, source = [sentence.text for sentence in load(development)], str(development)
-    else:
-        source = str(file or "sentences of fsa_jax")
-        texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]
+    source = str(file or "sentences of fsa_jax")
+    texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise MissingDataError(source, expected="sentences to check with", found="none", fix="--sentences FILE")
     return texts[:: max(1, len(texts) // count)][:count], source
 
 
-@dataclass(frozen=True)
+class Exported(Protocol):
+    """An exported model, read from its directory with its own tokenizer and generation defaults."""
+
+    def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Greedy outputs, the end included where it was reached."""
+        ...
+
+    def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
+        """Log-probabilities ``[inputs, rows]`` of the first token, as the search sees them."""
+        ...
+
+    def forced(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of given outputs."""
+        ...
+
+
 class Reference:
-    """What the JAX student says: inputs, its greedy outputs, and the log-probability of each of their tokens."""
+    """What the JAX student says to sentences.
 
-    inputs: list[list[int]]
-    outputs: list[list[int]]
-    log_probs: list[np.ndarray]
+    Args:
+      student: the student.
+      sentences: to run it on.
+      max_length: of the outputs, in tokens.
 
+    Attributes:
+      inputs: ids of the sentences.
+      outputs: greedy outputs, the end included where it was reached.
+      answers: whether most outputs are pairs (``term | polarity``), or nothing, or other text.
+    """
 
-@dataclass(frozen=True)
-class Agreement:
-    """How an export compares with the JAX student on its outputs."""
+    def __init__(self, student: Student, sentences: Sequence[str], max_length: int) -> None:
+        self._student = student
+        self.end_ids = student.tokens.end_ids
+        self.inputs = [student.tokens.encode_input(text, LONGEST_INPUT)[0] for text in sentences]
+        generator = student.generator(Decoding(max_length))
+        by_length = sorted(range(len(self.inputs)), key=lambda i: len(self.inputs[i]))
+        found: dict[int, list[int]] = {}
+        for first in range(0, len(by_length), _BATCH):
+            rows = by_length[first : first + _BATCH]
+            outputs = generator([self.inputs[i] for i in rows], batch_size=min(_BATCH, len(by_length)))
+            found.update(zip(rows, (ids for ids, _ in outputs), strict=True))
+        self.outputs = [found[i] for i in range(len(self.inputs))]
+        # An output that ran to the greatest length may have been cut within a pair.
+        whole = [student.tokens.decode(ids) for ids in self.outputs if ids[-1] in self.end_ids]
+        pairs = sum(_is_pairs(text) for text in whole)
+        self.answers: Answers = "pairs" if pairs > len(self.outputs) / 2 else "text"
 
-    sentences: int
-    tokens: int
-    mean_difference: float
-    """Of a token's log-probability."""
-    largest_difference: float
-    same_outputs: int
-    """Sentences whose greedy outputs are the same."""
+    def forced(self, row: int) -> np.ndarray:
+        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of an output."""
+        prompt, output = self.inputs[row], self.outputs[row]
+        first = len(prompt) - 1 if self._student.tokens.decoder_only else 0
+        # One sentence at a time: the logits of all, over a vocabulary of 150,000, would not fit small machines.
+        arguments = [tokens[row : row + 1] for tokens in self._arguments]
+        logits = np.asarray(self._apply(*arguments))[0]
+        return log_softmax(logits[first : first + len(output), : self._student.rows])
 
-    def __str__(self) -> str:
-        return (
-            f"{self.same_outputs} of {self.sentences} greedy outputs are the same; a token's log-probability differs "
-            f"by {self.mean_difference:.2g} on average, {self.largest_difference:.2g} at most ({self.tokens} tokens)"
-        )
-
-
-def reference(student: Student, sentences: Sequence[str], max_length: int) -> Reference:
-    """Runs the JAX student on sentences, greedily, up to ``max_length`` tokens."""
-    inputs = [student.tokens.encode_input(text, _LONGEST_INPUT)[0] for text in sentences]
-    outputs = [ids for ids, _ in student.generator(Decoding(max_length))(inputs)]
-    return Reference(inputs, outputs, _jax_log_probs(student, inputs, outputs))
-
-
-def _jax_log_probs(student: Student, inputs: list[list[int]], outputs: list[list[int]]) -> list[np.ndarray]:
-    import jax
-
-    module = student.module
-    if student.tokens.decoder_only:
-        whole = right_padded([[*prompt, *output] for prompt, output in zip(inputs, outputs, strict=True)])
-        arguments, begins = [whole[:, :-1]], [len(prompt) - 1 for prompt in inputs]
-    else:
-        targets = right_padded(outputs)
+    @cached_property
+    def _arguments(self) -> list[np.ndarray]:
+        if self._student.tokens.decoder_only:
+            rows = [[*prompt, *output] for prompt, output in zip(self.inputs, self.outputs, strict=True)]
+            return [right_padded(rows)[:, :-1]]
+        targets = right_padded(self.outputs)
         # Every target position counts here, also one whose token is 0, which T5 would take for padding.
-        arguments = [right_padded(inputs), np.pad(targets, ((0, 0), (1, 0)))[:, :-1], np.ones_like(targets)]
-        begins = [0] * len(inputs)
-    apply = jax.jit(lambda parameters, *tokens: module.apply({"params": parameters}, *tokens, enable_dropout=False))
-    parameters, found = jax.device_put(student.parameters), []
-    # One sentence at a time: the logits of all, over a vocabulary of 150,000, would not fit small machines.
-    for row, (begin, output) in enumerate(zip(begins, outputs, strict=True)):
-        logits = np.asarray(apply(parameters, *(tokens[row : row + 1] for tokens in arguments)))[0]
-        found.append(chosen_log_probs(logits[begin : begin + len(output), : student.rows], output))
-    return found
+        return [right_padded(self.inputs), np.pad(targets, ((0, 0), (1, 0)))[:, :-1], np.ones_like(targets)]
+
+    @cached_property
+    def _apply(self) -> Any:
+        import jax
+
+        module, parameters = self._student.module, jax.device_put(self._student.parameters)
+        apply = jax.jit(lambda parameters, *tokens: module.apply({"params": parameters}, *tokens, enable_dropout=False))
+        return lambda *tokens: apply(parameters, *tokens)
+
+
+def _is_pairs(text: str) -> bool:
+    return not text.strip() or len(read_pairs(text)) == text.count(SEPARATOR) + 1
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -122,67 +151,150 @@ def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return padded
 
 
-def chosen_log_probs(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-    """Log-probabilities of ``ids`` under ``logits`` ``[length, vocabulary]``."""
-    logits = logits.astype(np.float64)
-    highest = logits.max(axis=-1, keepdims=True)
-    log_sum = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
-    return logits[np.arange(len(ids)), list(ids)] - log_sum
+@dataclass(frozen=True)
+class Agreement:
+    """How an export compares with the JAX student.
+
+    Attributes:
+      answers: what the student writes.
+      sentences: compared.
+      same_outputs: sentences whose greedy outputs are the same.
+      ties: of the others, those whose first differing tokens the JAX student finds equally likely (within ``TIE``).
+      tokens: of the JAX student's outputs.
+      same_tokens: those that the export finds the likeliest too, given the JAX student's tokens before them.
+      mean_difference: of a token's log-probability.
+      largest_difference: of a token's log-probability.
+      empty: outputs of the JAX student that are empty.
+      end_difference: mean difference of the log-probability that an answer is empty; None where some are.
+    """
+
+    answers: Answers
+    sentences: int
+    same_outputs: int
+    ties: int
+    tokens: int
+    same_tokens: int
+    mean_difference: float
+    largest_difference: float
+    empty: int
+    end_difference: float | None
+
+    def __str__(self) -> str:
+        kind = "pairs" if self.answers == "pairs" else "text"
+        ties = f", {self.ties} differ by a tie" if self.ties else ""
+        empty = (
+            f"{self.empty} of them empty"
+            if self.end_difference is None
+            else (f"none of them empty, that probability's logarithm differs by {self.end_difference:.2g} on average")
+        )
+        return (
+            f"the student answers {kind}; {self.same_outputs} of {self.sentences} greedy outputs are the same{ties} "
+            f"({empty}); {self.same_tokens} of {self.tokens} tokens are the same after the same tokens; a token's "
+            f"log-probability differs by {self.mean_difference:.2g} on average, {self.largest_difference:.2g} at most"
+        )
 
 
-def compare(expected: Reference, outputs: Sequence[Sequence[int]], log_probs: Sequence[np.ndarray]) -> Agreement:
-    """Compares an export's greedy outputs, and the log-probabilities that it gives the JAX student's outputs."""
-    differences = np.concatenate([np.abs(a - b) for a, b in zip(expected.log_probs, log_probs, strict=True)])
-    same = sum(list(a) == list(b) for a, b in zip(expected.outputs, outputs, strict=True))
-    return Agreement(len(expected.outputs), differences.size, float(differences.mean()), float(differences.max()), same)
+def compare(expected: Reference, exported: Exported) -> Agreement:
+    """Runs an exported model on the sentences and compares it with the JAX student."""
+    ends = list(expected.end_ids)
+    outputs = [_one_end(ids, ends) for ids in exported.generate(expected.inputs)]
+    same = [ours == theirs for ours, theirs in zip(expected.outputs, outputs, strict=True)]
+    none_empty = all(ids[0] not in ends for ids in expected.outputs)
+    empty = sum(ids[0] in ends for ids in expected.outputs)
+    first = exported.first_log_probs(expected.inputs)[:, ends].max(axis=-1) if none_empty else None
+    same_tokens, ties, differences, end_differences = 0, 0, list[np.ndarray](), list[float]()
+    for row, output in enumerate(expected.outputs):
+        ours = expected.forced(row)
+        (theirs,) = exported.forced([expected.inputs[row]], [output])
+        places = np.arange(len(output))
+        differences.append(np.abs(ours[places, output] - theirs[places, output]))
+        same_tokens += sum(a == b for a, b in zip(output, _one_end(theirs.argmax(axis=-1).tolist(), ends), strict=True))
+        if not same[row]:
+            ties += _is_tie(ours, output, outputs[row])
+        if first is not None:
+            end_differences.append(abs(float(ours[0, ends].max() - first[row])))
+    joined = np.concatenate(differences)
+    return Agreement(
+        answers=expected.answers,
+        sentences=len(same),
+        same_outputs=sum(same),
+        ties=ties,
+        tokens=joined.size,
+        same_tokens=same_tokens,
+        mean_difference=float(joined.mean()),
+        largest_difference=float(joined.max()),
+        empty=empty,
+        end_difference=float(np.mean(end_differences)) if none_empty else None,
+    )
 
 
-def require(agreement: Agreement, tolerance: float, what: str, fix: str) -> None:
-    """Refuses an export that differs by more than ``tolerance``.
+def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: Tokenization) -> None:
+    """Refuses an export whose tokenizer, as it was written, gives other ids than the student's.
+
+    Raises:
+      CheckpointError: it does.
+    """
+    for text, ours in zip(sentences, expected.inputs, strict=True):
+        theirs = tokens.encode_input(text, LONGEST_INPUT)[0]
+        if theirs != ours:
+            raise CheckpointError(
+                f"self-check of the exported tokenizer on {text!r}",
+                expected=f"the student's ids: {ours}",
+                found=str(theirs),
+                fix="report it: the exported tokenizer must be the student's",
+            )
+
+
+def _one_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """All ends shown as the first, as the JAX decoder shows them."""
+    return [ends[0] if token in ends else token for token in ids]
+
+
+def _is_tie(log_probs: np.ndarray, output: Sequence[int], other: Sequence[int]) -> bool:
+    for place, (ours, theirs) in enumerate(zip(output, other, strict=False)):
+        if ours != theirs:
+            return bool(abs(log_probs[place, ours] - log_probs[place, theirs]) <= TIE)
+    return False
+
+
+def require(agreement: Agreement, dtype: str, tolerance: float | None, what: str, fix: str) -> None:
+    """Refuses an export that answers otherwise than the JAX student.
+
+    Args:
+      agreement: from ``compare``.
+      dtype: of the exported weights, a key of ``TOLERANCES``.
+      tolerance: mean difference of a token's log-probability that is accepted; None for the dtype's.
+      what: was exported.
+      fix: what to do about it.
 
     Raises:
       CheckpointError: it does, or it gives no numbers.
     """
-    if not agreement.mean_difference <= tolerance:
+    tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
+    required = [
+        (
+            agreement.mean_difference <= tolerance,
+            f"a mean difference of at most {tolerance:g} in a token's log-probability",
+        ),
+        (
+            agreement.end_difference is None or agreement.end_difference <= END_FACTOR * tolerance,
+            f"a mean difference of at most {END_FACTOR * tolerance:g} in the log-probability of an empty answer",
+        ),
+    ]
+    if dtype == "float32":
+        same = agreement.same_outputs + agreement.ties
+        required.append((same == agreement.sentences, "the same greedy outputs"))
+    elif agreement.answers == "pairs":
+        least = SAME_PAIRS * agreement.sentences
+        required.append((agreement.same_outputs >= least, f"at least {SAME_PAIRS:.0%} of the outputs equal"))
+    else:
+        least = SAME_TOKENS * agreement.tokens
+        required.append((agreement.same_tokens >= least, f"at least {SAME_TOKENS:.0%} of the tokens equal"))
+    missed = [text for held, text in required if not held]
+    if missed:
         raise CheckpointError(
             f"self-check of {what}",
-            expected=f"a mean difference of at most {tolerance:g} in a token's log-probability from the JAX student",
+            expected=f"{' and '.join(missed)}, compared with the JAX student",
             found=str(agreement),
             fix=fix,
         )
-
-
-def torch_outputs(directory: Path, expected: Reference, max_length: int, rows: int, end_ids: Sequence[int]) -> Any:
-    """Greedy outputs and log-probabilities of a Hugging Face directory, by PyTorch transformers in float32.
-
-    Returns:
-      The pair that ``compare`` takes.
-    """
-    import torch  # pyright: ignore[reportMissingImports]
-    import transformers
-
-    decoder_only = json.loads((directory / "config.json").read_text())["model_type"] != "t5"
-    kind = transformers.AutoModelForCausalLM if decoder_only else transformers.AutoModelForSeq2SeqLM
-    model: Any = kind.from_pretrained(directory, dtype=torch.float32, trust_remote_code=False).eval()
-    outputs, log_probs = [], []
-    for prompt, output in zip(expected.inputs, expected.outputs, strict=True):
-        ids = torch.tensor([prompt])
-        with torch.no_grad():
-            generated = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_length,
-                do_sample=False,
-                num_beams=1,
-                eos_token_id=list(end_ids),
-                pad_token_id=0,
-            )[0].tolist()
-            if decoder_only:
-                logits = model(input_ids=torch.tensor([[*prompt, *output][:-1]])).logits[0, len(prompt) - 1 :]
-            else:
-                logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[0, *output[:-1]]])).logits[0]
-        generated = generated[len(prompt) if decoder_only else 1 :]
-        # All ends are shown as the first, as the JAX decoder shows them.
-        outputs.append([end_ids[0] if token in end_ids else token for token in generated])
-        log_probs.append(chosen_log_probs(logits.numpy()[:, :rows], output))
-    return outputs, log_probs
