@@ -133,7 +133,8 @@ class Ct2Generator:
     def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
         """Log-probabilities ``[inputs, rows]`` of an output's first token, as the search sees them."""
         results = self._search(inputs, 1, max_batch_size=_BATCH, return_logits_vocab=True)
-        return np.stack([log_softmax(np.asarray(result.logits[0][0])) for result in results])
+        # The last step: of prompts that are longer than others in the batch, the first steps are the prompt's.
+        return np.stack([log_softmax(np.asarray(result.logits[0][-1])) for result in results])
 
     def _search(self, batch: Sequence[Sequence[int]], max_length: int, **more: Any) -> Any:
         names = self._named(batch)
