@@ -39,5 +39,6 @@ def command(
     )
     at = f" at {record.revision}" if record.revision else ""
     print(f"{record.source}{at}: {record.family}, {record.parameters:,} parameters in {record.dtype}")
+    print(f"the SHA-256 of the {len(record.sha256)} files that were read: {out / 'import.json'}")
     print(f"written: {out / 'checkpoint_0'}")
     print(f"to train from it: --gin.INITIAL_CHECKPOINT_PATH=\"'{out / 'checkpoint_0'}'\"")

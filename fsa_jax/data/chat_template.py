@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fsa_jax import untrusted_json
 from fsa_jax.errors import SettingError, VocabularyError
 
 # Llama 3.2's template writes today's date into the prompt unless told one; the same review must give the same ids.
@@ -40,11 +40,13 @@ class ChatTemplate:
         try:
             # Any: the class depends on the model.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # What a damaged file makes of transformers and tokenizers is any exception.
             raise VocabularyError(
                 directory,
                 expected="a tokenizer",
-                found=f"{type(error).__name__}: {error}",
+                found=f"{type(error).__name__}: {str(error)[:200]}",
                 fix="import the model again",
             ) from error
         if not self._tokenizer.chat_template or self._tokenizer.eos_token_id is None:
@@ -75,9 +77,18 @@ class ChatTemplate:
     def _all_end_ids(self) -> tuple[int, ...]:
         """The end of a turn first, then what else the model may end with (generation_config.json)."""
         file = self.directory / "generation_config.json"
-        listed = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-        others = listed if isinstance(listed, list) else [listed]
-        return (self.end_id, *(int(token) for token in others if token is not None and token != self.end_id))
+        try:
+            listed = untrusted_json.parse(file.read_bytes()).get("eos_token_id") if file.is_file() else None
+        except (ValueError, AttributeError) as error:
+            raise VocabularyError(
+                file, expected="a JSON object", found=str(error), fix="import the model again"
+            ) from error
+        others = [token for token in (listed if isinstance(listed, list) else [listed]) if token is not None]
+        if not all(type(token) is int for token in others):
+            raise VocabularyError(
+                f"{file}: eos_token_id", expected="ids", found=str(listed)[:80], fix="import the model again"
+            )
+        return (self.end_id, *(token for token in others if token != self.end_id))
 
     def _escaped(self, text: str) -> str:
         """The text without the template's own tokens: a review that holds ``<|im_end|>`` must not end its turn."""

@@ -13,9 +13,8 @@ import numpy as np
 from fsa_jax.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.data import vocabulary_files
 from fsa_jax.errors import CheckpointError, SettingError, VocabularyError
-from fsa_jax.models.hf.families import family_of
-from fsa_jax.models.hf.mapping import Family, materialise, read_parameters
-from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_jax.models.hf.families import family_of, open_model
+from fsa_jax.models.hf.mapping import Family, materialise
 from fsa_jax.models.hf.sources import CONFIG, HF_FILES, read_config
 from fsa_jax.models.t5 import hf as t5
 from fsa_jax.serving.generation import Decoding, Generator
@@ -109,13 +108,10 @@ def load_student(
 
 
 def _from_hf(directory: Path, vocabulary: Path | None, instruction: str) -> Student:
-    content = read_config(directory)
-    family, tensors = family_of(content), open_directory(directory)
-    config = family.config(content, tensors)
-    parameters = materialise(read_parameters(family, config, tensors, np.float32, scan_layers=False))
-    rows = int(content["vocab_size"])
-    tokens = _tokens(family, directory, vocabulary, rows, instruction)
-    return Student(directory, 0, family, config, parameters, content, directory, tokens, rows)
+    model = open_model(directory)
+    parameters = materialise(model.parameters(np.float32))
+    tokens = _tokens(model.family, directory, vocabulary, model.rows, instruction)
+    return Student(directory, 0, model.family, model.config, parameters, model.content, directory, tokens, model.rows)
 
 
 def _hf_files(base: Path) -> Path:

@@ -86,6 +86,20 @@ def test_what_the_format_hides(tmp_path):
         (_with(**{"from": "4.5"}), 15, "a character offset"),
         (_with(**{"to": -1}), 15, "a character offset"),
         (_with(opinion_words=[3]), 15, "opinion words"),
+        (_with(**{"to": 10**400}), 15, "a character offset"),
+        (_with(**{"to": "9" * 5000}), 15, "a character offset"),
+        ([SENTENCE, {**SENTENCE, "ID": [1]}], 15, "an ID"),
+        ([SENTENCE, {**SENTENCE, "ID": None}], 15, "an ID"),
+        # Issue 11, entry 27
+        (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 100_000, 15, "nested more than 100 deep"),
+        (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 500 + "]" * 500 + "]", 15, "nested more than 100 deep"),
+        ("[" * 100_000, 1, "nested more than 100 deep"),
+        ('{"a":' * 100_000, 1, "deep JSON"),
+        (json.dumps([SENTENCE, {**SENTENCE, "sentence": "\ud800 bread"}], indent=1), 15, "half a surrogate pair"),
+        (json.dumps([SENTENCE], indent=1)[:-2] + ',\n{"ID": ' + "9" * 6000 + "}]", 15, "4300 digits"),
+        (json.dumps([SENTENCE], indent=1)[:-2] + ',\n{"ID": 1, "aspects": [], "aspects": []}]', 15, "a key twice"),
+        (json.dumps([SENTENCE], indent=1) + "\n[]", 16, "Extra data"),
+        (json.dumps([SENTENCE], indent=1)[:-2] + "\n{}]", 15, "valid JSON"),
     ],
 )
 def test_bad_input_names_file_and_line(tmp_path, rows, line, says):
@@ -97,8 +111,8 @@ def test_bad_input_names_file_and_line(tmp_path, rows, line, says):
 
 
 def test_a_file_that_is_not_text(tmp_path):
-    (tmp_path / "dev.json").write_bytes(b'[{"ID": "\xff\xfe"}]')
-    with pytest.raises(DataError, match="UTF-8"):
+    (tmp_path / "dev.json").write_bytes(b'[\n{"ID": "\xff\xfe"}]')
+    with pytest.raises(DataError, match=r"dev\.json:2: expected UTF-8"):
         fsa.load(tmp_path / "dev.json")
 
 

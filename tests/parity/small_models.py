@@ -4,27 +4,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fsa_jax.models.hf.families import family_of
-from fsa_jax.models.hf.mapping import materialise, read_parameters
-from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_jax.models.hf.families import open_model
+from fsa_jax.models.hf.mapping import materialise
 
-FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
-T5_FAMILIES = FAMILIES[:3]
-DECODERS = FAMILIES[3:]
+FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_v1_1_tied", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
+T5_FAMILIES = FAMILIES[:4]
+DECODERS = FAMILIES[4:]
 _WIDTH = 64
 
 
-def _t5(vocab_size: int, projection: str, tied: bool) -> Any:
+def _t5(vocab_size: int, projection: str, scaled: bool, own_projection: bool) -> Any:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    shape: dict[str, Any] = {"tie_word_embeddings": tied, "decoder_start_token_id": 0}
+    shape: dict[str, Any] = {"tie_word_embeddings": scaled, "decoder_start_token_id": 0}
     config = T5Config(
         vocab_size=vocab_size,
         d_model=_WIDTH,
@@ -36,7 +34,7 @@ def _t5(vocab_size: int, projection: str, tied: bool) -> Any:
         **shape,
     )
     model = T5ForConditionalGeneration(config)
-    if not tied:
+    if own_projection:
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(vocab_size, _WIDTH))
     return model
 
@@ -96,8 +94,10 @@ def torch_model_of(family: str) -> Any:
 
     torch.manual_seed(FAMILIES.index(family))
     if family in T5_FAMILIES:
-        v1_1 = family == "t5_v1_1"
-        model = _t5(32101 if family == "t5_32101" else 512, "gated-gelu" if v1_1 else "relu", not v1_1)
+        v1_1 = family.startswith("t5_v1_1")
+        rows = 32101 if family == "t5_32101" else 512
+        # A new v1.1 in transformers 5 has the embedding as its output projection, whatever its configuration says.
+        model = _t5(rows, "gated-gelu" if v1_1 else "relu", not v1_1, own_projection=family == "t5_v1_1")
     else:
         model = _decoder(family)
     randomise(model)
@@ -116,10 +116,8 @@ def padded(rows: list[list[int]], *, left: bool = False) -> tuple[np.ndarray, np
 
 def load(directory: Path, *, scan_layers: bool = False) -> tuple[Any, dict[str, Any]]:
     """Configuration and parameters of a saved model."""
-    content = json.loads((directory / "config.json").read_text())
-    family, tensors = family_of(content), open_directory(directory)
-    config = family.config(content, tensors)
-    return config, materialise(read_parameters(family, config, tensors, np.float32, scan_layers=scan_layers))
+    model = open_model(directory)
+    return model.config, materialise(model.parameters(np.float32, scan_layers=scan_layers))
 
 
 def token_rows(sentences: list[list[int]], vocab_size: int) -> list[list[int]]:

@@ -14,11 +14,12 @@ import numpy as np
 import fsa_jax
 from fsa_jax.aside import only_files, written_aside
 from fsa_jax.checkpoints import save_weights
+from fsa_jax.checksums import file_digest
 from fsa_jax.errors import MissingDataError, SettingError
-from fsa_jax.models.hf.families import family_of
-from fsa_jax.models.hf.mapping import flatten, read_parameters
-from fsa_jax.models.hf.safetensors_io import open_directory
-from fsa_jax.models.hf.sources import HF_FILES, SMALL_FILES, find_source, read_config
+from fsa_jax.models.hf.families import open_model
+from fsa_jax.models.hf.mapping import flatten
+from fsa_jax.models.hf.safetensors_io import INDEX_FILE
+from fsa_jax.models.hf.sources import HF_FILES, SMALL_FILES, find_source, require_inside
 from fsa_jax.models.hf.vocabularies import check_decoder, check_t5
 
 RECORD = "import.json"
@@ -39,6 +40,8 @@ class Import:
     dtype: str
     scan_layers: bool
     fsa_jax: str
+    sha256: dict[str, str]
+    """Of the files of the source that were read, by name."""
 
 
 def import_model(
@@ -83,33 +86,35 @@ def import_model(
         out, command="fsa import-hf", settings=settings, foreign=_FOREIGN, inputs=inputs, overwrite=overwrite
     ) as partial:
         found = find_source(source, revision)
-        content = read_config(found.directory)
-        family = family_of(content)
-        tensors = open_directory(found.directory)
-        config = family.config(content, tensors)
-        rows = int(content["vocab_size"])
-        if family.name == "T5":
-            check_t5(found.directory, rows, vocabulary)
+        model = open_model(found.directory)
+        weights = {tensor.file.name for tensor in model.tensors.values()}
+        files = [name for name in (*SMALL_FILES, INDEX_FILE, *weights) if (found.directory / name).is_file()]
+        for name in files:
+            require_inside(found.directory, name)
+        if model.family.name == "T5":
+            check_t5(found.directory, model.rows, vocabulary)
         else:
-            check_decoder(found.directory, rows)
-        parameters = read_parameters(family, config, tensors, DTYPES[dtype], scan_layers=scan_layers)
+            check_decoder(found.directory, model.rows)
+        parameters = model.parameters(DTYPES[dtype], scan_layers=scan_layers)
         save_weights(partial, 0, parameters)
         (partial / HF_FILES).mkdir()
         for name in SMALL_FILES:
             if (found.directory / name).is_file():
                 shutil.copyfile(found.directory / name, partial / HF_FILES / name)
+        digests = {name: file_digest(found.directory / name) for name in sorted(files)}
         if vocabulary is not None:
             shutil.copyfile(vocabulary, partial / HF_FILES / "spiece.model")
         count = sum(int(np.prod(leaf.shape, dtype=np.int64)) for _, leaf in flatten(parameters))
         record = Import(
             source=found.name,
             revision=found.revision,
-            family=str(content["model_type"]),
+            family=str(model.content["model_type"]),
             parameters=count,
-            embedding_rows=rows,
+            embedding_rows=model.rows,
             dtype=dtype,
             scan_layers=scan_layers,
             fsa_jax=fsa_jax.__version__,
+            sha256=digests,
         )
         (partial / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n")
     return record

@@ -19,6 +19,9 @@ from fsa_jax.models.hf.safetensors_io import Tensor
 
 Path = tuple[str, ...]
 _LAYER = re.compile(r"layers_(\d+)")
+_LARGEST_NUMBER = 1e30
+ROWS_MULTIPLE = 128
+"""Embeddings are padded to a multiple of so many rows."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Family:
       leaves: parameters of a configuration.
       hf_config: config.json's content for a configuration; the imported one, where there is one, is brought up to date.
       optional: tensors that a file may hold and that say nothing new (buffers, copies of tied weights).
+      completed: from config.json's content and the file's tensors to these with those that the file leaves out because
+        they are copies of others.
     """
 
     name: str
@@ -60,6 +65,70 @@ class Family:
     leaves: Callable[[Any], Sequence[Leaf]]
     hf_config: Callable[[Any, Mapping[str, Any], int], dict[str, Any]]
     optional: Callable[[str], bool]
+    completed: Callable[[Mapping[str, Any], Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda content, tensors: (
+        tensors
+    )
+
+
+_LARGEST_COUNT = 1 << 24
+"""More rows, columns or layers than any model has; what is larger is damage, and would fill the memory."""
+MOST_LAYERS = 2048
+
+
+def count_of(config: Mapping[str, Any], key: str, largest: int = _LARGEST_COUNT, default: int | None = None) -> int:
+    """A count in config.json, from 1 to ``largest``.
+
+    Args:
+      config: content of config.json.
+      key: of the count.
+      largest: that is believed.
+      default: where the key is absent or null; None where it must be there.
+
+    Raises:
+      CheckpointError: it is no such number.
+    """
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if type(value) is not int or not 1 <= value <= largest:
+        raise CheckpointError(
+            f"config.json: {key}",
+            expected=f"a whole number from 1 to {largest}",
+            found="nothing" if key not in config else repr(value)[:80],
+            fix="check that config.json belongs to these weights, or download it again",
+        )
+    return value
+
+
+def number_of(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """A positive finite number in config.json.
+
+    Raises:
+      CheckpointError: it is no such number.
+    """
+    value = config.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < _LARGEST_NUMBER:
+        raise CheckpointError(
+            f"config.json: {key}",
+            expected="a positive number",
+            found="nothing" if key not in config else repr(value)[:80],
+            fix="check that config.json belongs to these weights, or download it again",
+        )
+    return float(value)
+
+
+def flag_of(config: Mapping[str, Any], key: str, default: bool) -> bool:
+    """A flag in config.json; null is ``default``.
+
+    Raises:
+      CheckpointError: it is neither true nor false.
+    """
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(
+            f"config.json: {key}", expected="true or false", found=repr(value)[:80], fix="download it again"
+        )
+    return default if value is None else value
 
 
 def layer_of(path: Path) -> int | None:
@@ -159,9 +228,9 @@ def _check(leaf: Leaf, tensors: Mapping[str, Tensor]) -> None:
     rows = tensor.shape[0] if tensor.shape else 0
     fits = tensor.shape == shape
     if leaf.padded and not leaf.transpose:
-        fits = tensor.shape[1:] == shape[1:] and 0 < rows <= shape[0]
+        fits = tensor.shape[1:] == shape[1:] and shape[0] - ROWS_MULTIPLE < rows <= shape[0]
     elif leaf.padded:
-        fits = len(tensor.shape) == 2 and tensor.shape[1] == shape[1] and 0 < rows <= shape[0]
+        fits = len(tensor.shape) == 2 and tensor.shape[1] == shape[1] and shape[0] - ROWS_MULTIPLE < rows <= shape[0]
     if not fits:
         raise CheckpointError(
             f"{tensor.file}: {leaf.tensor}",

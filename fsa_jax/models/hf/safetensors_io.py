@@ -8,6 +8,8 @@ with each tensor's dtype, shape and byte range, and the tensors.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from fsa_jax import untrusted_json
 from fsa_jax.errors import CheckpointError, MissingDataError
 from fsa_jax.models.hf.lazy import Lazy
 
@@ -36,6 +39,11 @@ SHARD_BYTES = 4 * 1024**3
 """Files that are written hold at most this much."""
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _HEADER_LIMIT = 100 * 1024**2
+_KEYS = ("dtype", "shape", "data_offsets")
+_MOST_AXES = 8
+_LARGEST = 2**48
+"""Bytes, or rows: more than any file holds."""
+_SHARD = re.compile(r"[\w.-]*\w\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
@@ -49,10 +57,14 @@ class Tensor:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def read(self) -> np.ndarray:
         """The values, ``shape``, ``dtype``."""
-        count = int(np.prod(self.shape, dtype=np.int64))
-        values = np.empty(count, self.dtype)
+        values = np.empty(math.prod(self.shape), self.dtype)
         with open(self.file, "rb", buffering=0) as stream:
             stream.seek(self.offset)
             target, done = values.view(np.uint8).data, 0
@@ -73,6 +85,8 @@ def _damaged(file: Path, found: str) -> CheckpointError:
 def read_header(file: Path) -> dict[str, Tensor]:
     """The tensors of one file.
 
+    As in the library of the format, the tensors must cover the bytes behind the header, each byte once.
+
     Raises:
       CheckpointError: it is no safetensors file, is cut short, or holds a dtype that is no model weight.
     """
@@ -81,30 +95,53 @@ def read_header(file: Path) -> dict[str, Tensor]:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_LIMIT):
             raise _damaged(file, f"{size} bytes, of which {length} would be the header")
-        try:
-            header = json.loads(stream.read(length))
-            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            tensors, end = {}, 0
-            for name, entry in entries.items():
-                begin, stop = (int(x) for x in entry["data_offsets"])
-                if entry["dtype"] not in DTYPES:
-                    raise CheckpointError(
-                        f"{file}: {name}",
-                        expected=f"a dtype among {', '.join(DTYPES)}",
-                        found=str(entry["dtype"]),
-                        fix="import the model's unquantised weights",
-                    )
-                dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(int(x) for x in entry["shape"])
-                size_of_values = np.prod(shape, dtype=np.int64) * dtype.itemsize
-                if begin < 0 or min(shape, default=0) < 0 or stop - begin != size_of_values:
-                    raise _damaged(file, f"{name} of shape {shape} in bytes {begin} to {stop}")
-                tensors[name] = Tensor(name, file, dtype, shape, 8 + length + begin)
-                end = max(end, stop)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(file, f"a header that cannot be read ({type(error).__name__}: {error})") from error
-    if size != 8 + length + end:
-        raise _damaged(file, f"{size} bytes where the header promises {8 + length + end}")
+        header = stream.read(length)
+    try:
+        untrusted_json.parse(header)
+        entries = json.loads(header, object_pairs_hook=_without_duplicates)
+        if not isinstance(entries, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise _damaged(file, f"a header that cannot be read ({error})") from error
+    entries.pop("__metadata__", None)
+    tensors = {name: _tensor(name, entry, file, 8 + length) for name, entry in entries.items()}
+    end = 8 + length
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != end:
+            raise _damaged(file, f"{tensor.name} at byte {tensor.offset} where {end} is the next")
+        end += tensor.nbytes
+    if size != end:
+        raise _damaged(file, f"{size} bytes where the header promises {end}")
     return tensors
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in content if names.count(name) > 1)!r} twice")
+    return content
+
+
+def _tensor(name: str, entry: Any, file: Path, begin: int) -> Tensor:
+    kind, shape, offsets = (entry.get(key) for key in _KEYS) if isinstance(entry, dict) else (None, None, None)
+    if not (_is_counts(shape) and len(shape) <= _MOST_AXES and _is_counts(offsets) and len(offsets) == 2):
+        raise _damaged(file, f"{name} with shape {str(shape)[:80]} and data_offsets {str(offsets)[:80]}")
+    if not isinstance(kind, str) or kind not in DTYPES:
+        raise CheckpointError(
+            f"{file}: {name}",
+            expected=f"a dtype among {', '.join(DTYPES)}",
+            found=str(kind)[:80],
+            fix="import the model's unquantised weights",
+        )
+    tensor = Tensor(name, file, np.dtype(DTYPES[kind]), tuple(shape), begin + offsets[0])
+    if offsets[1] - offsets[0] != tensor.nbytes:
+        raise _damaged(file, f"{name} of shape {tensor.shape} in bytes {offsets[0]} to {offsets[1]}")
+    return tensor
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int and 0 <= number <= _LARGEST for number in value)
 
 
 def open_directory(directory: Path) -> dict[str, Tensor]:
@@ -112,17 +149,12 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
 
     Raises:
       MissingDataError: no safetensors file is there, or a shard of the index is missing.
-      CheckpointError: a file is damaged, or the index and the files disagree.
+      CheckpointError: a file is damaged or leads out of the directory, or the index and the files disagree.
     """
     index = directory / INDEX_FILE
     if index.is_file():
-        try:
-            weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-            files = sorted({directory / Path(name).name for name in weight_map.values()})
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                index, expected="an index with a weight_map", found=repr(error), fix="download the file again"
-            ) from error
+        weight_map = _weight_map(index)
+        files = sorted({directory / name for name in weight_map.values()})
     elif (directory / SINGLE_FILE).is_file():
         weight_map, files = {}, [directory / SINGLE_FILE]
     else:
@@ -137,13 +169,38 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
     for file in files:
         if not file.is_file():
             raise MissingDataError(file, expected="a shard", found="nothing", fix="download the missing shard")
-        tensors |= read_header(file)
-    absent = sorted(set(weight_map) - set(tensors))
-    if absent:
-        raise CheckpointError(
-            index, expected="every tensor of the index in a shard", found=f"no {absent[0]}", fix="download it again"
-        )
+        for name, tensor in read_header(file).items():
+            if name in tensors:
+                raise _damaged(file, f"{name}, which {tensors[name].file.name} holds too")
+            tensors[name] = tensor
+    for name, shard in weight_map.items():
+        found = tensors.get(name)
+        if found is None or found.file.name != shard:
+            where = "no shard" if found is None else found.file.name
+            raise CheckpointError(
+                index,
+                expected=f"{name} in {shard}",
+                found=f"it in {where}",
+                fix="download the index and the shards again, of one revision",
+            )
     return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor to shard of an index; a shard is a file beside it."""
+    try:
+        content = untrusted_json.parse(index.read_bytes())
+        weight_map = content["weight_map"]
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError("no weight_map")
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+                raise ValueError(f"a shard {str(shard)[:80]!r}, which is no name of a safetensors file beside it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            index, expected="an index with a weight_map", found=str(error), fix="download the file again"
+        ) from error
+    return weight_map
 
 
 def _refuse_pickles(directory: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsa_jax import untrusted_json
 from fsa_jax.errors import CheckpointError, MissingDataError, SettingError
 
 CONFIG = "config.json"
@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONFIG_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,27 @@ def _require_safetensors(name: str, revision: str, files: list[str]) -> None:
         )
 
 
+def require_inside(directory: Path, name: str) -> None:
+    """Checks that a file of a model directory is in it, and no link to somewhere else.
+
+    What is imported may be published later. The hub's own cache links each file to ``blobs``, which is allowed.
+
+    Raises:
+      CheckpointError: it leads out of the directory.
+    """
+    file = directory / name
+    if not file.is_symlink():
+        return
+    root, target = directory.resolve(), file.resolve()
+    if not target.is_relative_to(root) and target.parent != root.parent.parent / "blobs":
+        raise CheckpointError(
+            file,
+            expected="a file of the model's directory",
+            found=f"a link to {target}, outside of it",
+            fix="copy the file there in place of the link",
+        )
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json of a model directory.
 
@@ -106,9 +128,12 @@ def read_config(directory: Path) -> dict[str, Any]:
     file = directory / CONFIG
     if not file.is_file():
         raise MissingDataError(file, expected="a model's config.json", found="nothing", fix="download the whole model")
+    if file.stat().st_size > _CONFIG_BYTES:
+        found = f"{file.stat().st_size:,} bytes"
+        raise CheckpointError(file, expected="a model's config.json", found=found, fix="download it again")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = untrusted_json.parse(file.read_bytes())
+    except untrusted_json.UntrustedJsonError as error:
         raise CheckpointError(file, expected="JSON", found=str(error), fix="download the file again") from error
     if not isinstance(content, dict):
         raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, fix="download it again")

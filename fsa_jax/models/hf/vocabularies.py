@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fsa_jax import untrusted_json
 from fsa_jax.data.vocabulary_files import T5_SHA256
 from fsa_jax.errors import VocabularyError
 
@@ -85,11 +85,23 @@ def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content["model"]["vocab"]
-    except (ValueError, KeyError, TypeError) as error:
+        content = untrusted_json.parse(file.read_bytes())
+        vocab, added = content["model"]["vocab"], content.get("added_tokens", [])
+        if isinstance(vocab, Mapping):
+            ids = list(vocab.values())
+        else:
+            ids = list(range(len(vocab)))
+            if not all(isinstance(entry, list) and entry and isinstance(entry[0], str) for entry in vocab):
+                raise ValueError("a vocabulary that is no list of pieces")
+        ids += [token["id"] for token in added]
+        if not ids or not all(type(token) is int and token >= 0 for token in ids):
+            raise ValueError("ids that are no whole numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VocabularyError(
-            file, expected="a tokenizer of the tokenizers library", found=repr(error), fix="download the file again"
+            file,
+            expected="a tokenizer of the tokenizers library",
+            found=str(error)[:200],
+            fix="download the file again",
         ) from error
     return content
 
@@ -106,4 +118,4 @@ def _token_ids(file: Path) -> list[int] | None:
         return None
     vocab = content["model"]["vocab"]
     ids = list(vocab.values()) if isinstance(vocab, Mapping) else list(range(len(vocab)))
-    return ids + [int(token["id"]) for token in content.get("added_tokens", [])]
+    return ids + [token["id"] for token in content.get("added_tokens", [])]

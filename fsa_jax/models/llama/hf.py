@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsa_jax.errors import CheckpointError
-from fsa_jax.models.hf.mapping import Family, Leaf
+from fsa_jax.models.hf.mapping import MOST_LAYERS, Family, Leaf, count_of, flag_of, number_of
 from fsa_jax.models.hf.safetensors_io import Tensor
 from fsa_jax.models.hf.sources import read_config, student_directory
 from fsa_jax.models.llama.config import LlamaConfig, RopeScaling
@@ -26,18 +26,21 @@ def _unsupported(key: str, found: object, expected: str) -> CheckpointError:
 
 def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
     # transformers 5 keeps all of it in rope_parameters, 4 in rope_theta and rope_scaling.
-    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    theta = float(rope.get("rope_theta", config.get("rope_theta", _DEFAULT_THETA)))
+    parts = [config.get(key) or {} for key in ("rope_scaling", "rope_parameters")]
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise _unsupported("rope_scaling", parts, "an object or null")
+    rope = {**parts[0], **parts[1]}
+    theta = number_of(rope if "rope_theta" in rope else config, "rope_theta", _DEFAULT_THETA)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
     if kind != "llama3":
         raise _unsupported("rope_type", kind, "'default' or 'llama3'")
     return theta, RopeScaling(
-        factor=float(rope["factor"]),
-        low_frequency=float(rope["low_freq_factor"]),
-        high_frequency=float(rope["high_freq_factor"]),
-        original_length=int(rope["original_max_position_embeddings"]),
+        factor=number_of(rope, "factor"),
+        low_frequency=number_of(rope, "low_freq_factor"),
+        high_frequency=number_of(rope, "high_freq_factor"),
+        original_length=count_of(rope, "original_max_position_embeddings"),
     )
 
 
@@ -47,37 +50,31 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
     Raises:
       CheckpointError: config.json lacks a key or asks for what the network has not, such as sliding windows.
     """
-    for key, refused in (("use_sliding_window", True), ("mlp_bias", True)):
-        if config.get(key, False) is refused:
-            raise _unsupported(key, refused, "False")
+    for key in ("use_sliding_window", "mlp_bias"):
+        if flag_of(config, key, False):
+            raise _unsupported(key, True, "False")
     if config.get("hidden_act", "silu") != "silu":
         raise _unsupported("hidden_act", config["hidden_act"], "'silu'")
     family = config["model_type"]
-    if family != "qwen2" and config.get("attention_bias", False):
+    if family != "qwen2" and flag_of(config, "attention_bias", False):
         raise _unsupported("attention_bias", True, "False (only Qwen2.5 has biases, on query, key and value)")
-    try:
-        theta, scaling = _rope(config)
-        heads = int(config["num_attention_heads"])
-        default_head = 128 if family == "qwen3" else int(config["hidden_size"]) // heads
-        return LlamaConfig(
-            vocab_size=int(config["vocab_size"]),
-            emb_dim=int(config["hidden_size"]),
-            num_heads=heads,
-            num_kv_heads=int(config.get("num_key_value_heads") or heads),
-            num_layers=int(config["num_hidden_layers"]),
-            head_dim=int(config.get("head_dim") or default_head),
-            mlp_dim=int(config["intermediate_size"]),
-            rope_theta=theta,
-            rope_scaling=scaling,
-            norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
-            attention_bias=family == "qwen2",
-            query_key_norm=family == "qwen3",
-            logits_via_embedding=bool(config.get("tie_word_embeddings", False)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            "config.json", expected=f"the keys of a {family} model", found=repr(error), fix="download it again"
-        ) from error
+    theta, scaling = _rope(config)
+    heads, embed = count_of(config, "num_attention_heads"), count_of(config, "hidden_size")
+    return LlamaConfig(
+        vocab_size=count_of(config, "vocab_size"),
+        emb_dim=embed,
+        num_heads=heads,
+        num_kv_heads=count_of(config, "num_key_value_heads", default=heads),
+        num_layers=count_of(config, "num_hidden_layers", MOST_LAYERS),
+        head_dim=count_of(config, "head_dim", default=128 if family == "qwen3" else max(1, embed // heads)),
+        mlp_dim=count_of(config, "intermediate_size"),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        norm_epsilon=number_of(config, "rms_norm_eps", 1e-6),
+        attention_bias=family == "qwen2",
+        query_key_norm=family == "qwen3",
+        logits_via_embedding=flag_of(config, "tie_word_embeddings", False),
+    )
 
 
 def student_config(

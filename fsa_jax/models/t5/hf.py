@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from fsa_jax.errors import CheckpointError
-from fsa_jax.models.hf.mapping import Family, Leaf
+from fsa_jax.models.hf.mapping import MOST_LAYERS, ROWS_MULTIPLE, Family, Leaf, count_of, flag_of, number_of
 from fsa_jax.models.hf.safetensors_io import Tensor
 from fsa_jax.models.t5.config import T5Config
 
 ROWS = 32128
 """Rows of a T5 embedding; the authors' students have 32,101, the vocabulary's ids and the newline."""
+_EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
 _BUCKETS, _MAX_DISTANCE, _EPSILON = 32, 128, 1e-6
 _GATED = {"gated-gelu": ("gelu", "linear"), "gated-silu": ("silu", "linear"), "relu": ("relu",)}
 
@@ -41,55 +42,66 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
     _require(config, "relative_attention_max_distance", _MAX_DISTANCE, _MAX_DISTANCE)
     _require(config, "layer_norm_epsilon", _EPSILON, _EPSILON)
     projection = config.get("feed_forward_proj", "relu")
-    if projection not in _GATED:
+    if not isinstance(projection, str) or projection not in _GATED:
         raise CheckpointError(
             "config.json: feed_forward_proj",
             expected=f"one of {', '.join(_GATED)}",
             found=repr(projection),
             fix="import a T5 v1.0, T5 v1.1 or Flan-T5 model",
         )
-    try:
-        rows, layers = int(config["vocab_size"]), int(config["num_layers"])
-        return T5Config(
-            vocab_size=-(-rows // 128) * 128,
-            emb_dim=int(config["d_model"]),
-            num_heads=int(config["num_heads"]),
-            num_encoder_layers=layers,
-            num_decoder_layers=int(config.get("num_decoder_layers") or layers),
-            head_dim=int(config["d_kv"]),
-            mlp_dim=int(config["d_ff"]),
-            mlp_activations=_GATED[projection],
-            dropout_rate=float(config.get("dropout_rate", 0.1)),
-            logits_via_embedding=_tied(config, tensors),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            "config.json", expected="the keys of a T5 model", found=repr(error), fix="download it again"
-        ) from error
+    layers = count_of(config, "num_layers", MOST_LAYERS)
+    return T5Config(
+        vocab_size=-(-count_of(config, "vocab_size") // ROWS_MULTIPLE) * ROWS_MULTIPLE,
+        emb_dim=count_of(config, "d_model"),
+        num_heads=count_of(config, "num_heads"),
+        num_encoder_layers=layers,
+        num_decoder_layers=count_of(config, "num_decoder_layers", MOST_LAYERS, default=layers),
+        head_dim=count_of(config, "d_kv"),
+        mlp_dim=count_of(config, "d_ff"),
+        mlp_activations=_GATED[projection],
+        dropout_rate=number_of(config, "dropout_rate", 0.1) if config.get("dropout_rate") != 0 else 0.0,
+        logits_via_embedding=_tied(config, tensors),
+    )
 
 
-def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bool:
+def _is_scaled(config: Mapping[str, Any]) -> bool:
     """Whether the logits come from the embedding, scaled (v1.0), or from a matrix of their own, unscaled (v1.1).
 
     transformers 4 says both with tie_word_embeddings; 5 writes it as true always and scale_decoder_outputs besides.
     """
-    scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True) is not False))
-    if tensors is None:
+    return flag_of(config, "scale_decoder_outputs", flag_of(config, "tie_word_embeddings", True))
+
+
+def _is_copied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the matrix of a v1.1 is the embedding: transformers 5 ties new models, and saves them without it."""
+    tied = not _is_scaled(config) and flag_of(config, "tie_word_embeddings", False)
+    return tied and _HEAD not in tensors and _EMBEDDING in tensors
+
+
+def _completed(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {**tensors, _HEAD: tensors[_EMBEDDING]} if _is_copied(config, tensors) else tensors
+
+
+def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bool:
+    """As ``_is_scaled``; what config.json says is checked against the tensors, where they are at hand."""
+    scaled = _is_scaled(config)
+    if tensors is None or _is_copied(config, tensors):
         return scaled
-    separate = "lm_head.weight" in tensors
+    separate = _HEAD in tensors
     if scaled and separate:
-        shared = tensors.get("shared.weight")
-        if shared is not None and not np.array_equal(shared.read(), tensors["lm_head.weight"].read()):
+        shared = tensors.get(_EMBEDDING)
+        if shared is not None and not np.array_equal(shared.read(), tensors[_HEAD].read()):
             raise CheckpointError(
-                f"{shared.file}: lm_head.weight",
-                expected="the embedding itself, since config.json says that it is the output projection",
+                f"{shared.file}: {_HEAD}",
+                expected="the embedding itself, since config.json says that it is the output projection, scaled (v1.0)",
                 found="other values",
-                fix="set tie_word_embeddings to false in config.json if the output projection is a matrix of its own",
+                fix="for a v1.1, whose logits are not scaled, set tie_word_embeddings and scale_decoder_outputs to "
+                "false in config.json; a scaled projection of its own is in no released T5 and not supported",
             )
     if not scaled and not separate:
         raise CheckpointError(
             "config.json: tie_word_embeddings",
-            expected="an lm_head.weight in the weights, since it is false",
+            expected=f"an {_HEAD} in the weights, since it is false",
             found="none",
             fix="import the whole model, T5ForConditionalGeneration, not the encoder alone",
         )
@@ -127,11 +139,11 @@ def _stack(config: T5Config, side: str) -> Iterator[Leaf]:
 def leaves(config: T5Config) -> list[Leaf]:
     """All parameters of a model."""
     rows, embed = config.vocab_size, config.emb_dim
-    found = [Leaf(("token_embedder", "embedding"), "shared.weight", (rows, embed), padded=True)]
+    found = [Leaf(("token_embedder", "embedding"), _EMBEDDING, (rows, embed), padded=True)]
     found += [*_stack(config, "encoder"), *_stack(config, "decoder")]
     if not config.logits_via_embedding:
         path = ("decoder", "logits_dense", "kernel")
-        found.append(Leaf(path, "lm_head.weight", (embed, rows), transpose=True, padded=True))
+        found.append(Leaf(path, _HEAD, (embed, rows), transpose=True, padded=True))
     return found
 
 
@@ -211,7 +223,7 @@ def _depth(stack: Mapping[str, Any]) -> int:
 
 def _optional(name: str) -> bool:
     # Copies of shared.weight, and the unused cross-attention bias of the first released files.
-    return name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight") or name.endswith(
+    return name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", _HEAD) or name.endswith(
         "EncDecAttention.relative_attention_bias.weight"
     )
 
@@ -223,4 +235,5 @@ FAMILY = Family(
     leaves=leaves,
     hf_config=hf_config,
     optional=_optional,
+    completed=_completed,
 )

@@ -88,7 +88,7 @@ BAD = {
     "another width": (_config(d_model=32), "shape"),
     "a vocabulary that does not match": (_tokenizer, "other pieces"),
     "rows that are too few": (_config(vocab_size=1000), "1000"),
-    "a missing key": (_config(d_ff=None), "keys of a T5"),
+    "a missing key": (_config(d_ff=None), "d_ff: expected a whole number"),
     "a NaN weight": (_nan, "finite"),
     "no config": (lambda directory: (directory / "config.json").unlink(), "config.json"),
     "no JSON": (lambda directory: (directory / "config.json").write_text("{"), "JSON"),
@@ -104,6 +104,101 @@ def test_a_bad_source_is_refused_and_leaves_nothing(case, t5, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert re.search(message, printed) and "to fix it" in printed
     assert sorted(tmp_path.iterdir()) == before
+
+
+ODD_COUNTS = [10**12, 10**400, -1, 0, 2.5, "16", True, [16], {}, float("nan"), float("inf"), 10**9]
+
+
+@pytest.mark.parametrize(
+    "key", ["vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"]
+)
+@pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
+def test_absurd_sizes_are_refused_by_name(key, value):
+    """Issue 11, entry 27: a configuration is refused before anything of its size is made."""
+    with pytest.raises(CheckpointError, match=f"config.json: {key}"):
+        family_of(T5).config({**T5, key: value}, None)
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim"])
+@pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
+def test_absurd_sizes_of_a_decoder_are_refused_by_name(key, value):
+    """Issue 11, entry 27."""
+    with pytest.raises(CheckpointError, match=f"config.json: {key}"):
+        family_of(QWEN3).config({**QWEN3, key: value}, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_theta": float("nan")},
+        {"rope_theta": "x"},
+        {"rope_scaling": [1]},
+        {"rope_scaling": {"rope_type": "llama3", "factor": None}},
+        {"rms_norm_eps": -1},
+        {"use_sliding_window": "true"},
+        {"tie_word_embeddings": 1},
+        {"model_type": ["qwen3"]},
+        {"hidden_act": ["silu"]},
+    ],
+)
+def test_values_of_another_type_are_refused(changes):
+    """Issue 11, entry 27."""
+    with pytest.raises(CheckpointError):
+        content = {**QWEN3, **changes}
+        family_of(content).config(content, None)
+
+
+def test_a_deep_configuration_and_a_huge_one_are_refused(t5, tmp_path, capsys):
+    """Issue 11, entry 27."""
+    for content in ("[" * 100_000, '{"a":' * 500 + "1" + "}" * 500, '{"d_model": ' + "9" * 6000 + "}", "\udcff"):
+        (t5 / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+        assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
+        assert "config.json" in capsys.readouterr().err
+    with open(t5 / "config.json", "wb") as stream:
+        stream.truncate(1 << 40)
+    assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
+    assert "1,099,511,627,776 bytes" in capsys.readouterr().err
+
+
+def test_a_link_out_of_the_directory_is_refused(t5, tmp_path, capsys):
+    """What is imported may be published; the hub's cache, whose files are links to blobs, is read."""
+    secret = tmp_path / "secret"
+    secret.write_text('{"password": 1}')
+    (t5 / "tokenizer_config.json").symlink_to(secret)
+    assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
+    assert "tokenizer_config.json" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    snapshot, blobs = tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for file in (t5 / "config.json", t5 / "model.safetensors"):
+        file.rename(blobs / file.name)
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
+    assert cli.main(["import-hf", str(snapshot), str(tmp_path / "out")]) == 0
+
+
+def test_an_import_records_the_digests_of_what_it_read(t5, tmp_path, capsys):
+    import hashlib
+
+    assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 0
+    recorded = json.loads((tmp_path / "out" / "import.json").read_text())["sha256"]
+    files = ("config.json", "model.safetensors")
+    assert recorded == {name: hashlib.sha256((t5 / name).read_bytes()).hexdigest() for name in files}
+    assert "SHA-256 of the 2 files" in capsys.readouterr().out
+
+
+def test_a_t5_v1_1_of_transformers_5_gets_its_embedding_as_output_projection(tmp_path):
+    """Issue 11, entry 29: tied and unscaled, its file has no lm_head.weight; tests/parity compares the logits."""
+    config = {**T5, "feed_forward_proj": "gated-gelu"}
+    write_model(tmp_path / "t5", config)
+    changed = {**config, "tie_word_embeddings": True, "scale_decoder_outputs": False}
+    (tmp_path / "t5" / "config.json").write_text(json.dumps(changed))
+    import_model(str(tmp_path / "t5"), tmp_path / "out")
+    parameters = load_weights(find_checkpoint(tmp_path / "out"))
+    embedding = parameters["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(parameters["decoder"]["logits_dense"]["kernel"], embedding.T)
+    (tmp_path / "t5" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight in the weights"):
+        import_model(str(tmp_path / "t5"), tmp_path / "out2")
 
 
 def test_an_output_that_exists_is_not_touched(t5, tmp_path, capsys):

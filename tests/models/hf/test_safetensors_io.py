@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -74,6 +76,79 @@ def test_a_damaged_file_is_refused_and_never_crashes(data, tmp_path_factory):
     file.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(CheckpointError, match="safetensors"):
         read_header(file)
+
+
+def entry(begin: int, end: int, shape: object = None, dtype: object = "F32") -> dict:
+    return {"dtype": dtype, "shape": [(end - begin) // 4] if shape is None else shape, "data_offsets": [begin, end]}
+
+
+HEADERS = {
+    "deep": "[" * 100_000,
+    "deep objects": '{"a":' * 2000 + "{}" + "}" * 2000,
+    "a list": "[]",
+    "overlapping": {"a": entry(0, 8), "b": entry(4, 16)},
+    "a hole": {"a": entry(0, 4), "b": entry(8, 16)},
+    "twice": f'{{"a": {json.dumps(entry(0, 8))}, "a": {json.dumps(entry(8, 16))}}}',
+    "beyond the file": {"a": entry(0, 2**40)},
+    "a product that overflows": {"a": entry(0, 0, [2**40, 2**40]), "b": entry(0, 16)},
+    "a dimension that overflows": {"a": entry(0, 16, [2**70])},
+    "negative dimensions": {"a": entry(0, 16, [-2, -2])},
+    "many dimensions": {"a": entry(0, 16, [1] * 100 + [4])},
+    "a text as dimension": {"a": entry(0, 16, ["4"])},
+    "a fraction as dimension": {"a": entry(0, 16, [4.0])},
+    "a text as offset": {"a": {**entry(0, 16), "data_offsets": ["0", "16"]}},
+    "three offsets": {"a": {**entry(0, 16), "data_offsets": [0, 8, 16]}},
+    "no offsets": {"a": {"dtype": "F32", "shape": [4]}},
+    "a list as dtype": {"a": entry(0, 16, None, ["F32"])},
+    "no entry": {"a": None},
+    "half a surrogate pair": f'{{"\\ud800": {json.dumps(entry(0, 16))}}}',
+    "not UTF-8": b'{"\xff": 1}',
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_an_odd_header_is_refused(case, tmp_path):
+    """Issue 11, entry 27."""
+    content = HEADERS[case]
+    text = json.dumps(content) if isinstance(content, dict) else content
+    header = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        open_directory(tmp_path)
+
+
+def test_a_header_that_claims_to_be_huge_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((2**60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match="of which 1152921504606846976 would be the header"):
+        open_directory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shard", ["../../etc/passwd", "../a.safetensors", "/a.safetensors", "a\\b", "", "a.bin", 3, None, ["a"]]
+)
+def test_an_index_that_leads_elsewhere_is_refused(shard, tmp_path):
+    """Issue 11, entry 27: such a name is not taken for the file beside the index."""
+    write_directory(tmp_path, {f"t{i}": lazy(np.full((10, 10), i, np.float32)) for i in range(3)}, shard_bytes=500)
+    index = tmp_path / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["t1"] = shard
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"index\.json"):
+        open_directory(tmp_path)
+
+
+def test_an_index_that_names_another_shard_and_a_tensor_in_two_shards_are_refused(tmp_path):
+    files = write_directory(tmp_path, {f"t{i}": lazy(np.ones(100, np.float32)) for i in range(2)}, shard_bytes=300)
+    index = tmp_path / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    swapped = {"t0": files[1].name, "t1": files[0].name}
+    index.write_text(json.dumps({**content, "weight_map": swapped}))
+    with pytest.raises(CheckpointError, match=r"t0 in model-00002"):
+        open_directory(tmp_path)
+    files[1].write_bytes(files[0].read_bytes())
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="holds too"):
+        open_directory(tmp_path)
 
 
 def test_a_header_that_lies_is_refused(tmp_path):
