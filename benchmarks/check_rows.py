@@ -23,6 +23,7 @@ from fsa_jax.synthetic.world import draw_reviews
 def run(source: Path, output: Path, workers: int) -> tuple[float, float, float]:
     """Seconds, seconds of CPU time, and largest resident memory of any process so far in MiB."""
     command = [sys.executable, "-m", "fsa_jax.cli.main", "check", str(source), str(output), "--workers", str(workers)]
+    command += ["--overwrite"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

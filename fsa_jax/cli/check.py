@@ -17,15 +17,17 @@ def command(
     max_partner_gap: float = 0.75,
     repair_analyses: bool = True,
     workers: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Checks teacher text: parses analyses, looks its facts up in the reviews, removes junk, keeps or drops each row.
 
-    Writes OUTPUT/kept and OUTPUT/dropped (Parquet parts with scores and reasons), OUTPUT/check.json (counts) and
-    OUTPUT/check.html (plots and the worst examples).
+    Writes OUTPUT/kept and OUTPUT/dropped (Parquet parts with scores and reasons), OUTPUT/check.json (counts),
+    OUTPUT/check.html (plots and the worst examples) and checksums. OUTPUT appears when it is whole; after a kill the
+    same command begins again.
 
     Args:
       source: store of fsa teach, or a file or folder in the papers' released layout (ID Text Overall …_response).
-      output: folder to write; an earlier check in it is replaced.
+      output: folder to write.
       reviews: the Parquet file of reviews that a store's generations are about.
       grounding: share of an opinion target's words that its review must hold, 0 to 1.
       max_hallucination: largest share of opinions without a grounded target, or of sentences with an invented fact.
@@ -33,6 +35,7 @@ def command(
       max_partner_gap: largest gap between the sentiments of an analysis and a rewriting of one review, 0 to 1.
       repair_analyses: remove opinions whose target is not in the review from analyses that are kept.
       workers: processes that check; one for each core by default. The result does not depend on it.
+      overwrite: replace an earlier check, or discard the unfinished one of other inputs or settings.
     """
     import json
     import os
@@ -43,8 +46,12 @@ def command(
     from rich.table import Table
     from tqdm import tqdm
 
+    from fsa_jax import checksums
+    from fsa_jax.aside import written_aside
+    from fsa_jax.finished import finish
     from fsa_jax.sampling.review_files import read_reviews
     from fsa_jax.teacher.checking.assess import CheckSettings
+    from fsa_jax.teacher.checking.checked_files import COUNTS, FOREIGN, PAGE
     from fsa_jax.teacher.checking.inputs import ReviewIndex, from_store, released
     from fsa_jax.teacher.checking.page import render
     from fsa_jax.teacher.checking.run import check
@@ -68,8 +75,14 @@ def command(
         repair_analyses=repair_analyses,
     ).checked()
     skipped: Counter[str] = Counter()
-    output.mkdir(parents=True, exist_ok=True)
-    with tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar, tempfile.TemporaryDirectory(dir=output) as scratch:
+    inputs = [source] if reviews is None else [source, reviews]
+    noted = {**settings.model_dump(), "inputs": [os.path.realpath(path) for path in inputs]}
+    with (
+        written_aside(
+            output, command="fsa check", settings=noted, foreign=FOREIGN, inputs=inputs, overwrite=overwrite
+        ) as folder,
+        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+    ):
 
         def progress(phase: str, rows: int) -> None:
             if rows < bar.n:
@@ -78,15 +91,24 @@ def command(
             bar.update(rows - bar.n)
 
         if is_store and reviews is not None:
-            with closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews))) as index:
+            with (
+                tempfile.TemporaryDirectory(dir=folder) as scratch,
+                closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews))) as index,
+            ):
                 pairs = from_store(generations(source, keep_cut_off=True), index, skipped)
-                statistics = check(pairs, settings, output, progress, workers)
+                statistics = check(pairs, settings, folder, progress, workers)
         else:
-            statistics = check(released(source, skipped), settings, output, progress, workers)
-    statistics.skipped = skipped
-    counts = {"source": str(source), "settings": settings.model_dump(), **statistics.as_json()}
-    (output / "check.json").write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (output / "check.html").write_text(render(statistics, settings, str(source)), encoding="utf-8")
+            statistics = check(released(source, skipped), settings, folder, progress, workers)
+        statistics.skipped = skipped
+        counts = {
+            "source": _shown(source),
+            "settings": settings.model_dump(),
+            "checksums": checksums.LIST,
+            **statistics.as_json(),
+        }
+        (folder / COUNTS).write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(render(statistics, settings, _shown(source)), encoding="utf-8")
+        finish(folder, "fsa check")
     terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
     for name, found in (
@@ -99,3 +121,8 @@ def command(
             table.add_row(f"{name}{reason}", f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)
+
+
+def _shown(path: Path) -> str:
+    """A path as text that UTF-8 can hold, whatever bytes it has."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from fsa_jax.errors import SettingError
 from fsa_jax.records import Generation, Opinion, Record, Review
+from fsa_jax.sampling.fields import clean_text
 from fsa_jax.teacher.answers import FAILURES, failure_reason
 from fsa_jax.teacher.checking.agreement import analysis_lean, gap, rewriting_lean, stars_lean
 from fsa_jax.teacher.checking.facts import facts
@@ -19,6 +20,9 @@ from fsa_jax.teacher.checking.grounding import Grounding, ground
 from fsa_jax.teacher.checking.junk import clean
 from fsa_jax.text import analysis
 from fsa_jax.text.opinion_words import implicit_share
+
+MAX_CHARACTERS = 60_000
+"""Longer texts and reviews are dropped unread: no teacher's answer is as long, and every rule's time is bounded."""
 
 Verdict = Literal["keep", "repair", "drop"]
 
@@ -76,11 +80,15 @@ class CheckedGeneration(Record):
 
 def assess(review: Review, generation: Generation, settings: CheckSettings) -> CheckedGeneration:
     """Checks one generation by itself; what needs its partner is added by :func:`with_partner`."""
+    text, repairs = clean_text(generation.text or "")
+    if repairs:
+        generation = generation.model_copy(update={"text": text})
     base = CheckedGeneration(
         review=review,
         generation=generation,
         verdict="drop",
         response=generation.text or "",
+        repairs=repairs,
         implicit_share=implicit_share(review.text),
     )
     if generation.failure is not None:
@@ -91,8 +99,11 @@ def assess(review: Review, generation: Generation, settings: CheckSettings) -> C
         )
     limit = generation.sampling.get("max_tokens")
     cut_off = limit is not None and generation.output_tokens is not None and generation.output_tokens >= limit
+    for name, length in (("text", len(text)), ("review", len(review.text))):
+        if length > MAX_CHARACTERS:
+            return base.model_copy(update={"reason": f"{name} longer than {MAX_CHARACTERS:,} characters"})
     cleaned = clean(generation.text or "", generation.understanding, cut_off)
-    base = base.model_copy(update={"repairs": cleaned.repairs})
+    base = base.model_copy(update={"repairs": (*repairs, *cleaned.repairs)})
     if cleaned.defect is not None:
         return base.model_copy(update={"reason": cleaned.defect})
     if generation.understanding == "analysis":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from fsa_jax.errors import DataError, MissingDataError
+from fsa_jax import checksums, finished
+from fsa_jax.aside import only_files
+from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.teacher.checking.assess import CheckedGeneration
 
 _TEXT, _NUMBER, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
@@ -43,8 +44,30 @@ SCHEMA = pyarrow.schema(
 )
 """One row a generation: its review, where the text came from, and the check's scores (assess.CheckedGeneration)."""
 
+COUNTS, PAGE = "check.json", "check.html"
+FOREIGN = only_files(
+    "kept/part-*.parquet",
+    "dropped/part-*.parquet",
+    COUNTS,
+    PAGE,
+    *finished.FILES,
+    # What an earlier version left when it was killed.
+    "kept/.part-*",
+    "dropped/.part-*",
+    ".check*/*.sqlite",
+    ".check*/assessed.jsonl",
+    "tmp*/reviews.sqlite",
+    marks=["kept/part-*.parquet", COUNTS, ".check*/notes.sqlite", "tmp*/reviews.sqlite"],
+)
+"""Recognises the output of a check, finished or not."""
+
+_AGAIN = "run fsa check again, with --overwrite"
+_DETAIL_CHARACTERS = 300
+
 PART_ROWS = 50_000
 _GROUP_ROWS = 5_000
+_GROUP_CHARACTERS = 100_000_000
+"""Of reviews and texts in a group, which is in memory as a whole; ordinary groups hold a twentieth of it."""
 
 
 def as_row(checked: CheckedGeneration) -> dict[str, Any]:
@@ -77,10 +100,7 @@ def as_row(checked: CheckedGeneration) -> dict[str, Any]:
 
 
 class PartWriter:
-    """Writes rows as ``part-00000.parquet`` and on, each under another name until it is whole.
-
-    Use as a context; parts of an earlier run in the folder are removed first, so that two checks never mix.
-    """
+    """Writes rows as ``part-00000.parquet`` and on, into a folder that is new or empty. Use as a context."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -88,16 +108,20 @@ class PartWriter:
         self._writer: pyarrow.parquet.ParquetWriter | None = None
         self._part = 0
         self._in_part = 0
+        self._characters = 0
 
     def __enter__(self) -> PartWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in (*self._folder.glob("part-*.parquet"), *self._folder.glob(".part-*")):
-            stale.unlink()
+        if any(self._folder.iterdir()):  # two checks must never mix
+            raise SettingError(
+                self._folder, expected="an empty folder", found="files in it", fix="choose another output"
+            )
         return self
 
     def write(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
-        if len(self._rows) >= _GROUP_ROWS:
+        self._characters += len(row["review"]) + len(row["response"])
+        if len(self._rows) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:
             self._flush()
         if self._in_part >= PART_ROWS:
             self._close()
@@ -110,15 +134,11 @@ class PartWriter:
             self._close()
         elif self._writer is not None:
             self._writer.close()
-            self._aside.unlink()
-
-    @property
-    def _aside(self) -> Path:
-        return self._folder / f".part-{self._part:05d}.{os.getpid()}"
 
     def _open(self) -> pyarrow.parquet.ParquetWriter:
         if self._writer is None:
-            self._writer = pyarrow.parquet.ParquetWriter(self._aside, SCHEMA, compression="zstd")
+            path = self._folder / f"part-{self._part:05d}.parquet"
+            self._writer = pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd")
         return self._writer
 
     def _flush(self) -> None:
@@ -126,14 +146,12 @@ class PartWriter:
             self._open().write_table(pyarrow.Table.from_pylist(self._rows, schema=SCHEMA))
             self._in_part += len(self._rows)
             self._rows.clear()
+            self._characters = 0
 
     def _close(self) -> None:
         if self._writer is None:
             return
         self._writer.close()
-        with self._aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        self._aside.replace(self._folder / f"part-{self._part:05d}.parquet")
         self._writer, self._part, self._in_part = None, self._part + 1, 0
 
 
@@ -149,21 +167,41 @@ def parts(folder: Path) -> list[Path]:
     return found
 
 
+def require_whole(root: Path) -> None:
+    """Compares a check's files with their checksums (:func:`finished.require_whole`).
+
+    Raises:
+      DataError: a file is missing or damaged.
+    """
+    counts = root / COUNTS
+    try:
+        has_list = counts.is_file() and checksums.LIST in counts.read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(counts, expected="a file that can be read", found=str(error), fix=_AGAIN) from error
+    finished.require_whole(root, has_list=has_list, fix=_AGAIN)
+
+
 def read_part(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of one part, under the names of SCHEMA.
 
     Raises:
-      DataError: it is no part of a check.
+      DataError: it is no part of a check, or damaged.
     """
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), fix="run fsa check again") from error
-    with file:
-        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-        if missing:
-            raise DataError(
-                path, expected="a part of fsa check", found=f"no {', '.join(missing)}", fix="run fsa check again"
-            )
-        for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
-            yield from batch.to_pylist()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            found = {field.name: field.type for field in file.schema_arrow}
+            wrong = [field.name for field in SCHEMA if found.get(field.name) != field.type]
+            if wrong:
+                raise DataError(
+                    path,
+                    expected="a part of fsa check",
+                    found=f"no {', '.join(wrong)} of the right type",
+                    fix=_AGAIN,
+                )
+            for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
+                yield from batch.to_pylist()
+    # Bytes that are damaged where no checksum is may end in any of these.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise DataError(
+            path, expected="a Parquet file that can be read", found=str(error)[:_DETAIL_CHARACTERS], fix=_AGAIN
+        ) from error

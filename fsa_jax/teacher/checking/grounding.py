@@ -25,7 +25,7 @@ FUZZY_RATIO = 0.84
 
 _BUCKETS = 32
 """Letters are told apart by their code modulo this, when the spellings that are compared at all are chosen."""
-_MAX_CANDIDATES = 50
+_MAX_CANDIDATES = 20
 """Spellings that a word is compared with at most; in a real review there are seldom more than three."""
 
 SURE_SHARE = 0.6

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from fsa_jax.records import Generation, Review
@@ -25,6 +25,8 @@ from fsa_jax.teacher.checking.statistics import Statistics
 
 CHUNK = 500
 """Generations that a process checks at once; for fewer in all, none is started."""
+_CHUNK_CHARACTERS = 20_000_000
+"""Of reviews and texts in a chunk, which is in memory as a whole; ordinary chunks hold a twentieth of it."""
 
 _OTHER = {"analysis": "rewriting", "rewriting": "analysis"}
 
@@ -41,7 +43,7 @@ def check(
     Args:
       pairs: reviews with their generations, in any order.
       settings: thresholds.
-      output: folder; an earlier check in it is replaced.
+      output: folder, new or empty.
       progress: called with ``check`` or ``write`` and the rows done, every 500.
       workers: processes that check; what is written is the same for any number.
     """
@@ -74,11 +76,10 @@ def _assessed(
     pairs: Iterable[tuple[Review, Generation]], settings: CheckSettings, workers: int
 ) -> Iterator[CheckedGeneration]:
     """Every generation checked by itself, in the order of ``pairs``."""
-    rest = iter(pairs)
-    chunks = iter(lambda: list(islice(rest, CHUNK)), [])
-    first = next(chunks, [])
-    chunks = chain([first], chunks)
-    if workers == 1 or len(first) < CHUNK:
+    chunks = _chunks(pairs)
+    first, second = next(chunks, []), next(chunks, [])
+    chunks = chain([first, second], chunks)
+    if workers == 1 or (len(first) < CHUNK and not second):
         for chunk in chunks:
             yield from _assess_chunk(chunk, settings)
         return
@@ -91,6 +92,18 @@ def _assessed(
                 yield from waiting.popleft().result()
         for done in waiting:
             yield from done.result()
+
+
+def _chunks(pairs: Iterable[tuple[Review, Generation]]) -> Iterator[list[tuple[Review, Generation]]]:
+    chunk, characters = [], 0
+    for review, generation in pairs:
+        chunk.append((review, generation))
+        characters += len(review.text) + len(generation.text or "")
+        if len(chunk) == CHUNK or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _assess_chunk(chunk: list[tuple[Review, Generation]], settings: CheckSettings) -> list[CheckedGeneration]:

@@ -17,6 +17,7 @@ SHARE_BINS = 20
 EXAMPLES = 12
 EXAMPLES_BY_REASON = 3
 EXAMPLE_CHARACTERS = 1500
+EXAMPLE_INVENTION = 100
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Example:
             row.review.stars,
             row.review.text[:EXAMPLE_CHARACTERS],
             (row.generation.text or "")[:EXAMPLE_CHARACTERS],
-            row.inventions[:20],
+            tuple(invention[:EXAMPLE_INVENTION] for invention in row.inventions[:20]),
         )
 
 

@@ -1,0 +1,81 @@
+"""Output directories that say that they are whole: a list of checksums, and a marker that is written last."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import fsa_jax
+from fsa_jax import checksums
+from fsa_jax.errors import DataError
+
+MARKER = "finished.json"
+FILES = (MARKER, checksums.LIST)
+"""What :func:`finish` adds to a directory."""
+_EXAMPLES = 3
+_found_whole: set[tuple[object, ...]] = set()
+
+
+def finish(directory: Path, command: str) -> None:
+    """Writes the checksums of all files in a directory, and the marker with the list's own digest."""
+    digest = checksums.write(directory, skip=(MARKER,))
+    content = {"written_by": command, "fsa_jax": fsa_jax.__version__, checksums.LIST: digest}
+    (directory / MARKER).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def require_whole(directory: Path, *, has_list: bool, fix: str) -> None:
+    """Compares the files of a directory with its checksums: once in a process, unless a file's size or time changes.
+
+    A directory that never had checksums is taken as it is; a line on standard error says so.
+
+    Args:
+      directory: what a command wrote.
+      has_list: whether its other files say that it has checksums.
+      fix: what to do about a damaged one.
+
+    Raises:
+      DataError: a file is missing, damaged, or does not belong there.
+    """
+    stamp = _stamp(directory)
+    if stamp in _found_whole:
+        return
+    marker = directory / MARKER
+    if not has_list and not marker.exists() and not (directory / checksums.LIST).exists():
+        print(f"{directory}: not verified: it was written without checksums (by an older fsa_jax)", file=sys.stderr)
+    else:
+        found = _problems(directory, marker)
+        if found:
+            more = f" and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
+            raise DataError(
+                directory,
+                expected="the files as they were written",
+                found="; ".join(found[:_EXAMPLES]) + more,
+                fix=fix,
+            )
+    _found_whole.add(stamp)
+
+
+def _problems(directory: Path, marker: Path) -> list[str]:
+    try:
+        content = json.loads(marker.read_text("utf-8"))
+        digest = content[checksums.LIST]
+    except OSError:
+        return [f"{MARKER} cannot be read"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return [f"{MARKER} is damaged"]
+    if not isinstance(digest, str):
+        return [f"{MARKER} is damaged"]
+    return checksums.problems(directory, digest, skip=(MARKER,))
+
+
+def _stamp(directory: Path) -> tuple[object, ...]:
+    """Names, sizes and times of all files, which tell whether they may have changed since they were compared."""
+    files = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            files.append((path, status.st_size, status.st_mtime_ns))
+    return (str(directory.resolve()), *sorted(files))
