@@ -25,14 +25,14 @@ def finish(directory: Path, command: str) -> None:
     (directory / MARKER).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def require_whole(directory: Path, *, has_list: bool, fix: str) -> None:
+def require_whole(directory: Path, *, metadata: str, fix: str) -> None:
     """Compares the files of a directory with its checksums: once in a process, unless a file's size or time changes.
 
     A directory that never had checksums is taken as it is; a line on standard error says so.
 
     Args:
       directory: what a command wrote.
-      has_list: whether its other files say that it has checksums.
+      metadata: name of a file in it that names the list of checksums, if it was written with one.
       fix: what to do about a damaged one.
 
     Raises:
@@ -42,7 +42,8 @@ def require_whole(directory: Path, *, has_list: bool, fix: str) -> None:
     if stamp in _found_whole:
         return
     marker = directory / MARKER
-    if not has_list and not marker.exists() and not (directory / checksums.LIST).exists():
+    has_list = marker.exists() or (directory / checksums.LIST).exists() or _names_list(directory / metadata)
+    if not has_list:
         print(f"{directory}: not verified: it was written without checksums (by an older fsa_jax)", file=sys.stderr)
     else:
         found = _problems(directory, marker)
@@ -55,6 +56,13 @@ def require_whole(directory: Path, *, has_list: bool, fix: str) -> None:
                 fix=fix,
             )
     _found_whole.add(stamp)
+
+
+def _names_list(file: Path) -> bool:
+    try:
+        return checksums.LIST.encode() in file.read_bytes()
+    except OSError:
+        return False
 
 
 def _problems(directory: Path, marker: Path) -> list[str]:

@@ -25,3 +25,8 @@ def require_file(path: Path, fix: str) -> Path:
         found = "a directory" if path.is_dir() else "nothing"
         raise MissingDataError(path, expected="a file", found=found, fix=fix)
     return path
+
+
+def shown(path: Path) -> str:
+    """A path as text that UTF-8 can hold, whatever bytes it has."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

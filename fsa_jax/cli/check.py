@@ -49,6 +49,7 @@ def command(
     from fsa_jax import checksums
     from fsa_jax.aside import written_aside
     from fsa_jax.finished import finish
+    from fsa_jax.paths import shown
     from fsa_jax.sampling.review_files import read_reviews
     from fsa_jax.teacher.checking.assess import CheckSettings
     from fsa_jax.teacher.checking.checked_files import COUNTS, FOREIGN, PAGE
@@ -101,13 +102,13 @@ def command(
             statistics = check(released(source, skipped), settings, folder, progress, workers)
         statistics.skipped = skipped
         counts = {
-            "source": _shown(source),
+            "source": shown(source),
             "settings": settings.model_dump(),
             "checksums": checksums.LIST,
             **statistics.as_json(),
         }
         (folder / COUNTS).write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(render(statistics, settings, _shown(source)), encoding="utf-8")
+        (folder / PAGE).write_text(render(statistics, settings, shown(source)), encoding="utf-8")
         finish(folder, "fsa check")
     terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
@@ -121,8 +122,3 @@ def command(
             table.add_row(f"{name}{reason}", f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)
-
-
-def _shown(path: Path) -> str:
-    """A path as text that UTF-8 can hold, whatever bytes it has."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

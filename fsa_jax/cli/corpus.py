@@ -32,7 +32,7 @@ def command(
       shards: files a split; chosen by size by default.
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
         corpus is built in this process.
-      overwrite: replace a corpus that is there.
+      overwrite: replace a corpus that is there, or discard the unfinished one of another source or selection.
     """
     from rich.table import Table
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fsa_jax.errors import DataError, SettingError
+from fsa_jax.records import UNDERSTANDINGS
 from fsa_jax.sampling.bottom_k import BottomK, hash64
 from fsa_jax.sampling.rows import expand
 from fsa_jax.teacher.checking.assess import CheckedGeneration
@@ -78,6 +79,13 @@ def files(source: Path) -> list[Path]:
     return expand(source)
 
 
+def check_of(source: Path) -> Path | None:
+    """The output of ``fsa check`` that a source is, or is the ``kept`` folder of; None for the released layout."""
+    if (source / "kept").is_dir():
+        return source
+    return source.parent if source.is_dir() and source.name == "kept" and any(source.glob("part-*.parquet")) else None
+
+
 def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
     """Rows of one file under the names of TEXTS, TEXTS_OF_CHECK, WHOLES and NUMBERS, none of them None.
 
@@ -86,8 +94,13 @@ def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, 
     """
     skipped = Counter() if skipped is None else skipped
     if file.suffix == ".parquet":
-        for row in read_part(file):
-            yield _filled({**row, "repairs": ", ".join(row["repairs"] or ())})
+        for number, row in enumerate(read_part(file)):
+            wrong = _impossible(row)
+            if wrong is not None:
+                raise DataError(
+                    f"{file}, row {number}", expected="a row of fsa check", found=wrong, fix="run fsa check again"
+                )
+            yield _filled({**row, "repairs": ", ".join(filter(None, row["repairs"] or ()))})
         return
     for review, generation in released(file, skipped):
         if not (generation.text or "").strip():
@@ -101,6 +114,25 @@ def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, 
             implicit_share=implicit_share(review.text),
         )
         yield _filled({**as_row(unchecked), "verdict": "unchecked", "repairs": ""})
+
+
+def _impossible(row: dict[str, Any]) -> str | None:
+    """What no check writes, such as damaged bytes give where no checksum is."""
+    if row["understanding"] not in UNDERSTANDINGS:
+        return f"the form {row['understanding']!r}"
+    if row["implicit_share"] is None:
+        return "no implicit_share"
+    for name, least, most in (
+        ("hallucination", 0, 1),
+        ("implicit_share", 0, 1),
+        ("lean", -1, 1),
+        ("stars_gap", 0, 1),
+        ("partner_gap", 0, 1),
+        ("stars", 0, 5),
+    ):
+        if row[name] is not None and not least <= row[name] <= most:
+            return f"{name} {row[name]}"
+    return None
 
 
 def split_of(row: dict[str, Any], selection: Selection, held_out_hash: int) -> str:

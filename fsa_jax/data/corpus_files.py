@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from fsa_jax.corpus.rows import Selection, files, held_out_below
+from fsa_jax import checksums, finished
+from fsa_jax.aside import only_files, written_aside
+from fsa_jax.corpus.rows import Selection, check_of, files, held_out_below
 from fsa_jax.corpus.statistics import card, summarise
 from fsa_jax.data.sentiment_corpus import SentimentCorpus
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import DataError, SettingError
+from fsa_jax.paths import shown
+from fsa_jax.teacher.checking import checked_files
 
 CARD = "README.md"
 STATISTICS = "statistics.json"
+BUILD_AGAIN = "build it again: fsa corpus CHECKED DATA_DIR --overwrite"
+_FORMS = ("analysis/*.*.*/*", "rewriting/*.*.*/*")
+_FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *finished.FILES, marks=[CARD, *_FORMS])
 
 
 def build(
@@ -28,7 +36,7 @@ def build(
     beam_options: list[str] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Builds the corpus under ``data_dir/sentiment_corpus`` and returns its statistics.
+    """Builds the corpus under ``data_dir/sentiment_corpus``, whole or not at all, and returns its statistics.
 
     Args:
       source: output of ``fsa check``, or a file in the released layout.
@@ -36,39 +44,68 @@ def build(
       selection: which rows.
       shards: files a split; None lets TFDS choose by size.
       beam_options: Beam pipeline options; None builds in this process.
-      overwrite: replace a corpus that is there.
+      overwrite: replace a corpus that is there, or discard an unfinished one of another source or selection.
 
     Raises:
-      SettingError: there is one already, and ``overwrite`` is not set.
-      DataError: no row is selected.
+      SettingError: aside.written_aside refuses the place, or it is inside the source.
+      DataError: no row is selected, or the check is damaged.
     """
     root = data_dir / "sentiment_corpus"
-    # The card is written last: a folder without it is a build that was cut short, and nobody's corpus.
-    if (root / CARD).exists() and not overwrite:
-        raise SettingError(
-            root, expected="no corpus", found="one that is there", fix="name another folder or add --overwrite true"
-        )
-    held_out = held_out_below(files(source), selection)
-    summary = summarise(source, selection, held_out)
-    if root.exists():
-        shutil.rmtree(root)
-    for form, splits in sorted(summary.parts.items()):
-        builder = SentimentCorpus(
-            config=form,
-            data_dir=str(data_dir),
-            source=source,
-            selection=selection,
-            held_out_hash=held_out,
-            splits=tuple(sorted(splits)),
-            beam=beam_options is not None,
-        )
-        builder.download_and_prepare(download_config=_download_config(shards, beam_options))
-    statistics = summary.as_json()
-    check_file = source / "check.json"
-    check = json.loads(check_file.read_text("utf-8")) if check_file.is_file() else None
-    (root / STATISTICS).write_text(json.dumps(statistics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (root / CARD).write_text(card(statistics, str(source), asdict(selection), check), encoding="utf-8")
+    check_root = check_of(source)
+    if check_root is not None:
+        if Path(os.path.realpath(check_root)) in Path(os.path.realpath(root)).parents:
+            raise SettingError(
+                data_dir, expected="a folder outside the check", found="one in it", fix="choose another folder"
+            )
+        checked_files.require_whole(check_root)
+    settings = {"source": os.path.realpath(source), "shards": shards, "beam": beam_options, **asdict(selection)}
+    with written_aside(
+        root, command="fsa corpus", settings=settings, foreign=_FOREIGN, inputs=[source], overwrite=overwrite
+    ) as partial:
+        held_out = held_out_below(files(source), selection)
+        summary = summarise(source, selection, held_out)
+        building = partial / ".tfds"
+        for form, splits in sorted(summary.parts.items()):
+            builder = SentimentCorpus(
+                config=form,
+                data_dir=str(building),
+                source=source,
+                selection=selection,
+                held_out_hash=held_out,
+                splits=tuple(sorted(splits)),
+                beam=beam_options is not None,
+            )
+            builder.download_and_prepare(download_config=_download_config(shards, beam_options))
+        for entry in sorted((building / root.name).iterdir()):
+            entry.rename(partial / entry.name)
+        shutil.rmtree(building)
+        statistics = {**summary.as_json(), "checksums": checksums.LIST}
+        text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
+        (partial / STATISTICS).write_text(text, encoding="utf-8")
+        check = None if check_root is None else _counts(check_root)
+        (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
+        finished.finish(partial, "fsa corpus")
     return statistics
+
+
+def require_whole(root: Path) -> None:
+    """Compares a corpus's files with their checksums, once in a process (:func:`finished.require_whole`).
+
+    Raises:
+      DataError: a file is missing or damaged.
+    """
+    finished.require_whole(root, metadata=STATISTICS, fix=BUILD_AGAIN)
+
+
+def _counts(check_root: Path) -> dict[str, Any] | None:
+    path = check_root / checked_files.COUNTS
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return {"reasons": {str(reason): int(count) for reason, count in content["reasons"].items()}}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(path, expected="the counts of fsa check", found=str(error), fix=checked_files.AGAIN) from error
 
 
 def _download_config(shards: int | None, beam_options: list[str] | None) -> tfds.download.DownloadConfig:

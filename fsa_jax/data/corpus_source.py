@@ -15,8 +15,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
-from fsa_jax.data.corpus_files import STATISTICS
+from fsa_jax.data.corpus_files import BUILD_AGAIN, STATISTICS, require_whole
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.paths import data_dir
 from fsa_jax.records import Understanding
@@ -130,7 +131,14 @@ class CorpusSource(seqio.DataSource):
 
     def _tfds(self) -> seqio.TfdsDataSource:
         folder = self._folder()
-        found = tfds.builder_from_directory(folder).info.splits
+        require_whole(folder.parent.parent)
+        try:
+            found = tfds.builder_from_directory(folder).info.splits
+        # What TFDS raises of a damaged dataset_info.json, where no checksum has told before.
+        except (ValueError, LookupError, AttributeError, TypeError, OSError, ParseError) as error:
+            raise DataError(
+                folder, expected="a corpus that can be read", found=str(error)[:300], fix=BUILD_AGAIN
+            ) from error
         if missing := [split for split in self.splits if split not in found]:
             raise MissingDataError(
                 folder,
@@ -214,7 +222,8 @@ def _rates(ablation: Ablation, statistics: Mapping[str, Any]) -> tuple[tf.Tensor
 def _train_statistics(root: Path, understanding: str) -> Mapping[str, Any]:
     path = root / STATISTICS
     if not path.is_file():
-        raise MissingDataError(
-            path, expected="the corpus's statistics", found="nothing", fix="build it again with fsa corpus --overwrite"
-        )
-    return json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]
+        raise MissingDataError(path, expected="the corpus's statistics", found="nothing", fix=BUILD_AGAIN)
+    try:
+        return json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(path, expected="the corpus's statistics", found=repr(error)[:300], fix=BUILD_AGAIN) from error

@@ -128,11 +128,14 @@ def test_a_corpus_is_not_replaced_unasked(checked, data, tmp_path, capsys):
     arguments = ["corpus", str(checked), str(data / "corpus")]
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    # What a killed build left behind is no corpus.
+    # What a killed build of 528859f left behind is no corpus, but may be of other inputs.
     unfinished = tmp_path / "sentiment_corpus" / "analysis" / "1.0.0"
     unfinished.mkdir(parents=True)
     (unfinished / "junk").touch()
-    assert main(["corpus", str(checked), str(tmp_path), "--teachers", '["a"]', "--max_hallucination", "0.15"]) == 0
+    build = ["corpus", str(checked), str(tmp_path), "--teachers", '["a"]', "--max_hallucination", "0.15"]
+    assert main(build) == 2
+    assert "--overwrite" in capsys.readouterr().err and (unfinished / "junk").exists()
+    assert main([*build, "--overwrite"]) == 0
     statistics = json.loads((tmp_path / "sentiment_corpus" / "statistics.json").read_text("utf-8"))
     # Teacher "a" wrote the odd rows: scores .1 .3 .5 unknown.
     assert statistics["left_out"] == {"teacher not selected": 600, "hallucination above the limit": 600}

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from fsa_jax import checksums, finished
+from fsa_jax import finished
 from fsa_jax.aside import only_files
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.teacher.checking.assess import CheckedGeneration
@@ -61,7 +61,7 @@ FOREIGN = only_files(
 )
 """Recognises the output of a check, finished or not."""
 
-_AGAIN = "run fsa check again, with --overwrite"
+AGAIN = "run fsa check again, with --overwrite"
 _DETAIL_CHARACTERS = 300
 
 PART_ROWS = 50_000
@@ -173,12 +173,7 @@ def require_whole(root: Path) -> None:
     Raises:
       DataError: a file is missing or damaged.
     """
-    counts = root / COUNTS
-    try:
-        has_list = counts.is_file() and checksums.LIST in counts.read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(counts, expected="a file that can be read", found=str(error), fix=_AGAIN) from error
-    finished.require_whole(root, has_list=has_list, fix=_AGAIN)
+    finished.require_whole(root, metadata=COUNTS, fix=AGAIN)
 
 
 def read_part(path: Path) -> Iterator[dict[str, Any]]:
@@ -196,12 +191,12 @@ def read_part(path: Path) -> Iterator[dict[str, Any]]:
                     path,
                     expected="a part of fsa check",
                     found=f"no {', '.join(wrong)} of the right type",
-                    fix=_AGAIN,
+                    fix=AGAIN,
                 )
             for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
                 yield from batch.to_pylist()
     # Bytes that are damaged where no checksum is may end in any of these.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise DataError(
-            path, expected="a Parquet file that can be read", found=str(error)[:_DETAIL_CHARACTERS], fix=_AGAIN
+            path, expected="a Parquet file that can be read", found=str(error)[:_DETAIL_CHARACTERS], fix=AGAIN
         ) from error
