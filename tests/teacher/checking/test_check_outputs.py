@@ -1,4 +1,4 @@
-"""What ``fsa check`` writes: never over what is there, never through a link, with checksums that its readers compare."""
+"""What ``fsa check`` writes: never over what is there, never through a link, with checksums that readers compare."""
 
 from __future__ import annotations
 
@@ -65,11 +65,8 @@ def test_entry_21_a_check_into_its_own_input_is_refused(source, tmp_path, capsys
     folder = tmp_path / "text"
     folder.mkdir()
     shutil.copy(source, folder / "rows.jsonl")
-    for given, out in (
-        (folder, folder),
-        (folder / "rows.jsonl", folder),
-        (folder / "rows.jsonl", folder / "rows.jsonl"),
-    ):
+    rows = folder / "rows.jsonl"
+    for given, out in ((folder, folder), (rows, folder), (rows, rows)):
         assert main(["check", str(given), str(out), "--workers", "1", "--overwrite"]) == 2
         assert "input" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["rows.jsonl"]
@@ -149,21 +146,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-ODD = [
-    "\ud800",
-    "good \udfff pizza",
-    "\x00",
-    "good\x00pizza",
-    "\x1b[31mred",
-    "",
-    7,
-    None,
-    [],
-    {"a": 1},
-    True,
-    "\u202e",
-    "፩ good",
-]
+ODD = ["\ud800", "good \udfff pizza", "\x00", "good\x00pizza", "\x1b[31mred", "\u202e", "፩ good"]
+ODD += ["", 7, None, [], {"a": 1}, True]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -175,7 +159,8 @@ def test_entry_27_odd_responses_are_counted(tmp_path, workers, capsys):
         for number, odd in enumerate(ODD)
     ]
     lines += [
-        json.dumps({"ID": 100, "Text": "A good pizza.", "Overall": 4, "mixtral_response": "I like it. " * 1_000_000}),
+        json.dumps({"ID": 99, "Text": "A good pizza.", "Overall": 4, "mixtral_response": "I like it. " * 1_000_000}),
+        json.dumps({"ID": 100, "Text": "A good pizza.", "Overall": 4, "mixtral_response": "I like it. " * 200_000}),
         '{"ID": 101, "Text": "A good pizza", "Overall": 4, "mixtral_response": ' + "[" * 5000 + "]" * 5000 + "}",
         json.dumps({"ID": 102, "Text": "A good pizza.", "Overall": 4, "mixtral_response": "I liked the \ud800 pizza."}),
     ]
