@@ -26,7 +26,7 @@ from fsa_jax.records import Review
 from fsa_jax.teacher.prompts import load_prompt
 from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher, engine_seed
 from fsa_jax.teacher.store import StoreReader
-from fsa_jax.teacher.store.parts import contents
+from fsa_jax.teacher.store.layout import contents
 
 FAULTS = ["--fail=0.1", "--limit=0.05", "--stall=0.01", "--broken=0.05", "--cut=0.05"]
 

@@ -21,7 +21,7 @@ from fsa_jax.sampling.review_files import write_reviews
 from fsa_jax.teacher.prompts import load_prompt
 from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreReader
-from fsa_jax.teacher.store.parts import contents
+from fsa_jax.teacher.store.layout import contents
 
 TEXT = (
     "The soup of visit {0} was lovely and came at once, but we had waited {1} minutes for a table by the door, and the "

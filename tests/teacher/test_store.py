@@ -17,7 +17,7 @@ from fsa_jax.teacher.answers import CUT_OFF, ENGINE_ERROR
 from fsa_jax.teacher.requests import Request, RequestMaker, Shard, engine_seed
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, generations
 from fsa_jax.teacher.store.journal import Journal
-from fsa_jax.teacher.store.parts import contents
+from fsa_jax.teacher.store.layout import contents
 
 FOLDER = Shard().folder
 
@@ -60,7 +60,7 @@ def test_journals_become_parts_and_small_parts_are_merged(tmp_path: Path, maker:
             writer.append([row(request) for request in every[start : start + 5]])
     assert keys(tmp_path) == [request.key for request in every]
     assert len(contents(tmp_path / FOLDER).parts) <= 95 // 20 + 2
-    assert {path.suffix for path in (tmp_path / FOLDER).iterdir()} == {".parquet", ""}
+    assert {path.suffix for path in (tmp_path / FOLDER).iterdir()} == {".parquet", ".sha256", ""}
 
 
 def test_parts_are_ordinary_parquet(tmp_path: Path, maker: RequestMaker):

@@ -12,7 +12,7 @@ from stored_rows import MODEL, reviews
 
 from fsa_jax.teacher.requests import Shard
 from fsa_jax.teacher.store import StoreReader
-from fsa_jax.teacher.store.parts import contents
+from fsa_jax.teacher.store.layout import contents
 
 REVIEWS = 1200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,38 @@ _FULL = {
 
 class StoreError(FsaError):
     """A store that cannot be written or read, or that another job is writing."""
+
+
+_told: set[str] = set()
+
+
+def tell(text: str) -> None:
+    """Prints a line about a store, once a process: stores are opened several times."""
+    if text not in _told:
+        _told.add(text)
+        print(text, file=sys.stderr)
+
+
+DAMAGED = ".damaged"
+"""A part or a journal with this behind its name is set aside: its generations count as missing."""
+
+
+def ask_again(path: Path) -> str:
+    """What to do about a file whose generations cannot be read."""
+    aside = path.with_name(path.name + DAMAGED)
+    command = f"mv {path} {aside}" if path.exists() else f"touch {aside}"
+    return f"restore it, or have its requests sent, and paid for, again: {command}"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns errors of reading a file into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            path, expected="a file that can be read", found=str(error), fix="fix the disk or its rights"
+        ) from error
 
 
 @contextmanager

@@ -13,18 +13,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
+from fsa_jax import untrusted_json
 from fsa_jax.teacher.store.errors import storing
-from fsa_jax.teacher.store.rows import SCHEMA, StoredGeneration, columns_of
+from fsa_jax.teacher.store.part_list import sync_directory
+from fsa_jax.teacher.store.rows import StoredGeneration, columns_of, from_columns
 
-
-def sync_directory(directory: Path) -> None:
-    """Makes new names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+LINE_BYTES = 16 << 20
+"""The longest line; a longer one is none of ours, and is passed over in pieces."""
 
 
 def _line(row: StoredGeneration) -> bytes:
@@ -39,10 +36,17 @@ def _parse(line: bytes) -> StoredGeneration | None:
     payload = line[9:-1]
     if line[:9] != b"%08x " % zlib.crc32(payload):
         return None
-    key, *rest = json.loads(payload)
-    if len(rest) + 1 != len(SCHEMA):
+    try:
+        key, *rest = untrusted_json.parse(payload, lone_surrogates=True)
+        # 528859f could write half a surrogate pair, which Parquet cannot hold.
+        rest = [value.encode(errors="replace").decode() if isinstance(value, str) else value for value in rest]
+        return from_columns([bytes.fromhex(key), *rest])
+    except (ValueError, TypeError):
         return None
-    return StoredGeneration(bytes.fromhex(key), *rest)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.readline(LINE_BYTES), b"")
 
 
 def read_journal(path: Path) -> Iterator[StoredGeneration | None]:
@@ -51,7 +55,7 @@ def read_journal(path: Path) -> Iterator[StoredGeneration | None]:
 
     def rows() -> Iterator[StoredGeneration | None]:
         with file:
-            yield from map(_parse, file)
+            yield from map(_parse, _lines(file))
 
     return rows()
 
@@ -69,15 +73,16 @@ class Journal:
         self.torn = 0
         self._syncing = threading.Lock()
         with storing(path):
-            whole = 0
+            whole = at = 0
             if path.exists():
                 with path.open("rb") as file:
-                    for line in file:
+                    for line in _lines(file):
                         torn = _parse(line) is None
                         self.torn += torn
                         self.rows += not torn
+                        at += len(line)
                         # A torn last line is overwritten; whatever ends in a line end is passed over by readers.
-                        whole += len(line) if line.endswith(b"\n") else 0
+                        whole = at if line.endswith(b"\n") else whole
             self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
             self._file.truncate(whole)
             self._file.seek(whole)

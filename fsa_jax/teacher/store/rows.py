@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
 import pyarrow
 
-from fsa_jax.records import Generation, Understanding
+from fsa_jax import untrusted_json
+from fsa_jax.records import UNDERSTANDINGS, Generation, Understanding
 from fsa_jax.teacher.answers import CUT_OFF, failure_reason
 from fsa_jax.teacher.requests import KEY_BYTES
 
@@ -99,7 +99,10 @@ def _parse_sampling(text: str) -> dict[str, Any]:
     if text not in _sampling_cache:
         if len(_sampling_cache) > 1000:
             _sampling_cache.clear()
-        _sampling_cache[text] = json.loads(text)
+        settings = untrusted_json.parse(text)
+        if not isinstance(settings, dict):
+            raise ValueError("sampling settings that are no object")
+        _sampling_cache[text] = settings
     return dict(_sampling_cache[text])
 
 
@@ -110,7 +113,53 @@ def as_table(rows: Sequence[StoredGeneration]) -> pyarrow.Table:
     return pyarrow.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def from_batch(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterable[StoredGeneration]:
-    """The rows of a batch of SCHEMA."""
+def from_batch(batch: pyarrow.RecordBatch) -> list[StoredGeneration]:
+    """The rows of a batch of SCHEMA.
+
+    Raises:
+      ValueError: it holds what no generation can.
+    """
     columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
-    return (StoredGeneration(*values) for values in zip(*columns, strict=True))
+    rows = [StoredGeneration(*values) for values in zip(*columns, strict=True)]
+    for row in rows:
+        _check(row)
+    return rows
+
+
+def from_columns(values: Sequence[Any]) -> StoredGeneration:
+    """The row of some values in the order of SCHEMA.
+
+    Raises:
+      ValueError: their number or types are others, or they are what no generation can be.
+    """
+    for value, column in zip(values, SCHEMA, strict=True):
+        if value is None and column.nullable:
+            continue
+        kind = _KINDS[column.type]
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise ValueError(f"{column.name} is of type {type(value).__name__}")
+        if kind is int and not -(2 ** (column.type.bit_width - 1)) <= value < 2 ** (column.type.bit_width - 1):
+            raise ValueError(f"{column.name} is {value}")
+    row = StoredGeneration(*values)
+    if len(row.key) != KEY_BYTES:
+        raise ValueError(f"a key of {len(row.key)} bytes")
+    _check(row)
+    return row
+
+
+_KINDS: dict[pyarrow.DataType, Any] = {
+    pyarrow.binary(KEY_BYTES): bytes,
+    pyarrow.string(): str,
+    _REPEATED: str,
+    pyarrow.int32(): int,
+    pyarrow.int64(): int,
+    pyarrow.float32(): int | float,
+    pyarrow.float64(): int | float,
+}
+
+
+def _check(row: StoredGeneration) -> None:
+    if row.understanding not in UNDERSTANDINGS:
+        raise ValueError(f"an understanding {row.understanding!r}")
+    if row.sampling not in _sampling_cache:
+        _parse_sampling(row.sampling)

@@ -14,10 +14,11 @@ import numpy as np
 
 from fsa_jax.teacher.key_set import KEYS, KeySet
 from fsa_jax.teacher.requests import Shard
-from fsa_jax.teacher.store import parts as parts_
 from fsa_jax.teacher.store.errors import StoreError, storing
 from fsa_jax.teacher.store.journal import Journal
-from fsa_jax.teacher.store.parts import Contents, SealedJournal, contents, journal_path
+from fsa_jax.teacher.store.layout import SealedJournal, contents, fold, journal_path, shard_folders
+from fsa_jax.teacher.store.part_list import change_list
+from fsa_jax.teacher.store.parts import Part, merge
 from fsa_jax.teacher.store.rows import StoredGeneration
 
 ROWS_PER_PART = 20_000
@@ -38,7 +39,8 @@ class ShardWriter:
       rows_per_part: rows at which a journal becomes a part.
 
     Raises:
-      StoreError: another job writes this shard, or shards of another count are being written.
+      StoreError: another job writes this shard, shards of another count are being written, or something that was
+        stored is damaged or missing.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class ShardWriter:
         try:
             self._tidy()
             self.done, self.failed_attempts = self._what_is_done(retry_failed)
-            self._journal = self._open_journal(contents(self.folder))
+            self._journal = self._open_journal()
             self.torn = self._journal.torn
         except BaseException:
             self._lock.close()
@@ -67,7 +69,7 @@ class ShardWriter:
         self.close()
 
     def _take_lock(self) -> IO[str]:
-        for folder in sorted(self.root.glob("shard-*-of-*")):
+        for folder in shard_folders(self.root):
             if folder != self.folder and not folder.name.endswith(f"-of-{self.shard.count:05d}"):
                 self._refuse_if_locked(folder)
         path = self.folder / _LOCK
@@ -108,24 +110,31 @@ class ShardWriter:
     def _tidy(self) -> None:
         """Deletes what is done with, folds all journals but the last, merges small neighbouring parts."""
         found = contents(self.folder)
+        found.say_what_is_unsure()
+        if found.leftovers:
+            # What they held is in parts that are whole, or they are still needed.
+            for part in found.parts:
+                part.verify()
         with storing(self.folder):
             for path in found.leftovers:
                 path.unlink(missing_ok=True)
         for journal in found.journals[:-1]:
-            parts_.fold(self.folder, journal)
+            fold(self.folder, journal)
         self._merge_small()
 
     def _merge_small(self) -> None:
-        group: list[parts_.Part] = []
+        group: list[Part] = []
         rows = 0
         for part in [*contents(self.folder).parts, None]:
             size = part.rows if part else 0
-            if part and rows + size <= self._rows_per_part:
+            # Across a gap, a part that was set aside and is restored would be taken for a merged one.
+            follows = part and (not group or group[-1].last + 1 == part.first)
+            if part and follows and rows + size <= self._rows_per_part:
                 group.append(part)
                 rows += size
                 continue
             if len(group) > 1:
-                parts_.merge(self.folder, group)
+                merge(self.folder, group)
             group, rows = ([part], size) if part else ([], 0)
 
     def _what_is_done(self, retry_failed: bool) -> tuple[KeySet, dict[bytes, int]]:
@@ -150,13 +159,20 @@ class ShardWriter:
         return done, retries
 
     def _folders_of_these_reviews(self) -> list[Path]:
-        others = (folder for folder in sorted(self.root.glob("shard-*-of-*")) if folder != self.folder)
+        others = (folder for folder in shard_folders(self.root) if folder != self.folder)
         same_count = f"-of-{self.shard.count:05d}"
         return [self.folder, *(folder for folder in others if not folder.name.endswith(same_count))]
 
-    def _open_journal(self, found: Contents) -> Journal:
+    def _open_journal(self) -> Journal:
+        found = contents(self.folder)
         number = found.journals[-1].number if found.journals else found.next_number
-        return Journal(journal_path(self.folder, number))
+        journal = Journal(journal_path(self.folder, number))
+        try:
+            change_list(self.folder, journal=journal.path.name)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
     def stored(self) -> Iterator[StoredGeneration]:
         """Everything that this shard held when it was opened, and what has been folded since."""
@@ -173,7 +189,7 @@ class ShardWriter:
         self._journal.append(rows)
         if self._journal.rows >= self._rows_per_part:
             self._seal()
-            self._journal = Journal(journal_path(self.folder, contents(self.folder).next_number))
+            self._journal = self._open_journal()
 
     def sync(self) -> None:
         """Makes everything stored survive a power cut; may run in another thread beside ``append``."""
@@ -182,7 +198,7 @@ class ShardWriter:
     def _seal(self) -> None:
         self._journal.close()
         number = int(self._journal.path.stem.rpartition("-")[2])
-        parts_.fold(self.folder, SealedJournal(self._journal.path, number))
+        fold(self.folder, SealedJournal(self._journal.path, number), say=False)
 
     def close(self) -> None:
         """Folds the journal and gives the shard free. A full disk leaves the journal as it is, which loses nothing."""
@@ -194,6 +210,6 @@ class ShardWriter:
 
 def _owner(lock: Path) -> str:
     try:
-        return lock.read_text().strip() or "another job"
+        return lock.read_text(errors="replace").strip() or "another job"
     except OSError:
         return "another job"
