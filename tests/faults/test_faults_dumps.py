@@ -1,0 +1,117 @@
+"""Dumps in every format of ``fsa sample``, damaged or with odd values: nothing stops it, nothing is uncounted."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from campaign import Campaign
+from damage import damaged
+from odd_dumps import FORMATS
+
+from fsa_jax.cli.sample import command
+from fsa_jax.errors import DataError
+from fsa_jax.sampling.lines import lines
+from fsa_jax.sampling.raw_row import BadRow
+from fsa_jax.sampling.review_files import read_reviews
+from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.teacher.review_input import read_reviews as read_dump
+
+ROWS = 12
+MEMORY_GIB = 0.7
+"""What the campaign may add to the process's largest memory."""
+
+
+def sampled(path: Path, rng: random.Random) -> dict:
+    """The report of a sample of a dump, after its sums are checked."""
+    output = path.parent / "out" / "sample.parquet"
+    command(
+        [str(path)],
+        output,
+        size=rng.choice([5, 1000, 10**12]),
+        stars_ratio=None if rng.random() < 0.8 else {"3": 1, "4": 1},
+        shortfall="fill",
+        language="en" if rng.random() < 0.1 else None,
+        min_characters=1,
+        max_characters=rng.choice([4000, 4000, 10**9]),
+        overwrite=True,
+    )
+    report = json.loads(output.with_suffix(".report.json").read_text("utf-8"))
+    (file,) = report["files"].values()
+    assert file["rows"] == file["kept"] + sum(file["dropped"].values())
+    assert file["kept"] == report["size"] + sum(report["dropped_candidates"].values())
+    assert all(count >= 0 for count in report["dropped_candidates"].values())
+    assert report["size"] == len(list(read_reviews(output)))
+    return file
+
+
+def taught(path: Path) -> None:
+    """Reads a dump as the teacher does, with the same sums."""
+    losses = Losses()
+    kept = list(read_dump([Source(str(path))], losses))
+    assert losses.read == losses.kept + losses.dropped.total() and losses.kept == len(kept)
+
+
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@pytest.fixture
+def memory() -> object:
+    before = peak_gib()
+    yield
+    assert peak_gib() < before + MEMORY_GIB
+
+
+def test_odd_values(
+    campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
+) -> None:
+    for number in range(cases(54, 2700)):
+        name, make = list(FORMATS.items())[number % len(FORMATS)]
+        content = make(rng, ROWS)
+        path = tmp_path / name
+        path.write_bytes(content)
+
+        def attempt(path: Path = path) -> str:
+            try:
+                file = sampled(path, rng)
+            except DataError as error:
+                # Where no row holds a review, that is the error, with the reasons.
+                assert "at least one review" in str(error) or "columns of different" in str(error)
+                return "no review"
+            finally:
+                taught(path)
+            assert file["rows"] == ROWS, file
+            return "rows dropped" if file["dropped"] else "all rows kept"
+
+        campaign.run(f"case {number}: {name}", attempt)
+
+
+def test_damage(
+    campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
+) -> None:
+    for number in range(cases(90, 6300)):
+        name, make = list(FORMATS.items())[number % len(FORMATS)]
+        whole = make(rng, ROWS)
+        path = tmp_path / name
+        path.write_bytes(whole)
+        before = list(lines(path))
+        said, content = damaged(whole, rng)
+        path.write_bytes(content)
+
+        def attempt(path: Path = path, before: list[bytes | BadRow] = before) -> str:
+            file = sampled(path, rng)
+            taught(path)
+            told = any(word in reason for reason in file["dropped"] for word in ("broken", "damaged", "checksum"))
+            if path.suffix == ".parquet":
+                assert file["rows"] == ROWS or told, file
+            elif path.suffix in (".gz", ".zst"):
+                # Both formats have checksums of the text.
+                assert told or list(lines(path)) == before, file
+            return "rows dropped" if file["dropped"] else "all rows kept"
+
+        campaign.run(f"case {number}: {name}, {said}", attempt)
