@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from fsa_jax.errors import SettingError
+from t5x import multihost
 
 MetricsByTask = Mapping[str, Mapping[str, Any]]
 
@@ -110,11 +111,27 @@ class Actions:
                 fix="bind actions to those",
             )
         self._train_state = train_state
-        self.stop = False
+        self._stop = False
+        self._undecided = False
 
     def observe(self, mode: ActionMode, metrics_by_task: MetricsByTask) -> None:
-        """Runs the actions of ``mode``; if one wants to stop, :attr:`stop` is set."""
-        for action in self._actions.get(mode.name, ()):
+        """Runs the actions of ``mode``, except where there are no metrics: those of decoded text has process 0 alone.
+
+        Every process calls it at the same steps.
+        """
+        actions = self._actions.get(mode.name, ())
+        self._undecided = self._undecided or bool(actions)
+        for action in actions if metrics_by_task else ():
             if action.run(self._train_state(), metrics_by_task):
                 logging.warning("%s stops the run", type(action).__name__)
-                self.stop = True
+                self._stop = True
+
+    def should_stop(self) -> bool:
+        """Returns whether an action of any process wants to stop; every process calls it after every step.
+
+        The processes speak about it only after something was observed that an action is bound to.
+        """
+        if self._undecided:
+            self._undecided = False
+            self._stop = multihost.any_process(self._stop)
+        return self._stop

@@ -19,7 +19,7 @@ class SaveCheckpointConfig:
     Attributes:
       dtype: of the saved parameters; None keeps the dtype they have. Steps and optimizer state keep theirs, so that
         only bfloat16 parameters cost precision on resumption.
-      period: steps between saves, counted from the run's first step; None saves none.
+      period: steps between saves, counted from the step at which MODEL_DIR began; None saves none.
       checkpoint_steps: saved in addition to the period.
       keep: number of checkpoints to keep, None for all; the newest, or the best where the manager monitors a metric.
       keep_dataset_checkpoints: number of newest checkpoints that keep ``dataset/``, None for all.

@@ -28,6 +28,8 @@ from t5x import multihost
 STATE = "state"
 DATASET = "dataset"
 _COMMITTED = "commit_success.txt"
+_METADATA = "_CHECKPOINT_METADATA"
+_INTERIM = "interim"
 _STEP_DIRECTORY = re.compile(r"checkpoint_(\d+)")
 _TEMPORARY = ".tmp-"
 
@@ -82,7 +84,8 @@ def require_writable(directory: epath.PathLike) -> None:
 class CheckpointManager:
     """Writes the checkpoints of one run and deletes those that need not be kept.
 
-    The newest checkpoint is never deleted, since the run resumes from it.
+    The newest checkpoint is never deleted, since the run resumes from it. One that was saved because the run was
+    interrupted is deleted once there is a newer one, unless ``force_keep_period`` asks for its step.
 
     Args:
       directory: the run's MODEL_DIR.
@@ -129,6 +132,7 @@ class CheckpointManager:
         self.metric = metric_name_to_monitor
         self.best_by = best_by if metric_name_to_monitor else None
         self.keep_without_metrics = keep_checkpoints_without_metrics
+        self._interim: dict[int, bool] = {}
 
     def save(
         self,
@@ -136,6 +140,7 @@ class CheckpointManager:
         step: int,
         save_dataset: Callable[[epath.Path], None] | None = None,
         transformations: Sequence[Callable[[Any], Any]] = (),
+        interim: bool = False,
     ) -> None:
         """Writes the checkpoint of ``step``; every process calls it.
 
@@ -144,6 +149,7 @@ class CheckpointManager:
           step: its step.
           save_dataset: writes this process's position in the data into the directory that it is given.
           transformations: applied to ``state_dict`` in order before it is written.
+          interim: saved because the run is interrupted, to be deleted once there is a newer one.
 
         Raises:
           CheckpointError: the checkpoint could not be written. What was there before is untouched.
@@ -151,7 +157,7 @@ class CheckpointManager:
         final = checkpoint_path(self.directory, step)
         partial = self.directory / f"{final.name}{_TEMPORARY}write"
         try:
-            self._write(partial, _for_saving(state_dict, self.save_dtype, transformations), step, save_dataset)
+            self._write(partial, _for_saving(state_dict, self.save_dtype, transformations), step, save_dataset, interim)
             multihost.barrier(f"written {step}")
             if jax.process_index() == 0:
                 (partial / _COMMITTED).write_text(f"checkpoint of step {step}, complete\n")
@@ -177,13 +183,16 @@ class CheckpointManager:
         state_dict: dict[str, Any],
         step: int,
         save_dataset: Callable[[epath.Path], None] | None,
+        interim: bool,
     ) -> None:
+        self._interim[step] = interim
         if jax.process_index() == 0:
             self._remove_leftovers()
             partial.mkdir(parents=True)
             (partial / DATASET).mkdir()
-            (partial / "_CHECKPOINT_METADATA").write_text(
-                json.dumps({"init_timestamp_nsecs": time.time_ns(), "custom_metadata": {"step": step}})
+            about = {"step": step, _INTERIM: True} if interim else {"step": step}
+            (partial / _METADATA).write_text(
+                json.dumps({"init_timestamp_nsecs": time.time_ns(), "custom_metadata": about})
             )
         multihost.barrier(f"directory {step}")
         with ocp.PyTreeCheckpointer() as checkpointer:
@@ -218,17 +227,30 @@ class CheckpointManager:
                 (checkpoint_path(self.directory, step) / DATASET).rmtree(missing_ok=True)
 
     def _kept(self, steps: Sequence[int]) -> set[int]:
-        if self.keep is None or not steps:
-            return set(steps)
+        if not steps:
+            return set()
         kept = {steps[-1]}
         if self.force_keep_period:
             kept |= {step for step in steps if step % self.force_keep_period == 0}
+        # Those saved by preemption have no score, and would fill the disk where preemption is frequent.
+        steps = [step for step in steps if not self._is_interim(step)]
+        if self.keep is None:
+            return kept | set(steps)
         if self.best_by is None:
             return kept | set(steps[-self.keep :])
         ranked = runs.ranked_steps(self.directory, self.best_by, steps)
         if self.keep_without_metrics:
             kept |= set(steps) - set(ranked)
         return kept | set(ranked[-self.keep :])
+
+    def _is_interim(self, step: int) -> bool:
+        if step not in self._interim:
+            try:
+                about = json.loads((checkpoint_path(self.directory, step) / _METADATA).read_text())
+                self._interim[step] = bool(about["custom_metadata"].get(_INTERIM))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # Of another writer, or damaged: kept.
+                self._interim[step] = False
+        return self._interim[step]
 
     def best_step(self) -> int | None:
         """Returns the step of the best checkpoint by the monitored metric, None without a metric or a value."""

@@ -1,7 +1,7 @@
 """What every command of the engine has in common: flags, gin, quiet logs, the compilation cache, and exit statuses.
 
-0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can fix. Other exceptions are defects and
-keep their traceback.
+0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can fix, also one of another process of
+the run, 130 after Ctrl-C (a training saves first). Other exceptions are defects and keep their traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import hashlib
 import logging as python_logging
 import os
 import platform
+import signal
 import sys
+import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,32 +26,54 @@ from absl import flags, logging
 
 from fsa_jax import devices
 from fsa_jax.errors import FsaError, SettingError
-from t5x import datasets, device_memory, disk_errors, gin_utils
+from t5x import datasets, device_memory, disk_errors, gin_utils, multihost, preemption
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
+INTERRUPTED = 130
 FLAGS = flags.FLAGS
 _OURS = ("/t5x/", "/fsa_jax/")
+_foreign: set[str] = set()
+"""Names of flags that are not the engine's own."""
+_GIN = """
+Settings are gin's: --gin_file=FILE (may be repeated, a later one wins), and over all files --gin.NAME=VALUE, each one
+word. VALUE is a gin literal, so that a string has quotes of its own: --gin.MODEL_DIR="'runs/base'". A file is looked up
+here, in --gin_search_paths and in the installed packages. docs/engine.md lists the names.
+
+Several processes: a TPU pod, Slurm (srun) and Open MPI are found by themselves. Elsewhere, every process gets
+--coordinator_address=HOST:PORT --process_count=N and its own --process_index, 0 first.
+"""
 
 
 def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
     """Defines the flags of every command; once, before they are parsed."""
+    _foreign.update(FLAGS)
+    flags.DEFINE_bool("help", False, "This text.", short_name="h")
+    flags.DEFINE_bool("helpfull", False, "This text, and the flags of JAX and absl.")
     flags.DEFINE_multi_string("gin_file", [], "Gin file; may be repeated, a later one wins.")
     flags.DEFINE_multi_string("gin_bindings", [], "'NAME = VALUE'; --gin.NAME=VALUE is the same.")
     flags.DEFINE_list("gin_search_paths", list(search_paths), "Directories in which gin files are looked up.")
     flags.DEFINE_string("tfds_data_dir", None, "Directory of TensorFlow Datasets, for tasks that read from them.")
+    flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
     flags.DEFINE_bool("verbose", False, "Full logs instead of one progress line.")
+    flags.DEFINE_bool("multiprocess_gpu", False, "There must be several processes (on any device).")
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+    flags.DEFINE_integer("process_count", None, "Number of processes; 1 is one that joins no others.")
+    flags.DEFINE_integer("process_index", None, "Index of this process, from 0.")
+    flags.DEFINE_integer("initialization_timeout", None, "Seconds to wait for the other processes; 300 if not given.")
     flags.DEFINE_string(
         "compilation_cache",
         None,
         f"Where compiled programs are kept between runs; 'off' for nowhere. ${CACHE_VARIABLE}, or a directory in the "
         "user's cache, if not given.",
     )
+    own = set(FLAGS)
     jax.config.config_with_absl()
+    _foreign.update(set(FLAGS) - own)
 
 
 def run(
+    usage: str,
     functions: Callable[[], Sequence[Callable[..., Any]]],
-    prepare: Callable[[], None] = lambda: None,
     arguments: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Parses the command line and gin, runs a function as gin has bound it, and exits.
@@ -56,43 +81,60 @@ def run(
     Gin's run files import ``__main__``, so that the functions are made to be found there whatever program was started.
 
     Args:
+      usage: what ``--help`` says before the flags: what the command does, and an example.
       functions: gives, once flags are parsed, the function to run (``train``, ``evaluate``, ``infer``) and others that
         run files may refer to.
-      prepare: called after flags are parsed and before JAX's devices are touched.
       arguments: gives arguments that flags set over gin's.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see t5x/__init__.py
     try:
-        status = _parse_and_run(functions, prepare, arguments)
-    except FsaError as error:
-        logging.debug("cause", exc_info=True)
-        # gin appends where it called from; the error says all that the user needs.
-        print(f"{_module_name()}: {FsaError.__str__(error)}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
+        status = _parse_and_run(usage, functions, arguments)
+        multihost.leave()
+    except preemption.Interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        multihost.leave()
+        status = INTERRUPTED
+    except KeyboardInterrupt as error:
         print("stopped", file=sys.stderr)
-        status = 130
+        multihost.end_others(error, "stopped by Ctrl-C")
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # Threads that compile, or wait for another process, would hold up a regular end.
     except Exception as error:
-        for_user = disk_errors.error_of(error) or device_memory.error_of(error)
-        if for_user is None:
+        for_user = (
+            error if isinstance(error, FsaError) else disk_errors.error_of(error) or device_memory.error_of(error)
+        )
+        if for_user is None and not multihost.is_joined():
             raise
-        print(f"{_module_name()}: {for_user}", file=sys.stderr)
-        status = 2
+        status = 1 if for_user is None else 2
+        # gin appends where it called from; the error says all that the user needs.
+        said = f"{type(error).__name__}: {error}" if for_user is None else FsaError.__str__(for_user)
+        multihost.end_others(error, said)
+        if for_user is None:
+            traceback.print_exception(error)
+        else:
+            logging.debug("cause", exc_info=error)
+            print(f"{_module_name()}: {said}", file=sys.stderr)
+        if multihost.is_joined():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # A regular end would wait for the others.
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
 
 
 def _parse_and_run(
-    functions: Callable[[], Sequence[Callable[..., Any]]],
-    prepare: Callable[[], None],
-    arguments: Callable[[], Mapping[str, Any]],
+    usage: str, functions: Callable[[], Sequence[Callable[..., Any]]], arguments: Callable[[], Mapping[str, Any]]
 ) -> int:
     words = gin_utils.rewrite_gin_args(sys.argv)
     try:
         positional = FLAGS(words)[1:]
     except flags.Error as error:
-        fix = f"python -m {_module_name()} --helpfull lists the flags"
+        fix = f"python -m {_module_name()} --help lists the flags"
         raise SettingError("command line", expected="known flags", found=str(error).strip(), fix=fix) from error
+    if FLAGS.help or FLAGS.helpfull:
+        print(_help(usage, FLAGS.helpfull))
+        return 0
     if positional:
         raise SettingError(
             "command line",
@@ -106,19 +148,40 @@ def _parse_and_run(
     gin_utils.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
     set_compilation_cache(FLAGS.compilation_cache)
     _import_tensorflow_and_set_logs(FLAGS.verbose)
-    prepare()
-    if FLAGS.tfds_data_dir:
+    dry_run = "dry_run" in FLAGS and FLAGS.dry_run
+    if not dry_run:
+        multihost.initialize(
+            FLAGS.multiprocess_gpu,
+            FLAGS.coordinator_address,
+            FLAGS.process_count,
+            FLAGS.process_index,
+            FLAGS.initialization_timeout,
+        )
+    if FLAGS.tfds_data_dir or FLAGS.seqio_additional_cache_dirs:
         import seqio
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
+        seqio.add_global_cache_dirs(FLAGS.seqio_additional_cache_dirs)
     gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
     bound = gin_utils.bound(found[0])
-    if "dry_run" in FLAGS and FLAGS.dry_run:
+    if dry_run:
         print(gin_utils.get_gin_config_str())
         return 0
     _say_devices()
     bound(**arguments())
     return 0
+
+
+def _help(usage: str, full: bool) -> str:
+    """Returns what ``--help`` says: of all flags with ``full``, else of the engine's own."""
+    names = sorted(set(FLAGS) if full else set(FLAGS) - _foreign)
+    described = [
+        f"  --{name}{'' if isinstance(FLAGS[name], flags.BooleanFlag) else '=VALUE'}\n"
+        + textwrap.fill(FLAGS[name].help or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for name in names
+        if FLAGS[name].name == name  # not a flag's short name
+    ]
+    return "\n".join([usage.strip(), "", _GIN.strip(), "", "Flags:", *described])
 
 
 def _say_devices() -> None:

@@ -269,6 +269,16 @@ def get_training_eval_datasets(
       DataError: no task has the split.
     """
     del deterministic, model_dir, start_step
+    datasets = {}
+    for name, found in _evaluated_providers(cfg).items():
+        config = dataclasses.replace(cfg, mixture_or_task_name=found, seed=cfg.seed)
+        check(config)
+        batches = get_dataset(config, shard_id, num_shards, feature_converter_cls, num_epochs=None).take(eval_steps)
+        datasets[name] = batches.cache() if cfg.use_memory_cache else batches
+    return datasets
+
+
+def _evaluated_providers(cfg: DatasetConfig) -> dict[str, Any]:
     tensorflow()
     import seqio
 
@@ -284,13 +294,46 @@ def get_training_eval_datasets(
         )
     if provider.name not in providers and len(providers) == len(tasks):
         providers[provider.name] = provider
-    datasets = {}
-    for name, found in providers.items():
-        config = dataclasses.replace(cfg, mixture_or_task_name=found, seed=cfg.seed)
+    return providers
+
+
+def get_whole_split_datasets(
+    cfg: DatasetConfig,
+    shard_id: int,
+    num_shards: int,
+    eval_steps: int | None,
+    feature_converter_cls: Callable[..., Any],
+) -> dict[str, Any]:
+    """Returns every example of the split once, by name of the mixture and of each of its tasks that has the split.
+
+    Every process has the same number of batches of a name; rows of zeros, which have no weight, fill them up.
+
+    Args:
+      cfg: the dataset.
+      shard_id: of this process, below ``num_shards``.
+      num_shards: number of parts.
+      eval_steps: accepted for the signature of :func:`get_training_eval_datasets`.
+      feature_converter_cls: the model's SeqIO feature converter.
+
+    Raises:
+      DataError: no task has the split, or one has no example.
+    """
+    del eval_steps
+    tf = tensorflow()
+    whole = {}
+    for name, found in _evaluated_providers(cfg).items():
+        config = dataclasses.replace(cfg, mixture_or_task_name=found)
         check(config)
-        batches = get_dataset(config, shard_id, num_shards, feature_converter_cls, num_epochs=None).take(eval_steps)
-        datasets[name] = batches.cache() if cfg.use_memory_cache else batches
-    return datasets
+        single = dataclasses.replace(config, batch_size=num_shards)
+        rows = get_dataset(single, shard_id, num_shards, feature_converter_cls, num_epochs=1).unbatch()
+        size = cfg.batch_size // num_shards
+        batches = multihost.maximum(-(-sum(1 for _ in rows) // size))
+        filling = {feature: tf.zeros(spec.shape, spec.dtype) for feature, spec in rows.element_spec.items()}
+        filled = rows.concatenate(tf.data.Dataset.from_tensors(filling).repeat())
+        whole[name] = filled.batch(size, drop_remainder=True).take(batches)
+        if cfg.use_memory_cache:
+            whole[name] = whole[name].cache()
+    return whole
 
 
 def get_vocabulary(cfg: DatasetConfig) -> tuple[Any, Any]:

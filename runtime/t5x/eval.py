@@ -12,6 +12,7 @@ from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, hook
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.datasets import DatasetConfig
 from t5x.initialization import TrainStateInitializer
+from t5x.periods import Periodic
 from t5x.progress import Progress
 
 
@@ -26,7 +27,7 @@ def evaluate(
     training_evaluator_cls: Callable[..., Any] | None = None,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
     train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
-    train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_training_eval_datasets,
+    train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_whole_split_datasets,
     fallback_init_rng: int | None = None,
     use_orbax: bool = True,
 ) -> None:
@@ -45,7 +46,7 @@ def evaluate(
       training_evaluator_cls: a trainer class; with it the loss on the examples' targets is evaluated too.
       summarize_config_fn: records the configuration.
       train_state_initializer_cls: makes states.
-      train_eval_get_dataset_fn: makes the datasets of ``training_evaluator_cls``.
+      train_eval_get_dataset_fn: makes the datasets of ``training_evaluator_cls``; by default of every example, once.
       fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
       use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
 
@@ -74,7 +75,10 @@ def evaluate(
     )
     training = None
     if training_evaluator_cls is not None:
-        batches = _training_batches(train_eval_get_dataset_fn, model, dataset_cfg, partitioner)
+        layout = partitioner.get_data_layout(dataset_cfg.batch_size)
+        batches = train_eval_get_dataset_fn(
+            dataset_cfg, layout.shard_id, layout.num_shards, None, model.FEATURE_CONVERTER_CLS
+        )
         trainer = training_evaluator_cls(
             model=model,
             train_state=initializer.shapes,
@@ -84,13 +88,14 @@ def evaluate(
             train_state_axes=initializer.train_state_axes,
             rng=jax.random.PRNGKey(0),
         )
-        at = hooks.Periodic(0, 0, None)
+        at = Periodic(0, 0, None)
         training = hooks.TrainEvaluation(trainer, batches, output_dir, at, progress, lambda mode, metrics: None)
     done = epath.Path(output_dir) / f"eval.{dataset_cfg.name}.ckpt"
-    evaluated = done.read_text().strip() if done.exists() else ""
+    evaluated = done.read_text().strip() if jax.process_index() == 0 and done.exists() else ""
     if restore_checkpoint_cfg.mode == "all" and evaluated in paths:
         progress.say(f"evaluated already, up to {evaluated}")
         paths = paths[paths.index(evaluated) + 1 :]
+    paths = multihost.broadcast_texts(paths)  # A training that goes on may save one more between two looks.
     init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
     for path in paths:
         state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)
@@ -109,19 +114,20 @@ def evaluate(
         training.close()
 
 
-def _training_batches(get_datasets: Callable[..., Any], model: Any, config: DatasetConfig, partitioner: Any) -> Any:
-    """Returns the whole split, but for the examples that do not fill a batch, by task."""
-    layout = partitioner.get_data_layout(config.batch_size)
-    converter = model.FEATURE_CONVERTER_CLS
-    once = datasets.get_dataset(config, layout.shard_id, layout.num_shards, converter, num_epochs=1)
-    steps = max(1, sum(1 for _ in once))
-    return get_datasets(config, layout.shard_id, layout.num_shards, steps, converter)
+USAGE = """
+Decodes and scores a task with one checkpoint, or with every checkpoint of a directory.
+
+  python -m t5x.eval --gin_file=gin/eval_base.gin --gin.CHECKPOINT_PATH="'runs/base/checkpoint_1000'" \\
+    --gin.EVAL_OUTPUT_DIR="'runs/base/eval'"
+
+Results: EVAL_OUTPUT_DIR/inference_eval/TASK-metrics.jsonl.
+"""
 
 
 def main() -> None:
     """The command ``t5x_eval``."""
     command_line.define_common_flags()
-    command_line.run(lambda: [evaluate])
+    command_line.run(USAGE, lambda: [evaluate])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +18,7 @@ from t5x.checkpoints import CheckpointManager
 from t5x.data_position import TrainingData
 from t5x.evaluation import InferenceEvaluator
 from t5x.metric_log import MetricLog, has_row
+from t5x.periods import Periodic
 from t5x.progress import Progress
 
 Observe = Callable[[ActionMode, MetricsByTask], None]
@@ -29,17 +30,6 @@ class Hook(Protocol):
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None: ...
 
     def close(self) -> None: ...
-
-
-class Periodic:
-    """Which steps something happens at: every ``period`` counted from ``first``, the ``extra`` ones and ``last``."""
-
-    def __init__(self, first: int, last: int, period: int | None, extra: Iterable[int] = ()) -> None:
-        self._first, self._last, self._period, self._extra = first, last, period, frozenset(extra)
-
-    def __contains__(self, step: int) -> bool:
-        on_period = bool(self._period) and (step - self._first) % (self._period or 1) == 0
-        return on_period or step == self._last or step in self._extra
 
 
 class TrainMetrics:
@@ -121,24 +111,25 @@ class SaveCheckpoints:
         at: Periodic,
         before: Callable[[], None],
         log: MetricLog,
+        saved: int | None = None,
     ) -> None:
         self._manager, self._config, self._trainer, self._data, self._at = manager, config, trainer, data, at
         self._before, self._log = before, log
-        self._saved: int | None = None
+        self._saved = saved
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         del metrics
         if step in self._at:
             self.save(step)
 
-    def save(self, step: int) -> None:
-        """Saves now, unless this step is saved already."""
+    def save(self, step: int, interim: bool = False) -> None:
+        """Saves now, unless this step is saved already; an ``interim`` checkpoint goes once there is a newer one."""
         if step != self._saved:
             # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
             self._before()
             started = time.monotonic()
             state_dict = self._trainer.train_state.state_dict()
-            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns)
+            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns, interim)
             self._saved = step
             self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
 
@@ -227,7 +218,7 @@ class InferenceEvaluation:
         return has_row(self._model_dir, "inference_eval", None, step)
 
     def run(self, step: int) -> None:
-        """Evaluates; the metrics may be computed beside the next steps."""
+        """Evaluates; the metrics may be computed beside the next steps, and are taken at the next evaluation."""
         self.finish()
         self._evaluator.start(self._trainer.train_state, step)
         self._step = step
@@ -236,11 +227,14 @@ class InferenceEvaluation:
 
     def finish(self) -> None:
         """Waits for the metrics of the last evaluation and says them."""
+        if self._step is None:
+            return
+        step, self._step = self._step, None
         results = self._evaluator.finish()
         for task, values in results.items():
-            self._progress.say(f"step {self._step}: inference_eval/{task}  {listed(values)}")
-        if results:
-            self._observe(ActionMode.INFER_EVAL, results)
+            self._progress.say(f"step {step}: inference_eval/{task}  {listed(values)}")
+        # Of several processes, 0 alone has results; all observe, so that all know that a decision may be due.
+        self._observe(ActionMode.INFER_EVAL, results)
 
     def close(self) -> None:
         self.finish()

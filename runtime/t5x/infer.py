@@ -21,7 +21,12 @@ from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, mult
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.datasets import DatasetConfig
 from t5x.inference import InferenceFunction
-from t5x.inference_files import chunk_path, merge_chunks_to_file, write_inferences_to_file
+from t5x.inference_files import (
+    chunk_path,
+    merge_chunks_to_file,
+    require_same_settings,
+    write_inferences_to_file,
+)
 from t5x.initialization import TrainStateInitializer
 from t5x.progress import Progress
 
@@ -113,14 +118,24 @@ def infer(
     summarize_config_fn(output_dir, None, step)
     write = functools.partial(write_fn, mode=mode, vocabulary=vocabulary)
     chunk_size = checkpoint_period * dataset_cfg.batch_size
+    settings = {
+        "checkpoint": str(checkpoints.absolute(path)),
+        "its commit": _commit_of(path),
+        "examples of a chunk": chunk_size,
+        "configuration": hashlib.sha256(gin_utils.get_gin_config_str().encode()).hexdigest(),
+    }
     for task in tasks:
         name = f"{task.name}-{mode}.{file_extension}-{shard_id:05}-of-{num_shards:05}"
         completed = epath.Path(output_dir) / f"{name}.COMPLETED"
         if multihost.broadcast(int(completed.exists())):
+            if jax.process_index() == 0:
+                print(f"{epath.Path(output_dir) / name} is done already; {completed.name} says so", flush=True)
             continue
         examples = _examples(task, dataset_cfg, shard_id, num_shards)
         features = converter(examples, dataset_cfg.task_feature_lengths)
         chunks = epath.Path(output_dir) / f"{name}.chunks"
+        if jax.process_index() == 0:
+            require_same_settings(chunks, settings)
         done = _infer_task(function, state, examples, features, chunks, chunk_size, write, keep_aux_as_numpy)
         multihost.barrier(name)
         if jax.process_index() == 0:
@@ -128,6 +143,11 @@ def infer(
                 merge_fn(output_dir, name, str(chunks), step)
             completed.write_text("")
             print(f"{done} examples: {epath.Path(output_dir) / name}", flush=True)
+
+
+def _commit_of(path: str) -> str:
+    marker = epath.Path(path) / "commit_success.txt"
+    return marker.read_text() if marker.exists() else ""
 
 
 def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:
@@ -181,8 +201,6 @@ def _infer_task(
     total = sum(1 for _ in examples)
     chunks = -(-total // chunk_size)
     progress = Progress(0, chunks, enabled=jax.process_index() == 0, unit="chunk")
-    if jax.process_index() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
     multihost.barrier(f"{directory.name} begins")
     for number in range(chunks):
         file = chunk_path(directory, number)
@@ -280,11 +298,21 @@ def flag_arguments() -> dict[str, Any]:
     return {} if flags.FLAGS.shard_id is None else {"shard_id": flags.FLAGS.shard_id}
 
 
+USAGE = """
+Writes predictions or scores of a task's examples as JSON lines.
+
+  python -m t5x.infer --gin_file=gin/models/t5_1_1_base.gin --gin_file=t5x/configs/runs/infer.gin \\
+    --gin.CHECKPOINT_PATH="'runs/base/checkpoint_1000'" --gin.INFER_OUTPUT_DIR="'runs/base/predictions'" ...
+
+The same command again goes on with what is missing.
+"""
+
+
 def main() -> None:
     """The command ``t5x_infer``."""
     command_line.define_common_flags()
     define_flags()
-    command_line.run(lambda: [infer, create_task_from_tfexample_file], arguments=flag_arguments)
+    command_line.run(USAGE, lambda: [infer, create_task_from_tfexample_file], flag_arguments)
 
 
 if __name__ == "__main__":

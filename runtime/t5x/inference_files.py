@@ -11,7 +11,10 @@ import jax
 import numpy as np
 from etils import epath
 
+from fsa_jax.errors import SettingError
+
 _CHUNK = "chunk-{:06}"
+_RECORD = "settings.json"
 
 
 def write_inferences_to_file(
@@ -80,6 +83,33 @@ def chunk_path(directory: epath.Path, number: int) -> epath.Path:
     return directory / _CHUNK.format(number)
 
 
+def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> None:
+    """Creates the directory of the chunks with a record of ``settings``, or compares them with the record there.
+
+    Raises:
+      SettingError: the chunks there are of other settings: the joined file would mix two models.
+    """
+    record = directory / _RECORD
+    if not record.exists():  # Nothing is there yet, or chunks of an older version, which cannot be compared.
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = directory / f"{_RECORD}.tmp"
+        partial.write_text(json.dumps(settings, indent=1))
+        partial.replace(record)
+        return
+    try:
+        recorded = json.loads(record.read_text())
+        different = [f"{name} {recorded[name]!r}" for name in settings if recorded[name] != settings[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        different = [f"a record that cannot be read ({error})"]
+    if different:
+        raise SettingError(
+            directory,
+            expected="the chunks of an interrupted run with the same settings, or none",
+            found="those of another: " + ", ".join(different),
+            fix=f"start that run's command again, give another INFER_OUTPUT_DIR, or begin anew: rm -r {directory}",
+        )
+
+
 def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step: int | None) -> None:
     """Joins the chunks in ``tmp_dir`` to ``output_dir/output_fname``, in order, and deletes them.
 
@@ -97,4 +127,6 @@ def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step:
         for chunk in chunks:
             file.write(chunk.read_text())
     partial.replace(result)
+    for chunk in chunks:  # Before the record of their settings, without which they could not be told from others'.
+        chunk.unlink()
     directory.rmtree()

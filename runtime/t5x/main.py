@@ -10,8 +10,7 @@ from absl import flags
 
 from fsa_jax.errors import SettingError
 from t5x import command_line
-from t5x import infer as infer_command
-from t5x import train as train_command  # `train` and `infer` here are what gin's run files find in __main__.
+from t5x import infer as infer_command  # `infer` here is what gin's run files find in __main__.
 
 _MODES = {
     "train": ("t5x.train", ["train"]),
@@ -36,23 +35,27 @@ def _functions() -> Sequence[Callable[..., Any]]:
     return [getattr(module, name) for name in names]
 
 
-def _prepare() -> None:
-    if flags.FLAGS.run_mode in ("train", "precompile"):
-        train_command.prepare()
-
-
 def _arguments() -> Mapping[str, Any]:
     return infer_command.flag_arguments() if flags.FLAGS.run_mode == "infer" else {}
+
+
+USAGE = f"""
+One command for training, evaluation and inference: --run_mode={"|".join(_MODES)}.
+
+  python -m t5x.main --run_mode=train --gin_file=gin/distill_base.gin --gin.MODEL_DIR="'runs/base'"
+
+precompile says what memory the training step of such a command takes. --dry_run prints the configuration, and stops.
+python -m t5x.train --help, t5x.eval --help and t5x.infer --help say more.
+"""
 
 
 def main() -> None:
     """The command ``t5x``."""
     command_line.define_common_flags()
-    train_command.define_flags()
     infer_command.define_flags()
     flags.DEFINE_string("run_mode", None, f"{', '.join(_MODES)}.")
     flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
-    command_line.run(_functions, _prepare, _arguments)
+    command_line.run(USAGE, _functions, _arguments)
 
 
 if __name__ == "__main__":

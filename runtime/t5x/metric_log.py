@@ -20,6 +20,7 @@ from etils import epath
 
 from fsa_jax.errors import SettingError
 from fsa_jax.runs import METRICS, metric_rows, read_row, split_metric
+from t5x import multihost
 
 
 class MetricLog:
@@ -71,7 +72,16 @@ class MetricLog:
 
 
 def drop_rows_after(model_dir: str | Path, step: int) -> int:
-    """Drops the rows after ``step``, and half-written ones, from every JSONL file of metrics; returns how many."""
+    """Drops the rows after ``step``, and half-written ones, from every JSONL file of metrics; returns how many.
+
+    Of several processes, 0 does it and the others wait.
+    """
+    dropped = _drop_all_after(model_dir, step) if jax.process_index() == 0 else 0
+    multihost.barrier(f"metrics after {step} dropped")
+    return multihost.broadcast(dropped)
+
+
+def _drop_all_after(model_dir: str | Path, step: int) -> int:
     root = epath.Path(model_dir)
     files = [
         root / "train" / METRICS,
@@ -89,6 +99,12 @@ def _drop_rows(file: epath.Path, step: int) -> int:
         partial.write_text("".join(f"{line}\n" for line in kept))
         partial.replace(file)
     return len(lines) - len(kept)
+
+
+def first_step(model_dir: str | Path) -> int | None:
+    """Returns the step of the first row of training metrics, None where there is none."""
+    rows = metric_rows(model_dir, "train", "")
+    return rows[0]["step"] if rows else None
 
 
 def has_row(model_dir: str | Path, kind: str, task: str | None, step: int) -> bool:

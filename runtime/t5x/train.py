@@ -7,6 +7,7 @@ One step, from here to the device: :func:`train` → ``train_loop.steps`` → ``
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import math
 import os
@@ -16,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from absl import flags
 
 from fsa_jax.errors import CheckpointError, SettingError
 from t5x import (
@@ -29,6 +29,7 @@ from t5x import (
     metric_log,
     model_info,
     multihost,
+    periods,
     run_lock,
     train_loop,
 )
@@ -38,7 +39,8 @@ from t5x.checkpoints import checkpoint_path, checkpoint_steps
 from t5x.data_position import TrainingData
 from t5x.datasets import DatasetConfig
 from t5x.initialization import TrainStateInitializer
-from t5x.preemption import Preemption
+from t5x.periods import Periodic
+from t5x.preemption import Interrupted, Preemption
 from t5x.progress import Progress
 from t5x.restoring import resolve_paths
 from t5x.training_setup import set_up
@@ -87,7 +89,7 @@ def train(
       model_dir: where the run lives.
       total_steps: step to train to, counted from the model's very first.
       eval_steps: batches of a training evaluation.
-      eval_period: steps between evaluations, counted from this start's first step.
+      eval_period: steps between evaluations. All periods count from the step at which ``model_dir`` began.
       relative_steps: steps to train from this start on, instead of ``total_steps``.
       stats_period: steps between rows of training metrics; the smaller of the other periods if None.
       random_seed: of initialisation and dropout; None takes the clock.
@@ -98,7 +100,7 @@ def train(
       concurrent_metrics: whether metrics of decoded text are computed beside the next steps.
       actions: by ``TRAIN``, ``TRAIN_EVAL`` and ``INFER_EVAL`` (t5x/actions.py).
       train_eval_get_dataset_fn: makes the evaluation's datasets.
-      run_eval_before_training: whether to evaluate at the first step too.
+      run_eval_before_training: whether to evaluate at the step at which ``model_dir`` began too.
       train_state_initializer_cls: makes states.
       use_orbax: checkpoints are written by Orbax in any case; older ones are read without asking.
       verify_matching_vocabs_fn: ``fn(dataset_config, model)``, checks vocabularies; None for not.
@@ -110,6 +112,7 @@ def train(
 
     Raises:
       FsaError: what the user can fix: settings, data, checkpoints.
+      Interrupted: Ctrl-C, after the step was finished and saved; a KeyboardInterrupt.
     """
     del use_orbax
     began = time.monotonic()
@@ -152,7 +155,9 @@ def train(
         getattr(manager, "metric", None), {"training_eval": list(eval_datasets), "inference_eval": decoded_tasks}
     )
     trainer = setup.trainer(trainer_cls, list(eval_datasets), model_dir)
-    with run_lock.claimed(model_dir), concurrent.futures.ThreadPoolExecutor(1) as pool, Preemption() as preemption:
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    with run_lock.claimed(model_dir), Preemption() as preemption, contextlib.ExitStack() as stack:
+        stack.callback(pool.shutdown, wait=False)  # Ctrl-C does not wait for the compiler.
         # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
         compiling = pool.submit(_timed, trainer.compile_train, batch)
         trainer.train_state, is_resuming = _first_state(
@@ -163,21 +168,23 @@ def train(
         log = metric_log.MetricLog(os.path.join(model_dir, "train"))
         if is_resuming:
             metric_log.drop_rows_after(model_dir, first)
+        stats_period = stats_period or min(period for period in (save_period, eval_period) if period)
+        began_at = periods.beginning(model_dir, first, is_resuming, stats_period)
         summarize_config_fn(model_dir, log.tensorboard, first)
         model_info.write(os.path.join(model_dir, "model-info.txt"), initializer.shapes, initializer.train_state_axes)
         timings = {"timing/init_or_restore_seconds": time.monotonic() - began}
 
         progress = Progress(first, last, enabled=jax.process_index() == 0)
         observed = Actions(actions, lambda: trainer.train_state)
-        stats_period = stats_period or min(period for period in (save_period, eval_period) if period)
         tokens = math.prod(batch["decoder_target_tokens"].shape) if "decoder_target_tokens" in batch else 0
-        metrics = hooks.TrainMetrics(log, progress, hooks.Periodic(first, last, stats_period), tokens, observed.observe)
+        metrics = hooks.TrainMetrics(log, progress, Periodic(began_at, last, stats_period), tokens, observed.observe)
         saver = None
         if save is not None and manager is not None:
-            at = hooks.Periodic(first, last, save.period, save.checkpoint_steps or ())
-            saver = hooks.SaveCheckpoints(manager, save, trainer, data, at, metrics.flush, log)
+            at = Periodic(began_at, last, save.period, save.checkpoint_steps or ())
+            saved = first if is_resuming else None
+            saver = hooks.SaveCheckpoints(manager, save, trainer, data, at, metrics.flush, log, saved)
         evaluations: list[hooks.Evaluation] = []
-        at = hooks.Periodic(first, last, eval_period)
+        at = Periodic(began_at, last, eval_period)
         if eval_datasets:
             evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
         if infer_eval_dataset_cfg is not None and not decoded_tasks:
@@ -208,19 +215,26 @@ def train(
         timings["timing/uptime"] = time.monotonic() - began
         log.write_once(first, timings)
         # A run that was killed between a save and its evaluation makes up for the evaluation.
-        due = is_resuming and (first == last or (first > 0 and first % eval_period == 0))
+        due = is_resuming and first in at and (first > began_at or first == last)
         for run_evaluation in evaluations:
-            if run_eval_before_training or (due and not run_evaluation.done(first)):
+            if (due or (run_eval_before_training and first == began_at)) and not multihost.broadcast(
+                int(run_evaluation.done(first))
+            ):
                 run_evaluation.run(first)
+        preemption.catch_interrupts()
         step = train_loop.run(
-            trainer, data, first, last, run_hooks, lambda at: preemption.should_stop(at) or observed.stop
+            trainer, data, first, last, run_hooks, lambda at: preemption.should_stop(at) or observed.should_stop()
         )
         if saver is not None and step < last:
-            saver.save(step)
+            saver.save(step, interim=preemption.requested)
         for hook in reversed(run_hooks):
             hook.close()
-        if preemption.requested:
-            _say_preempted(progress, step, last, saver is not None)
+        stopped = preemption.requested and step < last
+        if stopped:
+            why = "Ctrl-C" if preemption.interrupted else "SIGTERM"
+            _say_preempted(progress, why, step, last, saver is not None)
+    if stopped and preemption.interrupted:
+        raise Interrupted
     return step, trainer.train_state
 
 
@@ -305,47 +319,30 @@ def _say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
-def _say_preempted(progress: Progress, step: int, last: int, saved: bool) -> None:
+def _say_preempted(progress: Progress, why: str, step: int, last: int, saved: bool) -> None:
     if saved:
         progress.say(
-            f"SIGTERM: saved checkpoint_{step} with its position in the data; "
+            f"{why}: saved checkpoint_{step} with its position in the data; "
             f"the same command goes on with step {step + 1} of {last}"
         )
     else:
-        progress.say(f"SIGTERM: stopped after step {step} of {last}; nothing is saved, SaveCheckpointConfig is None")
+        progress.say(f"{why}: stopped after step {step} of {last}; nothing is saved, SaveCheckpointConfig is None")
 
 
-def define_flags() -> None:
-    """Defines the flags that only training has."""
-    flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
-    flags.DEFINE_bool("multiprocess_gpu", False, "Start several processes that train one model (on any device).")
-    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
-    flags.DEFINE_integer("process_count", None, "Number of processes.")
-    flags.DEFINE_integer("process_index", None, "Index of this process.")
-    flags.DEFINE_integer("initialization_timeout", None, "Seconds to wait for the other processes.")
+USAGE = """
+Trains a model, or goes on with a training that was stopped.
 
+  python -m t5x.train --gin_file=gin/distill_base.gin --gin.MODEL_DIR="'runs/base'" --gin.TRAIN_STEPS=1000
 
-def prepare() -> None:
-    """Joins the other processes and adds SeqIO's cache directories, as the flags say."""
-    options = flags.FLAGS
-    multihost.initialize(
-        options.multiprocess_gpu,
-        options.coordinator_address,
-        options.process_count,
-        options.process_index,
-        options.initialization_timeout,
-    )
-    if options.seqio_additional_cache_dirs:
-        import seqio
-
-        seqio.add_global_cache_dirs(options.seqio_additional_cache_dirs)
+The same command again goes on from the newest checkpoint in MODEL_DIR. SIGTERM (exit status 0) and Ctrl-C (130) finish
+the step and save it first; a second Ctrl-C stops at once.
+"""
 
 
 def main() -> None:
     """The command ``t5x_train``."""
     command_line.define_common_flags()
-    define_flags()
-    command_line.run(lambda: [train], prepare)
+    command_line.run(USAGE, lambda: [train])
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ def _arm(moment: str, number: int) -> None:
     elif moment == "writing":
         original_write = manager._write
 
-        def write(self, partial, state_dict, step, save_dataset):
+        def write(self, partial, state_dict, step, *rest):
             if step == number:
                 threading.Timer(0.02, _die).start()
-            original_write(self, partial, state_dict, step, save_dataset)
+            original_write(self, partial, state_dict, step, *rest)
             if step == number:
                 threading.Event().wait(10)
 

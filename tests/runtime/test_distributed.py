@@ -3,49 +3,68 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
+import shutil
+from pathlib import Path
 
+import pair
 import tiny_run
 from t5x import checkpoints
 
 
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return server.getsockname()[1]
+def test_two_processes_of_slurm_survive_what_ends_one_of_them_and_stop_together(tmp_path):
+    """Entries 14, 16 and 17: SIGKILL of each, a checkpoint that one cannot read, SIGTERM to one."""
+    run = tmp_path / "run"
 
-
-def test_two_processes_train_one_model_that_one_process_goes_on_with(tmp_path):
-    address = f"localhost:{_free_port()}"
-    processes = [
-        tiny_run.command(
+    def start(second: Path = run) -> list:
+        return pair.start(
             "t5x.train",
-            *tiny_run.train_arguments(tmp_path, 1000, "--multiprocess_gpu", "--process_count=2"),
-            f"--coordinator_address={address}",
-            f"--process_index={index}",
+            lambda index: tiny_run.train_arguments(
+                second if index else run, 1000, f"--compilation_cache={tmp_path / 'cache'}"
+            ),
             devices=2,
         )
-        for index in (0, 1)
-    ]
-    metrics = tmp_path / "train" / "metrics.jsonl"
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-        assert all(process.poll() is None for process in processes), [process.communicate() for process in processes]
-        time.sleep(0.1)
-    for process in processes:
-        process.terminate()
-    errors = [process.communicate(timeout=600)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
-    step = checkpoints.checkpoint_steps(tmp_path)[-1]
-    assert f"SIGTERM: saved checkpoint_{step} " in errors[0] and "SIGTERM" not in errors[1]
-    saved = {file.name for file in (tmp_path / f"checkpoint_{step}" / "dataset").iterdir()}
-    assert saved == {"train_ds-000-of-002.json", "train_ds-001-of-002.json"}
-    assert [at for at, _ in tiny_run.losses(tmp_path)] == list(range(1, step + 1))
 
-    last, state = tiny_run.run(tmp_path, step + 2)
+    for victim, saved in ((1, 4), (0, 8)):
+        processes = start()
+        pair.until(lambda saved=saved: bool(checkpoints.checkpoint_steps(run)[-1:] >= [saved]), processes)
+        processes[victim].kill()
+        statuses, errors = pair.wait(processes, seconds=60)
+        other = 1 - victim
+        assert statuses[victim] == -9 and statuses[other] == 2, errors
+        assert f"process {victim} of 2: killed, or its machine was lost\n  to fix it: start the same" in errors[other]
+        assert not _dumps(errors[other]), errors[other]
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    newest = damaged / f"checkpoint_{checkpoints.checkpoint_steps(run)[-1]}"
+    shutil.rmtree(newest / "state" / "d")
+    statuses, errors = pair.wait(start(second=damaged))
+    assert statuses == [2, 2], errors
+    assert str(newest) in errors[0] and "process 1 of 2: " in errors[0], errors
+    assert not any(map(_dumps, errors)), errors
+
+    before = checkpoints.checkpoint_steps(run)[-1]
+    processes = start()
+    pair.until(lambda: tiny_run.rows(run)[-1]["step"] > before, processes)
+    processes[1].terminate()
+    statuses, errors = pair.wait(processes)
+    assert statuses == [0, 0], errors
+    step = checkpoints.checkpoint_steps(run)[-1]
+    assert f"SIGTERM: saved checkpoint_{step} " in errors[0] and "SIGTERM" not in errors[1]
+    saved = {file.name for file in (run / f"checkpoint_{step}" / "dataset").iterdir()}
+    assert saved == {"train_ds-000-of-002.json", "train_ds-001-of-002.json"}
+    assert [at for at, _ in tiny_run.losses(run)] == list(range(1, step + 1))
+
+    last, state = tiny_run.run(run, step + 2)
     assert last == step + 2 == int(state.step)
-    position = json.loads((tmp_path / f"checkpoint_{last}" / "dataset" / "train_ds-000-of-001.json").read_text())
+    position = json.loads((run / f"checkpoint_{last}" / "dataset" / "train_ds-000-of-001.json").read_text())
     assert position["batches"] == last
-    rows = tiny_run.rows(tmp_path)
+    rows = tiny_run.rows(run)
     assert len(rows) == last
     assert rows[-1]["loss_per_nonpadding_target_token"] < rows[0]["loss_per_nonpadding_target_token"]
+
+
+def _dumps(errors: str) -> list[str]:
+    """Lines that are not meant for a user: of Python, of C++."""
+    marks = ("Traceback", "Check failure", "@     0x", "Gloo", "terminate called", "coordination_service", "grpc")
+    return [line for line in errors.splitlines() if any(mark in line for mark in marks)]

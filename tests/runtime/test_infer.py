@@ -129,6 +129,26 @@ def test_an_interrupted_inference_goes_on_with_the_first_chunk_that_is_missing(t
     assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
+def test_chunks_of_another_checkpoint_are_not_joined(trained, tmp_path):
+    """Entry 5's kind, for t5x.infer: rows of two models in one file, exit 0."""
+
+    def write(path, *args, **kwargs):
+        if "chunk-000001" in path:
+            raise KeyboardInterrupt
+        write_inferences_to_file(path, *args, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        _infer(trained, tmp_path, write_fn=write)
+    for others in (
+        {"restore_checkpoint_cfg": _restore(trained / "checkpoint_2", dtype="bfloat16")},
+        {"checkpoint_period": 1},
+    ):
+        with pytest.raises(SettingError, match="the chunks of an interrupted run with the same settings"):
+            _infer(trained, tmp_path, **others)
+    _infer(trained, tmp_path)
+    assert len(_jsonl(tmp_path / "tiny_noisy-predict.jsonl-00000-of-00001")) == 60
+
+
 def test_shards_of_inference_are_together_everything(trained, tmp_path):
     for shard in (0, 1):
         _infer(trained, tmp_path, mode="predict_with_aux", shard_id=shard, num_shards=2)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
 import tiny_run
-from t5x import actions, checkpoints, data_position, trainer
+from t5x import actions, checkpoints, data_position, periods, trainer
+from t5x.checkpoint_config import RestoreCheckpointConfig
 
 
 class _Terminate(actions.BaseAction):
@@ -70,8 +73,6 @@ def test_another_batch_size_begins_the_data_anew_and_says_so(tmp_path, caplog):
 
 
 def _position(checkpoint: Path) -> dict:
-    import json
-
     return json.loads((checkpoint / "dataset" / "train_ds-000-of-001.json").read_text())
 
 
@@ -88,11 +89,88 @@ def test_relative_steps_extend_every_start(tmp_path):
     assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 4
 
 
-def test_periods_count_from_the_first_step_of_a_start_also_below_the_working_directory(tmp_path, monkeypatch):
+def test_periods_count_from_the_beginning_of_model_dir_also_below_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_run.run(Path("runs/a"), 2, period=2)
     tiny_run.run(Path("runs/a"), 7, period=3)
-    assert checkpoints.checkpoint_steps("runs/a") == checkpoints.checkpoint_steps(tmp_path / "runs/a") == [0, 2, 5, 7]
+    assert checkpoints.checkpoint_steps("runs/a") == checkpoints.checkpoint_steps(tmp_path / "runs/a")
+    assert checkpoints.checkpoint_steps("runs/a") == [0, 2, 3, 6, 7]
+
+
+def test_runs_preempted_at_odd_steps_save_and_evaluate_where_an_undisturbed_run_does(tmp_path):
+    """Entry 24. Fine-tuning that began at step 3 with a period of 4: the grid is 3, 7, 11, 15."""
+    tiny_run.run(tmp_path / "start", 3)
+    settings: dict[str, Any] = {
+        "train_eval_dataset_cfg": tiny_run.dataset(split="validation"),
+        "restore": RestoreCheckpointConfig(path=str(tmp_path / "start")),
+        "run_eval_before_training": True,
+    }
+    tiny_run.run(tmp_path / "whole", 16, **settings)
+    assert checkpoints.checkpoint_steps(tmp_path / "whole") == _evaluated(tmp_path / "whole") == [3, 7, 11, 15, 16]
+    for step in (5, 9, 13):
+        stopped, _ = tiny_run.run(tmp_path / "cut", 16, actions={"TRAIN": [_Terminate(step)]}, **settings)
+        assert stopped == step
+        steps = checkpoints.checkpoint_steps(tmp_path / "cut")
+        assert steps == [*[at for at in (3, 7, 11, 15) if at < stopped], stopped]
+    tiny_run.run(tmp_path / "cut", 16, **settings)
+    assert checkpoints.checkpoint_steps(tmp_path / "cut") == _evaluated(tmp_path / "cut") == [3, 7, 11, 15, 16]
+    assert tiny_run.losses(tmp_path / "cut") == tiny_run.losses(tmp_path / "whole")
+
+
+def test_checkpoints_of_preemption_are_pruned_also_where_a_metric_decides_what_is_kept(tmp_path):
+    """Entry 24: they have no score, and were kept for ever."""
+    manager = functools.partial(
+        checkpoints.OrbaxCheckpointManagerInterface,
+        metric_name_to_monitor="training_eval/tiny_noisy/accuracy",
+        force_keep_period=3,
+    )
+    settings: dict[str, Any] = {
+        "train_eval_dataset_cfg": tiny_run.dataset(split="validation"),
+        "save": {"keep": 1, "checkpoint_manager_cls": manager, "checkpoint_steps": [7]},
+    }
+    stops = []
+    for step in (2, 5, 9):
+        stops.append(tiny_run.run(tmp_path, 12, actions={"TRAIN": [_Terminate(step)]}, **settings)[0])
+    tiny_run.run(tmp_path, 12, **settings)
+    steps = checkpoints.checkpoint_steps(tmp_path)
+    # 7 was asked for, and has no score either; a preemption's checkpoint stays only where force_keep_period asks.
+    assert {0, 7, 12} <= set(steps)
+    assert [step for step in steps if step in stops] == [step for step in stops if step % 3 == 0]
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up(tmp_path):
+    """Entry 24: on the grid of a MODEL_DIR that did not begin at a multiple of the period."""
+    tiny_run.run(tmp_path / "start", 3)
+    settings: dict[str, Any] = {
+        "train_eval_dataset_cfg": tiny_run.dataset(split="validation"),
+        "restore": RestoreCheckpointConfig(path=str(tmp_path / "start")),
+    }
+    run = tmp_path / "run"
+    tiny_run.run(run, 7, **settings)
+    file = run / "training_eval" / "tiny_noisy" / "metrics.jsonl"
+    file.write_text('{"step": 7, "acc')  # what a kill leaves of the row
+    tiny_run.run(run, 9, **settings)
+    assert _evaluated(run) == [7, 9]
+
+
+@pytest.mark.parametrize("record", [None, "", "\udc80 12", "400"])
+def test_a_missing_or_damaged_record_of_the_beginning_is_made_again(tmp_path, record):
+    """Entry 24: MODEL_DIRs of older versions have none, and may have lost their first checkpoint."""
+    tiny_run.run(tmp_path / "start", 3)
+    restore = RestoreCheckpointConfig(path=str(tmp_path / "start"))
+    run = tmp_path / "run"
+    tiny_run.run(run, 8, save={"keep": 1}, restore=restore)
+    assert checkpoints.checkpoint_steps(run) == [8]
+    file = run / periods.BEGAN
+    file.unlink() if record is None else file.write_bytes(record.encode(errors="surrogateescape"))
+    tiny_run.run(run, 12, restore=restore)
+    assert checkpoints.checkpoint_steps(run) == [8, 11, 12]
+    assert file.read_text() == "3\n"
+
+
+def _evaluated(model_dir: Path) -> list[int]:
+    lines = (model_dir / "training_eval" / "tiny_noisy" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
 
 
 def test_sigkill_anywhere_loses_nothing(tmp_path):

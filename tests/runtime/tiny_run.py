@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,14 @@ def losses(model_dir: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in rows(model_dir)]
 
 
-def command(module: str, *arguments: str, devices: int = 1, **popen: Any) -> subprocess.Popen:
+def command(
+    module: str, *arguments: str, devices: int = 1, variables: Mapping[str, str] | None = None, **popen: Any
+) -> subprocess.Popen:
     """Starts ``python -m <module>`` with its standard error piped, or where ``popen`` says."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
+        **(variables or {}),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     return subprocess.Popen(

@@ -63,8 +63,11 @@ def _noise(dataset: tf.data.Dataset) -> tf.data.Dataset:
 _register("tiny_reverse")
 _register("tiny_noisy", preprocessors=(_noise,))
 _register("tiny_empty", keep=False)
+_register("tiny_thirteen", rows=13)
+_register("tiny_thirty_seven", rows=37)
 _register("tiny_nothing", rows=0)
 seqio.MixtureRegistry.add("tiny_mixture", [("tiny_reverse", 1.0), ("tiny_noisy", 1.0)])
+seqio.MixtureRegistry.add("tiny_unequal", [("tiny_thirteen", 1.0), ("tiny_thirty_seven", 1.0)])
 
 
 def vocabulary() -> seqio.Vocabulary:

@@ -1,0 +1,183 @@
+"""Processes of one run find each other, decide and evaluate alike, and end together. Training: test_distributed.py."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pair
+import pytest
+import tiny_run
+from t5x import multihost
+
+from fsa_jax.errors import SettingError
+
+ALONE = {
+    "a batch script of Slurm": {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+    "srun -n 1": pair.slurm(0, 1, 1234),
+    "a shell of salloc -n 4": pair.slurm(0, 4, 1234) | {"SLURM_STEP_NUM_TASKS": "1"},
+    "mpirun -n 1": {
+        "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "1",
+        "OMPI_COMM_WORLD_RANK": "0",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    },
+    "a pod of Kubernetes": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+}
+
+
+@pytest.mark.parametrize("environment", ALONE.values(), ids=ALONE.keys())
+def test_a_lone_process_waits_for_nobody(environment, monkeypatch):
+    """Entry 14."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert multihost.find_cluster(1) is None
+    multihost.initialize(False, None, None, None, 1)
+    assert not multihost.is_joined()
+
+
+def test_one_of_several_is_told_by_the_environment(monkeypatch):
+    """Entry 14."""
+    for name, value in (ALONE["mpirun -n 1"] | {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}).items():
+        monkeypatch.setenv(name, value)
+    found = multihost.find_cluster(1)
+    assert found is not None and (found.name, found.count, found.index) == ("Open MPI", 3, 2)
+    assert found.address().startswith("10.96.0.1:")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "three")
+    with pytest.raises(SettingError, match="Open MPI: expected an environment"):
+        multihost.find_cluster(1)
+
+
+class _Metadata(http.server.BaseHTTPRequestHandler):
+    """Answers as the metadata server of a TPU VM does: the attributes of the instance, each as text."""
+
+    attributes: dict[str, str]
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/computeMetadata/v1/instance/attributes/")
+        known = self.headers["Metadata-Flavor"] == "Google" and name in self.attributes
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(self.attributes.get(name, "").encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_of_a_tpu_pod_find_each_other_by_its_metadata_server(workers):
+    """Entry 14; a stand-in server for each worker, since each learns its own number from it."""
+    port, servers, processes = pair.free_port(), [], []
+    for index in range(workers):
+        attributes = {
+            "agent-worker-number": str(index),
+            "worker-network-endpoints": ",".join(f"worker:{number}:127.0.0.1" for number in range(workers)),
+            "tpu-env": "ACCELERATOR_TYPE: 'v4-16'\nNODE_ID: 'pod'\n",
+        }
+        handler = type("Handler", (_Metadata,), {"attributes": attributes})
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        variables = {
+            "GCE_METADATA_IP": f"127.0.0.1:{servers[-1].server_port}",
+            "JAX_FORCE_TPU_INIT": "1",  # what a chip on the PCI bus does
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COORDINATOR_PORT": str(port),
+        }
+        processes.append(tiny_run.command("joining", "join", variables=variables, stdout=subprocess.PIPE))
+    outputs = [process.communicate(timeout=500) for process in processes]
+    for server in servers:
+        server.shutdown()
+    found = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+    assert found == [[workers, index, workers] for index in range(workers)], outputs
+
+
+def test_a_metric_of_decoded_text_stops_all_processes_at_the_same_step(tmp_path):
+    """Entry 15: only process 0 computes it."""
+    address = f"localhost:{pair.free_port()}"
+    processes = [
+        tiny_run.command(
+            "joining",
+            *("stop", str(tmp_path)),
+            variables={"ADDRESS": address, "INDEX": str(index)},
+            stdout=subprocess.PIPE,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        outputs = [process.communicate(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    steps = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+    assert steps[0] == steps[1] <= 16, outputs
+
+
+def test_an_error_in_the_data_of_one_process_ends_both_with_it(tmp_path):
+    """Entry 17."""
+    arguments = tiny_run.train_arguments(tmp_path, 1000, "--gin_file=tests/runtime/tiny_broken.gin")
+    statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments), seconds=500)
+    assert statuses == [2, 2], errors
+    expected = "reviews.jsonl:7: expected a text, found a number\n  to fix it: correct that line"
+    assert f"process 1 of 2: {expected}" in errors[0] and f"t5x.train: {expected}" in errors[1]
+    assert "Traceback" not in errors[0] + errors[1] and "Gloo" not in errors[0] + errors[1], errors
+
+
+def test_two_processes_score_and_infer_unequal_odd_tasks_as_one_process_does(tmp_path):
+    """Entry 18: 13 and 37 examples in batches of 8."""
+    tiny_run.run(tmp_path / "run", 2, period=2)
+
+    def arguments(output: str) -> list[str]:
+        return [
+            "--gin_file=tests/runtime/tiny_t5.gin",
+            "--gin_file=t5x/configs/runs/eval.gin",
+            "--gin_file=tests/runtime/tiny_eval.gin",
+            f"--gin.CHECKPOINT_PATH='{tmp_path / 'run' / 'checkpoint_2'}'",
+            f"--gin.EVAL_OUTPUT_DIR='{tmp_path / output}'",
+        ]
+
+    statuses, errors = pair.wait([tiny_run.command("t5x.eval", *arguments("one"))])
+    assert statuses == [0], errors
+    statuses, errors = pair.wait(pair.start("t5x.eval", lambda index: arguments("two")), seconds=500)
+    assert statuses == [0, 0], errors
+
+    def rows(output: str, *where: str) -> dict[str, float]:
+        (line,) = (tmp_path / output / Path(*where)).read_text().splitlines()
+        return {name: value for name, value in json.loads(line).items() if not name.startswith("timing/seconds")}
+
+    examples = {"tiny_thirteen": 13, "tiny_thirty_seven": 37, "tiny_unequal": 50}
+    for name in examples:
+        one, two = (rows(output, "training_eval", name, "metrics.jsonl") for output in ("one", "two"))
+        assert one["nonpadding_weight" if "nonpadding_weight" in one else "step"]
+        for metric in ("loss", "accuracy", "cross_ent_loss"):
+            assert two[metric] == pytest.approx(one[metric], rel=1e-5), (name, metric)
+    for name in ("tiny_thirteen", "tiny_thirty_seven"):
+        found = [rows(output, "inference_eval", f"{name}-metrics.jsonl") for output in ("one", "two")]
+        assert found[0] == found[1]
+        predictions = [
+            (tmp_path / output / "inference_eval" / f"{name}-000002.jsonl").read_bytes() for output in ("one", "two")
+        ]
+        assert predictions[0] == predictions[1] and len(predictions[0].splitlines()) == examples[name]
+    assert np.isfinite(list(one.values())).all()
+
+    def infer(output: str) -> list[str]:
+        return [
+            "--gin_file=tests/runtime/tiny_t5.gin",
+            "--gin_file=t5x/configs/runs/infer.gin",
+            "--gin.MIXTURE_OR_TASK_NAME='tiny_thirty_seven'",
+            "--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 16}",
+            "--gin.BATCH_SIZE=8",
+            "--gin.infer.checkpoint_period=2",
+            f"--gin.CHECKPOINT_PATH='{tmp_path / 'run' / 'checkpoint_2'}'",
+            f"--gin.INFER_OUTPUT_DIR='{tmp_path / output}'",
+        ]
+
+    statuses, errors = pair.wait([tiny_run.command("t5x.infer", *infer("one"))])
+    assert statuses == [0], errors
+    statuses, errors = pair.wait(pair.start("t5x.infer", lambda index: infer("two")), seconds=500)
+    assert statuses == [0, 0], errors
+    name = "tiny_thirty_seven-predict.jsonl-00000-of-00001"
+    assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
