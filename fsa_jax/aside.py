@@ -120,6 +120,14 @@ def written_aside(
             os.close(descriptor)
 
 
+def unfinished_settings(out: Path, command: str) -> dict[str, Any] | None:
+    """Returns the settings of the unfinished output of ``command`` at ``out``, None if there is none."""
+    places = _Places(_plain(out))
+    noted = places.read_note() if os.path.lexists(places.partial) else None
+    settings = noted.get("settings") if noted and noted.get("command") == command else None
+    return settings if isinstance(settings, dict) else None
+
+
 @contextmanager
 def _full_disk_refused(out: Path) -> Iterator[None]:
     """A full disk is an error of the family, wherever in the block it is met."""
@@ -215,7 +223,7 @@ class _Places:
 
     def recover(self) -> None:
         """Ends a replacement that a kill cut short: the old output gets its name back, or goes."""
-        if self._read_note() is not None and os.path.lexists(self._replaced):
+        if self.read_note() is not None and os.path.lexists(self._replaced):
             if os.path.lexists(self._out):
                 _remove(self._replaced)
             else:
@@ -223,7 +231,7 @@ class _Places:
 
     def settle(self, command: str, settings: dict[str, Any], overwrite: bool, resume: bool) -> None:
         """Ends what a dead process left, and notes the settings of the run that begins."""
-        noted = self._read_note()
+        noted = self.read_note()
         new = {"command": command, "settings": settings}
         if os.path.lexists(self.partial):
             if self.partial.is_symlink():
@@ -253,7 +261,7 @@ class _Places:
             raise
         _remove(self._replaced)
 
-    def _read_note(self) -> dict[str, Any] | None:
+    def read_note(self) -> dict[str, Any] | None:
         try:
             found = json.loads(self.note.read_text("utf-8"))
         except (OSError, ValueError):

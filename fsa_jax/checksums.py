@@ -38,11 +38,22 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
     Returns:
       The digest of the list, for the marker.
     """
-    names = sorted(_files(directory, {*skip, LIST}))
-    lines = [f"{digest}  {name}\n" for digest, name in zip(_map(file_digest, directory, names), names, strict=True)]
-    data = "".join(lines).encode()
+    data = _listing(directory, skip)
     (directory / LIST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def digest(directory: Any) -> str:
+    """Returns the digest of a directory's content: of its list if it has one, else of the one that it would get."""
+    if (directory / LIST).is_file():
+        return file_digest(directory / LIST)
+    return hashlib.sha256(_listing(directory, ())).hexdigest()
+
+
+def _listing(directory: Any, skip: Collection[str]) -> bytes:
+    names = sorted(_files(directory, {*skip, LIST}))
+    lines = [f"{digest}  {name}\n" for digest, name in zip(_map(file_digest, directory, names), names, strict=True)]
+    return "".join(lines).encode()
 
 
 def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -24,16 +24,18 @@ def command(
     instruction: str = "",
     threads: int = 0,
     device: str = "cpu",
+    overwrite: bool = False,
 ) -> None:
     """Predicts opinions for every review of a file and writes them as JSON lines, in the order of the input.
 
-    A run that was stopped goes on where it stopped when the same command is given again.
+    A run that was stopped goes on where it stopped when the same command is given again, with the checkpoint that it
+    began with; where model, vocabulary, input, settings or version are others it is refused.
 
     Args:
       model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, what fsa import-hf or fsa export-ct2 wrote, or a
         Hugging Face directory.
       input: .jsonl, .csv, .parquet, or .txt with a review a line.
-      output: file to write; must not exist.
+      output: file to write.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
       engine: jax or ct2; by default what the model is for.
       batch_size: reviews decoded together; it changes the speed, not the predictions.
@@ -47,32 +49,28 @@ def command(
       instruction: what the user's turn says before the review (decoder-only students).
       threads: batches that CTranslate2 decodes side by side; 0 for one a core.
       device: of CTranslate2.
+      overwrite: replace an earlier output, or discard the unfinished one of another model, input or settings.
     """
-    from fsa_jax import runs
+    from fsa_jax import checksums, runs
     from fsa_jax.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
     from fsa_jax.serving.predictor import Predictor
-    from fsa_jax.serving.run import predict_file
+    from fsa_jax.serving.run import predict_file, unfinished_model
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
-    model = runs.resolve(model)
     # All rows are read once before the model is loaded: a bad one is told at once, not after an hour.
     total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
     settings = {
-        "model": str(model.resolve()),
-        "input": hashlib.sha256(input.read_bytes()).hexdigest(),
-        "task": task,
-        "engine": engine,
-        "beams": beams,
-        "max_input_length": max_input_length,
-        "max_output_length": max_output_length,
+        "model as given": str(model),
+        "input": checksums.file_digest(input),
         "text_column": text_column,
         "id_column": id_column,
-        "base": str(base),
-        "vocabulary": str(vocabulary),
-        "instruction": instruction,
     }
+    begun = None if overwrite else unfinished_model(output, str(model))
+    if begun:
+        print(f"going on with what the unfinished {output} is of: {begun}", file=sys.stderr)
+    model = begun or runs.resolve(model)
     predictor = Predictor(
         model,
         task=task,
@@ -87,7 +85,16 @@ def command(
         device=device,
     )
     rows = read_rows(input, text_column=text_column, id_column=id_column)
-    outcome = predict_file(predictor, rows, output, settings=settings, batch_size=batch_size, total=total)
+    outcome = predict_file(
+        predictor,
+        rows,
+        output,
+        settings=settings,
+        inputs=[input],
+        batch_size=batch_size,
+        total=total,
+        overwrite=overwrite,
+    )
     resumed = f" ({outcome.resumed} were there already)" if outcome.resumed else ""
     print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {output}")
     print(f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fsa_jax import untrusted_json
 from fsa_jax.errors import DataError, MissingDataError, SettingError
+from fsa_jax.sampling.parquet_rows import parquet_rows
 from fsa_jax.sampling.raw_row import EMPTY_LINE, NOT_UTF8, BadRow, RawRow
 from fsa_jax.sampling.rows import raw_rows
+
+MAX_LINE_BYTES = 64 << 20
+_LONGEST_SHOWN = 300
 
 
 class Row(NamedTuple):
@@ -33,7 +37,8 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
       DataError: a row cannot be read or has no text; the message says which.
     """
     if not path.is_file():
-        raise MissingDataError(path, expected="a file of reviews", found="nothing", fix="check the path")
+        found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
+        raise MissingDataError(path, expected="a file of reviews", found=found, fix="check the path")
     readers: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
         ".jsonl": _jsonl,
         ".csv": _csv,
@@ -50,11 +55,11 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
     column = "text" if path.suffix == ".txt" else text_column
     for number, (where, row) in enumerate(readers[path.suffix](path)):
         if not isinstance(row, dict) or not isinstance(row.get(column), str):
-            found = type(row).__name__ if not isinstance(row, dict) else f"{row.get(column)!r}; keys {', '.join(row)}"
+            found = f"{row.get(column)!r}; keys {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
             raise DataError(
                 where,
                 expected=f"a text under {column!r}",
-                found=found,
+                found=found if len(found) <= _LONGEST_SHOWN else f"{found[:_LONGEST_SHOWN]} …",
                 fix="name the column with --text_column, and remove rows without a text",
             )
         name = row.get(id_column)
@@ -62,16 +67,24 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    number = 0
-    try:
-        # newline="\n": a review in JSON may hold other line breaks, which are no ends of rows.
-        with open(path, encoding="utf-8-sig", newline="\n") as stream:
-            for number, line in enumerate(stream, 1):
-                yield f"{path}:{number}", line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}:{number + 1}", expected="UTF-8", found=str(error), fix="convert the file to UTF-8"
-        ) from error
+    """Lines end with ``\\n`` alone: a review in JSON may hold other line breaks, which are no ends of rows."""
+    with open(path, "rb") as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            where = f"{path}:{number}"
+            if len(line) > MAX_LINE_BYTES:
+                raise DataError(
+                    where,
+                    expected=f"lines of at most {MAX_LINE_BYTES >> 20} MiB",
+                    found="a longer one",
+                    fix="write one review a line",
+                )
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(where, expected="UTF-8", found=str(error), fix="convert the file to UTF-8") from None
+            yield where, text.rstrip("\r\n")
 
 
 def _text(path: Path) -> Iterator[tuple[str, Any]]:
@@ -84,8 +97,8 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         try:
-            yield where, json.loads(line)
-        except ValueError as error:
+            yield where, untrusted_json.parse(line)
+        except untrusted_json.UntrustedJsonError as error:
             raise DataError(where, expected="one JSON object", found=str(error), fix="correct the line") from error
 
 
@@ -108,13 +121,9 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                yield str(path), row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(path, expected="a Parquet file", found=str(error), fix="write the file again") from error
+    for number, raw in enumerate(parquet_rows(path), 1):
+        row = raw if isinstance(raw, BadRow) else raw.parse()
+        where = f"{path}: row {number}"
+        if isinstance(row, BadRow):
+            raise DataError(where, expected="a row that can be read", found=row.reason, fix="write the file again")
+        yield where, row

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import fsa_jax
+from fsa_jax import checksums
 from fsa_jax.errors import SettingError
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
-from fsa_jax.serving.tokenization import Tokenization
+from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
 Engine = Literal["jax", "ct2"]
+_LONGEST_TOKEN = 512
+"""Characters: far above what any vocabulary has; more of a text can only be blanks."""
 
 
 class Predictor:
@@ -64,6 +69,7 @@ class Predictor:
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
             student = load_ct2_student(Path(model))
+            files, library = None, "ctranslate2"
             generate = Ct2Generator(student, max_length=length, beams=beams, threads=threads, device=device)
             self._generate: Any = generate
             self._side_by_side = generate.side_by_side
@@ -77,9 +83,26 @@ class Predictor:
                 vocabulary=Path(vocabulary) if vocabulary else None,
                 instruction=instruction,
             )
+            files, library = student.hf_files, "jax"
             self._generate = student.generator(Decoding(length, beams))
             self._side_by_side = 1
         self.tokens: Tokenization = student.tokens
+        self.identity: dict[str, Any] = {
+            "model": str(student.path.resolve()),
+            "model content": checksums.digest(student.path),
+            "model files": checksums.digest(files) if files else None,
+            "vocabulary": _vocabulary_digest(student.tokens),
+            "task": task,
+            "engine": self.engine,
+            "device": device if self.engine == "ct2" else _jax_device(),
+            "beams": beams,
+            "max_input_length": max_input_length,
+            "max_output_length": length,
+            "instruction": instruction,
+            "fsa_jax": fsa_jax.__version__,
+            library: metadata.version(library),
+        }
+        """All that decides predictions, as it was resolved; JSON values."""
 
     def predict(
         self, texts: Sequence[str], *, ids: Sequence[str] | None = None, batch_size: int = 32
@@ -101,7 +124,7 @@ class Predictor:
         self, texts: Sequence[str], ids: Sequence[str], batch_size: int
     ) -> Iterator[list[tuple[int, Prediction]]]:
         """Batches of predictions with their places in ``texts``; short inputs first, so that little is padded."""
-        encoded = [self.tokens.encode_input(text, self.max_input_length) for text in texts]
+        encoded = [self._encode(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
         together = batch_size * self._side_by_side
         for first in range(0, len(order), together):
@@ -111,3 +134,22 @@ class Predictor:
                 (i, read_prediction(self.task, ids[i], texts[i], self.tokens.decode(tokens), score, encoded[i][1]))
                 for i, (tokens, score) in zip(rows, outputs, strict=True)
             ]
+
+    def _encode(self, text: str) -> tuple[list[int], bool]:
+        # A text of 50 MB is not tokenized whole for its first 512 tokens.
+        most = self.max_input_length * _LONGEST_TOKEN
+        ids, cut = self.tokens.encode_input(text[:most], self.max_input_length)
+        return ids, cut or len(text) > most
+
+
+def _vocabulary_digest(tokens: Tokenization) -> str:
+    if isinstance(tokens, T5Tokenization):
+        return checksums.file_digest(tokens.model)
+    assert isinstance(tokens, ChatTokenization)
+    return checksums.digest(tokens.template.directory)
+
+
+def _jax_device() -> str:
+    import jax
+
+    return jax.default_backend()

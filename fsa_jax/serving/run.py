@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.errors import SettingError
+from fsa_jax import untrusted_json
+from fsa_jax.aside import unfinished_settings, written_aside
+from fsa_jax.errors import CheckpointError, SettingError
 from fsa_jax.serving.inputs import Row
 from fsa_jax.serving.predictor import Predictor
 
+COMMAND = "fsa predict"
 CHUNK = 2048
 """Reviews sorted by length together, and written together."""
 
@@ -38,40 +40,48 @@ def predict_file(
     output: Path,
     *,
     settings: dict[str, Any],
+    inputs: Sequence[Path] = (),
     batch_size: int = 32,
     total: int | None = None,
+    overwrite: bool = False,
 ) -> Outcome:
     """Writes a prediction for every row to ``output`` (JSONL), in the order of the rows.
 
-    Chunks are written to ``output.part`` as they are done; the same call after a stop goes on there. When all are
-    written the file gets its name.
+    Chunks are written as they are done; the same call after a stop goes on after the last whole one, so that the output
+    is that of a call that was not stopped, byte for byte. When all are written the file gets its name.
 
     Args:
       predictor: of the student.
       rows: of the input, from its beginning.
-      output: a file that does not exist.
-      settings: what decides the predictions; a part of a run with other settings is refused.
+      output: a file that does not exist, or with ``overwrite`` earlier predictions.
+      settings: what decides the predictions besides ``predictor.identity``: the input.
+      inputs: files that ``output`` may not be.
       batch_size: reviews decoded together.
       total: rows, for the progress line.
+      overwrite: replace a finished output, and begin again where another model or other settings left one unfinished.
 
     Raises:
-      SettingError: ``output`` exists, or ``output.part`` is of another run.
+      SettingError: ``output`` exists, or an unfinished output of another model, input or other settings does.
     """
     from tqdm import tqdm
 
-    if output.exists():
-        raise SettingError(
-            output, expected="a file that is not there yet", found="one", fix="remove it, or choose another output"
-        )
-    part, note = output.with_name(output.name + ".part"), output.with_name(output.name + ".part.json")
-    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    _check_note(part, note, fingerprint, settings)
-    counts = {"predicted": 0, "cut": 0, "empty": 0}
+    _refuse_earlier_versions(output)
+    counts: Counter[str] = Counter()
     with (
+        written_aside(
+            output,
+            command=COMMAND,
+            settings=predictor.identity | settings,
+            foreign=_foreign,
+            inputs=inputs,
+            overwrite=overwrite,
+            directory=False,
+            resume=True,
+        ) as part,
         open(part, "r+b" if part.exists() else "w+b") as stream,
         tqdm(total=total, unit="reviews", smoothing=0.05) as progress,
     ):
-        done = _resume(stream, rows, part)
+        done = _resume(stream, rows, output, counts)
         progress.update(done)
         while chunk := list(islice(rows, CHUNK)):
             lines: dict[int, str] = {}
@@ -86,44 +96,83 @@ def predict_file(
             stream.write("".join(lines[i] + "\n" for i in range(len(chunk))).encode())
             stream.flush()
             os.fsync(stream.fileno())
-    part.rename(output)
-    note.unlink()
     empty = counts["empty"] if predictor.task != "rewriting" else 0
     return Outcome(counts["predicted"], done, counts["cut"], empty)
 
 
-def _check_note(part: Path, note: Path, fingerprint: str, settings: dict[str, Any]) -> None:
-    """Whether ``part`` is of these settings; where there is none, notes them for the one that begins."""
-    if not part.exists() or not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        note.write_text(json.dumps({"fingerprint": fingerprint, "settings": settings}, indent=2, sort_keys=True) + "\n")
-        return
-    noted = json.loads(note.read_text())
-    if noted.get("fingerprint") != fingerprint:
-        old = noted.get("settings", {})
-        changed = [name for name in sorted({*settings, *old}) if settings.get(name) != old.get(name)]
+def unfinished_model(output: Path, given: str) -> Path | None:
+    """The checkpoint that an unfinished output is of; None where there is none for the model that is given.
+
+    A MODEL_DIR may have got a newer checkpoint since: predictions go on with the one that they began with.
+
+    Raises:
+      CheckpointError: it is no longer there.
+    """
+    settings = unfinished_settings(output, COMMAND)
+    if settings is None or settings.get("model as given") != given or not isinstance(settings.get("model"), str):
+        return None
+    model = Path(settings["model"])
+    if not model.is_dir():
+        raise CheckpointError(
+            model,
+            expected=f"the model that the unfinished predictions of {output} are of",
+            found="nothing",
+            fix="begin again with another model: --overwrite",
+        )
+    return model
+
+
+def _foreign(output: Path) -> str | None:
+    if not output.is_file():
+        return "a folder"
+    with open(output, "rb") as stream:
+        line = stream.readline()
+    return "another file" if line and _parsed(line) is None else None
+
+
+def _refuse_earlier_versions(output: Path) -> None:
+    part = output.with_name(output.name + ".part")
+    note = output.with_name(output.name + ".part.json")
+    if part.is_file() and note.is_file():
         raise SettingError(
             part,
-            expected="the part of a run with the same model, input and settings",
-            found="another " + ", ".join(f"{name} ({old.get(name)!r}, now {settings.get(name)!r})" for name in changed),
-            fix=f"remove {part} to begin again, or give the settings of that run",
+            expected="no unfinished predictions of an earlier version, which did not say of which checkpoint they are",
+            found="some",
+            fix=f"begin again: rm {part} {note}",
         )
 
 
-def _resume(stream: Any, rows: Iterator[Row], part: Path) -> int:
-    """Reads ``rows`` past the whole predictions in ``stream``, cuts off half a line, and stands at its end."""
-    done, end = 0, 0
-    while (line := stream.readline()).endswith(b"\n"):
-        row, name = next(rows, None), json.loads(line)["id"]
-        if row is None or name != row.id:
-            raise SettingError(
-                part,
-                expected="predictions of this input",
-                found=f"{name!r} where the input has {row.id if row else 'no more rows'!r}",
-                fix=f"remove {part} to begin again",
-            )
-        done, end = done + 1, end + len(line)
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A line of predictions, None where it is damaged or none."""
+    try:
+        found = untrusted_json.parse(line)
+    except untrusted_json.UntrustedJsonError:
+        return None
+    whole = isinstance(found, dict) and {"id", "generated", "cut", "aspects", "opinions"} <= found.keys()
+    return found if whole else None
+
+
+def _resume(stream: Any, rows: Iterator[Row], output: Path, counts: Counter[str]) -> int:
+    """Reads ``rows`` past the whole chunks in ``stream``, cuts off what follows them, and stands at its end.
+
+    What a row's score is rounded to depends on the rows in its batch: a chunk is predicted whole or not at all.
+    """
+    done, end, chunk = 0, 0, list[dict[str, Any]]()
+    while (line := stream.readline()).endswith(b"\n") and (found := _parsed(line)) is not None:
+        chunk.append(found)
+        if len(chunk) < CHUNK:
+            continue
+        for found, row in zip(chunk, [*islice(rows, CHUNK), *[None] * CHUNK], strict=False):
+            if row is None or found["id"] != row.id:
+                raise SettingError(
+                    output,
+                    expected="unfinished predictions of this input",
+                    found=f"{found['id']!r} where the input has {row.id if row else 'no more rows'!r}",
+                    fix="begin again: --overwrite",
+                )
+            counts["cut"] += bool(found["cut"])
+            counts["empty"] += not (found["aspects"] or found["opinions"])
+        done, end, chunk = done + CHUNK, stream.tell(), []
     stream.seek(end)
     stream.truncate()
     return done

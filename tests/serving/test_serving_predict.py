@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+import sentencepiece
 
+from fsa_jax.checkpoints import load_weights, save_weights
+from fsa_jax.cli.main import main
 from fsa_jax.errors import FsaError, SettingError
 from fsa_jax.serving import Predictor, run
 from fsa_jax.serving.inputs import Row, read_rows
@@ -42,45 +48,151 @@ class Stopped(Exception):
     """Stands for the end of the process."""
 
 
-def test_a_stopped_run_goes_on_where_it_stopped(predictor, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "CHUNK", 5)
-    predict_file(predictor, iter(rows), tmp_path / "whole.jsonl", settings={"a": 1})
+def stop_after(chunks: int, monkeypatch) -> None:
+    """Stops runs after so many chunks were written."""
     real, calls = os.fsync, []
 
     def stop(descriptor: int) -> None:
         calls.append(descriptor)
         real(descriptor)
-        if len(calls) == 3:
+        if len(calls) == chunks:
+            monkeypatch.setattr(run.os, "fsync", real)
             raise Stopped
 
+    monkeypatch.setattr(run, "CHUNK", 5)
     monkeypatch.setattr(run.os, "fsync", stop)
+
+
+@pytest.mark.parametrize("damage", ["none", "half a line", "zeros", "a whole line more"])
+def test_a_stopped_run_goes_on_where_it_stopped(damage, predictor, rows, tmp_path, monkeypatch):
+    """Entry 5: the output is that of a run that was not stopped, byte for byte, whatever the stop left at its end."""
+    monkeypatch.setattr(run, "CHUNK", 5)
+    whole = predict_file(predictor, iter(rows), tmp_path / "whole.jsonl", settings={"a": 1})
+    stop_after(3, monkeypatch)
+    out, part = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.partial"
     with pytest.raises(Stopped):
-        predict_file(predictor, iter(rows), tmp_path / "out.jsonl", settings={"a": 1})
-    assert not (tmp_path / "out.jsonl").exists()
-    part = tmp_path / "out.jsonl.part"
-    # The last line is cut in half, as a power failure may leave it.
-    part.write_bytes(part.read_bytes()[:-20])
-    outcome = predict_file(predictor, iter(rows), tmp_path / "out.jsonl", settings={"a": 1})
-    assert (outcome.resumed, outcome.predicted) == (14, len(rows) - 14)
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+        predict_file(predictor, iter(rows), out, settings={"a": 1})
+    assert not out.exists()
+    written = part.read_bytes()
+    line = written.splitlines(keepends=True)[-1]
+    left = {"half a line": written[:-20], "zeros": written[:-20] + b"\0" * 20 + b"\n"}
+    left["a whole line more"] = written + line
+    part.write_bytes(left.get(damage, written))
+    outcome = predict_file(predictor, iter(rows), out, settings={"a": 1})
+    resumed = 15 if damage in ("none", "a whole line more") else 10
+    assert (outcome.resumed, outcome.predicted) == (resumed, len(rows) - resumed)
+    assert (outcome.cut, outcome.empty) == (whole.cut, whole.empty)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "whole.jsonl"]
 
 
 def test_a_part_of_another_run_is_refused(predictor, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "CHUNK", 5)
-    monkeypatch.setattr(run.os, "fsync", lambda _: (_ for _ in ()).throw(Stopped))
+    stop_after(1, monkeypatch)
+    out = tmp_path / "out.jsonl"
     with pytest.raises(Stopped):
-        predict_file(predictor, iter(rows), tmp_path / "out.jsonl", settings={"beams": 1})
-    with pytest.raises(SettingError, match="beams"):
-        predict_file(predictor, iter(rows), tmp_path / "out.jsonl", settings={"beams": 4})
+        predict_file(predictor, iter(rows), out, settings={"input": "a"})
+    with pytest.raises(SettingError, match="input 'a', now 'b'"):
+        predict_file(predictor, iter(rows), out, settings={"input": "b"})
     with pytest.raises(SettingError, match="'r0' where the input has 'r1'"):
-        predict_file(predictor, iter(rows[1:]), tmp_path / "out.jsonl", settings={"beams": 1})
+        predict_file(predictor, iter(rows[1:]), out, settings={"input": "a"})
+    predict_file(predictor, iter(rows), out, settings={"input": "b"}, overwrite=True)
+    assert len(out.read_text().splitlines()) == len(rows)
+
+
+def fsa(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def stopped(checkpoint, vocabulary, texts, tmp_path, monkeypatch):
+    """The command line of a run that was stopped: MODEL_DIR with one checkpoint, 10 of 24 rows written."""
+    model_dir, reviews = tmp_path / "model", tmp_path / "reviews.txt"
+    shutil.copytree(checkpoint, model_dir / "checkpoint_7")
+    shutil.copy(vocabulary, tmp_path / "spiece.model")
+    monkeypatch.setenv("FSA_VOCAB", str(tmp_path / "spiece.model"))
+    reviews.write_text("\n".join(texts))
+    command = ["predict", model_dir, reviews, tmp_path / "out.jsonl", "--max_output_length", 8]
+    assert fsa(*command[:3], tmp_path / "whole.jsonl", *command[4:]) == 0
+    stop_after(2, monkeypatch)
+    with pytest.raises(Stopped):
+        fsa(*command)
+    return command
+
+
+def newer(model_dir: Path, checkpoint: Path) -> None:
+    """Another checkpoint with other weights, a later step."""
+    other = jax.tree.map(lambda leaf: leaf * np.float32(-1.5), load_weights(checkpoint))
+    save_weights(model_dir, 9, other)
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(stopped, checkpoint, tmp_path, capsys):
+    """Entry 5: a newer checkpoint has appeared in MODEL_DIR; its rows were mixed with the older one's."""
+    newer(tmp_path / "model", checkpoint)
+    assert fsa(*stopped) == 0
+    assert "checkpoint_7" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_run_whose_checkpoint_is_gone_is_refused(stopped, checkpoint, tmp_path, capsys):
+    """Entry 5."""
+    newer(tmp_path / "model", checkpoint)
+    shutil.rmtree(tmp_path / "model" / "checkpoint_7")
+    assert fsa(*stopped) == 2
+    assert "checkpoint_7" in (error := capsys.readouterr().err) and "--overwrite" in error
+    assert not (tmp_path / "out.jsonl").exists()
+    assert fsa(*stopped, "--overwrite") == 0
+    fsa("predict", tmp_path / "model", stopped[2], tmp_path / "new.jsonl", "--max_output_length", 8)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "new.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["checkpoint", "vocabulary", "input", "setting"])
+def test_a_run_does_not_go_on_with_anything_else(changed, stopped, checkpoint, tmp_path, texts, capsys, monkeypatch):
+    """Entry 5: what a path holds counts, not its name."""
+    if changed == "checkpoint":
+        shutil.rmtree(tmp_path / "model" / "checkpoint_7")
+        newer(tmp_path / "model", checkpoint)
+        (tmp_path / "model" / "checkpoint_9").rename(tmp_path / "model" / "checkpoint_7")
+    elif changed == "vocabulary":
+        train = "--vocab_size=140 --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1 --hard_vocab_limit=false"
+        (tmp_path / "texts.txt").write_text("\n".join(texts))
+        sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
+            f"--input={tmp_path}/texts.txt --model_prefix={tmp_path}/spiece --minloglevel=2 {train}"
+        )
+    elif changed == "input":
+        Path(stopped[2]).write_text("\n".join([*texts[:-1], "another end"]))
+    before = (tmp_path / ".out.jsonl.partial").read_bytes()
+    assert fsa(*stopped, *(["--beams", 2] if changed == "setting" else [])) == 2
+    word = {"checkpoint": "model content", "vocabulary": "vocabulary", "input": "input", "setting": "beams 1, now 2"}
+    assert word[changed] in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists() and (tmp_path / ".out.jsonl.partial").read_bytes() == before
+
+
+def test_an_unfinished_output_of_an_earlier_version_is_not_gone_on_with(stopped, tmp_path, capsys):
+    """Entry 5: it does not say of which checkpoint it is."""
+    (tmp_path / "out.jsonl.part").write_text("")
+    (tmp_path / "out.jsonl.part.json").write_text("{}")
+    assert fsa(*stopped) == 2
+    assert "rm " in capsys.readouterr().err
 
 
 def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
-    (tmp_path / "out.jsonl").write_text("mine")
-    with pytest.raises(SettingError, match="not there yet"):
-        predict_file(predictor, iter(rows), tmp_path / "out.jsonl", settings={})
-    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(SettingError, match="nothing is yet"):
+            predict_file(predictor, iter(rows), out, settings={}, overwrite=overwrite)
+    assert out.read_text() == "mine"
+    out.unlink()
+    for overwrite in (False, True):
+        predict_file(predictor, iter(rows[:3]), out, settings={}, overwrite=overwrite)
+        with pytest.raises(SettingError, match="--overwrite"):
+            predict_file(predictor, iter(rows[:3]), out, settings={})
+
+
+def test_long_texts_are_not_tokenized_whole(predictor):
+    """Entry 27: a line of 50 MB took its time for its first 512 tokens, and blanks were dropped without a word."""
+    (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])
+    assert found.cut
 
 
 def test_long_reviews_are_cut_and_say_so(checkpoint, vocabulary):
