@@ -103,7 +103,9 @@ def read_header(file: Path) -> dict[str, Tensor]:
             raise ValueError("no JSON object")
     except ValueError as error:
         raise _damaged(file, f"a header that cannot be read ({error})") from error
-    entries.pop("__metadata__", None)
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise _damaged(file, "a __metadata__ that is no table of texts")
     tensors = {name: _tensor(name, entry, file, 8 + length) for name, entry in entries.items()}
     end = 8 + length
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
@@ -124,7 +126,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: Any, file: Path, begin: int) -> Tensor:
-    kind, shape, offsets = (entry.get(key) for key in _KEYS) if isinstance(entry, dict) else (None, None, None)
+    is_entry = isinstance(entry, dict) and entry.keys() == set(_KEYS)
+    kind, shape, offsets = (entry[key] for key in _KEYS) if is_entry else (None, None, None)
     if not (_is_counts(shape) and len(shape) <= _MOST_AXES and _is_counts(offsets) and len(offsets) == 2):
         raise _damaged(file, f"{name} with shape {str(shape)[:80]} and data_offsets {str(offsets)[:80]}")
     if not isinstance(kind, str) or kind not in DTYPES:

@@ -102,6 +102,8 @@ HEADERS = {
     "a list as dtype": {"a": entry(0, 16, None, ["F32"])},
     "no entry": {"a": None},
     "half a surrogate pair": f'{{"\\ud800": {json.dumps(entry(0, 16))}}}',
+    "no table of texts": {"__metadata__": [], "a": entry(0, 16)},
+    "another key": {"a": {**entry(0, 16), "b": 1}},
     "not UTF-8": b'{"\xff": 1}',
 }
 
