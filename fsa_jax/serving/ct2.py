@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.errors import CheckpointError, SettingError
+from fsa_jax.errors import CheckpointError
+from fsa_jax.extras import not_installed
 from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
 DESCRIPTION = "student.json"
@@ -28,9 +29,7 @@ def import_ctranslate2() -> Any:
     try:
         import ctranslate2
     except ImportError as error:
-        raise SettingError(
-            "engine ct2", expected="CTranslate2", found="it is not installed", fix="pip install -r requirements.txt"
-        ) from error
+        raise not_installed("ctranslate2", "engine ct2") from error
     return ctranslate2
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from fsa_jax import devices
+from fsa_jax import devices, extras
 from fsa_jax.errors import FsaError, SettingError
 from t5x import datasets, device_memory, disk_errors, gin_utils, multihost, preemption
 
@@ -100,9 +100,12 @@ def run(
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # Threads that compile, or wait for another process, would hold up a regular end.
     except Exception as error:
-        for_user = (
-            error if isinstance(error, FsaError) else disk_errors.error_of(error) or device_memory.error_of(error)
-        )
+        if isinstance(error, FsaError):
+            for_user: FsaError | None = error
+        elif isinstance(error, ImportError):
+            for_user = extras.error_of(error)
+        else:
+            for_user = disk_errors.error_of(error) or device_memory.error_of(error)
         if for_user is None and not multihost.is_joined():
             raise
         status = 1 if for_user is None else 2

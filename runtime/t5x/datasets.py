@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fsa_jax import extras
 from fsa_jax.errors import DataError, SettingError, VocabularyError
 from t5x import multihost
 
@@ -100,6 +101,8 @@ def find_provider(config: DatasetConfig) -> Any:
         try:
             importlib.import_module(config.module)
         except ModuleNotFoundError as error:
+            if for_user := extras.error_of(error):
+                raise for_user from error
             raise SettingError(
                 "MIXTURE_OR_TASK_MODULE",
                 expected="a module that registers SeqIO tasks",

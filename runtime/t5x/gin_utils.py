@@ -15,6 +15,7 @@ import jax
 from etils import epath
 
 import gin
+from fsa_jax import extras
 from fsa_jax.errors import FsaError, SettingError
 from t5x import gin_types
 
@@ -184,6 +185,8 @@ def _syntax_error(where: str, error: SyntaxError) -> SettingError:
 
 
 def _name_error(where: str, error: Exception) -> SettingError:
+    if isinstance(error, ImportError) and (for_user := extras.error_of(error)):
+        return for_user
     message = str(error).strip()
     place = re.search(r'In file "([^"\n]+)", line (\d+)', message)
     if place:
