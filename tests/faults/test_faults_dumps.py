@@ -94,7 +94,7 @@ def test_odd_values(
 def test_damage(
     campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
 ) -> None:
-    for number in range(cases(90, 6300)):
+    for number in range(cases(90, 5400)):
         name, make = list(FORMATS.items())[number % len(FORMATS)]
         whole = make(rng, ROWS)
         path = tmp_path / name
