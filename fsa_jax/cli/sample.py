@@ -84,12 +84,6 @@ def command(
         )
     sources = [sources] if isinstance(sources, str) else sources
     rules = DomainRules(categories or DEFAULT_RULES)
-    items: dict[str, str] = {}
-    catalogs = {}
-    for path in catalog or ():
-        found, counts = read_catalog(path, rules)
-        items |= found
-        catalogs[str(path)] = dict(counts.most_common())
     settings = SampleSettings(
         size=size,
         stars_ratio=stars_ratio,
@@ -101,13 +95,6 @@ def command(
         seed=seed,
     )
     filters = Filters(min_characters, max_characters, language, min_language_score)
-    reader = ReviewReader(
-        Fields(columns or {}, stars_offset),
-        filters,
-        rules,
-        items,
-        frozenset(domain_ratio) if domain_ratio is not None else None,
-    )
     parsed = [Source.parse(text) for text in sources]
     inputs = [file for source in parsed for file in source.files()] + list(catalog or ())
     _refuse_output_among_inputs(output, [Path(source.location) for source in parsed])
@@ -118,7 +105,7 @@ def command(
         "columns": columns,
         "stars_offset": stars_offset,
         "categories": categories,
-        "catalogs": catalogs,
+        "catalog": [str(path) for path in catalog or ()],
     }
     report_file = reports.report_path(output)
     left_by_same = not os.path.lexists(output) and (reports.read(report_file) or {}).get("settings") == asked
@@ -147,8 +134,16 @@ def command(
             bar.set_description(phase, refresh=False)
             bar.update(rows - bar.n)
 
+        items: dict[str, str] = {}
+        catalogs = {}
+        for path in catalog or ():
+            found, counts = read_catalog(path, rules)
+            items |= found
+            catalogs[str(path)] = dict(counts.most_common())
+        domains = frozenset(domain_ratio) if domain_ratio is not None else None
+        reader = ReviewReader(Fields(columns or {}, stars_offset), filters, rules, items, domains)
         report = sample(parsed, reader, settings, unfinished, progress, allow_empty_sources)
-        content = reports.as_json(report, asked)
+        content = {**reports.as_json(report, asked), "catalogs": catalogs}
         reports.write(unfinished_report, content)
         if overwrite:
             # A kill between the two renamings must not leave this report beside another sample.

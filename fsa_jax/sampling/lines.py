@@ -26,10 +26,14 @@ def lines(path: Path) -> Iterator[bytes | BadRow]:
     """Lines with their ends; a line over MAX_ROW_BYTES and the broken end of a compressed file become bad rows.
 
     Raises:
-      DataError: the file is not what its name says: no gzip or zstd data, UTF-16.
+      DataError: the file cannot be opened, or is not what its name says: no gzip or zstd data, UTF-16.
     """
     limit = raw_row.MAX_ROW_BYTES
-    with _open(path) as stream:
+    try:
+        stream = _open(path)
+    except OSError as error:
+        raise DataError(path, expected="a file that can be read", found=str(error), fix="see to its rights") from error
+    with stream:
         first = True
         while True:
             try:

@@ -7,6 +7,7 @@ nothing in a dump's content stops the stream.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,12 +33,12 @@ def expand(path: str | Path) -> list[Path]:
       DataError: the folder holds no dump file.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(file for file in path.iterdir() if file.is_file() and _plain_suffix(file) is not None)
         if not files:
             raise DataError(path, expected="JSONL, CSV or Parquet files", found="none", fix="name the dump's files")
         return files
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingDataError(path, expected="a dump of reviews", found="nothing", fix="check the path")
     return [path]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Source:
     def parse(cls, text: str) -> Source:
         domain, separator, location = text.partition("=")
         # A path may hold "=" itself (Hive-style folders); a domain's name holds no separator.
-        if separator and "/" not in domain and "." not in domain and not Path(text).exists():
+        if separator and "/" not in domain and "." not in domain and not os.path.exists(text):
             if not domain or not location:
                 raise SettingError("sources", expected="PATH or DOMAIN=PATH", found=repr(text), fix="fill both sides")
             return cls(location, domain)

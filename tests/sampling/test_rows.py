@@ -136,6 +136,8 @@ def test_what_is_no_dump_at_all_says_what_mends_it(tmp_path, name, content, erro
 def test_folders_and_missing_files(tmp_path):
     with pytest.raises(MissingDataError):
         expand(tmp_path / "none.jsonl")
+    with pytest.raises(MissingDataError):
+        expand(tmp_path / ("long" * 100))
     with pytest.raises(DataError):
         expand(tmp_path)
     for name in ("b.jsonl", "a.jsonl.gz", "notes.txt"):
