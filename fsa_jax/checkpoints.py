@@ -6,9 +6,6 @@ A checkpoint is a directory ``checkpoint_<step>`` with Orbax's ``state/``, in it
 
 from __future__ import annotations
 
-import json
-import re
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fsa_jax import checkpoint_files
+from fsa_jax.checkpoint_files import STATE
 from fsa_jax.errors import CheckpointError
 from fsa_jax.models.hf.lazy import Lazy
-
-_STEP = re.compile(r"checkpoint_(\d+)")
 
 
 class _OneAtATime(ocp.type_handlers.NumpyHandler):
@@ -53,45 +50,30 @@ def save_weights(directory: Path, step: int, target: Mapping[str, Any]) -> Path:
       The checkpoint's path.
     """
     path = directory.resolve() / f"checkpoint_{step}"
-    path.mkdir()
-    metadata = {"init_timestamp_nsecs": time.time_ns(), "custom_metadata": {"step": step}}
-    (path / "_CHECKPOINT_METADATA").write_text(json.dumps(metadata))
-    (path / "dataset").mkdir()
+    checkpoint_files.begin(path, step)
     handler = ocp.PyTreeCheckpointHandler(type_handler_registry=_registry())
     with ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(path / "state", {"target": dict(target), "state": {"step": np.asarray(step, np.int32)}})
-    (path / "commit_success.txt").write_text(f"checkpoint of step {step}, complete\n")
+        checkpointer.save(path / STATE, {"target": dict(target), "state": {"step": np.asarray(step, np.int32)}})
+    checkpoint_files.seal(path, step)
     return path
 
 
 def find_checkpoint(path: Path) -> Path:
-    """``path`` itself if it is a checkpoint, else the newest checkpoint in it.
+    """``path`` itself if it is a checkpoint, else the newest checkpoint in it; whole or damaged.
 
     Raises:
       CheckpointError: there is none.
     """
-    if (path / "state").is_dir():
-        return path
-    steps = [int(match[1]) for entry in path.glob("checkpoint_*") if (match := _STEP.fullmatch(entry.name))]
-    whole = [step for step in sorted(steps) if (path / f"checkpoint_{step}" / "state").is_dir()]
-    if not whole:
-        raise CheckpointError(
-            path,
-            expected="a checkpoint_<step> with state/, or a directory that holds some",
-            found="none" if path.is_dir() else "nothing",
-            fix="give a run's MODEL_DIR, one of its checkpoints, or what fsa import-hf wrote",
-        )
-    return path / f"checkpoint_{whole[-1]}"
+    return checkpoint_files.find_checkpoints(path)[-1]
 
 
 def step_of(checkpoint: Path) -> int:
     """The training step in a checkpoint's name, 0 where it has none."""
-    match = _STEP.fullmatch(checkpoint.name)
-    return int(match[1]) if match else 0
+    return checkpoint_files.step_of(checkpoint) or 0
 
 
 def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
-    """The parameters of a checkpoint as host arrays.
+    """The parameters of a checkpoint as host arrays, its files having been compared with their checksums.
 
     Args:
       checkpoint: as ``find_checkpoint`` returns it.
@@ -101,9 +83,12 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
       Nested dictionary of ``np.ndarray``.
 
     Raises:
+      DamagedCheckpointError: its files are not as they were written.
       CheckpointError: it cannot be read, or a value is no finite number.
     """
-    state = checkpoint.resolve() / "state"
+    verdict = checkpoint_files.verify(checkpoint)
+    verdict.require()
+    state = checkpoint.resolve() / STATE
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(state)
@@ -112,11 +97,16 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
             item = {"target": jax.tree.map(lambda _: 0, tree["target"])}
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype), item)
             restored = checkpointer.restore(state, item=item, transforms={}, restore_args=arguments)
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # TensorStore and Orbax raise whatever they like, also bare Exception.
+        found = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+        if not verdict.is_verified:
+            raise checkpoint_files.damaged(checkpoint, found) from error
         raise CheckpointError(
             checkpoint,
             expected="a checkpoint of T5X's layout with the parameters under target",
-            found=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            found=found,
             fix="give another checkpoint of the run",
         ) from error
     _check_finite(checkpoint, restored["target"])

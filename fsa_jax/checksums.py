@@ -17,6 +17,7 @@ from typing import Any
 LIST = "checksums.sha256"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _CHUNK_BYTES = 1 << 20
+_UNREADABLE = "cannot be read"
 
 
 def file_digest(path: Any) -> str:
@@ -81,7 +82,11 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
     found += [f"{name} is not in {LIST}" for name in sorted(present - expected.keys())]
     both = sorted(present & expected.keys())
     changed = zip(both, _map(_digest_or_reason, directory, both), strict=True)
-    return found + [f"{name} has changed" for name, digest in changed if digest != expected[name]]
+    return found + [
+        f"{name} {digest if digest.startswith(_UNREADABLE) else 'has changed'}"
+        for name, digest in changed
+        if digest != expected[name]
+    ]
 
 
 def _map(function: Callable[[Any], str], directory: Any, names: list[str]) -> list[str]:
@@ -94,7 +99,7 @@ def _digest_or_reason(path: Any) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        return f"unreadable: {error}"
+        return f"{_UNREADABLE}: {error.strerror}"
 
 
 def _files(directory: Any, skip: Collection[str], prefix: str = "") -> Iterator[str]:

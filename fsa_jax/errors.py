@@ -7,6 +7,9 @@ a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FsaError(Exception):
     """Something that the user can fix.
@@ -53,8 +56,49 @@ class SettingError(FsaError):
     """A command-line option, gin binding or environment variable with an unusable value."""
 
 
+def require_choice(
+    setting: str, value: object, choices: Iterable[str], fix: str = "--gin.{setting}=\"'{choice}'\""
+) -> None:
+    """Checks a setting that takes one of a few words.
+
+    Args:
+      setting: its name.
+      value: what it was given.
+      choices: the words.
+      fix: the command that sets it, with ``{setting}`` and ``{choice}``, for which the nearest word stands.
+
+    Raises:
+      SettingError: ``value`` is none of them.
+    """
+    words = list(choices)
+    if value in words:
+        return
+    by_lower = {word.lower(): word for word in words}
+    near = [by_lower[word] for word in difflib.get_close_matches(str(value).lower(), by_lower, 1)]
+    raise SettingError(
+        setting,
+        expected=" or ".join(map(repr, words)),
+        found=repr(value) + (f", which is near {near[0]!r}" if near else ""),
+        fix=fix.format(setting=setting, choice=(near or words)[0]),
+    )
+
+
+def require_float(setting: str, dtype: object) -> None:
+    """Checks a dtype of parameters or activations that is given as a word; dtypes themselves pass, and None.
+
+    Raises:
+      SettingError: no such dtype.
+    """
+    if isinstance(dtype, str):
+        require_choice(setting, dtype, ("float32", "bfloat16", "float16", "float64"))
+
+
 class CheckpointError(FsaError):
     """A checkpoint that cannot be written, read or matched to the model."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are not as they were written: no setting helps, another checkpoint does."""
 
 
 class TeacherError(FsaError):

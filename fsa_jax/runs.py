@@ -19,16 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fsa_jax import untrusted_json
-from fsa_jax.errors import CheckpointError, FsaError, SettingError
+from fsa_jax import checkpoint_files, untrusted_json
+from fsa_jax.errors import CheckpointError, FsaError, SettingError, require_choice
 
 METRICS = "metrics.jsonl"
 BEST_BY = "best_by.json"
 """Beside the checkpoints: the metric that the run keeps the best by."""
 
-_STEP = re.compile(r"checkpoint_(\d+)")
 _CHOICE = re.compile(r"(.+)@(best|newest)")
-_MODES = ("max", "min")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +43,7 @@ class BestBy:
     mode: str = "max"
 
     def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise SettingError(
-                "metric_mode", expected="'max' or 'min'", found=repr(self.mode), fix="bind metric_mode = 'max'"
-            )
+        require_choice("metric_mode", self.mode, ("max", "min"), "bind {setting} = '{choice}'")
 
 
 def best_checkpoint(directory: str, metric: str | None = None, mode: str | None = None) -> str:
@@ -144,10 +139,8 @@ def _say_if_another_is_best(directory: Path) -> None:
 
 
 def checkpoint_steps(directory: str | Path) -> list[int]:
-    """Returns the steps of the checkpoints in a directory, ascending."""
-    root = _path(directory)
-    matches = [_STEP.fullmatch(entry.name) for entry in root.iterdir()] if root.is_dir() else []
-    return sorted(int(match[1]) for match in matches if match)
+    """Returns the steps of the checkpoints in a directory, whole or damaged, ascending."""
+    return checkpoint_files.checkpoint_steps(_path(directory))
 
 
 def _require_steps(directory: str | Path) -> list[int]:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import fsa_jax
-from fsa_jax import devices
+from fsa_jax import checkpoint_files, devices
 from fsa_jax.engine import installed_engine
 from fsa_jax.errors import SettingError
 from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
@@ -123,11 +124,27 @@ def findings() -> Iterator[Finding]:
     yield _vocabulary()
 
 
-def command() -> int:
+def _check_checkpoints(path: Path) -> int:
+    """Prints a line for the checkpoint at ``path``, or for each in it; returns how many are damaged."""
+    damaged = 0
+    for checkpoint in checkpoint_files.find_checkpoints(path):
+        verdict = checkpoint_files.verify(checkpoint)
+        print(f"{checkpoint}: {verdict}", flush=True)
+        damaged += bool(verdict.problems)
+    return damaged
+
+
+def command(checkpoint: Path | None = None) -> int:
     """Prints versions, devices, the engine, data and vocabulary, and the command that fixes what is missing.
 
-    Exits with 1 where something is missing that training cannot do without.
+    Exits with 1 where something is missing that training cannot do without, or where a checkpoint is damaged.
+
+    Args:
+      checkpoint: in place of the report, compares the files of this checkpoint, or of all in this directory, with the
+        checksums that were written with them: whole, damaged (which files), or not verified.
     """
+    if checkpoint is not None:
+        return 1 if _check_checkpoints(checkpoint) else 0
     broken = 0
     for finding in findings():
         mark = "ok  " if finding.fix is None else "-   " if finding.optional else "MISS"

@@ -6,11 +6,11 @@ import abc
 import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from absl import logging
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import require_choice
 from t5x import multihost
 
 MetricsByTask = Mapping[str, Mapping[str, Any]]
@@ -49,12 +49,14 @@ class EarlyStoppingAction(BaseAction):
     """
 
     def __init__(
-        self, metric: tuple[str, str], mode: str, patience: int = 3, atol: float = 0.0, rtol: float = 0.0
+        self,
+        metric: tuple[str, str],
+        mode: Literal["min", "max"],
+        patience: int = 3,
+        atol: float = 0.0,
+        rtol: float = 0.0,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise SettingError(
-                "EarlyStoppingAction.mode", expected="'min' or 'max'", found=repr(mode), fix="bind mode = 'max'"
-            )
+        require_choice("actions.EarlyStoppingAction.mode", mode, ("min", "max"))
         self._task, self._metric = metric
         self._sign = 1 if mode == "max" else -1
         self._patience, self._atol, self._rtol = patience, atol, rtol
@@ -102,14 +104,9 @@ class Actions:
 
     def __init__(self, actions: Mapping[Any, Sequence[BaseAction]] | None, train_state: Callable[[], Any]) -> None:
         self._actions = {getattr(mode, "name", mode): list(listed) for mode, listed in (actions or {}).items()}
-        unknown = self._actions.keys() - ActionMode.__members__.keys()
-        if unknown:
-            raise SettingError(
-                "train.actions",
-                expected=", ".join(ActionMode.__members__),
-                found=", ".join(map(str, unknown)),
-                fix="bind actions to those",
-            )
+        for mode in self._actions:
+            fix = "--gin.{setting}=\"{{'{choice}': [...]}}\""
+            require_choice("train.actions", mode, ActionMode.__members__, fix)
         self._train_state = train_state
         self._stop = False
         self._undecided = False

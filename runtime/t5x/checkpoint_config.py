@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_choice, require_float
 from t5x import checkpoints
 
-RESTORE_MODES = ("specific", "latest", "all")
+RestoreMode = Literal["specific", "latest", "all"]
 
 
 @dataclasses.dataclass
@@ -41,6 +41,7 @@ class SaveCheckpointConfig:
     checkpoint_manager_cls: Callable[..., Any] = checkpoints.OrbaxCheckpointManagerInterface
 
     def __post_init__(self) -> None:
+        require_float("utils.SaveCheckpointConfig.dtype", self.dtype)
         for name in ("period", "keep"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -86,7 +87,7 @@ class RestoreCheckpointConfig:
     """
 
     path: str | Sequence[str]
-    mode: str = "latest"
+    mode: RestoreMode = "latest"
     assignment_map: Sequence[tuple[str, str | None]] | None = None
     strict: bool = True
     fallback_to_scratch: bool = False
@@ -97,13 +98,8 @@ class RestoreCheckpointConfig:
     checkpoint_manager_cls: Callable[..., Any] = checkpoints.OrbaxCheckpointManagerInterface
 
     def __post_init__(self) -> None:
-        if self.mode not in RESTORE_MODES:
-            raise SettingError(
-                "RestoreCheckpointConfig.mode",
-                expected=" or ".join(RESTORE_MODES),
-                found=repr(self.mode),
-                fix="--gin.utils.RestoreCheckpointConfig.mode=\"'specific'\"",
-            )
+        require_choice("utils.RestoreCheckpointConfig.mode", self.mode, get_args(RestoreMode))
+        require_float("utils.RestoreCheckpointConfig.dtype", self.dtype)
 
     @property
     def paths(self) -> list[str]:

@@ -1,18 +1,17 @@
 """The checkpoints of a run: written whole or not at all, kept by number or by a metric.
 
 A checkpoint is the directory ``checkpoint_<step>`` with ``state/`` (Orbax's OCDBT), ``dataset/`` (the position in the
-training data) and ``commit_success.txt``. It is written under a temporary name and renamed when it is complete, so a
-save that is cut off anywhere leaves the checkpoints before it as they were.
+training data), checksums and a marker (fsa_jax/checkpoint_files.py). It is written under a temporary name and renamed
+when it is complete, so a save that is cut off anywhere leaves the checkpoints before it as they were.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +20,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fsa_jax import runs
+from fsa_jax import checkpoint_files, runs
+from fsa_jax.checkpoint_files import DATASET, STATE
 from fsa_jax.errors import CheckpointError
 from t5x import multihost
 
-STATE = "state"
-DATASET = "dataset"
-_COMMITTED = "commit_success.txt"
-_METADATA = "_CHECKPOINT_METADATA"
 _INTERIM = "interim"
-_STEP_DIRECTORY = re.compile(r"checkpoint_(\d+)")
-_TEMPORARY = ".tmp-"
+_TEMPORARY = re.compile(r"checkpoint_\d+\.tmp-\w+")
+_SET_ASIDE = ".corrupt"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -45,19 +41,13 @@ def checkpoint_path(directory: epath.PathLike, step: int) -> epath.Path:
 
 
 def checkpoint_steps(directory: epath.PathLike) -> list[int]:
-    """Returns the steps of the complete checkpoints in ``directory``, ascending."""
-    root = epath.Path(directory)
-    if not root.exists():
-        return []
-    matches = [_STEP_DIRECTORY.fullmatch(entry.name) for entry in root.iterdir()]
-    steps = sorted(int(match.group(1)) for match in matches if match)
-    return [step for step in steps if is_checkpoint(checkpoint_path(root, step))]
+    """Returns the steps of the checkpoints in ``directory``, whole or damaged, ascending."""
+    return checkpoint_files.checkpoint_steps(epath.Path(directory))
 
 
 def is_checkpoint(path: epath.PathLike) -> bool:
-    """Returns whether ``path`` holds a checkpoint: of Orbax (``state/``), or of older T5X (a file ``checkpoint``)."""
-    path = epath.Path(path)
-    return (path / STATE).exists() or (path / "checkpoint").exists()
+    """Returns whether ``path`` is a checkpoint, whole or damaged: of Orbax, or of older T5X."""
+    return checkpoint_files.is_checkpoint(epath.Path(path))
 
 
 def require_writable(directory: epath.PathLike) -> None:
@@ -117,7 +107,7 @@ class CheckpointManager:
         keep_dataset_checkpoints: int | None = None,
         force_keep_period: int | None = None,
         metric_name_to_monitor: str | None = None,
-        metric_mode: str = "max",
+        metric_mode: Literal["max", "min"] = "max",
         keep_checkpoints_without_metrics: bool = True,
     ) -> None:
         del train_state, partitioner, dataset_iterator, restore_dtype
@@ -155,15 +145,12 @@ class CheckpointManager:
           CheckpointError: the checkpoint could not be written. What was there before is untouched.
         """
         final = checkpoint_path(self.directory, step)
-        partial = self.directory / f"{final.name}{_TEMPORARY}write"
+        partial = self.directory / f"{final.name}.tmp-write"
         try:
             self._write(partial, _for_saving(state_dict, self.save_dtype, transformations), step, save_dataset, interim)
             multihost.barrier(f"written {step}")
             if jax.process_index() == 0:
-                (partial / _COMMITTED).write_text(f"checkpoint of step {step}, complete\n")
-                if final.exists():
-                    _delete(final)
-                partial.rename(final)
+                _commit(partial, final, step)
             multihost.barrier(f"committed {step}")
         except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
             if jax.process_index() == 0 and partial.exists():
@@ -188,12 +175,7 @@ class CheckpointManager:
         self._interim[step] = interim
         if jax.process_index() == 0:
             self._remove_leftovers()
-            partial.mkdir(parents=True)
-            (partial / DATASET).mkdir()
-            about = {"step": step, _INTERIM: True} if interim else {"step": step}
-            (partial / _METADATA).write_text(
-                json.dumps({"init_timestamp_nsecs": time.time_ns(), "custom_metadata": about})
-            )
+            checkpoint_files.begin(partial, step, {_INTERIM: True} if interim else {})
         multihost.barrier(f"directory {step}")
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(partial / STATE, state_dict)
@@ -203,7 +185,7 @@ class CheckpointManager:
     def _remove_leftovers(self) -> None:
         """Deletes what saves and deletions that were cut off have left."""
         for entry in self.directory.iterdir():
-            if _STEP_DIRECTORY.match(entry.name) and _TEMPORARY in entry.name:
+            if _TEMPORARY.fullmatch(entry.name):
                 entry.rmtree(missing_ok=True)
 
     def _newest_name(self) -> str:
@@ -224,7 +206,7 @@ class CheckpointManager:
         if self.keep_dataset_checkpoints is not None:
             newest_first = [step for step in reversed(steps) if step in kept]
             for step in newest_first[max(1, self.keep_dataset_checkpoints) :]:
-                (checkpoint_path(self.directory, step) / DATASET).rmtree(missing_ok=True)
+                checkpoint_files.forget_dataset(checkpoint_path(self.directory, step))
 
     def _kept(self, steps: Sequence[int]) -> set[int]:
         if not steps:
@@ -246,8 +228,8 @@ class CheckpointManager:
     def _is_interim(self, step: int) -> bool:
         if step not in self._interim:
             try:
-                about = json.loads((checkpoint_path(self.directory, step) / _METADATA).read_text())
-                self._interim[step] = bool(about["custom_metadata"].get(_INTERIM))
+                about = checkpoint_files.metadata(checkpoint_path(self.directory, step))
+                self._interim[step] = bool(about.get(_INTERIM))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):  # Of another writer, or damaged: kept.
                 self._interim[step] = False
         return self._interim[step]
@@ -274,17 +256,41 @@ class Checkpointer(CheckpointManager):
     """T5X's name for the plain manager."""
 
 
-def set_aside(path: epath.Path) -> None:
-    """Renames an unreadable checkpoint, so that it is neither resumed from nor lost."""
+def set_aside(path: epath.Path) -> epath.Path:
+    """Renames a damaged checkpoint, so that it is neither resumed from nor lost; every process calls it.
+
+    Returns:
+      Its new path, on process 0.
+    """
+    names = (
+        f"{path.name}{_SET_ASIDE}{number}" for number in itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+    )
+    free = next(path.parent / name for name in names if not (path.parent / name).exists())
     multihost.barrier(f"set aside {path.name}")
     if jax.process_index() == 0:
-        path.rename(path.parent / f"{path.name}.corrupt")
+        path.rename(free)
     multihost.barrier(f"set aside {path.name}, done")
+    return free
+
+
+def all_set_aside(directory: epath.PathLike) -> list[str]:
+    """Returns the names of the checkpoints in ``directory`` that were set aside."""
+    root = epath.Path(directory)
+    return sorted(entry.name for entry in root.iterdir() if _SET_ASIDE in entry.name) if root.exists() else []
+
+
+def _commit(partial: epath.Path, final: epath.Path, step: int) -> None:
+    """Gives a checkpoint whose arrays and positions are all written its name; process 0 alone, in any thread."""
+    checkpoint_files.seal(partial, step)
+    if final.exists():
+        _delete(final)
+    partial.rename(final)
+    checkpoint_files.sync(final.parent, recursive=False)
 
 
 def _delete(path: epath.Path) -> None:
     """Deletes a checkpoint so that no half of one is ever found under its name."""
-    doomed = path.parent / f"{path.name}{_TEMPORARY}delete"
+    doomed = path.parent / f"{path.name}.tmp-delete"
     if doomed.exists():
         doomed.rmtree(missing_ok=True)
     path.rename(doomed)

@@ -21,7 +21,8 @@ import jax
 from absl import logging
 from etils import epath
 
-from fsa_jax.errors import CheckpointError, DataError, SettingError
+from fsa_jax.checkpoint_files import damaged
+from fsa_jax.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
 from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.progress import Progress
@@ -77,19 +78,27 @@ class TrainingData:
         """Goes to the position that a checkpoint's ``dataset/`` holds, if it is one of this data.
 
         Raises:
-          CheckpointError: the state of tf.data's iterator cannot be read.
+          DamagedCheckpointError: the position cannot be read; the data is at its beginning then.
+          CheckpointError: the state of tf.data's iterator is one of other data.
         """
         position = self._read(directory)
         if position is None:
             return
-        if position["seed"] != self.seed:
+        before = self.seed
+        # A dataset that has been iterated over is shuffled in another order when that is done again.
+        if position["seed"] != self.seed or self._iterator is not None:
             self._build(position["seed"])
-        self.taken = position["batches"]
         state = directory / self._name
-        if self._save_iterator and (directory / f"{self._name}.index").exists():
-            self._iterator = self._restored(state)
-        else:
-            self._iterator = self._passed_over(self.taken)
+        try:
+            if self._save_iterator and (directory / f"{self._name}.index").exists():
+                self._iterator = self._restored(state)
+            else:
+                self._iterator = self._passed_over(position["batches"])
+        except DamagedCheckpointError:
+            self._iterator = None
+            self._build(before)
+            raise
+        self.taken = position["batches"]
 
     def _passed_over(self, batches: int) -> Any:
         # Not dataset.skip: of a long run this takes minutes, and whoever waits wants to know how many.
@@ -106,6 +115,8 @@ class TrainingData:
         iterator = iter(self.dataset)
         try:
             tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
+        except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
+            raise damaged(state, str(error).splitlines()[0]) from error
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             raise CheckpointError(
                 state,
@@ -169,7 +180,7 @@ class TrainingData:
                 "they hold differs",
                 directory.parent,
             )
-        position = json.loads(files[0].read_text())
+        position = _position(files[0])
         wanted = _identity(self._config) | ({} if self._config.seed is None else {"seed": self._config.seed})
         changed = [
             f"{name} is {value} and was {position.get(name)}"
@@ -182,6 +193,17 @@ class TrainingData:
             )
             return None
         return position
+
+
+def _position(file: epath.Path) -> dict[str, Any]:
+    try:
+        position = json.loads(file.read_bytes())
+        counts = [position["seed"], position["batches"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+    if any(type(count) is not int or abs(count) >= 2**63 for count in counts) or counts[1] < 0:
+        raise damaged(file, f"seed and batches {counts}")
+    return position
 
 
 def _identity(config: DatasetConfig) -> dict[str, Any]:

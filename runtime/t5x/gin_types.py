@@ -2,7 +2,7 @@
 
 Gin hands over whatever literal it was given, so that ``--gin.TRAIN_STEPS=2e5`` would fail as a ``TypeError`` deep in
 the run, after the data and the model are there. Only literals and plain annotations (numbers, strings, truth values,
-mappings, and unions of these) are looked at; what a reference makes is its own business.
+mappings, choices of words, and unions of these) are looked at; what a reference makes is its own business.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import collections.abc
 import inspect
 import types
 import typing
-from typing import Any
+from typing import Any, Literal
 
 import gin
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_choice
 
 _NAMES = {int: "an integer", float: "a number", str: "a string", bool: "True or False", dict: "a dictionary"}
 
@@ -35,6 +35,8 @@ def check() -> None:
             setting = f"{scope}/{selector}".lstrip("/") + f".{parameter}"
             name, value = _resolve(setting, given, config)
             accepted = _plain(annotations.get(parameter))
+            if isinstance(value, str) and (choices := _choices(annotations.get(parameter))):
+                require_choice(name, value, choices)
             if accepted and not _fits(value, accepted):
                 of = "" if name == setting else f", as {setting} takes"
                 raise SettingError(
@@ -62,10 +64,12 @@ def _resolve(setting: str, given: Any, config: Any) -> tuple[str, Any]:
 
 def _plain(annotation: Any) -> frozenset[type]:
     """The types that an annotation accepts; empty where it is not plain."""
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     found = set()
-    for member in typing.get_args(annotation) if union else (annotation,):
+    for member in _members(annotation):
         origin = typing.get_origin(member) or member
+        if origin is Literal:
+            found |= {type(choice) for choice in typing.get_args(member)}
+            continue
         if origin in (collections.abc.Mapping, dict):
             found.add(dict)
         elif origin in (int, float, str, bool):
@@ -73,6 +77,19 @@ def _plain(annotation: Any) -> frozenset[type]:
         elif origin is not types.NoneType:
             return frozenset()
     return frozenset(found)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that an annotation accepts; empty where it accepts any."""
+    members = _members(annotation)
+    if any(member not in (types.NoneType, None) and typing.get_origin(member) is not Literal for member in members):
+        return []
+    return [choice for member in members for choice in typing.get_args(member)]
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
 
 
 def _fits(value: Any, accepted: frozenset[type]) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from absl import flags
 from etils import epath
 
-from fsa_jax.errors import DataError, SettingError
+from fsa_jax.errors import DataError, SettingError, require_choice
 from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.datasets import DatasetConfig
@@ -35,7 +35,7 @@ MODES = {"predict": "predict_batch", "score": "score_batch", "predict_with_aux":
 
 def infer(
     *,
-    mode: str,
+    mode: Literal["predict", "score", "predict_with_aux"],
     model: Any,
     dataset_cfg: DatasetConfig,
     restore_checkpoint_cfg: RestoreCheckpointConfig,
@@ -96,6 +96,7 @@ def infer(
 
     path = restoring.require_paths(restore_checkpoint_cfg)[0]
     converter = model.FEATURE_CONVERTER_CLS(pack=False)
+    require_choice("infer.output_vocab_feature_name", output_vocab_feature_name, provider.output_features)
     vocabulary = provider.output_features[output_vocab_feature_name].vocabulary
     tasks = seqio.get_subtasks(provider)
     spec = converter(
@@ -151,10 +152,7 @@ def _commit_of(path: str) -> str:
 
 
 def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:
-    if mode not in MODES:
-        raise SettingError(
-            "infer.mode", expected=", ".join(MODES), found=repr(mode), fix="--gin.infer.mode=\"'predict'\""
-        )
+    require_choice("infer.mode", mode, MODES)
     if not 0 <= shard_id < num_shards:
         raise SettingError(
             "infer.shard_id",
@@ -254,13 +252,7 @@ def create_task_from_tfexample_file(
     tf = datasets.tensorflow()
     import seqio
 
-    if file_type != "tfrecord":
-        raise SettingError(
-            "create_task_from_tfexample_file.file_type",
-            expected="'tfrecord'",
-            found=repr(file_type),
-            fix="convert the files to TFRecord",
-        )
+    require_choice("create_task_from_tfexample_file.file_type", file_type, ("tfrecord",))
     for pattern in paths:
         if not tf.io.gfile.glob(pattern):
             raise DataError(pattern, expected="at least one file", found="none", fix="correct TF_EXAMPLE_FILE_PATHS")

@@ -15,25 +15,20 @@ from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict
 
-from fsa_jax.errors import CheckpointError
-
-_FILE = "checkpoint"
+from fsa_jax import checkpoint_files
 
 
 def is_legacy(path: str) -> bool:
     """Returns whether the checkpoint at ``path`` is of this kind."""
-    return (epath.Path(path) / _FILE).is_file()
+    return (epath.Path(path) / checkpoint_files.LEGACY).is_file()
 
 
 def _contents(path: str) -> dict[str, Any]:
     """Returns arrays and TensorStore specs by name with '/', names as in newer checkpoints."""
-    try:
-        tree = serialization.msgpack_restore((epath.Path(path) / _FILE).read_bytes())
-        optimizer: Any = tree["optimizer"]
-        if "flax_mutables" in tree:
-            optimizer = {**optimizer, "flax_mutables": tree["flax_mutables"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from error
+    tree = serialization.msgpack_restore((epath.Path(path) / checkpoint_files.LEGACY).read_bytes())
+    optimizer: Any = tree["optimizer"]
+    if "flax_mutables" in tree:
+        optimizer = {**optimizer, "flax_mutables": tree["flax_mutables"]}
     flat = flatten_dict(optimizer, sep="/", is_leaf=lambda _, node: _is_spec(node))
     return {name: value for name, value in flat.items() if _is_spec(value) or not isinstance(value, Mapping)}
 
@@ -59,38 +54,23 @@ def _open(path: str, spec: Mapping[str, Any]) -> Any:
 
 
 def stored_shapes(path: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shape and dtype of every entry, by name with '/'.
-
-    Raises:
-      CheckpointError: it is unreadable.
-    """
+    """Returns shape and dtype of every entry, by name with '/'; raises what its libraries raise."""
     return {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in _opened(path).items()}
 
 
 def read(path: str, names: set[str]) -> dict[str, np.ndarray]:
-    """Returns the values of the entries ``names`` as host arrays.
-
-    Raises:
-      CheckpointError: they cannot be read.
-    """
+    """Returns the values of the entries ``names`` as host arrays; raises what its libraries raise."""
     opened = _opened(path, names)
-    try:
-        pending = {name: value if isinstance(value, np.ndarray) else value.read() for name, value in opened.items()}
-        return {name: value if isinstance(value, np.ndarray) else value.result() for name, value in pending.items()}
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    pending = {name: value if isinstance(value, np.ndarray) else value.read() for name, value in opened.items()}
+    return {name: value if isinstance(value, np.ndarray) else value.result() for name, value in pending.items()}
 
 
 def _opened(path: str, names: set[str] | None = None) -> dict[str, Any]:
-    contents = _contents(path)
-    try:
-        return {
-            name: _Stored(_open(path, value)) if _is_spec(value) else np.asarray(value)
-            for name, value in contents.items()
-            if names is None or name in names
-        }
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from error
+    return {
+        name: _Stored(_open(path, value)) if _is_spec(value) else np.asarray(value)
+        for name, value in _contents(path).items()
+        if names is None or name in names
+    }
 
 
 class _Stored:
@@ -103,13 +83,3 @@ class _Stored:
 
     def read(self) -> Any:
         return self._store.read()
-
-
-def _unreadable(path: str, error: Exception) -> CheckpointError:
-    reason = str(error).strip().splitlines()
-    return CheckpointError(
-        path,
-        expected="a complete T5X checkpoint of msgpack and zarr",
-        found=f"{type(error).__name__}: {reason[0][:300] if reason else ''}",
-        fix="copy the whole checkpoint directory again, the directories named target.* and state.* included",
-    )

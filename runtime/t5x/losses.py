@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import require_choice
 
 
 class SpecialLossNormalizingFactor(enum.Enum):
@@ -38,16 +38,8 @@ def parse_loss_normalizer(value: LossNormalizer) -> float | SpecialLossNormalizi
     if value is None or isinstance(value, SpecialLossNormalizingFactor):
         return value
     if isinstance(value, str):
-        try:
-            return SpecialLossNormalizingFactor[value.upper()]
-        except KeyError:
-            names = ", ".join(member.name for member in SpecialLossNormalizingFactor)
-            raise SettingError(
-                "LOSS_NORMALIZING_FACTOR",
-                expected=f"a number, None or one of {names}",
-                found=repr(value),
-                fix="--gin.LOSS_NORMALIZING_FACTOR=\"'NUM_REAL_TARGET_TOKENS'\"",
-            ) from None
+        require_choice("LOSS_NORMALIZING_FACTOR", value.upper(), SpecialLossNormalizingFactor.__members__)
+        return SpecialLossNormalizingFactor[value.upper()]
     return float(value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import require_choice
 from t5x import command_line
 from t5x import infer as infer_command  # `infer` here is what gin's run files find in __main__.
 
@@ -23,13 +23,7 @@ _ELSEWHERE = {"export": "fsa export-hf or fsa export-ct2 writes what serving sta
 
 def _functions() -> Sequence[Callable[..., Any]]:
     mode = flags.FLAGS.run_mode
-    if mode not in _MODES:
-        raise SettingError(
-            "--run_mode",
-            expected=", ".join(_MODES),
-            found=repr(mode) if mode else "nothing",
-            fix=_ELSEWHERE.get(mode or "", "--run_mode=train"),
-        )
+    require_choice("--run_mode", mode, _MODES, _ELSEWHERE.get(mode or "", "{setting}={choice}"))
     module_name, names = _MODES[mode]
     module = importlib.import_module(module_name)
     return [getattr(module, name) for name in names]

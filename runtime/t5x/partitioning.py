@@ -18,7 +18,7 @@ from flax.linen import partitioning as flax_partitioning
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_choice
 
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 HardwareMesh = tuple[int, ...]
@@ -131,10 +131,15 @@ class PjitPartitioner:
         dcn_mesh_shape: HardwareMesh | None = None,
         logical_axis_rules: LogicalAxisRules | None = None,
     ) -> None:
-        devices = jax.devices(backend) if backend else jax.devices()
+        devices = _devices(backend)
         self.mesh = make_mesh(devices, num_partitions, model_parallel_submesh, ici_mesh_shape, dcn_mesh_shape)
         self.params_on_devices = params_on_devices
         self.logical_axis_rules = tuple(logical_axis_rules or standard_logical_axis_rules())
+        for name, axes in self.logical_axis_rules:
+            for axis in (axes,) if axes is None or isinstance(axes, str) else axes:
+                if axis is not None:
+                    fix = f"({name!r}, {{choice!r}}), or ({name!r}, None)"
+                    require_choice("PjitPartitioner.logical_axis_rules", axis, MESH_AXES, fix)
         self.data_partition_spec = PartitionSpec("data")
 
     def get_data_layout(self, batch_size: int | None = None, host_index: int | None = None) -> DataLayout:
@@ -264,6 +269,20 @@ class PjitPartitioner:
     def _context(self) -> Iterator[None]:
         with jax.set_mesh(self.mesh), flax_partitioning.axis_rules(self.logical_axis_rules):
             yield
+
+
+def _devices(backend: str | None) -> Sequence[Device]:
+    try:
+        return jax.devices(backend)
+    except RuntimeError as error:
+        if backend is None:
+            raise
+        raise SettingError(
+            "PjitPartitioner.backend",
+            expected=f"None, or a platform that JAX has here, such as {jax.default_backend()!r}",
+            found=repr(backend),
+            fix="--gin.partitioning.PjitPartitioner.backend=None",
+        ) from error
 
 
 def make_mesh(

@@ -15,8 +15,9 @@ from absl import logging
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fsa_jax.errors import CheckpointError
-from t5x import legacy_checkpoints
+from fsa_jax import checkpoint_files
+from fsa_jax.errors import CheckpointError, FsaError
+from t5x import device_memory, disk_errors, legacy_checkpoints, multihost
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.checkpoints import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint
 
@@ -91,6 +92,7 @@ class Plan:
 
     Attributes:
       path: the checkpoint.
+      is_verified: its files have been compared with their checksums.
       stored: shape and dtype of every entry of the checkpoint, by name with '/'.
       sources: entry of the train state to entry of the checkpoint.
       from_scratch: entries that keep their fresh value.
@@ -99,6 +101,7 @@ class Plan:
     """
 
     path: str
+    is_verified: bool
     stored: Mapping[str, Any]
     sources: Mapping[str, str]
     from_scratch: Sequence[str]
@@ -111,14 +114,19 @@ class Plan:
 def plan(path: str, expected: Mapping[str, Any], config: RestoreCheckpointConfig, is_resuming: bool) -> Plan:
     """Decides where every entry of ``expected`` (a state dict of shapes) comes from, reading no values.
 
+    The checkpoint's files are compared with their checksums before; by process 0, for all.
+
     Raises:
-      CheckpointError: the checkpoint is unreadable, lacks entries or has other shapes; all of them are named.
+      DamagedCheckpointError: the checkpoint's files are not as they were written, or cannot be read.
+      CheckpointError: the checkpoint lacks entries or has other shapes; all of them are named.
     """
-    stored = stored_shapes(path)
+    is_verified = _verify(path)
+    stored = _stored_shapes(path, is_verified)
     wanted = flatten_dict(expected, sep="/")
     if config.state_transformation_fns:
         return Plan(
             path,
+            is_verified,
             stored,
             {},
             [],
@@ -129,7 +137,20 @@ def plan(path: str, expected: Mapping[str, Any], config: RestoreCheckpointConfig
         )
     sources, fresh = _sources(path, wanted, stored, config, is_resuming)
     _check(path, wanted, stored, sources)
-    return Plan(path, stored, sources, fresh, config.dtype)
+    return Plan(path, is_verified, stored, sources, fresh, config.dtype)
+
+
+def _verify(path: str) -> bool:
+    """Returns whether every file of the checkpoint is as it was written; no is said, with the reason.
+
+    Raises:
+      DamagedCheckpointError: one is not; on every process.
+    """
+    is_first = jax.process_index() == 0
+    found = checkpoint_files.verify(epath.Path(path)).to_json() if is_first else ""
+    verdict = checkpoint_files.Verdict.from_json(multihost.broadcast_texts([found])[0])
+    verdict.require(say_unverified=is_first)
+    return verdict.is_verified
 
 
 def _sources(
@@ -206,24 +227,23 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or "nothing"
 
 
-def stored_shapes(path: str) -> dict[str, Any]:
-    """Returns shape and dtype of every entry of the checkpoint at ``path``, by name with '/'.
-
-    Raises:
-      CheckpointError: it is unreadable.
-    """
-    if legacy_checkpoints.is_legacy(path):
-        return legacy_checkpoints.stored_shapes(path)
+def _stored_shapes(path: str, is_verified: bool) -> dict[str, Any]:
+    """Returns shape and dtype of every entry of the checkpoint at ``path``, by name with '/'."""
     try:
+        if legacy_checkpoints.is_legacy(path):
+            return legacy_checkpoints.stored_shapes(path)
         with ocp.PyTreeCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(absolute(path) / STATE)
         tree = getattr(metadata, "item_metadata", metadata)
         tree = getattr(tree, "tree", tree)
         if not tree:  # Orbax logs why and returns nothing.
             raise ValueError("the list of its entries cannot be read")
-        return dict(flatten_dict(tree, sep="/"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(path, error) from error
+        entries = dict(flatten_dict(tree, sep="/"))
+        for entry in entries.values():  # damaged metadata may give entries without any
+            tuple(entry.shape)
+        return entries
+    except Exception as error:
+        raise _unreadable(path, is_verified, error) from error
 
 
 def read(
@@ -232,14 +252,14 @@ def read(
     """Returns the state dict that ``plan`` describes, every array on its devices.
 
     Raises:
-      CheckpointError: values cannot be read.
+      DamagedCheckpointError: values cannot be read.
     """
     wanted, layout = flatten_dict(expected, sep="/"), flatten_dict(shardings, sep="/")
     if plan.transformations:
         plan, values = _transformed(plan, expected, wanted)
         arrays = {name: jax.device_put(_as(values[name], _dtype(name, wanted, plan)), layout[name]) for name in values}
     elif legacy_checkpoints.is_legacy(plan.path):
-        stored = legacy_checkpoints.read(plan.path, set(plan.sources.values()))
+        stored = _read_legacy(plan, set(plan.sources.values()))
         arrays = {
             name: jax.device_put(_as(stored[source], _dtype(name, wanted, plan)), layout[name])
             for name, source in plan.sources.items()
@@ -269,15 +289,22 @@ def _read_orbax(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
                     partial_restore=True,
                 ),
             )
-    except (OSError, ValueError, KeyError, TypeError, jax.errors.JaxRuntimeError) as error:
-        raise _unreadable(plan.path, error) from error
+    except Exception as error:
+        raise _unreadable(plan.path, plan.is_verified, error) from error
     return flatten_dict(tree, sep="/")
+
+
+def _read_legacy(plan: Plan, names: set[str]) -> dict[str, np.ndarray]:
+    try:
+        return legacy_checkpoints.read(plan.path, names)
+    except Exception as error:
+        raise _unreadable(plan.path, plan.is_verified, error) from error
 
 
 def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """Reads everything onto the host and lets the user's functions change it."""
     if legacy_checkpoints.is_legacy(plan.path):
-        state = unflatten_dict(legacy_checkpoints.read(plan.path, set(plan.stored)), sep="/")
+        state = unflatten_dict(_read_legacy(plan, set(plan.stored)), sep="/")
     else:
         arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in plan.stored}
         state = unflatten_dict(_read_orbax(plan, arguments), sep="/")
@@ -307,12 +334,22 @@ def _shape(value: np.ndarray) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
-def _unreadable(path: str, error: Exception) -> CheckpointError:
+def _unreadable(path: str, is_verified: bool, error: Exception) -> Exception:
+    """Returns what to raise for ``error``, which a library raised on reading; of any type: TensorStore's is bare.
+
+    Damage it is only where the files could not be compared with checksums, and where no other process may have read its
+    part well: only a verdict that every process has may move a run to another checkpoint.
+    """
+    for_user = disk_errors.error_of(error) or device_memory.error_of(error)
+    if for_user or isinstance(error, (FsaError, MemoryError)):
+        return for_user or error
     reason = str(error).strip().splitlines()
+    found = f"{type(error).__name__}: {reason[0][:300] if reason else ''}"
+    if not is_verified and jax.process_count() == 1:
+        return checkpoint_files.damaged(path, found)
     return CheckpointError(
         path,
-        expected="a complete checkpoint",
-        found=f"{type(error).__name__}: {reason[0][:300] if reason else ''}",
-        fix=f"delete {path}, or start with --gin.train.on_corrupt_checkpoint=\"'previous'\": the run goes on from the "
-        "checkpoint before it",
+        expected="a checkpoint that Orbax and this machine can read",
+        found=found,
+        fix="take another checkpoint, or move this one out of the way",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import require_choice
 
 LearningRateFn = Callable[[jax.Array | int], jax.Array]
 _Factor = Callable[[jax.Array], jax.Array | float]
@@ -62,14 +62,11 @@ def create_learning_rate_scheduler(
         "cosine_decay": cosine_decay,
     }
     names = [name.strip() for name in factors.split("*")]
-    for name in names:
-        if name not in known:
-            raise SettingError(
-                "create_learning_rate_scheduler.factors",
-                expected=f"factors among {', '.join(known)}, joined by *",
-                found=f"{name!r} in {factors!r}",
-                fix="--gin.utils.create_learning_rate_scheduler.factors=\"'constant * rsqrt_decay'\"",
-            )
+    for at, name in enumerate(names):
+        others = [(i, other) for i, other in enumerate(names) if i == at or other in known]
+        corrected = " * ".join("{choice}" if i == at else other for i, other in others)
+        fix = f"--gin.{{setting}}=\"'{corrected}'\""
+        require_choice("utils.create_learning_rate_scheduler.factors", name, known, fix)
 
     def learning_rate(step: jax.Array | int) -> jax.Array:
         since_offset = jnp.maximum(0, jnp.asarray(step) - step_offset)

@@ -14,11 +14,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
-from fsa_jax.errors import CheckpointError, SettingError
+from fsa_jax.checkpoint_files import damaged as damaged_checkpoint
+from fsa_jax.errors import CheckpointError, DamagedCheckpointError, SettingError, require_choice
 from t5x import (
     checkpoints,
     command_line,
@@ -74,7 +75,7 @@ def train(
     use_orbax: bool = True,
     verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
     gc_period: int = 0,
-    on_corrupt_checkpoint: str = "error",
+    on_corrupt_checkpoint: Literal["error", "previous"] = "error",
 ) -> tuple[int, Any]:
     """Trains ``model`` from the latest checkpoint in ``model_dir``, from the one to restore, or from scratch.
 
@@ -105,7 +106,8 @@ def train(
       use_orbax: checkpoints are written by Orbax in any case; older ones are read without asking.
       verify_matching_vocabs_fn: ``fn(dataset_config, model)``, checks vocabularies; None for not.
       gc_period: steps between garbage collections, which then happen at no other time; 0 leaves them to Python.
-      on_corrupt_checkpoint: ``error``, or ``previous`` to resume from the checkpoint before an unreadable one.
+      on_corrupt_checkpoint: ``error``, or ``previous`` to resume from the newest whole checkpoint and set damaged ones
+        aside. One of another model or optimizer is an error in any case.
 
     Returns:
       The last step done and the state after it.
@@ -118,6 +120,7 @@ def train(
     began = time.monotonic()
     save = checkpoint_cfg.save
     save_period = save.period if save is not None else None
+    require_choice("train.on_corrupt_checkpoint", on_corrupt_checkpoint, ("error", "previous"))
     _check_periods(save_period, eval_period)
     if train_eval_dataset_cfg is not None and eval_steps < 1:
         raise SettingError(
@@ -289,29 +292,68 @@ def _first_state(
     on_corrupt: str,
 ) -> tuple[Any, bool]:
     """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position."""
-    own = RestoreCheckpointConfig(path=model_dir)
-    for step in reversed(checkpoint_steps(model_dir)):
-        path = checkpoint_path(model_dir, step)
-        try:
-            state = initializer.from_path(str(path), own, init_rng, is_resuming=True)
-        except CheckpointError as error:
-            if on_corrupt != "previous":
-                raise
-            checkpoints.set_aside(path)
-            _say(f"{error}\nset aside as {path.name}.corrupt; going on with the checkpoint before it")
-            continue
-        data.seek(path / checkpoints.DATASET)
-        _say(f"resuming {path} (step {step})")
+    if (state := _resumed(initializer, model_dir, init_rng, data, on_corrupt)) is not None:
         return state, True
     if restore is not None and restore.paths:
         path = resolve_paths(restore)[-1]
         _say(f"starting from {path}")
         state = initializer.from_path(path, restore, init_rng)
         if restore.restore_dataset:
-            data.seek(checkpoints.epath.Path(path) / checkpoints.DATASET)
+            _seek(data, checkpoints.epath.Path(path))
         return state, False
     _say("starting FROM SCRATCH with random weights: no checkpoint to start from is given (INITIAL_CHECKPOINT_PATH)")
     return initializer.from_scratch(init_rng), False
+
+
+def _resumed(
+    initializer: TrainStateInitializer, model_dir: str, init_rng: jax.Array, data: TrainingData, on_corrupt: str
+) -> Any | None:
+    """Returns the state of the newest checkpoint in ``model_dir``, or of the newest whole one; None without any.
+
+    Damaged ones are set aside only when a whole one is found: a run that cannot go on changes nothing.
+
+    Raises:
+      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
+    """
+    own = RestoreCheckpointConfig(path=model_dir)
+    damaged: list[tuple[Any, DamagedCheckpointError]] = []
+    steps = checkpoint_steps(model_dir)
+    while (step := multihost.broadcast(steps.pop() if steps else -1)) >= 0:
+        path = checkpoint_path(model_dir, step)
+        try:
+            state = initializer.from_path(str(path), own, init_rng, is_resuming=True)
+            _seek(data, path)
+        except DamagedCheckpointError as error:
+            if on_corrupt == "error":
+                raise
+            state = None  # two states may not fit
+            damaged.append((path, error))
+            continue
+        for unusable, error in damaged:
+            _say(f"{error}\nset aside as {checkpoints.set_aside(unusable).name}; going on with {path.name}")
+        _say(f"resuming {path} (step {step})")
+        return state
+    aside = checkpoints.all_set_aside(model_dir)
+    if damaged or aside:
+        reasons = [f"{path.name} is {error.found}" for path, error in damaged]
+        raise CheckpointError(
+            model_dir,
+            expected="a whole checkpoint to go on from",
+            found="; ".join(reasons) or f"only checkpoints that were set aside: {', '.join(aside)}",
+            fix="put a whole checkpoint back, or begin anew in another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
+        )
+    return None
+
+
+def _seek(data: TrainingData, path: Any) -> None:
+    """Moves ``data`` to the checkpoint's position; what is damaged for one process is damaged for all."""
+    error = None
+    try:
+        data.seek(path / checkpoints.DATASET)
+    except DamagedCheckpointError as own:
+        error = own
+    if multihost.any_process(error is not None):
+        raise error or damaged_checkpoint(path, "its position in the data, which another process cannot read")
 
 
 def _say(message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from t5x import checkpoints, partitioning, utils
 from t5x.metric_log import drop_rows_after, require_evaluated
 
+from fsa_jax import checkpoint_files
 from fsa_jax.errors import CheckpointError, SettingError
 from fsa_jax.runs import read_metrics
 
@@ -110,6 +112,7 @@ def test_the_layout_is_the_contract_s(tmp_path):
     path = tmp_path / "checkpoint_2"
     assert {entry.name for entry in path.iterdir()} == {
         "_CHECKPOINT_METADATA",
+        "checksums.sha256",
         "commit_success.txt",
         "dataset",
         "state",
@@ -179,15 +182,77 @@ def _flip_a_bit(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncate, _flip_a_bit])
 def test_a_corrupt_checkpoint_is_an_error_or_the_one_before_is_taken(tmp_path, capfd, damage):
+    """Entry 4: TensorStore's bare Exception for truncated arrays, and names that are taken already."""
     tiny_run.run(tmp_path, 4, period=2)
     losses = tiny_run.losses(tmp_path)
+    (tmp_path / "checkpoint_4.corrupt").mkdir()
     damage(tmp_path / "checkpoint_4")
     with pytest.raises(CheckpointError, match="checkpoint_4: expected a complete checkpoint"):
         tiny_run.run(tmp_path, 4, period=2)
     tiny_run.run(tmp_path, 4, period=2, on_corrupt_checkpoint="previous")
-    assert "set aside as checkpoint_4.corrupt" in capfd.readouterr().err
+    assert "set aside as checkpoint_4.corrupt-2; going on with checkpoint_2" in capfd.readouterr().err
     assert tiny_run.losses(tmp_path) == losses
     assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 4]
+
+
+def _tree(directory: Path) -> dict[str, bytes]:
+    """Every file below ``directory/checkpoint_*``."""
+    files = [file for file in directory.glob("checkpoint_*/**/*") if file.is_file()]
+    return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+
+def test_another_model_sets_no_checkpoint_aside(trained, tmp_path):
+    """Entry 2: a mismatch is an error of the settings, whatever on_corrupt_checkpoint says, and changes nothing."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    before = _tree(tmp_path)
+    wider = tiny_run.model(mlp_dim=64)
+    with pytest.raises(CheckpointError, match=r"checkpoint_4: expected the shapes of this model"):
+        tiny_run.run(tmp_path, 6, period=2, model=wider, on_corrupt_checkpoint="previous")
+    (tmp_path / "checkpoint_4" / "state" / "manifest.ocdbt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"checkpoint_2: expected the shapes of this model"):
+        tiny_run.run(tmp_path, 6, period=2, model=wider, on_corrupt_checkpoint="previous")
+    assert _tree(tmp_path).keys() == before.keys()
+
+
+def test_with_no_whole_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_path):
+    """Entry 2: neither from scratch nor from INITIAL_CHECKPOINT_PATH again."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for checkpoint in tmp_path.glob("checkpoint_*"):
+        _flip_a_bit(checkpoint)
+    before = _tree(tmp_path)
+    restore = utils.RestoreCheckpointConfig(path=str(trained / "checkpoint_2"), mode="specific")
+    for start in (None, restore):
+        with pytest.raises(CheckpointError, match="expected a whole checkpoint to go on from"):
+            tiny_run.run(tmp_path, 6, period=2, restore=start, on_corrupt_checkpoint="previous")
+    assert _tree(tmp_path) == before
+    for step in (0, 2, 4):
+        (tmp_path / f"checkpoint_{step}").rename(tmp_path / f"checkpoint_{step}.corrupt")
+    with pytest.raises(CheckpointError, match=r"only checkpoints that were set aside: checkpoint_0.corrupt"):
+        tiny_run.run(tmp_path, 6, period=2)
+
+
+def test_a_checkpoint_without_its_state_is_not_passed_over_in_silence(trained, tmp_path):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoint_4" / "state")
+    with pytest.raises(CheckpointError, match=r"checkpoint_4: .*state/.* is missing"):
+        tiny_run.run(tmp_path, 4, period=2)
+
+
+def test_a_misspelt_on_corrupt_checkpoint_is_refused_at_the_start(tmp_path):
+    """Entry 25."""
+    with pytest.raises(SettingError, match=r"train.on_corrupt_checkpoint: expected 'error' or 'previous', .* near"):
+        tiny_run.run(tmp_path / "run", 2, on_corrupt_checkpoint="previuos")
+    assert not (tmp_path / "run").exists()
+
+
+def test_dataset_positions_are_pruned_and_a_deleted_one_is_found(tmp_path):
+    """Entry 3: what keep_dataset_checkpoints deleted is no damage, what something else deleted is."""
+    tiny_run.run(tmp_path, 6, period=2, save={"keep_dataset_checkpoints": 1})
+    assert [(tmp_path / f"checkpoint_{step}" / "dataset").exists() for step in (0, 2, 4, 6)] == [False] * 3 + [True]
+    assert [str(checkpoint_files.verify(tmp_path / f"checkpoint_{step}")) for step in (0, 2, 4, 6)] == ["whole"] * 4
+    (tmp_path / "checkpoint_6" / "dataset" / "train_ds-000-of-001.json").unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint_6: .*train_ds-000-of-001.json is missing"):
+        tiny_run.run(tmp_path, 8, period=2, save={"keep_dataset_checkpoints": 1})
 
 
 def _start(path: Path, tmp_path: Path, steps: int = 4, model=None, **settings):

@@ -164,6 +164,12 @@ REST = ("MODEL_DIR = 'm'", "MIXTURE_OR_TASK_NAME = 't'", "TRAIN_STEPS = 3", "TAS
             "train/utils.DatasetConfig.seed = 1.5",
             r"train/t5x\.utils\.DatasetConfig\.seed: expected an integer, found 1\.5",
         ),
+        (
+            "train.on_corrupt_checkpoint = 'previuos'",
+            r"train.on_corrupt_checkpoint: expected 'error' or 'previous', found 'previuos', which is near 'previous'\n"
+            r".*--gin\.\S*train.on_corrupt_checkpoint=\"'previous'\"$",
+        ),
+        ("train.on_corrupt_checkpoint = 'previous'", None),
         ("trainer.Trainer.learning_rate_fn = 3", None),  # what only a run can judge
         ("RANDOM_SEED = None", None),
         ("train.eval_period = 7", None),

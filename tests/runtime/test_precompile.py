@@ -28,4 +28,7 @@ def test_export_is_elsewhere():
     process = tiny_run.command("t5x.main", "--run_mode=export")
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 2
-    assert "--run_mode: expected train, eval, infer, precompile, found 'export'" in errors and "fsa export-hf" in errors
+    assert (
+        "--run_mode: expected 'train' or 'eval' or 'infer' or 'precompile', found 'export'" in errors
+        and "fsa export-hf" in errors
+    )

@@ -38,5 +38,5 @@ def test_rate_never_falls_below_its_minimum():
 
 
 def test_unknown_factor_is_named():
-    with pytest.raises(SettingError, match="'constnat' in 'constnat \\* rsqrt_decay'"):
+    with pytest.raises(SettingError, match=r"found 'constnat', [^\n]*\n.*factors=\"'constant \* rsqrt_decay'\""):
         create_learning_rate_scheduler("constnat * rsqrt_decay")

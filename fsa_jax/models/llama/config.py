@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_float
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class LlamaConfig:
 
     def __post_init__(self):
         # gin writes dtypes as strings; a module's fields must be hashable.
+        require_float("LlamaConfig.dtype", self.dtype)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
         for name in ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "num_layers", "head_dim", "mlp_dim"):
             value = getattr(self, name)

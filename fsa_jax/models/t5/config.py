@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_float
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -62,6 +62,7 @@ class T5Config:
 
     def __post_init__(self):
         # gin writes dtypes as strings and sequences as lists; a module's fields must be hashable.
+        require_float("T5Config.dtype", self.dtype)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         check_config(self)

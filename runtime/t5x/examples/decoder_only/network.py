@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from fsa_jax.errors import require_float
 from fsa_jax.models.t5.attention import attention_mask, causal_mask
 from fsa_jax.models.t5.config import Mode, check_config
 from fsa_jax.models.t5.layers import Embedding, LayerNorm, constrain, dropout
@@ -44,6 +45,7 @@ class TransformerConfig:
     remat: bool = False
 
     def __post_init__(self):
+        require_float("TransformerConfig.dtype", self.dtype)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         check_config(self)
