@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 import tiny_run
-from t5x import actions, checkpoints, data_position, periods, trainer
+from t5x import actions, checkpoints, data_position, trainer
 from t5x.checkpoint_config import RestoreCheckpointConfig
 
 
@@ -161,7 +161,7 @@ def test_a_missing_or_damaged_record_of_the_beginning_is_made_again(tmp_path, re
     run = tmp_path / "run"
     tiny_run.run(run, 8, save={"keep": 1}, restore=restore)
     assert checkpoints.checkpoint_steps(run) == [8]
-    file = run / periods.BEGAN
+    file = run / "began_at_step.txt"
     file.unlink() if record is None else file.write_bytes(record.encode(errors="surrogateescape"))
     tiny_run.run(run, 12, restore=restore)
     assert checkpoints.checkpoint_steps(run) == [8, 11, 12]
