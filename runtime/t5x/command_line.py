@@ -152,6 +152,9 @@ def _parse_and_run(
     set_compilation_cache(FLAGS.compilation_cache)
     _import_tensorflow_and_set_logs(FLAGS.verbose)
     dry_run = "dry_run" in FLAGS and FLAGS.dry_run
+    if found[0].__name__ != "train":
+        # JAX's preemption service takes SIGTERM for itself, so that it would end no command that does not ask it.
+        jax.config.update("jax_enable_preemption_service", False)
     if not dry_run:
         multihost.initialize(
             FLAGS.multiprocess_gpu,

@@ -141,19 +141,21 @@ def _of_cluster(name: str, ask: Callable[[], Any]) -> Any:
 def _join(address: str, count: int, index: int, timeout: int) -> None:
     global _peers
     host, _, port = address.rpartition(":")
-    patience = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    host = host.strip("[]")
+    settings: dict[str, Any] = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
     try:
+        if not 0 <= index < count:
+            raise ValueError(f"the index {index} of {count} processes")
         if index == 0:
-            jax.distributed.initialize(address, count, 0, **patience)
-            client = _client()
-            _peers = peers.Hub(count, client.key_value_set)
+            hub = peers.Hub(count, int(port))
+            hub.wait_for_all(timeout)
+            _peers = hub
+            jax.distributed.initialize(hub.service, count, 0, coordinator_bind_address=hub.service, **settings)
         else:
-            relay = peers.Relay(host.strip("[]"), int(port))
-            jax.distributed.initialize(relay.address, count, index, **patience)
-            client = _client()
-            lookup = functools.partial(client.blocking_key_value_get, timeout_in_ms=1000 * timeout)
-            _peers = peers.Member(index, count, host.strip("[]"), lookup)
-            relay.lost = functools.partial(_peers.lost, 0)
+            member = peers.Member(index, count, host, int(port), timeout)
+            _peers = member
+            relay = peers.Relay(host, int(port), functools.partial(member.lost, 0))
+            jax.distributed.initialize(relay.address, count, index, **settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingError(
             f"--coordinator_address={address}",
@@ -161,12 +163,6 @@ def _join(address: str, count: int, index: int, timeout: int) -> None:
             found=str(error).splitlines()[0],
             fix="start every process with the same address and its own --process_index, 0 first",
         ) from error
-
-
-def _client() -> Any:
-    from jax._src import distributed
-
-    return distributed.global_state.client
 
 
 def is_joined() -> bool:

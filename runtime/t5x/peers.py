@@ -4,9 +4,9 @@ A collective in which one process is missing would otherwise wait, or fail with 
 a TCP connection to each of the others. A process that fails sends its error there, and one that is killed is known by
 the end of its connection; process 0 passes both on.
 
-The connection of JAX's own coordination client goes through :class:`_Relay`, in the same process: that client, in C++,
-aborts the process with a stack trace in the moment in which process 0 is gone, before anybody could say why. The
-relay keeps its end open, and says it.
+JAX's own coordination service and clients come after that, and behind it: its client, in C++, aborts the process with a
+stack trace where others do not come, and in the moment in which process 0 is gone, before anybody could say why.
+:class:`Relay` keeps the client's connection open, and says it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -22,11 +21,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-_GREETING_SECONDS = 120.0
 _LEAVING_SECONDS = 10.0
 _LONGEST_LINE = 1 << 16
 _SHOWN = 4000
-_KEY = "fsa_jax/peers"
 
 
 class Peers:
@@ -76,47 +73,75 @@ _KILLED = (
 
 
 class Hub(Peers):
-    """Process 0's: accepts the others, and passes on what one of them says to the rest.
+    """Process 0's: accepts the others at the coordinator's port, and passes on what one of them says to the rest.
+
+    JAX's coordination service listens behind it, on a port of this machine alone; connections that are not of this
+    module are forwarded to it.
 
     Args:
       count: of processes.
-      publish: ``fn(key, value)``, tells the others where to connect.
+      port: of the coordinator.
+
+    Attributes:
+      service: HOST:PORT for JAX's coordination service.
+
+    Raises:
+      OSError: the port is taken.
     """
 
-    def __init__(self, count: int, publish: Callable[[str, str], None]) -> None:
+    def __init__(self, count: int, port: int) -> None:
         super().__init__(0, count)
         self._members: dict[int, socket.socket] = {}
         self._done: set[int] = set()
         self._changed = threading.Condition()
-        self._token = secrets.token_hex(16)
-        self._server = _listen("")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._inner = free.getsockname()[:2]
+        self.service = f"127.0.0.1:{self._inner[1]}"
+        if socket.has_dualstack_ipv6():
+            self._server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            self._server = socket.create_server(("", port))
         threading.Thread(target=self._accept, daemon=True).start()
-        publish(_KEY, json.dumps({"port": self._server.getsockname()[1], "token": self._token}))
+
+    def wait_for_all(self, seconds: float) -> None:
+        """Waits until the others are here, and lets them go on.
+
+        Raises:
+          TimeoutError: some did not come.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._members) == self._count - 1, seconds):
+                missing = sorted(set(range(1, self._count)) - self._members.keys())
+                shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+                raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
+        self._send({"welcome": True})
 
     def _accept(self) -> None:
-        deadline = time.monotonic() + _GREETING_SECONDS
-        while len(self._members) < self._count - 1:
-            self._server.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                connection, _ = self._server.accept()
-            except TimeoutError:
-                self._fail(min(set(range(1, self._count)) - self._members.keys()), None)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-            with self._changed:
-                self._changed.wait(0.05)
-        self._server.close()
+        while True:
+            connection, _ = self._server.accept()
+            threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
+
+    def _receive(self, connection: socket.socket) -> None:
+        _keep_alive(connection)
+        with contextlib.suppress(OSError):
+            if connection.recv(1, socket.MSG_PEEK) == b"{":
+                self._serve(connection)
+            else:
+                _bridge(connection, self._inner)
 
     def _serve(self, connection: socket.socket) -> None:
-        _keep_alive(connection)
         lines = _Lines(connection)
         greeting = lines.next() or {}
-        index = greeting.get("process")
-        if greeting.get("token") != self._token or index not in range(1, self._count):
-            connection.close()  # Not one of us: whatever else on the network tries ports.
-            return
+        index, count = greeting.get("process"), greeting.get("count")
         with self._changed:
-            self._members[index] = connection
-            self._changed.notify_all()
+            refused = self._refusal(index, count)
+            if refused is None:
+                self._members[index] = connection
+                self._changed.notify_all()
+        if refused is not None:
+            _send(connection, {"refused": refused})
+            connection.close()
+            return
         while (message := lines.next()) is not None:
             if "error" in message:
                 self._fail(index, str(message["error"]))
@@ -125,6 +150,13 @@ class Hub(Peers):
                 self._changed.notify_all()
         if index not in self._done:
             self._fail(index, None)
+
+    def _refusal(self, index: Any, count: Any) -> str | None:
+        if count != self._count:
+            return f"process 0 waits for {self._count} processes, process {index} for {count}"
+        if not isinstance(index, int) or not 0 < index < self._count:
+            return f"a process with the index {index} of {self._count}"
+        return f"two processes with the index {index}" if index in self._members else None
 
     def _fail(self, index: int, error: str | None) -> NoReturn:
         self._send({"process": index, "error": error}, besides=index)
@@ -150,23 +182,36 @@ class Member(Peers):
     Args:
       index: of this process.
       count: of processes.
-      host: where process 0 runs.
-      lookup: ``fn(key)``, gives what process 0 published.
+      host: of process 0.
+      port: of the coordinator.
+      seconds: to wait for process 0, and for it to say that all are there.
+
+    Raises:
+      ValueError: process 0 refuses this one, and says why.
+      OSError: process 0, or another, did not come.
     """
 
-    def __init__(self, index: int, count: int, host: str, lookup: Callable[[str], str]) -> None:
+    def __init__(self, index: int, count: int, host: str, port: int, seconds: float) -> None:
         super().__init__(index, count)
-        where = json.loads(lookup(_KEY))
-        self._connection = socket.create_connection((host, where["port"]), _GREETING_SECONDS)
-        self._connection.settimeout(None)
-        _keep_alive(self._connection)
-        self._leaving = threading.Event()
         self._all_done = threading.Event()
-        _send(self._connection, {"process": index, "token": where["token"]})
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
+        deadline = time.monotonic() + seconds
+        self._connection = _connect(host, port, deadline)
+        _keep_alive(self._connection)
+        _send(self._connection, {"process": index, "count": count})
+        # A little longer than process 0 waits, which knows who is missing and ends its connections then.
+        self._connection.settimeout(max(1.0, deadline + 5 - time.monotonic()))
         lines = _Lines(self._connection)
+        answer = lines.next()
+        if answer is None:
+            raise TimeoutError(f"process 0 at {host}:{port} ended before all {count} processes were there")
+        if "refused" in answer:
+            raise ValueError(str(answer["refused"]))
+        self._connection.settimeout(None)
+        threading.Thread(target=self._listen, args=(lines,), daemon=True).start()
+        if "welcome" not in answer:
+            self.end(int(answer["process"]), answer["error"])
+
+    def _listen(self, lines: _Lines) -> None:
         while (message := lines.next()) is not None:
             if "process" in message:
                 self.end(int(message["process"]), message["error"])
@@ -185,47 +230,52 @@ class Member(Peers):
 
 
 class Relay:
-    """Forwards connections on a port of this machine to process 0's, and notices when process 0 is gone.
+    """Forwards connections on a port of this machine to the coordinator's, and notices when process 0 is gone.
+
+    Args:
+      host: of process 0.
+      port: of the coordinator.
+      lost: called when process 0 is gone, before the loss is passed on to the client.
 
     Attributes:
-      address: the port, for JAX's client.
-      lost: called when process 0 is gone; until it is set, the loss is passed on to the client.
+      address: HOST:PORT for JAX's client.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._server = _listen("127.0.0.1")
+    def __init__(self, host: str, port: int, lost: Callable[[], None]) -> None:
+        self._target, self._lost = (host, port), lost
+        self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
-        self.lost: Callable[[], None] | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         while True:
             client, _ = self._server.accept()
-            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+            threading.Thread(target=_bridge, args=(client, self._target, self._lost), daemon=True).start()
 
-    def _connect(self, client: socket.socket) -> None:
-        try:
-            target = socket.create_connection(self._target, timeout=10)
-        except OSError:  # Process 0 has not begun yet: JAX's client tries again.
-            client.close()
-            return
-        target.settimeout(None)
-        _keep_alive(target)
-        client_ended = threading.Event()
 
-        def to_target() -> None:
-            _forward(client, target)
-            client_ended.set()
-            with contextlib.suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
-
-        threading.Thread(target=to_target, daemon=True).start()
-        _forward(target, client)
-        if not client_ended.is_set() and self.lost is not None:
-            self.lost()
+def _bridge(client: socket.socket, address: tuple[str, int], lost: Callable[[], None] | None = None) -> None:
+    """Forwards between a connection and a new one to ``address`` until one ends; ``lost`` is called if the new one."""
+    try:
+        target = socket.create_connection(address, timeout=10)
+    except OSError:  # JAX's service has not begun yet: its clients try again.
         client.close()
-        target.close()
+        return
+    target.settimeout(None)
+    _keep_alive(target)
+    client_ended = threading.Event()
+
+    def to_target() -> None:
+        _forward(client, target)
+        client_ended.set()
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=to_target, daemon=True).start()
+    _forward(target, client)
+    if not client_ended.is_set() and lost is not None:
+        lost()
+    client.close()
+    target.close()
 
 
 def _forward(source: socket.socket, sink: socket.socket) -> None:
@@ -233,6 +283,16 @@ def _forward(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
             sink.sendall(data)
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=10)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process 0 at {host}:{port}: {error}") from error
+            time.sleep(0.5)
 
 
 class _Lines:
@@ -254,12 +314,6 @@ class _Lines:
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # Gone: whoever reads from it says so.
         connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _listen(host: str) -> socket.socket:
-    if host == "" and socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server((host, 0))
 
 
 def _keep_alive(connection: socket.socket) -> None:

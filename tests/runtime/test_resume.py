@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from t5x.checkpoint_config import RestoreCheckpointConfig
 
 
 class _Terminate(actions.BaseAction):
-    """Sends SIGTERM to this process at a step."""
+    """Sends SIGTERM to this process once, at the first metrics that come at a step or after it."""
 
     def __init__(self, step: int) -> None:
         self._step = step
 
     def run(self, train_state, metrics_by_task) -> bool:
-        if int(train_state.step) == self._step:
+        if int(train_state.step) >= self._step:
+            self._step = sys.maxsize
             os.kill(os.getpid(), signal.SIGTERM)
         return False
 
