@@ -93,6 +93,7 @@ class Hub(Peers):
         super().__init__(0, count)
         self._members: dict[int, socket.socket] = {}
         self._done: set[int] = set()
+        self._complete = False
         self._changed = threading.Condition()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._inner = free.getsockname()[:2]
@@ -114,6 +115,7 @@ class Hub(Peers):
                 missing = sorted(set(range(1, self._count)) - self._members.keys())
                 shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
                 raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
+            self._complete = True
         self._send({"welcome": True})
 
     def _accept(self) -> None:
@@ -148,6 +150,10 @@ class Hub(Peers):
             with self._changed:
                 self._done.add(index)
                 self._changed.notify_all()
+        with self._changed:
+            if not self._complete:  # It may come again before the wait for all is over.
+                del self._members[index]
+                return
         if index not in self._done:
             self._fail(index, None)
 

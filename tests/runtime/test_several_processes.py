@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pair
 import pytest
 import tiny_run
-from t5x import multihost
+from t5x import multihost, peers
 
 from fsa_jax.errors import SettingError
 
@@ -50,6 +52,32 @@ def test_one_of_several_is_told_by_the_environment(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "three")
     with pytest.raises(SettingError, match="Open MPI: expected an environment"):
         multihost.find_cluster(1)
+
+
+def test_who_is_missing_or_does_not_belong_is_told():
+    """Entry 17: JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
+    with pytest.raises(SettingError, match="no word of process 1, 2 in 1 s"):
+        multihost.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
+    with pytest.raises(SettingError, match="found process 0 at localhost:"):
+        multihost.initialize(True, f"localhost:{pair.free_port()}", 2, 1, 1)
+    port = pair.free_port()
+    hub = peers.Hub(3, port)
+    for index, count, refusal in (
+        (1, 2, "process 0 waits for 3 processes, process 1 for 2"),
+        (3, 3, "the index 3 of 3 processes"),
+    ):
+        with pytest.raises(SettingError, match=refusal):
+            multihost.initialize(True, f"localhost:{port}", count, index, 5)
+    greeting = b'{"process": 1, "count": 3}\n'
+    with socket.create_connection(("localhost", port)) as first, socket.create_connection(("localhost", port)) as noise:
+        first.sendall(greeting)
+        noise.sendall(b"{" + b"x" * 200_000)
+        while not hub._members:
+            time.sleep(0.01)
+        with socket.create_connection(("localhost", port)) as second:
+            second.sendall(greeting)
+            answer = json.loads(second.makefile().readline())
+        assert answer == {"refused": "two processes with the index 1"}
 
 
 class _Metadata(http.server.BaseHTTPRequestHandler):
