@@ -14,7 +14,7 @@ from fsa_jax.errors import DataError
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
-from fsa_jax.teacher.checking.checked_files import parts, read_part, require_whole
+from fsa_jax.teacher.checking.checked_files import parts, read_part
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,12 @@ def checked(source, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("checked") / "out"
     assert main(["check", str(source), str(out), "--workers", "1"]) == 0
     return out
+
+
+def require_whole(folder: Path) -> None:
+    from fsa_jax.teacher.checking import checked_files
+
+    checked_files.require_whole(folder)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
