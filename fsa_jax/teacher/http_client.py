@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -21,7 +23,7 @@ class BoundedClient(httpx2.AsyncClient):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, follow_redirects=False)
+        super().__init__(**options, verify=_certificates(), follow_redirects=False)
         self.headers["Connection"] = "close"
 
     async def send(
@@ -51,6 +53,12 @@ class BoundedClient(httpx2.AsyncClient):
             await response.aclose()
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=request)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    # Reading them takes long for a job of many clients.
+    return httpx2.create_ssl_context()
 
 
 _OF_THE_TRANSFER = (b"content-encoding", b"content-length", b"transfer-encoding")

@@ -263,16 +263,29 @@ def _sampling_parameters(sampling: SamplingSettings) -> dict[str, Any]:
     return parameters
 
 
+def _refuse_pickles(folder: Path) -> None:
+    # vLLM would load them where there is nothing else, with PyTorch's restricted unpickler.
+    pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(pattern)]
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise TeacherError(
+            folder,
+            expected="weights in safetensors",
+            found=f"pickles, which can run code: {', '.join(sorted(pickles)[:3])}",
+            fix="convert them, or take a revision of the model that has safetensors",
+        )
+
+
 def resolve_revision(model: str, revision: str | None) -> str | None:
     """What names the weights for ever: the commit of a model on the Hub, or a fingerprint of a local folder.
 
     The fingerprint covers the small files whole and, of files of weights, the name, size, first and last megabyte.
 
     Raises:
-      TeacherError: there is no such model.
+      TeacherError: there is no such model, or its folder has nothing but pickled weights.
     """
     folder = Path(model)
     if folder.is_dir():
+        _refuse_pickles(folder)
         digest = hashlib.sha256()
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             size = path.stat().st_size

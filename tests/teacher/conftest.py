@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from server_process import ServerProcess
 from stored_rows import MODEL
 
 from fsa_jax.teacher.prompts import load_prompt
 from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Teacher
 
 SERVER = Path(__file__).parents[2] / "benchmarks" / "teacher_server.py"
-
-
-class ServerProcess:
-    """A running test server."""
-
-    def __init__(self, port: str) -> None:
-        self.root = f"http://127.0.0.1:{port}"
-        self.url = f"{self.root}/v1"
-
-    def counts(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"{self.root}/count") as response:
-            return json.load(response)
 
 
 @pytest.fixture

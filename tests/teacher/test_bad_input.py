@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import shown
-from conftest import ServerProcess
+from server_process import ServerProcess
 from stored_rows import MODEL
 
 from fsa_jax.cli.main import main

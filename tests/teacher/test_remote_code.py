@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from stored_rows import MODEL
 
 from fsa_jax.errors import SettingError, TeacherError
 from fsa_jax.teacher.chat_template import ChatTokenizer
-from fsa_jax.teacher.vllm_sidecar import VllmSettings
+from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
 ROOT = Path(__file__).parents[2]
 PLANTED = """
@@ -77,6 +78,15 @@ def test_a_damaged_tokenizer_is_refused(planted: Path, marker: Path, content: by
     with pytest.raises(TeacherError):
         ChatTokenizer(str(planted))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt"])
+def test_pickled_weights_are_refused_before_anything_loads_them(planted: Path, name: str):
+    (planted / name).write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(TeacherError, match=name):
+        resolve_revision(str(planted), None)
+    (planted / "model.safetensors").write_bytes(b"")
+    assert resolve_revision(str(planted), None)
 
 
 def test_engine_arguments_do_not_allow_it_by_the_way():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ServerProcess
+from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.cli.main import main

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ServerProcess
+from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.teacher.requests import Shard
