@@ -44,7 +44,7 @@ def planted(tmp_path: Path, marker: Path) -> Path:
     auto = {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}
     settings = {"tokenizer_class": "Planted", "auto_map": auto, "chat_template": "{{ messages }}"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "auto_map": auto}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "planted", "auto_map": auto}))
     return folder
 
 
