@@ -18,6 +18,9 @@ from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Token
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
 _BATCH = 32
+_PATIENCE = 2
+"""CTranslate2 stops when as many outputs are done as there are beams, though a live one is better; the JAX search and
+transformers go on. With twice as many their answers are the same, but for few that are more likely."""
 
 
 def import_ctranslate2() -> Any:
@@ -142,6 +145,7 @@ class Ct2Generator:
         common: dict[str, Any] = {
             "beam_size": self._beams,
             "length_penalty": 1.0 if self._beams > 1 else 0.0,
+            "patience": _PATIENCE,
             "return_scores": True,
             "return_end_token": True,
             "end_token": self._ends if len(self._ends) > 1 else self._ends[0],

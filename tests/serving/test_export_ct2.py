@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fsa_jax.cli import main as cli
-from fsa_jax.errors import CheckpointError
-from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
-from fsa_jax.serving.export_ct2 import write_ct2
-from fsa_jax.serving.self_check import Agreement, Reference, check_sentences, compare, require
-from fsa_jax.serving.student import load_student
+from fsa_jax.serving.ct2 import Ct2Generator
 
 
 def fsa(*arguments: object) -> int:
@@ -63,8 +58,8 @@ def test_a_student_that_answers_nothing_does_so_with_ctranslate2_too(
     for quantization in ("float32", "int8"):
         out = tmp_path / quantization
         export = ["export-ct2", pairs_checkpoint, out, "--vocabulary", vocabulary, "--quantization", quantization]
-        assert fsa(*export, "--check_count", 40) == 0
-        assert "the student answers pairs; 40 of 40 greedy outputs are the same" in capsys.readouterr().out
+        assert fsa(*export, "--check_count", 24) == 0
+        assert "the student answers pairs; 24 of 24 greedy outputs are the same" in capsys.readouterr().out
         assert fsa("predict", out, reviews, tmp_path / f"{quantization}.jsonl") == 0
     assert fsa("predict", pairs_checkpoint, reviews, tmp_path / "jax.jsonl", "--vocabulary", vocabulary) == 0
     expected = generated(tmp_path / "jax.jsonl")
@@ -72,17 +67,21 @@ def test_a_student_that_answers_nothing_does_so_with_ctranslate2_too(
     assert generated(tmp_path / "float32.jsonl") == generated(tmp_path / "int8.jsonl") == expected
 
 
+def test_beams_find_the_same_in_both_engines(pairs_checkpoint, vocabulary, reviews, tmp_path):
+    """Entry 1: CTranslate2 ended its search at the first outputs that were done, the empty one among them."""
+    export = ["export-ct2", pairs_checkpoint, tmp_path / "out", "--vocabulary", vocabulary, "--check_count", 8]
+    assert fsa(*export, "--quantization", "float32") == 0
+    settings = ["--beams", 3, "--max_output_length", 16]
+    assert fsa("predict", tmp_path / "out", reviews, tmp_path / "ct2", *settings) == 0
+    settings += ["--vocabulary", vocabulary]
+    assert fsa("predict", pairs_checkpoint, reviews, tmp_path / "jax", *settings) == 0
+    assert generated(tmp_path / "ct2") == generated(tmp_path / "jax")
+
+
 def test_int8_predictions_do_not_depend_on_the_batch_size(pairs, reviews, tmp_path):
     for size in (1, 5, 32):
         assert fsa("predict", pairs, reviews, tmp_path / f"out{size}", "--batch_size", size) == 0
     assert generated(tmp_path / "out1") == generated(tmp_path / "out5") == generated(tmp_path / "out32")
-
-
-def test_inputs_of_over_1024_tokens_are_not_cut_in_silence(exported):
-    """Entry 1: another default of CTranslate2 that changed answers."""
-    model = Ct2Generator(load_ct2_student(exported), max_length=4)
-    one, other = model.first_log_probs([[*[5] * 1100, 7, 1], [*[5] * 1100, 9, 1]])
-    assert abs(one - other).max() > 1e-6
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,9 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
     quantization, message, pairs_checkpoint, vocabulary, tmp_path, capsys, monkeypatch
 ):
     """Entry 1: such an export was noticed and written all the same; ``--tolerance`` does not help it."""
-    monkeypatch.setattr(Ct2Generator, "_search", forbidding(Ct2Generator._search))
+    search = Ct2Generator._search
+    forbids = {"suppress_sequences": [["</s>"]]}
+    monkeypatch.setattr(Ct2Generator, "_search", lambda *args, **more: search(*args, **more, **forbids))
     export = ["export-ct2", pairs_checkpoint, tmp_path / "out", "--vocabulary", vocabulary]
     assert fsa(*export, "--quantization", quantization, "--tolerance", 100, "--check_count", 24) == 2
     error = capsys.readouterr().err
@@ -101,48 +102,9 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def forbidding(search):
-    """The search of an engine that forbids the end of an answer."""
-    return lambda *args, **more: search(*args, **more, suppress_sequences=[["</s>"]])
-
-
-def test_teacher_text_may_differ_in_three_tokens_of_a_hundred():
-    """Entry 1."""
-    agreement = Agreement("text", 200, 150, 0, 1000, 970, 1e-3, 1e-2, 0, 1e-3)
-    require(agreement, "int8", None, "it", "none")
-    with pytest.raises(CheckpointError, match="at least 97% of the tokens equal"):
-        require(replace(agreement, same_tokens=969), "int8", None, "it", "none")
-    with pytest.raises(CheckpointError, match="the same greedy outputs"):
-        require(agreement, "float32", None, "it", "none")
-    require(replace(agreement, ties=50), "float32", None, "it", "none")
-
-
-def test_an_end_that_the_search_forbids_is_noticed_where_no_answer_is_empty(
-    checkpoint, vocabulary, tmp_path, monkeypatch
-):
-    """Entry 1: outputs alone do not show it there."""
-    student = load_student(checkpoint, vocabulary=vocabulary)
-    texts = ["The pizza was wonderful.", "Never again."]
-    reference = Reference(student, texts, 4)
-    write_ct2(student, tmp_path, "float32")
-    export = Ct2Generator(load_ct2_student(tmp_path), max_length=4)
-    agreement = compare(reference, export)
-    assert agreement.end_difference == pytest.approx(0, abs=1e-4)
-    require(agreement, "float32", None, "it", "none")
-    monkeypatch.setattr(Ct2Generator, "_search", forbidding(Ct2Generator._search))
-    with pytest.raises(CheckpointError, match="log-probability of an empty answer"):
-        require(compare(reference, export), "float32", None, "it", "none")
-
-
-def test_two_hundred_sentences_ship_for_the_check():
-    """Entry 1."""
-    texts, _ = check_sentences(None, 1000)
-    assert len(set(texts)) >= 200
-
-
 def test_an_export_past_the_tolerance_is_refused_and_leaves_nothing(checkpoint, vocabulary, tmp_path, capsys):
     arguments = ["export-ct2", checkpoint, tmp_path / "out", "--vocabulary", vocabulary, "--tolerance", "1e-9"]
-    assert fsa(*arguments, "--check_count", 8) == 2
+    assert fsa(*arguments, "--check_count", 2) == 2
     assert "log-probability differs by" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +119,7 @@ def test_an_output_that_exists_is_not_touched(checkpoint, vocabulary, tmp_path, 
 def test_an_export_is_replaced_only_with_overwrite(checkpoint, vocabulary, tmp_path, capsys):
     out = tmp_path / "out"
     export = ["export-ct2", checkpoint, out, "--vocabulary", vocabulary, "--quantization", "float32"]
-    export += ["--check_count", 8]
+    export += ["--check_count", 2]
     assert fsa(*export) == 0
     (out / "student.json").write_text("{}")
     assert fsa(*export) == 2
