@@ -15,10 +15,15 @@ from odd_dumps import FORMATS
 
 from fsa_jax.cli.sample import command
 from fsa_jax.errors import DataError
+from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules
+from fsa_jax.sampling.fields import Fields
+from fsa_jax.sampling.filters import Filters
 from fsa_jax.sampling.lines import lines
 from fsa_jax.sampling.raw_row import BadRow
+from fsa_jax.sampling.report import as_json
 from fsa_jax.sampling.review_files import read_reviews
-from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.sampling.sample import SampleSettings, sample
+from fsa_jax.sampling.source import Losses, ReviewReader, Source
 from fsa_jax.teacher.review_input import read_reviews as read_dump
 
 ROWS = 12
@@ -27,20 +32,30 @@ MEMORY_GIB = 0.7
 
 
 def sampled(path: Path, rng: random.Random) -> dict:
-    """The report of a sample of a dump, after its sums are checked."""
+    """What the report of a sample of a dump says of it, after its sums are checked."""
     output = path.parent / "out" / "sample.parquet"
-    command(
-        [str(path)],
-        output,
-        size=rng.choice([5, 1000, 10**12]),
-        stars_ratio=None if rng.random() < 0.8 else {"3": 1, "4": 1},
-        shortfall="fill",
-        language="en" if rng.random() < 0.1 else None,
-        min_characters=1,
-        max_characters=rng.choice([4000, 4000, 10**9]),
-        overwrite=True,
-    )
-    report = json.loads(output.with_suffix(".report.json").read_text("utf-8"))
+    output.parent.mkdir(exist_ok=True)
+    size = rng.choice([5, 1000, 10**12])
+    ratio = None if rng.random() < 0.8 else {"3": 1.0, "4": 1.0}
+    longest = rng.choice([4000, 4000, 10**9])
+    if rng.random() < 0.2:
+        command(
+            [str(path)],
+            output,
+            size=size,
+            stars_ratio=ratio,
+            shortfall="fill",
+            language="en" if rng.random() < 0.2 else None,
+            min_characters=1,
+            max_characters=longest,
+            overwrite=True,
+        )
+        report = json.loads(output.with_suffix(".report.json").read_text("utf-8"))
+    else:
+        # The same without options, locks and tables, which take most of the time.
+        reader = ReviewReader(Fields({}), Filters(1, longest, None), DomainRules(DEFAULT_RULES), {})
+        settings = SampleSettings(size, ratio, None, None, 0.5, 0.8, "fill", 0)
+        report = as_json(sample([Source(str(path))], reader, settings, output), {})
     (file,) = report["files"].values()
     assert file["rows"] == file["kept"] + sum(file["dropped"].values())
     assert file["kept"] == report["size"] + sum(report["dropped_candidates"].values())
@@ -67,12 +82,12 @@ def memory() -> object:
     assert peak_gib() < before + MEMORY_GIB
 
 
+@pytest.mark.parametrize("name", FORMATS)
 def test_odd_values(
-    campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
+    name: str, campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
 ) -> None:
-    for number in range(cases(54, 2700)):
-        name, make = list(FORMATS.items())[number % len(FORMATS)]
-        content = make(rng, ROWS)
+    for number in range(cases(5, 300)):
+        content = FORMATS[name](rng, ROWS)
         path = tmp_path / name
         path.write_bytes(content)
 
@@ -88,15 +103,15 @@ def test_odd_values(
             assert file["rows"] == ROWS, file
             return "rows dropped" if file["dropped"] else "all rows kept"
 
-        campaign.run(f"case {number}: {name}", attempt)
+        campaign.run(f"case {number}", attempt)
 
 
+@pytest.mark.parametrize("name", FORMATS)
 def test_damage(
-    campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
+    name: str, campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
 ) -> None:
-    for number in range(cases(90, 5400)):
-        name, make = list(FORMATS.items())[number % len(FORMATS)]
-        whole = make(rng, ROWS)
+    for number in range(cases(8, 600)):
+        whole = FORMATS[name](rng, ROWS)
         path = tmp_path / name
         path.write_bytes(whole)
         before = list(lines(path))
@@ -114,4 +129,4 @@ def test_damage(
                 assert told or list(lines(path)) == before, file
             return "rows dropped" if file["dropped"] else "all rows kept"
 
-        campaign.run(f"case {number}: {name}, {said}", attempt)
+        campaign.run(f"case {number}, {said}", attempt)
