@@ -1,0 +1,38 @@
+"""Paths and names are printed as they stand (entry 26): rich takes ``[/x]`` for markup and ``:smile:`` for more."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+import fsa_jax
+from fsa_jax.cli.main import main
+from fsa_jax.terminal import console
+
+NAME = "[/x][red]:smile:"
+
+
+def test_check_prints_its_output_s_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / f"{NAME}.jsonl"
+    source.parent.mkdir()
+    source.write_text(json.dumps({"ID": 1, "Text": "The soup was good.", "Overall": 4, "gpt_response": "I liked it."}))
+    assert main(["check", str(source), str(tmp_path / NAME), "--workers", "1"]) == 0
+    assert f"{tmp_path / NAME}/kept" in capsys.readouterr().out
+
+
+def test_tables_show_titles_and_cells_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("what", title=f"title {NAME}")
+    table.add_row(f"cell {NAME}")
+    console().print(table)
+    printed = capsys.readouterr().out
+    assert f"title {NAME}" in printed and f"cell {NAME}" in printed
+
+
+def test_every_command_prints_through_that_console() -> None:
+    sources = Path(fsa_jax.__file__).parent.rglob("*.py")
+    found = [path.name for path in sources if re.search(r"\bConsole\(|rich\.print", path.read_text("utf-8"))]
+    assert found == ["terminal.py"]
