@@ -27,7 +27,7 @@ def command(
       prompts: prompt hashes, or their beginnings, to keep; all by default.
       domains: domains to keep; all by default.
       max_hallucination: rows with a higher score are left out; ablations can also do that at training time.
-      held_out: reviews for the validation split, never more than a tenth of all.
+      held_out: rows for the validation split, both forms together, never more than a tenth of all; whole reviews.
       seed: another seed holds out other reviews.
       shards: files a split; chosen by size by default.
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the

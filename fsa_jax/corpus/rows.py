@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
 from fsa_jax.errors import DataError, SettingError
 from fsa_jax.records import UNDERSTANDINGS
-from fsa_jax.sampling.bottom_k import BottomK, hash64
 from fsa_jax.sampling.rows import expand
 from fsa_jax.teacher.checking.assess import CheckedGeneration
 from fsa_jax.teacher.checking.checked_files import as_row, parts, read_part
@@ -34,7 +34,7 @@ class Selection:
       prompts: prompt hashes (or their beginnings) to keep; empty keeps all.
       domains: domains to keep; empty keeps all, and reviews of unknown domain too.
       max_hallucination: rows with a higher score are left out; rows without a score stay.
-      held_out: reviews that go to the validation split, the paper's 500; never more than a tenth of all.
+      held_out: rows that go to the validation split, the paper's 500; never more than a tenth of all.
       seed: another seed holds out other reviews.
     """
 
@@ -42,7 +42,7 @@ class Selection:
     prompts: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     max_hallucination: float = 1.0
-    held_out: int = 500
+    held_out: int = HELD_OUT_ROWS
     seed: int = 0
 
     def __post_init__(self):
@@ -135,11 +135,6 @@ def _impossible(row: dict[str, Any]) -> str | None:
     return None
 
 
-def split_of(row: dict[str, Any], selection: Selection, held_out_hash: int) -> str:
-    """``train`` or ``validation``, by the row's review."""
-    return "validation" if review_hash(row["review_id"], selection.seed) < held_out_hash else "train"
-
-
 def _filled(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: row[name] or "" for name in (*TEXTS, *TEXTS_OF_CHECK)},
@@ -168,51 +163,21 @@ def selected(
             yield f"{file.name}:{number}", row
 
 
-def held_out_below(source_files: list[Path], selection: Selection) -> int:
-    """The hash below which a review is held out: both forms of a review are always on one side.
+def held_out(source_files: list[Path], selection: Selection) -> HeldOut:
+    """Chooses the reviews to hold out of the selected rows, by the rule of ``fsa_jax.corpus.held_out``.
 
     Raises:
       DataError: no row is selected.
     """
-    lowest = BottomK(selection.held_out + 1)
-    reviews = _Distinct()
+    choice = Choice(selection.held_out, selection.seed)
     for file in source_files:
         for _, row in selected(file, selection):
-            hashed = review_hash(row["review_id"], selection.seed)
-            lowest.offer(hashed, 0)
-            reviews.add(hashed)
-    if reviews.none:
+            choice.add(row["review"], row["understanding"])
+    if not choice.total:
         raise DataError(
             ", ".join(map(str, source_files[:3])),
             expected="rows to learn from",
             found="none",
             fix="loosen the selection",
         )
-    priorities, _ = lowest.candidates()
-    count = min(selection.held_out, reviews.estimate() // 10)
-    return int(priorities[count]) if count < len(priorities) else 0
-
-
-def review_hash(review_id: str, seed: int) -> int:
-    """What decides whether a review is held out."""
-    return hash64(f"held out {review_id}", seed)
-
-
-class _Distinct:
-    """How many distinct hashes there are: exactly up to K, estimated by the K-th lowest beyond it."""
-
-    K = 20_000
-
-    def __init__(self):
-        self._lowest = BottomK(self.K)
-        self.none = True
-
-    def add(self, hashed: int) -> None:
-        self.none = False
-        self._lowest.offer(hashed, 0)
-
-    def estimate(self) -> int:
-        priorities, _ = self._lowest.candidates()
-        if len(priorities) < self.K:
-            return len(priorities)
-        return round((self.K - 1) * 2**64 / int(priorities[-1]))
+    return choice.made()

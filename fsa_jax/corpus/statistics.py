@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.corpus.rows import Selection, files, selected, split_of
+from fsa_jax.corpus.held_out import HeldOut
+from fsa_jax.corpus.rows import Selection, files, selected
 from fsa_jax.errors import DataError
 
 LENGTH_PERCENTILES = (5, 50, 95)
@@ -79,7 +80,7 @@ class Summary:
         }
 
 
-def summarise(source: Path, selection: Selection, held_out_hash: int) -> Summary:
+def summarise(source: Path, selection: Selection, held_out: HeldOut) -> Summary:
     """Adds up the selected rows of a source, one at a time.
 
     Raises:
@@ -91,7 +92,7 @@ def summarise(source: Path, selection: Selection, held_out_hash: int) -> Summary
         raise DataError(source, expected="files of different names", found="two of one name", fix="rename one")
     for file in source_files:
         for _, row in selected(file, selection, losses=summary.left_out):
-            split = split_of(row, selection, held_out_hash)
+            split = held_out.split_of(row["review"])
             summary.parts.setdefault(row["understanding"], {}).setdefault(split, Part()).add(row)
     return summary
 

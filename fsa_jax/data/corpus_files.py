@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from fsa_jax import checksums, finished
 from fsa_jax.aside import only_files, written_aside
-from fsa_jax.corpus.rows import Selection, check_of, files, held_out_below
+from fsa_jax.corpus.rows import Selection, check_of, files, held_out
 from fsa_jax.corpus.statistics import card, summarise
 from fsa_jax.data.sentiment_corpus import SentimentCorpus
 from fsa_jax.errors import DataError, SettingError
@@ -62,8 +62,8 @@ def build(
     with written_aside(
         root, command="fsa corpus", settings=settings, foreign=_FOREIGN, inputs=[source], overwrite=overwrite
     ) as partial:
-        held_out = held_out_below(files(source), selection)
-        summary = summarise(source, selection, held_out)
+        validation = held_out(files(source), selection)
+        summary = summarise(source, selection, validation)
         building = partial / ".tfds"
         for form, splits in sorted(summary.parts.items()):
             builder = SentimentCorpus(
@@ -71,7 +71,7 @@ def build(
                 data_dir=str(building),
                 source=source,
                 selection=selection,
-                held_out_hash=held_out,
+                held_out_reviews=validation,
                 splits=tuple(sorted(splits)),
                 beam=beam_options is not None,
             )

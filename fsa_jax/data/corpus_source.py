@@ -6,6 +6,7 @@ the scores that every row carries; validation rows stay the same, so that their 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
 from fsa_jax.data.corpus_files import BUILD_AGAIN, STATISTICS, require_whole
+from fsa_jax.data.shuffling import InMemory, fits
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.paths import data_dir
 from fsa_jax.records import Understanding
@@ -80,13 +82,13 @@ class CorpusSource(seqio.DataSource):
         return False
 
     def list_shards(self, split: str) -> Sequence[str]:
-        return self._tfds().list_shards(split)
+        return [str(path) for path in self._part(split)[1].filepaths]
 
     def num_input_examples(self, split: str) -> int | None:
         """Rows of the split; None where the ablation leaves out rows of it."""
         if split == "train" and self._ablation.thins:
             return None
-        return self._tfds().num_input_examples(split)
+        return self._part(split)[1].num_examples
 
     def get_dataset(
         self,
@@ -105,13 +107,40 @@ class CorpusSource(seqio.DataSource):
           MissingDataError: there is no corpus, or it lacks this form or split.
         """
         del sequence_length, use_cached, num_epochs
-        dataset = self._tfds().get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
-        step, first = (shard_info.num_shards, shard_info.index) if shard_info else (1, 0)
-        dataset = dataset.enumerate().map(lambda number, row: {**row, "row": number * step + first})
+        builder, part = self._part(split)
+        context = None
+        if shard_info:
+            context = tf.distribute.InputContext(shard_info.num_shards, shard_info.index)
+        reading = tfds.ReadConfig(
+            input_context=context,
+            shuffle_seed=seed,
+            add_tfds_id=True,
+            skip_prefetch=True,
+            # Unshuffled, one file after the other.
+            interleave_cycle_length=16 if shuffle else 1,
+        )
+        dataset: tf.data.Dataset = builder.as_dataset(split=split, shuffle_files=shuffle, read_config=reading)  # pyright: ignore
+        first = tf.constant([0, *itertools.accumulate(part.shard_lengths)], tf.int64)
+
+        def numbered(row: Mapping[str, Any]) -> dict[str, Any]:
+            # The number does not depend on who reads: NAME-train.tfrecord-00001-of-00004__17 is row 17 of file 1.
+            place = tf.strings.regex_replace(row["tfds_id"], r"^.*-(\d+)-of-\d+__(\d+)$", r"\1 \2")
+            shard, within = tf.unstack(tf.strings.to_number(tf.strings.split(place), tf.int64), 2)
+            return {**row, "row": first[shard] + within}
+
+        dataset = dataset.map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
         if split == "train":
             for keep in _filters(self._ablation, self._folder().parent.parent, self._understanding):
                 dataset = dataset.filter(keep)
         return dataset.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def size(self, split: str) -> int:
+        """Bytes of the split's files."""
+        return self._part(split)[1].num_bytes
+
+    def rows(self, split: str) -> InMemory | None:
+        """The examples by number, in the order of the files; None where they are too large to be held in memory."""
+        return InMemory(self.get_dataset(split, shuffle=False)) if fits(self.size(split)) else None
 
     def _example(self, row: Mapping[str, Any]) -> dict[str, Any]:
         targets = row["response"] if self._ablation.reasoning else without_reasoning(row["response"])
@@ -129,11 +158,13 @@ class CorpusSource(seqio.DataSource):
             )
         return versions[-1]
 
-    def _tfds(self) -> seqio.TfdsDataSource:
+    def _part(self, split: str) -> tuple[tfds.core.DatasetBuilder, Any]:
+        """The prepared corpus, and what TFDS knows of a split."""
         folder = self._folder()
         require_whole(folder.parent.parent)
         try:
-            found = tfds.builder_from_directory(folder).info.splits
+            builder = tfds.builder_from_directory(folder)
+            found = builder.info.splits
         # What TFDS raises of a damaged dataset_info.json, where no checksum has told before.
         except (ValueError, LookupError, AttributeError, TypeError, OSError, ParseError) as error:
             raise DataError(
@@ -146,11 +177,7 @@ class CorpusSource(seqio.DataSource):
                 found=", ".join(found),
                 fix="fsa corpus --overwrite, with more rows or another --held-out",
             )
-        return seqio.TfdsDataSource(
-            tfds_name=f"sentiment_corpus/{self._understanding}:{folder.name}",
-            tfds_data_dir=str(folder.parents[2]),
-            splits=self.splits,
-        )
+        return builder, found[split]
 
     def __str__(self) -> str:
         return f"CorpusSource({self._understanding}, {self._ablation})"

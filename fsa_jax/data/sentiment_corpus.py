@@ -14,17 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fsa_jax.corpus.rows import (
-    NUMBERS,
-    TEXTS,
-    TEXTS_OF_CHECK,
-    WHOLES,
-    Selection,
-    files,
-    held_out_below,
-    selected,
-    split_of,
-)
+from fsa_jax.corpus.held_out import HeldOut
+from fsa_jax.corpus.rows import NUMBERS, TEXTS, TEXTS_OF_CHECK, WHOLES, Selection, files, held_out, selected
 
 
 class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
@@ -33,7 +24,7 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
     Args:
       source: output of ``fsa check``, or a file in the released layout; only needed to build.
       selection: which rows; all by default.
-      held_out_hash: corpus.rows.held_out_below of the source, where it is known already.
+      held_out_reviews: corpus.rows.held_out of the source, where it is known already.
       splits: splits to build; TFDS takes no empty one.
       beam: build through Beam, part by part; otherwise in this process.
     """
@@ -50,14 +41,14 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
         *,
         source: Path | None = None,
         selection: Selection | None = None,
-        held_out_hash: int | None = None,
+        held_out_reviews: HeldOut | None = None,
         splits: tuple[str, ...] = ("train", "validation"),
         beam: bool = False,
         **kwargs: Any,
     ):
         self._source = source
         self._selection = selection or Selection()
-        self._held_out_hash = held_out_hash
+        self._held_out = held_out_reviews
         self._splits = splits
         self._beam = beam
         super().__init__(**kwargs)
@@ -82,13 +73,11 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
                 "SentimentCorpus is built by `fsa corpus`; read a built one with tfds.builder(name, data_dir)"
             )
         source_files = files(self._source)
-        below = self._held_out_hash
-        if below is None:
-            below = held_out_below(source_files, self._selection)
-        return {split: self._generate_examples(source_files, below, split) for split in self._splits}
+        validation = self._held_out or held_out(source_files, self._selection)
+        return {split: self._generate_examples(source_files, validation, split) for split in self._splits}
 
-    def _generate_examples(self, source_files: list[Path], below: int, split: str) -> Any:
-        read = _Reader(self._selection, self.builder_config.name, below, split)  # pyright: ignore
+    def _generate_examples(self, source_files: list[Path], validation: HeldOut, split: str) -> Any:
+        read = _Reader(self._selection, self.builder_config.name, validation, split)  # pyright: ignore
         if not self._beam:
             return (example for file in source_files for example in read(file))
         import apache_beam as beam
@@ -100,13 +89,13 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
 class _Reader:
     """Reads one part; picklable, so that Beam can send it to its workers."""
 
-    def __init__(self, selection: Selection, understanding: str, below: int, split: str):
+    def __init__(self, selection: Selection, understanding: str, validation: HeldOut, split: str):
         self._selection = selection
         self._understanding = understanding
-        self._below = below
+        self._validation = validation
         self._split = split
 
     def __call__(self, file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for key, row in selected(file, self._selection, self._understanding):
-            if split_of(row, self._selection, self._below) == self._split:
+            if self._validation.split_of(row["review"]) == self._split:
                 yield key, row

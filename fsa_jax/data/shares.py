@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 import tensorflow as tf
 
+from fsa_jax.data.shuffling import Chosen, Rows
 from fsa_jax.errors import SettingError
 
 
@@ -93,6 +94,11 @@ class ShareSource(seqio.DataSource):
 
     def num_input_examples(self, split: str) -> int | None:
         return len(self._chosen()) if split == "train" else self._whole.num_input_examples(split)
+
+    def rows(self, split: str) -> Rows | None:
+        """The examples by number; None where the source has none."""
+        rows = self._whole.rows(split) if hasattr(self._whole, "rows") else None  # pyright: ignore
+        return rows if rows is None or split != "train" else Chosen(rows, self._chosen())
 
     def _chosen(self) -> list[int]:
         total = self._whole.num_input_examples("train") or 0

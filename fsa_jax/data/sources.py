@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
 from fsa_jax.data import fsa, teacher_text
+from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
 from fsa_jax.paths import data_dir
 from fsa_jax.records import LabelledSentence, Understanding
@@ -29,7 +30,7 @@ EXAMPLE: Any = {
 CODECS: Mapping[str, Any] = {"atsa": atsa, "acsa": acsa}
 
 SMALL = 2**15
-"""Sources of at most so many examples keep the order of their files, cached or not (``fsa_jax.data.tasks``)."""
+"""Caches of at most so many examples are read in the order of the source (``fsa_jax.data.tasks``)."""
 
 
 class TeacherTextSource(seqio.DataSource):
@@ -47,7 +48,15 @@ class TeacherTextSource(seqio.DataSource):
         return [str(path) for path in teacher_text.files()]
 
     def num_input_examples(self, split: str) -> int:
-        return teacher_text.held_out(teacher_text.files()).rows[split, self._understanding]
+        return teacher_text.index(teacher_text.files()).held_out.rows[split, self._understanding]
+
+    def rows(self, split: str) -> _LinesOfFiles:
+        """The examples by number, in the order of the files."""
+        paths = teacher_text.files()
+        found = teacher_text.index(paths)
+        return _LinesOfFiles(
+            paths, found.numbers[split, self._understanding], found.offsets[split, self._understanding]
+        )
 
     def get_dataset(
         self,
@@ -60,31 +69,69 @@ class TeacherTextSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Examples of the files, or of every ``num_shards``-th; a large corpus is shuffled by the order of its files.
+        """Examples of the files, or of every ``num_shards``-th, in their order: shuffling is left to the task.
 
         Raises:
           MissingDataError: there is no teacher text.
           DataError: a file is unusable; raised by the dataset as its message where reading has begun.
         """
-        del sequence_length, use_cached, num_epochs
+        del shuffle, seed, sequence_length, use_cached, num_epochs
         paths = teacher_text.files()
-        held_out = teacher_text.held_out(paths)
+        held_out = teacher_text.index(paths).held_out
         numbered = list(enumerate(paths))
         if shard_info:
             numbered = numbered[shard_info.index :: shard_info.num_shards]
-        if shuffle and self.num_input_examples(split) > SMALL:
-            random.Random(seed).shuffle(numbered)
 
         def examples() -> Iterator[dict[str, Any]]:
             for number, path in numbered:
                 for row in teacher_text.read(path, number):
-                    if row.understanding == self._understanding and held_out.split_of(row.review_id) == split:
+                    if row.understanding == self._understanding and held_out.split_of(row.review) == split:
                         yield {"row": row.number, "id": row.review_id, "inputs": row.review, "targets": row.response}
 
         return tf.data.Dataset.from_generator(examples, output_signature=EXAMPLE)
 
     def __str__(self) -> str:
         return f"TeacherTextSource({self._understanding})"
+
+
+class _LinesOfFiles:
+    """Rows that are read where they lie, so that a file of any size is shuffled whole.
+
+    Args:
+      paths: the files.
+      numbers: of the rows.
+      offsets: of their lines.
+    """
+
+    _AT_A_TIME = 64
+
+    def __init__(self, paths: Sequence[Path], numbers: np.ndarray, offsets: np.ndarray) -> None:
+        self._paths = paths
+        self._numbers = numbers
+        self._offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def at(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
+        """The rows with these numbers, in their order."""
+
+        def columns(batch: tf.Tensor) -> dict[str, Any]:
+            row, review_id, inputs, targets = tf.numpy_function(
+                self._read, [batch], (tf.int64, tf.string, tf.string, tf.string), stateful=False
+            )
+            found = {"row": row, "id": review_id, "inputs": inputs, "targets": targets}
+            return {name: tf.ensure_shape(column, [None]) for name, column in found.items()}
+
+        return numbers.batch(self._AT_A_TIME).map(columns, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+    def _read(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = [
+            teacher_text.read_at(self._paths, int(number), int(offset))
+            for number, offset in zip(self._numbers[batch], self._offsets[batch], strict=True)
+        ]
+        texts = ([getattr(row, name).encode() for row in rows] for name in ("review_id", "review", "response"))
+        return self._numbers[batch], *(np.array(column, object) for column in texts)
 
 
 class FsaSource(seqio.DataSource):
@@ -112,6 +159,10 @@ class FsaSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return len(self.sentences(split))
 
+    def rows(self, split: str) -> InMemory:
+        """The examples by number, in the order of the files."""
+        return InMemory(self.get_dataset(split, shuffle=False))
+
     def sentences(self, split: str) -> list[LabelledSentence]:
         """The labelled sentences of a split.
 
@@ -136,7 +187,7 @@ class FsaSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Examples in the order of the files: shuffling is left to the task, whose buffer holds a whole dataset."""
+        """Examples in the order of the files: shuffling is left to the task."""
         del shuffle, seed, sequence_length, use_cached, num_epochs
         sentences = self.sentences(split)
         unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
+from fsa_jax.data.shuffling import InMemory, fits, shuffled
 from fsa_jax.data.sources import CODECS, SMALL, FsaSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
@@ -21,34 +23,104 @@ PREPROCESSORS = (
 
 
 class OrderedTask(seqio.Task):
-    """A task whose cache is read in the order of the source, so that runs with and without the cache are the same.
+    """A task whose examples come in an order of its own, with and without a cache alike.
 
-    A cache is written in parallel, into 64 files unless told otherwise: its own order means nothing. Caches of more
-    than ``SMALL`` examples are read as they stand.
+    Shuffled, every epoch is a whole shuffle (``fsa_jax.data.shuffling``), where SeqIO's tasks shuffle within 1,000
+    examples. Not shuffled, a cache of up to ``SMALL`` examples is read in the order of the source: a cache is written
+    in parallel, into 64 files unless told otherwise, and its own order means nothing.
     """
 
+    ORDER = "whole shuffle"
+    """Kept with the position in the training data: a run that began with another order cannot go on with this one."""
+
+    def get_dataset(
+        self,
+        sequence_length: Mapping[str, int] | None = None,
+        split: str = "train",
+        use_cached: bool = False,
+        shuffle: bool = True,
+        shuffle_buffer_size: int | None = None,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        num_epochs: int | None = 1,
+        trim_output_features: bool = True,
+        try_in_mem_cache: bool = True,
+    ) -> tf.data.Dataset:
+        """Examples of the task, as SeqIO's tasks give them; ``shuffle_buffer_size`` is not used."""
+        if not shuffle:
+            return super().get_dataset(
+                sequence_length=sequence_length,
+                split=split,
+                use_cached=use_cached,
+                shuffle=False,
+                seed=seed,
+                shard_info=shard_info,
+                num_epochs=num_epochs,
+                trim_output_features=trim_output_features,
+                try_in_mem_cache=try_in_mem_cache,
+            )
+        cached = use_cached and self.supports_caching
+        source = self._get_cached_source(split) if cached else self.source
+        order_seed = random.getrandbits(63) if seed is None else int(seed)
+        dataset = shuffled(source, split, self.name, order_seed, shard_info, num_epochs)
+        if not cached:
+            dataset = self.preprocess_precache(dataset, seed=seed)
+        dataset = self.preprocess_postcache(dataset, sequence_length=sequence_length, seed=seed)
+        dataset = self._validate_preprocessing(dataset)
+        if trim_output_features:
+            dataset = self._trim_output_features(dataset, sequence_length=sequence_length)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
     def _get_cached_source(self, split: str, file_shuffle_buffer_size: int | None = None) -> Any:
-        source = super()._get_cached_source(split, file_shuffle_buffer_size)
-        small = self.get_cached_stats(split)["examples"] <= SMALL
-        return _InSourceOrder(source) if small else source
+        cached = super()._get_cached_source(split, file_shuffle_buffer_size)
+        return _CachedInSourceOrder(cached, self.get_cached_stats(split)["examples"])
+
+    def replace(self, **changes: Any) -> OrderedTask:
+        """A task like this one with other properties; SeqIO's method would return one of SeqIO's own tasks."""
+        like = super().replace(**changes)
+        return type(self)(
+            like.name,
+            like.source,
+            like.output_features,
+            like.preprocessors,
+            postprocess_fn=like.postprocessor,
+            metric_fns=like.metric_fns,
+        )
 
 
-class _InSourceOrder(seqio.DataSource):
-    """A cached source sorted by ``row``."""
+class _CachedInSourceOrder(seqio.DataSource):
+    """What was cached of one split, sorted by ``row`` where it is not too large.
 
-    def __init__(self, cached: seqio.DataSource) -> None:
+    Args:
+      cached: SeqIO's source.
+      examples: how many there are.
+    """
+
+    def __init__(self, cached: seqio.DataSource, examples: int) -> None:
         super().__init__(splits=cached.splits)
         self._cached = cached
+        self._examples = examples
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
         return False
 
-    def list_shards(self, split: str) -> list[str]:
-        return [split]
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split] if self._examples <= SMALL else self._cached.list_shards(split)
 
-    def num_input_examples(self, split: str) -> int | None:
-        return self._cached.num_input_examples(split)
+    def num_input_examples(self, split: str) -> int:
+        del split
+        return self._examples
+
+    def size(self, split: str) -> int:
+        """Bytes of the cache's files."""
+        return sum(tf.io.gfile.stat(file).length for file in self._cached.list_shards(split))
+
+    def rows(self, split: str) -> InMemory | None:
+        """All examples in the order of the source; None where they are too large."""
+        if not fits(self.size(split)):
+            return None
+        return InMemory(self._cached.get_dataset(split=split, shuffle=False), order_by="row")
 
     def get_dataset(
         self,
@@ -61,7 +133,10 @@ class _InSourceOrder(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        del shuffle, seed, sequence_length, use_cached, num_epochs
+        """Examples in the order of the source; of a large cache, in that of its files, shuffled as asked."""
+        del sequence_length, use_cached, num_epochs
+        if self._examples > SMALL:
+            return self._cached.get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
 
         def in_order(batch: Mapping[str, Any]) -> dict[str, Any]:
             order = tf.argsort(batch["row"])

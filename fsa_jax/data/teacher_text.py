@@ -1,4 +1,4 @@
-"""Teacher text in the released layout, ``$FSA_DATA_DIR/teacher/*.jsonl``: streamed, some reviews held out.
+"""Teacher text in the released layout, ``$FSA_DATA_DIR/teacher/*.jsonl``: rows by number, some reviews held out.
 
 One JSON object a line, with the keys ``ID``, ``Text`` and ``<teacher>_response`` (``Overall``, the stars, is not needed
 to train), UTF-8 with or without a byte-order mark. Imports no TensorFlow.
@@ -7,27 +7,29 @@ to train), UTF-8 with or without a byte-order mark. Imports no TensorFlow.
 from __future__ import annotations
 
 import functools
-import heapq
-import json
 import logging
 import os
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fsa_jax import untrusted_json
+from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
 from fsa_jax.data.fsa import RELEASE
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.paths import data_dir
 from fsa_jax.records import UNDERSTANDINGS, Understanding
-from fsa_jax.sampling.bottom_k import hash64
 from fsa_jax.text.analysis import is_analysis
 
 HELD_OUT_VARIABLE = "FSA_HELD_OUT"
 HELD_OUT_SEED_VARIABLE = "FSA_HELD_OUT_SEED"
-HELD_OUT_ROWS = 500
-"""Rows held out at most, as in the paper; and never more than a tenth of all."""
+
+_FILE_BITS = 40
+"""A row's number is its file's number, shifted by so many bits, and its line."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,23 @@ class TeacherRow:
     review: str
     response: str
     understanding: Understanding
+    offset: int
+    """Of its line in the file, in bytes."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Which reviews are held out, and how many rows each split has of each form of text."""
+class Index:
+    """Where every row is.
 
-    reviews: frozenset[int]
-    seed: int
-    rows: dict[tuple[str, str], int]
-    """By split and form."""
+    Attributes:
+      held_out: which reviews are held out.
+      numbers: by split and form, the rows' numbers in the order of the files, int64.
+      offsets: the same of where their lines begin, in bytes.
+    """
 
-    def split_of(self, review_id: str) -> str:
-        """``train`` or ``validation``; a review never stands in both."""
-        return "validation" if hash64(review_id, self.seed) in self.reviews else "train"
+    held_out: HeldOut
+    numbers: dict[tuple[str, Understanding], np.ndarray]
+    offsets: dict[tuple[str, Understanding], np.ndarray]
 
 
 def files() -> list[Path]:
@@ -80,45 +85,56 @@ def read(path: Path, file_number: int = 0) -> Iterator[TeacherRow]:
     Raises:
       DataError: a line is no JSON object, lacks a key, or the file holds no row; names the file and the line.
     """
-    blank = rows = 0
-    with path.open(encoding="utf-8-sig") as lines:
-        number = 0
-        try:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
+    blank = rows = offset = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.removeprefix(_BYTE_ORDER_MARK).strip():
                 rows += 1
-                row = _row(f"{path}:{number}", line, (file_number << 40) + number)
+                row = _row(path, line, (file_number << _FILE_BITS) + number, offset)
                 if row.response.strip():
                     yield row
                 else:
                     blank += 1
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number + 1}", expected="UTF-8 text", found=str(error), fix=_MEND) from error
+            offset += len(line)
     if not rows:
         raise DataError(path, expected="at least one row", found="an empty file", fix="remove it")
     if blank:
         logging.getLogger(__name__).warning("%s: %d of %d rows have no teacher text", path, blank, rows)
 
 
-_MEND = "fsa check reads what it can of such a file, says what it drops, and writes the rest"
+def read_at(paths: Sequence[Path], number: int, offset: int) -> TeacherRow:
+    """One row of the files by its number and the offset of its line.
+
+    Raises:
+      DataError: there is no such row any more: the file was changed.
+    """
+    path = paths[number >> _FILE_BITS]
+    with path.open("rb") as file:
+        file.seek(offset)
+        return _row(path, file.readline(), number, offset)
 
 
-def _row(where: str, line: str, number: int) -> TeacherRow:
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FIX = "fsa check reads what it can of such a file, says what it drops, and writes the rest"
+
+
+def _row(path: Path, line: bytes, number: int, offset: int) -> TeacherRow:
+    where = f"{path}:{number % (1 << _FILE_BITS)}"
     try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(where, expected="a JSON object", found=error.msg, fix=_MEND) from error
+        row: Any = untrusted_json.parse(line)
+    except untrusted_json.UntrustedJsonError as error:
+        expected = "UTF-8 text" if "UTF-8" in error.reason else "a JSON object"
+        raise DataError(where, expected=expected, found=str(error), fix=_FIX) from error
     if not isinstance(row, dict):
-        raise DataError(where, expected="a JSON object", found=type(row).__name__, fix=_MEND)
+        raise DataError(where, expected="a JSON object", found=type(row).__name__, fix=_FIX)
     responses = [key for key in row if key.endswith("_response")]
     if len(responses) != 1 or not {"ID", "Text"} <= row.keys():
         raise DataError(
-            where, expected="the keys ID, Text and one TEACHER_response", found=", ".join(map(str, row)), fix=_MEND
+            where, expected="the keys ID, Text and one TEACHER_response", found=", ".join(map(str, row)), fix=_FIX
         )
     review, response = row["Text"], row[responses[0]]
     if not isinstance(review, str) or not isinstance(response, str | None):
-        raise DataError(where, expected="text under Text and TEACHER_response", found="something else", fix=_MEND)
+        raise DataError(where, expected="text under Text and TEACHER_response", found="something else", fix=_FIX)
     response = response or ""
     return TeacherRow(
         number=number,
@@ -126,51 +142,41 @@ def _row(where: str, line: str, number: int) -> TeacherRow:
         review=review,
         response=response,
         understanding="analysis" if is_analysis(response) else "rewriting",
+        offset=offset,
     )
 
 
-def held_out(paths: Sequence[Path]) -> HeldOut:
-    """Chooses the reviews to hold out, in one pass over the files that is remembered while they do not change.
+def index(paths: Sequence[Path]) -> Index:
+    """Finds every row and chooses the reviews to hold out, in one pass that is remembered until the files change.
 
-    Reviews are taken by a seeded hash of their id, as many as fit into ``$FSA_HELD_OUT`` rows (500) or a tenth of all,
-    whichever is less; ``$FSA_HELD_OUT_SEED`` (0) chooses others.
+    Held out are ``$FSA_HELD_OUT`` rows (500) or a tenth of all, whichever is less, by the rule of
+    ``fsa_jax.corpus.held_out``; ``$FSA_HELD_OUT_SEED`` (0) chooses others.
     """
     states = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return _held_out(states, _setting(HELD_OUT_VARIABLE, HELD_OUT_ROWS), _setting(HELD_OUT_SEED_VARIABLE, 0))
+    return _index(states, _setting(HELD_OUT_VARIABLE, HELD_OUT_ROWS), _setting(HELD_OUT_SEED_VARIABLE, 0))
 
 
-@functools.lru_cache(maxsize=4)
-def _held_out(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> HeldOut:
-    totals: Counter[str] = Counter()
-    # The limit + 1 reviews of lowest hash, and their rows by form. What once left the heap can never come back: the
-    # reviews below it only grow in number. So the counts of those that stay are complete.
-    counts: dict[int, Counter[str]] = {}
-    highest: list[int] = []
-    for path, _, _ in states:
-        for row in read(Path(path)):
-            totals[row.understanding] += 1
-            hashed = hash64(row.review_id, seed)
-            if hashed not in counts:
-                if len(highest) > limit and hashed > -highest[0]:
-                    continue
-                counts[hashed] = Counter()
-                heapq.heappush(highest, -hashed)
-                if len(highest) > limit + 1:
-                    del counts[-heapq.heappop(highest)]
-            counts[hashed][row.understanding] += 1
-    allowed = min(limit, totals.total() // 10)
-    chosen: set[int] = set()
-    held: Counter[str] = Counter()
-    for hashed in sorted(counts):
-        rows = counts[hashed]
-        # The first of each form is taken even where it does not fit: validation without one form is of no use.
-        first = allowed > 0 and any(not held[form] and totals[form] > rows[form] for form in rows)
-        if first or held.total() + rows.total() <= allowed:
-            chosen.add(hashed)
-            held += rows
-    by_split = {("validation", form): held[form] for form in UNDERSTANDINGS}
-    by_split |= {("train", form): totals[form] - held[form] for form in UNDERSTANDINGS}
-    return HeldOut(frozenset(chosen), seed, by_split)
+@functools.lru_cache(maxsize=2)
+def _index(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> Index:
+    choice = Choice(limit, seed)
+    # Columns of machine numbers: 32 bytes a row, so that millions of rows fit.
+    numbers, offsets, forms, hashes = array("q"), array("q"), array("b"), array("Q")
+    for file_number, (path, _, _) in enumerate(states):
+        for row in read(Path(path), file_number):
+            numbers.append(row.number)
+            offsets.append(row.offset)
+            forms.append(UNDERSTANDINGS.index(row.understanding))
+            hashes.append(choice.add(row.review, row.understanding))
+    held_out = choice.made()
+    is_held_out = np.isin(np.asarray(hashes, np.uint64), np.array(sorted(held_out.reviews), np.uint64))
+    of_form = np.asarray(forms, np.int8)
+    found = Index(held_out, {}, {})
+    for place, form in enumerate(UNDERSTANDINGS):
+        for split, side in (("train", ~is_held_out), ("validation", is_held_out)):
+            chosen = (of_form == place) & side
+            found.numbers[split, form] = np.asarray(numbers, np.int64)[chosen]
+            found.offsets[split, form] = np.asarray(offsets, np.int64)[chosen]
+    return found
 
 
 def _setting(variable: str, default: int) -> int:

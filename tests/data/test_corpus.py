@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from fsa_jax.cli.main import main
-from fsa_jax.corpus.rows import Selection, files, held_out_below, rows, selected, split_of
+from fsa_jax.corpus.rows import Selection, files, held_out, rows, selected
 from fsa_jax.corpus.statistics import card
 from fsa_jax.errors import DataError, MissingDataError, SettingError
 from fsa_jax.teacher.checking.checked_files import SCHEMA, PartWriter
 
 REVIEWS = 1200
+HELD_OUT, TRAINED = 70, 1130
+"""Of the analyses, where 100 rows of both forms are held out."""
 REASONED = 'Opinion Target 1: "pizza"\nAspect: Food\nSentiment: Positive\nReasoning: It says\nso twice.\n\n'
 HOSTILE = "te|ach`er <script>\n# x"
 
@@ -104,7 +106,7 @@ def test_both_forms_of_a_review_are_on_one_side(data):
         form: {row["review_id"] for row in read(data, form, "validation")} for form in ("analysis", "rewriting")
     }
     trained = {form: {row["review_id"] for row in read(data, form, "train")} for form in ("analysis", "rewriting")}
-    assert len(held_out["analysis"]) == 100
+    assert len(held_out["analysis"]) == HELD_OUT and len(held_out["rewriting"]) == 100 - HELD_OUT
     assert (
         held_out["rewriting"] < held_out["analysis"] and len(trained["rewriting"]) + len(held_out["rewriting"]) == 600
     )
@@ -116,10 +118,10 @@ def test_shards_card_and_statistics(data):
     assert len(list((root / "analysis" / "1.0.0").glob("*train*"))) == 2
     statistics = json.loads((root / "statistics.json").read_text("utf-8"))
     part = statistics["parts"]["analysis"]["train"]
-    assert part["rows"] == 1100 and sum(part["implicit_share_tenths"]) == 1100
+    assert part["rows"] == TRAINED and sum(part["implicit_share_tenths"]) == TRAINED
     assert part["hallucination_rate"] == pytest.approx(0.3, abs=0.02)
     text = (root / "README.md").read_text("utf-8")
-    assert "| analysis | train | 1,100 |" in text and "refusal 3" in text
+    assert "| analysis | train | 1,130 |" in text and "refusal 3" in text
     assert "te\\|ach'er &lt;script&gt; # x / analysis-has" in text
     assert "<script" not in text and "<b>" not in text
 
@@ -147,7 +149,7 @@ def test_a_corpus_is_not_replaced_unasked(checked, data, tmp_path, capsys):
 def test_beam_builds_the_same_rows(checked, data, tmp_path):
     from fsa_jax.data.corpus_files import build
 
-    selection = Selection(held_out=100, prompts=("analysis",))
+    selection = Selection(held_out=100)
     build(checked, tmp_path / "corpus", selection, beam_options=["--runner=DirectRunner", "--direct_num_workers=1"])
     for split in ("train", "validation"):
         ours, beams = (
@@ -159,14 +161,14 @@ def test_beam_builds_the_same_rows(checked, data, tmp_path):
 def test_selection_and_splits_without_tensorflow(checked):
     source_files = files(checked)
     assert len(source_files) == 3
-    below = held_out_below(source_files, Selection(held_out=10_000))
+    validation = held_out(source_files, Selection(held_out=10_000))
     found = [found for file in source_files for _, found in selected(file, Selection())]
-    share = Counter(split_of(row, Selection(), below) for row in found)["validation"] / len(found)
+    share = Counter(validation.split_of(row["review"]) for row in found)["validation"] / len(found)
     assert share == pytest.approx(0.1, abs=0.02)  # never more than a tenth
     none = Selection(held_out=0)
-    below = held_out_below(source_files, none)
-    assert all(split_of(row, none, below) == "train" for row in found)
-    assert held_out_below(source_files, Selection(seed=1)) != held_out_below(source_files, Selection())
+    validation = held_out(source_files, none)
+    assert all(validation.split_of(row["review"]) == "train" for row in found)
+    assert held_out(source_files, Selection(seed=1)).reviews != held_out(source_files, Selection()).reviews
     keys = [key for file in source_files for key, _ in selected(file, Selection())]
     assert len(set(keys)) == len(keys) == 1800
     losses: Counter[str] = Counter()
@@ -177,7 +179,7 @@ def test_selection_and_splits_without_tensorflow(checked):
     ]
     assert len(chosen) == 400 and losses == {"prompt not selected": 1200, "domain not selected": 200}
     with pytest.raises(DataError):
-        held_out_below(source_files, Selection(teachers=("nobody",)))
+        held_out(source_files, Selection(teachers=("nobody",)))
     with pytest.raises(SettingError):
         Selection(max_hallucination=2)
 
@@ -213,8 +215,8 @@ def number_of(example: dict) -> int:
 
 def test_the_source_gives_reviews_and_teacher_text(corpus_source):
     found = corpus_source()
-    assert len(found) == 1100 and len(corpus_source(split="validation")) == 100
-    assert [example["row"] for example in found] == list(range(1100))
+    assert len(found) == TRAINED and len(corpus_source(split="validation")) == HELD_OUT
+    assert [example["row"] for example in found] == list(range(TRAINED))
     for example in found[:50]:
         assert example["inputs"].decode() == row(number_of(example), "analysis")["review"]
         assert example["targets"].decode() == row(number_of(example), "analysis")["response"]
@@ -233,7 +235,7 @@ def test_without_reasoning(corpus_source):
 def test_by_grounding_threshold(corpus_source):
     found = corpus_source(max_hallucination=0.25)
     assert {number_of(example) % 8 for example in found} == {0, 1, 2, 7}  # 7: not checked
-    assert len(corpus_source(split="validation", max_hallucination=0.0)) == 100
+    assert len(corpus_source(split="validation", max_hallucination=0.0)) == HELD_OUT
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.75, 1.0])
@@ -243,7 +245,7 @@ def test_by_implicit_ratio(corpus_source, share):
     assert implicit / len(found) == pytest.approx(share, abs=0.05 if 0 < share < 1 else 0)
     # The kind that is short stays whole: a quarter of the corpus is implicit.
     whole = sum(number_of(example) % 4 == 1 for example in corpus_source())
-    assert implicit == whole if share > 0.25 else len(found) - implicit == 1100 - whole
+    assert implicit == whole if share > 0.25 else len(found) - implicit == TRAINED - whole
 
 
 def test_by_corpus_size_smaller_within_larger(corpus_source):
@@ -251,7 +253,7 @@ def test_by_corpus_size_smaller_within_larger(corpus_source):
     assert small < large
     assert len(small) == pytest.approx(200, abs=45) and len(large) == pytest.approx(600, abs=60)
     assert small != {number_of(example) for example in corpus_source(size=200, seed=1)}
-    assert len(corpus_source(size=10**9)) == 1100
+    assert len(corpus_source(size=10**9)) == TRAINED
 
 
 def test_shards_share_out_every_row_once(data, monkeypatch):
@@ -261,14 +263,14 @@ def test_shards_share_out_every_row_once(data, monkeypatch):
     from fsa_jax.data.corpus_source import CorpusSource
 
     source = CorpusSource("analysis")
-    assert len(source.list_shards("train")) == 2 and source.num_input_examples("train") == 1100
+    assert len(source.list_shards("train")) == 2 and source.num_input_examples("train") == TRAINED
     seen = [
         list(source.get_dataset("train", shuffle=False, shard_info=seqio.ShardInfo(index, 2)).as_numpy_iterator())
         for index in range(2)
     ]
     ids = [example["id"] for part in seen for example in part]
-    assert len(ids) == len(set(ids)) == 1100
-    assert len({int(example["row"]) for part in seen for example in part}) == 1100
+    assert len(ids) == len(set(ids)) == TRAINED
+    assert len({int(example["row"]) for part in seen for example in part}) == TRAINED
 
 
 def test_a_missing_corpus_and_impossible_ablations(tmp_path, monkeypatch, data):

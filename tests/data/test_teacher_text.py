@@ -77,7 +77,7 @@ def test_no_teacher_text_says_how_to_get_it(tmp_path, monkeypatch):
 def test_bad_lines_are_named(corpus, line, says):
     path = corpus([(1, "x"), line])
     with pytest.raises(DataError) as caught:
-        teacher_text.held_out(teacher_text.files())
+        teacher_text.index(teacher_text.files())
     assert caught.value.where == f"{path}:2"
     assert says in str(caught.value)
 
@@ -92,9 +92,9 @@ def test_an_empty_file_and_one_that_is_not_text(corpus):
 
 
 def _splits(paths):
-    held_out = teacher_text.held_out(paths)
+    held_out = teacher_text.index(paths).held_out
     rows = [row for path in paths for row in teacher_text.read(path)]
-    splits = {row.review_id: held_out.split_of(row.review_id) for row in rows}
+    splits = {row.review_id: held_out.split_of(row.review) for row in rows}
     for split in ("train", "validation"):
         for form in ("analysis", "rewriting"):
             count = sum(splits[row.review_id] == split and row.understanding == form for row in rows)
@@ -106,7 +106,7 @@ def test_a_tenth_is_held_out_by_review(corpus):
     corpus(_both(range(0, 100, 2)), "a.jsonl")
     corpus(_both(range(1, 100, 2)) + _both(range(0, 20)), "b.jsonl")
     splits = _splits(teacher_text.files())
-    held = teacher_text.held_out(teacher_text.files())
+    held = teacher_text.index(teacher_text.files()).held_out
     assert 20 <= held.rows["validation", "analysis"] + held.rows["validation", "rewriting"] <= 24
     assert set(splits.values()) == {"train", "validation"}
 
@@ -126,7 +126,7 @@ def test_at_most_so_many_rows_and_another_seed_holds_out_others(corpus, monkeypa
 
 def test_a_small_corpus_holds_out_one_of_each_form(corpus):
     corpus([(number, ANALYSIS if number % 2 else "I liked it.") for number in range(16)])
-    held = teacher_text.held_out(teacher_text.files())
+    held = teacher_text.index(teacher_text.files()).held_out
     assert (held.rows["validation", "analysis"], held.rows["validation", "rewriting"]) == (1, 1)
 
 
@@ -134,12 +134,12 @@ def test_a_setting_that_is_no_number(corpus, monkeypatch):
     corpus([(1, "x")])
     monkeypatch.setenv("FSA_HELD_OUT", "-3")
     with pytest.raises(SettingError, match="FSA_HELD_OUT"):
-        teacher_text.held_out(teacher_text.files())
+        teacher_text.index(teacher_text.files())
 
 
 def test_real_teacher_text(real_data_dir, monkeypatch):
     monkeypatch.setenv("FSA_DATA_DIR", str(real_data_dir))
     splits = _splits(teacher_text.files())
-    held = teacher_text.held_out(teacher_text.files())
+    held = teacher_text.index(teacher_text.files()).held_out
     assert sum(held.rows.values()) == len(splits) == 400
     assert held.rows["validation", "analysis"] + held.rows["validation", "rewriting"] == 40
