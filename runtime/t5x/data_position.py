@@ -207,8 +207,13 @@ def _position(file: epath.Path) -> dict[str, Any]:
 
 
 def _identity(config: DatasetConfig) -> dict[str, Any]:
-    """What must be the same for a position to mean the same batch."""
+    """What must be the same for a position to mean the same batch; tasks may name the ORDER of their examples."""
+    import seqio
+
+    tasks = seqio.get_subtasks(datasets.find_provider(config))
+    orders = sorted({task.ORDER for task in tasks if hasattr(task, "ORDER")})
     return {
+        **({"order": ", ".join(orders)} if orders and config.shuffle else {}),
         "name": config.name,
         "split": config.split,
         "lengths": dict(config.task_feature_lengths or {}),

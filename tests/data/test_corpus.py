@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -182,6 +183,44 @@ def test_selection_and_splits_without_tensorflow(checked):
         held_out(source_files, Selection(teachers=("nobody",)))
     with pytest.raises(SettingError):
         Selection(max_hallucination=2)
+
+
+def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
+    """Issue 11, entry 10: the same teacher text, as released and as a corpus, has the same validation rows."""
+    from fsa_jax.data.corpus_source import CorpusSource
+    from fsa_jax.data.sources import TeacherTextSource
+
+    file = tmp_path / "teacher" / "text.jsonl"
+    file.parent.mkdir()
+    with file.open("w") as out:
+        for number in range(400):
+            # The second review of a pair is a copy under another id: both are on one side.
+            review = f"Pizza number {number}." if number % 10 else f"pizza  NUMBER {number + 1}!"
+            responses = (f'Opinion Target 1: "pizza {number}"\nSentiment: Neutral', f"I ate {number}.")
+            for response in responses[: 1 + number % 3]:
+                out.write(json.dumps({"ID": number, "Text": review, "Overall": 3, "m_response": response}) + "\n")
+    monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
+    for limit, seed in ((25, 3), (10_000, 0)):
+        monkeypatch.setenv("FSA_HELD_OUT", str(limit))
+        monkeypatch.setenv("FSA_HELD_OUT_SEED", str(seed))
+        arguments = [str(file), str(tmp_path / "corpus"), "--held_out", str(limit), "--seed", str(seed)]
+        assert main(["corpus", *arguments, "--overwrite", "true"]) == 0
+        held: list[set[str]] = []
+        for form in ("analysis", "rewriting"):
+            parts = {}
+            for source, split in itertools.product((TeacherTextSource, CorpusSource), ("train", "validation")):
+                rows_of = source(form).get_dataset(split, shuffle=False).as_numpy_iterator()
+                parts[source, split] = {(row["inputs"].decode(), row["targets"]) for row in rows_of}
+            for split in ("train", "validation"):
+                assert parts[TeacherTextSource, split] == parts[CorpusSource, split] != set()
+            held.append({review for review, _ in parts[CorpusSource, "validation"]})
+            assert not held[-1] & {review for review, _ in parts[CorpusSource, "train"]}
+        assert held[0] & held[1]
+    originals, copies = (
+        [pattern.format(number + 1) in held[0] for number in range(0, 400, 10)]
+        for pattern in ("Pizza number {}.", "pizza  NUMBER {}!")
+    )
+    assert originals == copies and any(copies)
 
 
 def test_the_released_layout_is_read_as_it_is(real_data_dir, tmp_path):

@@ -17,7 +17,7 @@ import tensorflow as tf
 from scipy import stats
 
 from fsa_jax.cli.main import main
-from fsa_jax.data import shares, shuffling
+from fsa_jax.data import shares
 from fsa_jax.data.corpus_source import CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
 from fsa_jax.data.tasks import OrderedTask
@@ -188,6 +188,8 @@ def test_cached_order_is_the_uncached_one(kind, tmp_path):
 
 
 def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
+    from fsa_jax.data import shuffling
+
     task = TASKS["corpus"]()
     count = task.num_input_examples("train")
     monkeypatch.setattr(shuffling, "MEMORY", task.source.size("train") // 4)
@@ -202,7 +204,7 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
 
 
 def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
-    """TrainingData with a position as a checkpoint keeps it, on two processes' parts."""
+    """One of two processes, with the batches passed over and with tf.data's own state (``save_dataset``)."""
     code = """
 import sys, pathlib, numpy as np, seqio
 from etils import epath
@@ -211,16 +213,20 @@ from t5x.datasets import DatasetConfig
 from tests.data.test_whole_shuffle import TASKS
 task = TASKS["lines of a file"]()
 config = DatasetConfig(task, {"inputs": 16, "targets": 16}, "train", 512, True, 3)
-def data(): return TrainingData(config, 1, 2, seqio.EncDecFeatureConverter)
+def data(save=False): return TrainingData(config, 1, 2, seqio.EncDecFeatureConverter, save_iterator=save)
 def rows(batches): return [next(batches)["encoder_input_tokens"] for _ in range(5)]
-place = epath.Path(sys.argv[1]); place.mkdir()
-whole = data()
-for _ in range(task.num_input_examples("train") // 512 + 9): next(whole)
-whole.save(place)
-expected = rows(whole)
-again = data(); again.seek(place)
-for one, other in zip(expected, rows(again), strict=True): np.testing.assert_array_equal(one, other)
-print("same")
+for save in (False, True):
+    place = epath.Path(sys.argv[1]) / str(save); place.mkdir(parents=True)
+    whole = data(save)
+    for _ in range(task.num_input_examples("train") // 512 + 9): next(whole)
+    whole.save(place)
+    expected = rows(whole)
+    again = data(save); again.seek(place)
+    for one, other in zip(expected, rows(again), strict=True): np.testing.assert_array_equal(one, other)
+(file,) = place.glob("*.json")
+file.write_text(file.read_text().replace('"order": "whole shuffle", ', ""))  # as 528859f wrote it
+old = data(); old.seek(place)
+print("same", old.taken)
 """
     environment = {**os.environ, "FSA_DATA_DIR": str(data_dir)}
     run = subprocess.run(
@@ -230,4 +236,5 @@ print("same")
         capture_output=True,
         text=True,
     )
-    assert run.stdout.endswith("same\n"), run.stderr[-3000:]
+    assert run.stdout.endswith("same 0\n"), run.stderr[-3000:]
+    assert "order is whole shuffle and was None; it begins ANEW" in run.stderr
