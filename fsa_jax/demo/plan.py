@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import re
 from pathlib import Path
 
+import fsa_jax
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.demo.stages import Stage
+from fsa_jax.engine import PACKAGE, installed_engine
+from fsa_jax.errors import MissingDataError
 
 Finetuning = tuple[str, float, int]
 """Arm, learning rate and seed."""
 
-_STUDENT = "gin/models/t5_demo.gin"
+_INCLUDE = re.compile(r"""^[ \t]*include[ \t]+(["'])(.+?)\1""", re.MULTILINE)
 
 
 class Plan:
@@ -20,7 +25,7 @@ class Plan:
     Args:
       settings: its sizes.
       layout: its folder.
-      recipes: folder of ``gin/``; an edited recipe makes its stages run again.
+      recipes: folder of ``gin/``; an edited recipe makes its stages run again, and so does a file that it includes.
     """
 
     def __init__(self, settings: DemoSettings, layout: Layout, recipes: Path) -> None:
@@ -63,5 +68,33 @@ class Plan:
         return {name: getattr(self._settings, name) for name in names}
 
     def _digest(self, recipe: str) -> str:
-        texts = [(self._recipes / file).read_bytes() for file in (recipe, _STUDENT)]
-        return hashlib.sha256(b"".join(texts)).hexdigest()
+        """Hash of a recipe, of all that it includes, and of the versions of what it configures."""
+        digest = hashlib.sha256(f"{fsa_jax.__version__}, {installed_engine()}\n".encode())
+        for name, content in sorted(_with_includes(recipe, self._recipes).items()):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()
+
+
+def _with_includes(recipe: str, root: Path) -> dict[str, bytes]:
+    """Contents of a gin file and of every file that it includes, directly or not, by the names that they are given by.
+
+    Looked for where the engine does: below ``root``, from which it is started, then beside the engine.
+
+    Raises:
+      MissingDataError: a file is not there.
+    """
+    engine = importlib.util.find_spec(PACKAGE)
+    packages = [Path(place).parent for place in (engine and engine.submodule_search_locations) or ()]
+    found: dict[str, bytes] = {}
+    names = [recipe]
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        files = [place / name for place in (root, *packages) if (place / name).is_file()]
+        if not files:
+            places = " or ".join(map(str, (root, *packages)))
+            raise MissingDataError(name, expected=f"it in {places}", found="nothing", fix="correct the include")
+        found[name] = files[0].read_bytes()
+        names += [match[2] for match in _INCLUDE.finditer(found[name].decode())]
+    return found

@@ -21,7 +21,7 @@ from typing import Any
 from fsa_jax import file_lock
 from fsa_jax.errors import SettingError
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: raise it when a stage computes something else from the same settings."""
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_jax.demo import stages
+from fsa_jax.demo.plan import Plan
+from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.demo.stages import Ledger, Stage, claimed
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import MissingDataError, SettingError
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(stage: Stage, text: str = "made") -> None:
@@ -96,6 +102,33 @@ def test_a_torn_marker_counts_as_none(ledger, tmp_path):
         pass
     (tmp_path / ".stages" / "x.json").write_text('{"key": "')
     assert not ledger.is_done(stage)
+
+
+def test_an_edited_include_makes_its_stages_run_again(tmp_path):
+    """Issue 11, entry 12: files that a recipe includes decide what it computes, however deep, the engine's own too."""
+    shutil.copytree(ROOT / "gin", tmp_path / "gin")
+    plan = Plan(DemoSettings(), Layout(tmp_path / "out"), tmp_path)
+
+    def keys() -> list[str]:
+        run = ("distilled", 0.01, 42)
+        return [stage.key for stage in (plan.vocabulary(), plan.distilled(), plan.finetuned(run), plan.tested(run))]
+
+    before = keys()
+    deep = tmp_path / "gin" / "models" / "t5.gin"
+    deep.write_text(deep.read_text() + "# edited\n")
+    after = keys()
+    assert before[0] == after[0] and not set(before[1:]) & set(after[1:])
+    # Started from the checkout, the engine takes a file there before its own of the same name.
+    own = tmp_path / "t5x" / "configs" / "runs" / "finetune.gin"
+    own.parent.mkdir(parents=True)
+    own.write_text("# another\n")
+    last = keys()
+    assert last[:2] == after[:2] and not set(last[2:]) & set(after[2:])
+    (tmp_path / "gin" / "distill_base.gin").write_text("# no recipe of the demo\n")
+    assert keys() == last
+    deep.write_text('include "gin/nowhere.gin"\n')
+    with pytest.raises(MissingDataError, match=r"gin/nowhere\.gin"):
+        keys()
 
 
 def claim(root):
