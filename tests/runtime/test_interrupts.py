@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pair
 import tiny_run
@@ -59,11 +60,11 @@ def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
 
 def test_ctrl_c_before_the_first_step_ends_without_a_traceback(tmp_path):
     """Entry 29: while libraries load, and while the step is compiled (nothing is cached)."""
-    loading = tiny_run.command("t5x.train", *tiny_run.train_arguments(tmp_path / "a", 10))
+    loading = tiny_run.command("t5x.train", *tiny_run.train_arguments(tmp_path / "a", 1000))
     compiling = tiny_run.command(
-        "t5x.train", *tiny_run.train_arguments(tmp_path / "b", 10, f"--compilation_cache={tmp_path / 'cache'}")
+        "t5x.train", *tiny_run.train_arguments(tmp_path / "b", 1000, f"--compilation_cache={tmp_path / 'cache'}")
     )
-    time.sleep(0.5)
+    pair.until(lambda: "jaxlib" in Path(f"/proc/{loading.pid}/maps").read_text(), [loading])
     loading.send_signal(signal.SIGINT)
     pair.until((tmp_path / "b" / "model-info.txt").exists, [compiling])
     compiling.send_signal(signal.SIGINT)
