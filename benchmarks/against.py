@@ -1,0 +1,101 @@
+"""This checkout against another one, in alternating pairs: seconds from the command to the first step, and a step's.
+
+    git worktree add /tmp/before 528859f
+    python benchmarks/against.py --against /tmp/before --directory /tmp/pairs --pairs 20
+
+Both run with this Python and its packages, on the CPU, each with a compilation cache of its own that a run before the
+first pair has filled. Pairs begin with this one and with the other one in turn. The start is over when
+the save of checkpoint_1 begins, right after the first step; a step's seconds are the median over windows of 50 steps of
+one run, without the first two. Printed are the medians and the ratio this/other: its geometric mean over the pairs with
+the 95% interval of Student's t on the logarithms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[1]
+WINDOW = 50
+
+
+def run(checkout: Path, model_dir: Path, cache: Path, steps: int, *bindings: str) -> float:
+    """Trains the tiny reference T5; returns the wall seconds until the save of checkpoint_1 began, if there was one."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'runtime'}",
+        "T5X_COMPILATION_CACHE": str(cache),
+    }
+    settings = {"MODEL_DIR": str(model_dir), "TRAIN_STEPS": steps}
+    words = [sys.executable, "-m", "t5x.train", "--gin_file=tests/runtime/conformance/reference.gin"]
+    words += [f"--gin.{name}={value!r}" for name, value in settings.items()]
+    words += [f"--gin.{binding}" for binding in bindings]
+    began = time.monotonic()
+    seconds = math.nan
+    with model_dir.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(words, cwd=checkout, env=environment, stdout=log, stderr=log)
+        while process.poll() is None:
+            if math.isnan(seconds) and list(model_dir.glob("checkpoint_1*")):
+                seconds = time.monotonic() - began
+            time.sleep(0.005 if math.isnan(seconds) else 0.1)
+        if process.returncode:
+            raise SystemExit(f"{checkout} failed, see {log.name}")
+    return seconds
+
+
+def start(checkout: Path, model_dir: Path, cache: Path, steps: int) -> float:
+    """Seconds to the first step."""
+    del steps
+    return run(checkout, model_dir, cache, 1)
+
+
+def step(checkout: Path, model_dir: Path, cache: Path, steps: int) -> float:
+    """Seconds of a step."""
+    quiet = ("train.eval_period=100000", "utils.SaveCheckpointConfig.period=100000", f"train.stats_period={WINDOW}")
+    run(checkout, model_dir, cache, steps, *quiet)
+    rows = map(json.loads, (model_dir / "train" / "metrics.jsonl").read_text().splitlines())
+    return statistics.median([1 / row["timing/steps_per_second"] for row in rows if row["step"] > 2 * WINDOW])
+
+
+def ratio(ours: list[float], others: list[float]) -> str:
+    """The ratio of pairs with its interval."""
+    logarithms = [math.log(one / other) for one, other in zip(ours, others, strict=True)]
+    mean = statistics.fmean(logarithms)
+    if len(logarithms) < 2:
+        return f"{math.exp(mean):.3f} (one pair, no interval)"
+    half = stats.t.ppf(0.975, len(logarithms) - 1) * statistics.stdev(logarithms) / math.sqrt(len(logarithms))
+    return f"{math.exp(mean):.3f} (95% interval {math.exp(mean - half):.3f} to {math.exp(mean + half):.3f})"
+
+
+def main(options: argparse.Namespace) -> None:
+    options.directory.mkdir(parents=True)
+    checkouts = {"this": ROOT, "other": options.against.resolve()}
+    for measure in (start, step):
+        seconds: dict[str, list[float]] = {name: [] for name in checkouts}
+        for pair in range(-1, options.pairs):
+            for name in sorted(checkouts, reverse=pair % 2 == 0):
+                model_dir = options.directory / f"{measure.__name__}-{pair}-{name}"
+                found = measure(checkouts[name], model_dir, options.directory / f"cache-{name}", options.steps)
+                if pair >= 0:
+                    seconds[name].append(found)
+                    print(f"{measure.__name__}, pair {pair}, {name}: {found:.4f} s", flush=True)
+        medians = ", ".join(f"{name} {statistics.median(values):.4f} s" for name, values in seconds.items())
+        print(f"{measure.__doc__} Medians: {medians}; ratio {ratio(seconds['this'], seconds['other'])}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, required=True, help="checkout to compare with")
+    parser.add_argument("--directory", type=Path, required=True, help="new folder")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=600, help="of the runs that time a step")
+    main(parser.parse_args())
