@@ -94,24 +94,29 @@ def newest_checkpoint(directory: str) -> str:
     return str(_path(directory) / f"checkpoint_{_require_steps(directory)[-1]}")
 
 
-def resolve(path: Path) -> Path:
+def named(path: Path) -> Path:
     """Returns the checkpoint that ``MODEL_DIR@best`` or ``MODEL_DIR@newest`` names; any other path as it is.
 
-    A path that exists is that path, also where its name ends in ``@best``. Of a MODEL_DIR that keeps the best by a
-    metric, whose newest checkpoint is another, a line on standard error says so: without ``@best`` it is the newest
-    that commands take.
+    A path that exists is that path, also where its name ends in ``@best``.
 
     Raises:
       CheckpointError, SettingError: as :func:`best_checkpoint` and :func:`newest_checkpoint`.
     """
-    if path.exists():
-        _say_if_another_is_best(path)
-        return path
     match = _CHOICE.fullmatch(str(path))
-    if match is None:
+    if match is None or path.exists():
         return path
     choose = best_checkpoint if match[2] == "best" else newest_checkpoint
     return Path(choose(match[1]))
+
+
+def resolve(path: Path) -> Path:
+    """As :func:`named`, for commands that take the newest checkpoint of a MODEL_DIR alone.
+
+    Where the run keeps the best by a metric and its newest checkpoint is another, a line on standard error says so.
+    """
+    found = named(path)
+    _say_if_another_is_best(found)
+    return found
 
 
 def _path(directory: Any) -> Any:
@@ -124,7 +129,7 @@ def _path(directory: Any) -> Any:
 
 
 def _say_if_another_is_best(directory: Path) -> None:
-    steps = checkpoint_steps(directory)
+    steps = checkpoint_files.checkpoint_steps(_path(directory))
     try:
         best_by = recorded_best_by(directory) if steps else None
         step = best_step(directory, best_by, steps) if best_by else None
@@ -138,13 +143,8 @@ def _say_if_another_is_best(directory: Path) -> None:
         )
 
 
-def checkpoint_steps(directory: str | Path) -> list[int]:
-    """Returns the steps of the checkpoints in a directory, whole or damaged, ascending."""
-    return checkpoint_files.checkpoint_steps(_path(directory))
-
-
 def _require_steps(directory: str | Path) -> list[int]:
-    steps = checkpoint_steps(directory)
+    steps = checkpoint_files.checkpoint_steps(_path(directory))
     if not steps:
         raise CheckpointError(
             directory,

@@ -202,6 +202,8 @@ def test_a_damaged_best_checkpoint_is_an_error_and_not_the_second_best(finetuned
 
 def test_commands_say_what_is_wrong_with_a_choice(finetuned: Path, tmp_path: Path, capsys) -> None:
     absent = f"{tmp_path / 'absent'}@best"
+    assert main(["doctor", "--checkpoint", f"{finetuned / 'model_dir'}@best"]) == 0
+    assert f"{finetuned / 'model_dir'}/checkpoint_20: not verified" in capsys.readouterr().out
     for command in ("export-ct2", "export-hf", "predict"):
         more = ["out.jsonl"] if command == "predict" else []
         assert main([command, absent, str(finetuned / "sentences.txt"), *more]) == 2

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import fsa_jax
-from fsa_jax import checkpoint_files, devices
+from fsa_jax import checkpoint_files, devices, runs
 from fsa_jax.engine import installed_engine
 from fsa_jax.errors import SettingError
 from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
@@ -144,7 +144,7 @@ def command(checkpoint: Path | None = None) -> int:
         checksums that were written with them: whole, damaged (which files), or not verified.
     """
     if checkpoint is not None:
-        return 1 if _check_checkpoints(checkpoint) else 0
+        return 1 if _check_checkpoints(runs.named(checkpoint)) else 0
     broken = 0
     for finding in findings():
         mark = "ok  " if finding.fix is None else "-   " if finding.optional else "MISS"
