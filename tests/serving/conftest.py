@@ -98,6 +98,6 @@ def trained_parameters(tokens: T5Tokenization, texts: list[str], answers: list[s
     state = optimizer.init(parameters)
     rng = np.random.default_rng(0)
     for _ in range(steps):
-        rows = rng.choice(len(texts), 32, replace=False)
+        rows = rng.choice(len(texts), min(32, len(texts)), replace=False)
         parameters, state = step(parameters, state, inputs[rows], before[rows], targets[rows])
     return jax.tree.map(np.asarray, parameters)

@@ -129,8 +129,8 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(stopped, checkpoin
     """Entry 5: a newer checkpoint has appeared in MODEL_DIR; its rows were mixed with the older one's."""
     newer(tmp_path / "model", checkpoint)
     assert fsa(*stopped) == 0
-    assert "checkpoint_7" in capsys.readouterr().err
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert "checkpoint_7" in capsys.readouterr().err
 
 
 def test_a_run_whose_checkpoint_is_gone_is_refused(stopped, checkpoint, tmp_path, capsys):
@@ -160,11 +160,11 @@ def test_a_run_does_not_go_on_with_anything_else(changed, stopped, checkpoint, t
         )
     elif changed == "input":
         Path(stopped[2]).write_text("\n".join([*texts[:-1], "another end"]))
-    before = (tmp_path / ".out.jsonl.partial").read_bytes()
     assert fsa(*stopped, *(["--beams", 2] if changed == "setting" else [])) == 2
     word = {"checkpoint": "model content", "vocabulary": "vocabulary", "input": "input", "setting": "beams 1, now 2"}
     assert word[changed] in capsys.readouterr().err
-    assert not (tmp_path / "out.jsonl").exists() and (tmp_path / ".out.jsonl.partial").read_bytes() == before
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len((tmp_path / ".out.jsonl.partial").read_text().splitlines()) == 10
 
 
 def test_an_unfinished_output_of_an_earlier_version_is_not_gone_on_with(stopped, tmp_path, capsys):
