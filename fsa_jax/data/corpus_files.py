@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fsa_jax import checksums, finished
@@ -79,6 +80,7 @@ def build(
         for entry in sorted((building / root.name).iterdir()):
             entry.rename(partial / entry.name)
         shutil.rmtree(building)
+        _same_bytes_every_time(partial)
         statistics = {**summary.as_json(), "checksums": checksums.LIST}
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
         (partial / STATISTICS).write_text(text, encoding="utf-8")
@@ -95,6 +97,17 @@ def require_whole(root: Path) -> None:
       DataError: a file is missing or damaged.
     """
     finished.require_whole(root, metadata=STATISTICS, fix=BUILD_AGAIN)
+
+
+def _same_bytes_every_time(folder: Path) -> None:
+    """Writes the features of every example in the order of their names; TFDS leaves it to chance, by process."""
+    for file in sorted(folder.rglob("*.tfrecord-*")):
+        new = file.with_name(f"{file.name}.new")
+        with tf.io.TFRecordWriter(str(new)) as writer:
+            for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                example = tf.train.Example.FromString(record)
+                writer.write(example.SerializeToString(deterministic=True))
+        new.replace(file)
 
 
 def _counts(check_root: Path) -> dict[str, Any] | None:

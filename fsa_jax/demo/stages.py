@@ -87,7 +87,7 @@ class Ledger:
             self._write(stage, "begun", self.seconds(stage))
             return
         for output in stage.outputs:
-            if output.is_dir():
+            if output.is_dir() and not output.is_symlink():
                 shutil.rmtree(output)
             else:
                 output.unlink(missing_ok=True)

@@ -73,6 +73,16 @@ def test_other_settings_start_anew(ledger, tmp_path):
     assert ledger.is_done(stage)
 
 
+def test_other_settings_remove_a_link_and_not_what_it_leads_to(ledger, tmp_path):
+    """Entry 21: it was a traceback."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (tmp_path / "out").symlink_to(tmp_path / "mine")
+    with ledger.working_on(Stage("train", {"steps": 3}, (tmp_path / "out",))):
+        assert not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
+
+
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=3), st.lists(st.integers(0, 3), min_size=3, max_size=3))
 def test_a_change_reaches_every_stage_behind_it_and_none_before(old, new):
