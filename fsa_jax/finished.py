@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 from pathlib import Path
 
-import fsa_jax
 from fsa_jax import checksums
 from fsa_jax.errors import DataError
 
@@ -18,11 +18,15 @@ _EXAMPLES = 3
 _found_whole: set[tuple[object, ...]] = set()
 
 
-def finish(directory: Path, command: str) -> None:
+def finish(directory: Path) -> None:
     """Writes the checksums of all files in a directory, and the marker with the list's own digest."""
     digest = checksums.write(directory, skip=(MARKER,))
-    content = {"written_by": command, "fsa_jax": fsa_jax.__version__, checksums.LIST: digest}
-    (directory / MARKER).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (directory / MARKER).write_bytes(_marker(digest))
+
+
+def _marker(digest: str) -> bytes:
+    """Nothing but the digest, so that no byte of it can change unnoticed."""
+    return (json.dumps({checksums.LIST: digest}) + "\n").encode()
 
 
 def require_whole(directory: Path, *, metadata: str, fix: str) -> None:
@@ -67,14 +71,12 @@ def _names_list(file: Path) -> bool:
 
 def _problems(directory: Path, marker: Path) -> list[str]:
     try:
-        content = json.loads(marker.read_text("utf-8"))
-        digest = content[checksums.LIST]
-    except OSError:
-        return [f"{MARKER} cannot be read"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return [f"{MARKER} is damaged"]
-    if not isinstance(digest, str):
-        return [f"{MARKER} is damaged"]
+        found, listed = marker.read_bytes(), (directory / checksums.LIST).read_bytes()
+    except OSError as error:
+        return [f"{Path(error.filename or directory).name} cannot be read"]
+    digest = hashlib.sha256(listed).hexdigest()
+    if found != _marker(digest):
+        return [f"{MARKER} and {checksums.LIST} do not belong together"]
     return checksums.problems(directory, digest, skip=(MARKER,))
 
 

@@ -109,7 +109,7 @@ def command(
         }
         (folder / COUNTS).write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(render(statistics, settings, shown(source)), encoding="utf-8")
-        finish(folder, "fsa check")
+        finish(folder)
     terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
     for name, found in (

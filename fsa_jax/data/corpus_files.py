@@ -86,7 +86,7 @@ def build(
         (partial / STATISTICS).write_text(text, encoding="utf-8")
         check = None if check_root is None else _counts(check_root)
         (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
-        finished.finish(partial, "fsa corpus")
+        finished.finish(partial)
     return statistics
 
 

@@ -217,17 +217,14 @@ def _seconds(run: Callable[[], None], limit: float) -> float:
     return min(taken)
 
 
-def slow(expression: Expression, rng: Random, rounds: int) -> str | None:
+def slow(expression: Expression, rng: Random) -> str | None:
     """A string that an expression is slow on, described; None if none is found."""
-    for _ in range(rounds):
-        for attack in _attacks(expression, rng):
-            for size, limit in LIMITS:
-                text = attack(size)
-                seconds = _seconds(lambda text=text: _run(expression, text), limit)
-                if seconds > limit:
-                    return (
-                        f"{expression.where}: {seconds:.2f} s for {size:,} characters: {text[:60]!r} … {text[-20:]!r}"
-                    )
+    for attack in _attacks(expression, rng):
+        for size, limit in LIMITS:
+            text = attack(size)
+            seconds = _seconds(lambda text=text: _run(expression, text), limit)
+            if seconds > limit:
+                return f"{expression.where}: {seconds:.2f} s for {size:,} characters: {text[:60]!r} … {text[-20:]!r}"
     return None
 
 
@@ -241,9 +238,10 @@ def test_the_search_finds_what_is_known_to_be_slow_and_passes_what_is_not():
         (r"(?:a|aa)+b", "match"),
     ):
         flags = int(re.MULTILINE)
-        assert slow(Expression("here", pattern, flags, {method}), Random(0), 3) is not None, pattern
+        found = [slow(Expression("here", pattern, flags, {method}), Random(seed)) for seed in range(3)]
+        assert any(found), pattern
     for pattern, method in ((r"\s*,", "match"), (r"(?<!\s)\s*+,", "search"), (r"a\s*+\d*+\s*+:", "search")):
-        assert slow(Expression("here", pattern, 0, {method}), Random(0), 3) is None, pattern
+        assert slow(Expression("here", pattern, 0, {method}), Random(0)) is None, pattern
 
 
 def test_expressions_that_are_put_together_at_run_time_are_known():
@@ -254,10 +252,11 @@ def test_expressions_that_are_put_together_at_run_time_are_known():
 
 def test_no_expression_is_quadratic(campaign, rng, cases):
     def attempt(expression: Expression) -> str:
-        found = slow(expression, rng, cases(1, 8))
+        found = slow(expression, rng)
         assert found is None, found
         return "linear"
 
     for expression in EXPRESSIONS:
         case = f"{expression.where} {expression.pattern!r} {sorted(expression.methods)}"
-        campaign.run(case, lambda expression=expression: attempt(expression))
+        for _ in range(cases(1, 6)):
+            campaign.run(case, lambda expression=expression: attempt(expression))
