@@ -88,6 +88,13 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
     """
     verdict = checkpoint_files.verify(checkpoint)
     verdict.require()
+    if (checkpoint / checkpoint_files.LEGACY).exists():
+        raise CheckpointError(
+            checkpoint,
+            expected=f"a checkpoint of Orbax, with {STATE}/",
+            found="one that T5X wrote before it used Orbax",
+            fix="start a training run from it (INITIAL_CHECKPOINT_PATH), whose checkpoints can be read",
+        )
     state = checkpoint.resolve() / STATE
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:

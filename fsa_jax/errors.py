@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 12
+
 
 class FsaError(Exception):
     """Something that the user can fix.
@@ -75,9 +77,11 @@ def require_choice(
         return
     by_lower = {word.lower(): word for word in words}
     near = [by_lower[word] for word in difflib.get_close_matches(str(value).lower(), by_lower, 1)]
+    listed = (near + [word for word in words if word not in near])[:_SHOWN] if len(words) > _SHOWN else words
+    more = f" or one of {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     raise SettingError(
         setting,
-        expected=" or ".join(map(repr, words)),
+        expected=" or ".join(map(repr, listed)) + more,
         found=repr(value) + (f", which is near {near[0]!r}" if near else ""),
         fix=fix.format(setting=setting, choice=(near or words)[0]),
     )

@@ -23,7 +23,7 @@ def command(
     vocabulary: Path | None = None,
     instruction: str = "",
     threads: int = 0,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
     overwrite: bool = False,
 ) -> None:
     """Predicts opinions for every review of a file and writes them as JSON lines, in the order of the input.

@@ -21,7 +21,7 @@ import seqio
 import tensorflow as tf
 
 from fsa_jax.data.shuffling import Chosen, Rows
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_choice
 
 
 def training_share(
@@ -55,6 +55,8 @@ def training_share(
             fix="bind one of training_share.examples and training_share.fraction",
         )
     importlib.import_module(module)
+    known = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+    require_choice("training_share.task", task, known)
     suffix = f"{examples if fraction is None else fraction:g}_{'first' if seed is None else f'seed{seed}'}"
     return _register(seqio.get_mixture_or_task(task), suffix, examples, fraction, seed)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import fsa_jax
 from fsa_jax import checksums
-from fsa_jax.errors import SettingError
+from fsa_jax.errors import SettingError, require_choice
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
 from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
@@ -58,6 +58,8 @@ class Predictor:
 
         if task not in TASKS:
             raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
+        if engine is not None:
+            require_choice("engine", engine, ("jax", "ct2"), "--engine {choice}")
         for name, value in (("beams", beams), ("max_input_length", max_input_length - 1)):
             if value < 1:
                 raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")

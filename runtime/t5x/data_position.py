@@ -115,9 +115,11 @@ class TrainingData:
         iterator = iter(self.dataset)
         try:
             tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
-        except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
-            raise damaged(state, str(error).splitlines()[0]) from error
         except (tf.errors.OpError, AssertionError, ValueError) as error:
+            # Entries that are not found are those of another pipeline.
+            is_lost = isinstance(error, tf.errors.NotFoundError) and "No such file" in str(error)
+            if is_lost or isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError):
+                raise damaged(state, str(error).splitlines()[0]) from error
             raise CheckpointError(
                 state,
                 expected="the state of this training data's iterator",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from fsa_jax.errors import DataError, SettingError
+from fsa_jax.errors import DataError, SettingError, require_choice
 from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.inference import InferenceFunction
@@ -30,16 +30,15 @@ def scored_tasks(config: DatasetConfig) -> list[str]:
     """Returns the names of the tasks of ``config`` that have its split and metrics. Looks at no example.
 
     Raises:
-      SettingError: no such task or module.
+      SettingError: no such task or module, or no task has the split.
     """
     provider = datasets.find_provider(config)
     import seqio
 
-    return [
-        task.name
-        for task in seqio.get_subtasks(provider)
-        if config.split in task.splits and (task.metric_fns or task.metric_objs)
-    ]
+    tasks = seqio.get_subtasks(provider)
+    splits = {split for task in tasks for split in task.splits}
+    require_choice("infer_eval/utils.DatasetConfig.split", config.split, sorted(splits))
+    return [task.name for task in tasks if config.split in task.splits and (task.metric_fns or task.metric_objs)]
 
 
 def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:

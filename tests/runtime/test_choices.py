@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from t5x import actions, checkpoints, infer, losses, partitioning, schedules, utils
+import tiny_run
+from t5x import actions, checkpoints, evaluation, infer, losses, partitioning, schedules, utils
 from t5x.examples.decoder_only import network as decoder_only
 
 from fsa_jax.errors import SettingError, require_choice
@@ -40,6 +41,10 @@ SIZES = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_layers": 1, "head
         (
             lambda: infer.create_task_from_tfexample_file([], "tfrecords", "inputs", None, {}),
             "file_type: .*near 'tfrecord'",
+        ),
+        (
+            lambda: evaluation.scored_tasks(tiny_run.dataset(split="validaton")),
+            "infer_eval/utils.DatasetConfig.split: .*found 'validaton', which is near 'validation'",
         ),
         (lambda: T5Config(vocab_size=8, dtype="flaot32"), "T5Config.dtype: .*near 'float32'"),
         (lambda: LlamaConfig(vocab_size=8, dtype="bf16", **SIZES), "LlamaConfig.dtype: .*found 'bf16'"),

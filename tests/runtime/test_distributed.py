@@ -68,3 +68,24 @@ def _dumps(errors: str) -> list[str]:
     """Lines that are not meant for a user: of Python, of C++."""
     marks = ("Traceback", "Check failure", "@     0x", "Gloo", "terminate called", "coordination_service", "grpc")
     return [line for line in errors.splitlines() if any(mark in line for mark in marks)]
+
+
+def test_two_processes_go_on_from_the_same_checkpoint_whichever_of_them_finds_damage(tmp_path):
+    """Entries 2 to 4: process 0 compares checksums for both; a position that process 1 alone cannot read counts too."""
+    tiny_run.run(tmp_path, 4, period=2)
+    newest, older = tmp_path / "checkpoint_4", tmp_path / "checkpoint_2"
+    for file in newest.rglob("checksums.sha256"):
+        file.unlink()
+    (newest / "_CHECKPOINT_METADATA").unlink()
+    (newest / "commit_success.txt").write_text("checkpoint of step 4, complete\n")
+    position = (newest / "dataset" / "train_ds-000-of-001.json").rename(newest / "dataset" / "train_ds-000-of-002.json")
+    (newest / "dataset" / "train_ds-001-of-002.json").write_bytes(position.read_bytes()[:20])
+    (older / "state" / "_METADATA").write_bytes(b"")
+    previous = "--gin.train.on_corrupt_checkpoint='previous'"
+    arguments = tiny_run.train_arguments(tmp_path, 4, previous)
+    statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments, devices=2), seconds=300)
+    assert statuses == [0, 0], errors
+    assert "not verified" in errors[0] and "not verified" not in errors[1]
+    assert "going on with checkpoint_0" in errors[0]
+    assert checkpoints.checkpoint_steps(tmp_path) == [0, 4]
+    assert {path.name for path in tmp_path.glob("*.corrupt")} == {"checkpoint_2.corrupt", "checkpoint_4.corrupt"}

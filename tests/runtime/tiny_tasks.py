@@ -36,7 +36,7 @@ def _mean_score(targets: list, scores: list[float]) -> dict[str, float]:
     return {"mean_score": float(np.mean(scores))}
 
 
-def _register(name: str, rows: int = 60, keep: bool = True, preprocessors: tuple = ()) -> None:
+def _register(name: str, rows: int = 60, keep: bool = True, preprocessors: tuple = (), scored: bool = True) -> None:
     filters = [] if keep else [lambda dataset: dataset.filter(lambda example: False)]
     seqio.TaskRegistry.add(
         name,
@@ -45,7 +45,7 @@ def _register(name: str, rows: int = 60, keep: bool = True, preprocessors: tuple
         ),
         preprocessors=[*preprocessors, *filters, seqio.preprocessors.append_eos],
         output_features=FEATURES,
-        metric_fns=[_first_token_right, _mean_score],
+        metric_fns=[_first_token_right, _mean_score] if scored else [],
     )
 
 
@@ -62,6 +62,7 @@ def _noise(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 _register("tiny_reverse")
 _register("tiny_noisy", preprocessors=(_noise,))
+_register("tiny_unscored", scored=False)
 _register("tiny_empty", keep=False)
 _register("tiny_thirteen", rows=13)
 _register("tiny_thirty_seven", rows=37)
