@@ -316,7 +316,7 @@ def _resumed(
       CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
     """
     own = RestoreCheckpointConfig(path=model_dir)
-    damaged: list[tuple[Any, DamagedCheckpointError]] = []
+    damaged: dict[Any, str] = {}
     steps = checkpoint_steps(model_dir)
     while (step := multihost.broadcast(steps.pop() if steps else -1)) >= 0:
         path = checkpoint_path(model_dir, step)
@@ -327,15 +327,16 @@ def _resumed(
             if on_corrupt == "error":
                 raise
             state = None  # two states may not fit
-            damaged.append((path, error))
+            damaged[path] = error.found
             continue
-        for unusable, error in damaged:
-            _say(f"{error}\nset aside as {checkpoints.set_aside(unusable).name}; going on with {path.name}")
+        for unusable, found in damaged.items():
+            aside = checkpoints.set_aside(unusable).name
+            _say(f"{unusable} cannot be used: {found}\nset aside as {aside}; going on with {path.name}")
         _say(f"resuming {path} (step {step})")
         return state
     aside = checkpoints.all_set_aside(model_dir)
     if damaged or aside:
-        reasons = [f"{path.name} is {error.found}" for path, error in damaged]
+        reasons = [f"{path.name}: {found}" for path, found in damaged.items()]
         raise CheckpointError(
             model_dir,
             expected="a whole checkpoint to go on from",
