@@ -89,6 +89,9 @@ class Part:
                 found="none",
                 fix=f"restore {LIST}, or {anew(self.path.parent)}",
             )
+        if self.digest is None and not _agrees(file.metadata):
+            file.close()
+            raise ValueError("numbers of rows that do not agree")
         return file
 
     @property
@@ -105,23 +108,34 @@ class Part:
             keys = table["key"].combine_chunks()
             start = keys.offset * KEYS.itemsize
             raw = keys.buffers()[1].to_pybytes()[start : start + len(keys) * KEYS.itemsize] if len(keys) else b""
-            return Index(
-                np.frombuffer(raw, KEYS),
-                table["failure"].is_valid().to_numpy(),
-                table["attempt"].to_numpy().astype(np.int32),
-            )
+            attempts = table["attempt"].to_numpy().astype(np.int32)
+            if self.digest is None and len(set(zip(keys.to_pylist(), attempts.tolist(), strict=True))) < len(keys):
+                raise ValueError("one generation twice")
+            return Index(np.frombuffer(raw, KEYS), table["failure"].is_valid().to_numpy(), attempts)
 
     def batches(self) -> Iterator[pyarrow.RecordBatch]:
         with self._readable(), self._open() as file:
+            missing = file.metadata.num_rows
             for batch in file.iter_batches(batch_size=ROW_GROUP):
                 batch.validate(full=True)
+                missing -= batch.num_rows
                 yield batch
+            if missing:
+                raise ValueError(f"{missing} rows fewer than it says")
 
     def generations(self) -> Iterator[StoredGeneration]:
         for batch in self.batches():
             with self._readable():
                 rows = from_batch(batch)
             yield from rows
+
+
+def _agrees(metadata: pyarrow.parquet.FileMetaData) -> bool:
+    """Whether a file says everywhere that it has the same number of rows, and has any."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    values = [[group.column(i).num_values for i in range(group.num_columns)] for group in groups]
+    whole = all(set(counts) == {group.num_rows} for group, counts in zip(groups, values, strict=True))
+    return whole and 0 < metadata.num_rows == sum(group.num_rows for group in groups)
 
 
 def write_part(folder: Path, first: int, last: int, tables: Iterable[pyarrow.Table]) -> Part:
