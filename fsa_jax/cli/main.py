@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "export-hf": "a student as a Hugging Face model, checked against PyTorch; --push sends it to the hub",
     "export-ct2": "a student as a CTranslate2 model, quantised and checked",
     "predict": "opinions for every review of a file, with JAX or CTranslate2",
-    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to fix it",
+    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to fix it; checks checkpoints",
 }
 """Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""
 

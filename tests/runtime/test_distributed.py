@@ -83,7 +83,7 @@ def test_two_processes_go_on_from_the_same_checkpoint_whichever_of_them_finds_da
     (older / "state" / "_METADATA").write_bytes(b"")
     previous = "--gin.train.on_corrupt_checkpoint='previous'"
     arguments = tiny_run.train_arguments(tmp_path, 4, previous)
-    statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments, devices=2), seconds=300)
+    statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments, devices=2))
     assert statuses == [0, 0], errors
     assert "not verified" in errors[0] and "not verified" not in errors[1]
     assert "going on with checkpoint_0" in errors[0]
