@@ -323,12 +323,18 @@ def get_whole_split_datasets(
     """
     del eval_steps
     tf = tensorflow()
-    whole = {}
+    import seqio
+
+    whole, by_task = {}, {}
     for name, found in _evaluated_providers(cfg).items():
-        config = dataclasses.replace(cfg, mixture_or_task_name=found)
-        check(config)
-        single = dataclasses.replace(config, batch_size=num_shards)
-        rows = get_dataset(single, shard_id, num_shards, feature_converter_cls, num_epochs=1).unbatch()
+        if isinstance(found, seqio.Mixture):  # Comes after its tasks; its own stream is drawn by rates.
+            rows = functools.reduce(lambda first, second: first.concatenate(second), by_task.values())
+        else:
+            config = dataclasses.replace(cfg, mixture_or_task_name=found)
+            check(config)
+            single = dataclasses.replace(config, batch_size=num_shards)
+            rows = get_dataset(single, shard_id, num_shards, feature_converter_cls, num_epochs=1).unbatch()
+            by_task[name] = rows
         size = cfg.batch_size // num_shards
         batches = multihost.maximum(-(-sum(1 for _ in rows) // size))
         filling = {feature: tf.zeros(spec.shape, spec.dtype) for feature, spec in rows.element_spec.items()}
