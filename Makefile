@@ -17,7 +17,7 @@ test: .venv/.installed
 	  $(addprefix --ignore=,$(CONFORMANCE)) $(TEST_ARGS)
 
 conformance: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(CONFORMANCE)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --must-run $(CONFORMANCE)
 
 # The long form of the fault campaigns, by hand: more than 20,000 cases. FAULTS_SEED=1 draws others.
 faults: .venv/.installed
@@ -25,11 +25,11 @@ faults: .venv/.installed
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed
-	.venv-teacher/bin/python -m pytest -m teacher tests/teacher/test_sidecar.py
+	.venv-teacher/bin/python -m pytest --must-run -m teacher tests/teacher/test_sidecar.py
 
 # Against PyTorch, which has an environment of its own so that the others stay light.
 parity: .venv-parity/.installed
-	.venv-parity/bin/python -m pytest tests/parity $(PARITY_ARGS)
+	.venv-parity/bin/python -m pytest --must-run tests/parity $(PARITY_ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,11 +41,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Makefile: targets whose tests may be skipped one by one, but not all of them."""
+    parser.addoption("--must-run", action="store_true", help="fail where every test was skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fails a run with ``--must-run`` in which no test ran."""
+    if hasattr(session.config, "workerinput") or not session.config.getoption("--must-run") or exitstatus:
+        return
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not reporter.stats.get("passed"):
+        reporter.write_line("ERROR: no test ran: every one was skipped, for the reasons below", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def data_directory() -> Path:
+    """Where the project's real data would lie."""
+    configured = os.environ.get("FSA_DATA_DIR")
+    return Path(configured) if configured else ROOT.parent / "shared" / "data"
+
+
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
     """The project's real data (docs/data.md); skips where it is absent, as on most users' machines."""
-    configured = os.environ.get("FSA_DATA_DIR")
-    directory = Path(configured) if configured else ROOT.parent / "shared" / "data"
+    directory = data_directory()
     if not directory.is_dir():
         pytest.skip(f"the real data is not here: {directory} is no directory (set FSA_DATA_DIR)")
     return directory

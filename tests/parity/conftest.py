@@ -1,19 +1,31 @@
-"""PyTorch models saved as Hugging Face saves them, and real sentences to run them on."""
+"""PyTorch models saved as Hugging Face saves them, and sentences to run them on.
+
+Real sentences and T5's vocabulary where this machine has them, else generated ones and a vocabulary made of them.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_models import torch_model_of
 
+from fsa_jax.data import teacher_text
 from fsa_jax.data.fsa import load
+from fsa_jax.data.teacher_text import TeacherRow
+from fsa_jax.demo import vocabulary
 from fsa_jax.serving.tokenization import T5Tokenization
+from fsa_jax.synthetic.files import TEACHER_FILE, generate
+from fsa_jax.synthetic.oracle import Oracle
+from fsa_jax.synthetic.world import SplitSizes
+from tests.conftest import data_directory
 
 SENTENCES = 64
+T5_PIECES = 32_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,16 +52,59 @@ def torch_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
     return make
 
 
-@pytest.fixture(scope="session")
-def sentences(real_data_dir: Path) -> list[str]:
-    """Real review sentences of very different lengths."""
-    texts = sorted({sentence.text for sentence in load(real_data_dir / "fsa/atsa/rest14/dev.json")})
-    texts.sort(key=len)
-    return texts[:: len(texts) // SENTENCES][:SENTENCES]
+@dataclass(frozen=True)
+class Texts:
+    """What the models read.
+
+    Attributes:
+      sentences: of very different lengths.
+      rows: reviews and teacher texts.
+      vocabulary: a SentencePiece model of 32,000 pieces, as T5's.
+    """
+
+    sentences: list[str]
+    rows: list[TeacherRow]
+    vocabulary: Path
 
 
 @pytest.fixture(scope="session")
-def sentence_ids(real_data_dir: Path, sentences: list[str]) -> list[list[int]]:
-    """The sentences in T5's vocabulary, with the end token."""
-    tokens = T5Tokenization(real_data_dir / "t5_vocab/spiece.model")
-    return [tokens.encode_input(text, 512)[0] for text in sentences]
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
+    """The project's real data if they are whole, else generated ones: no test here needs T5's own pieces."""
+    directory = data_directory()
+    real = [directory / name for name in ("fsa/atsa/rest14/dev.json", "teacher/mixtral_8x7b_reviews.jsonl")]
+    real.append(directory / "t5_vocab/spiece.model")
+    if not all(file.is_file() for file in real):
+        directory = tmp_path_factory.mktemp("generated")
+        sizes = SplitSizes(train=8, dev=300, test=8, hard_test=8)
+        generate(directory, 0, 400, sizes, Oracle(0, 0.05, 0.05))
+        real = [directory / "fsa/atsa/rest14/dev.json", directory / TEACHER_FILE, directory / "spiece.model"]
+        vocabulary.train(real[1], 1_000, real[2])
+        pad_vocabulary(real[2], T5_PIECES)
+    dev, teacher, model = real
+    found = sorted({sentence.text for sentence in load(dev)})
+    found.sort(key=len)
+    return Texts(found[:: len(found) // SENTENCES][:SENTENCES], list(teacher_text.read(teacher)), model)
+
+
+def pad_vocabulary(model: Path, pieces: int) -> None:
+    """Adds pieces that no text has to a SentencePiece model, up to a number of them."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    content: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
+    content.ParseFromString(model.read_bytes())
+    for number in range(len(content.pieces), pieces):
+        content.pieces.add(piece=f"\u2581\u4e00{number}\u4e00", score=-1e6 - number)
+    model.write_bytes(content.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def sentences(texts: Texts) -> list[str]:
+    """Sentences of very different lengths."""
+    return texts.sentences
+
+
+@pytest.fixture(scope="session")
+def sentence_ids(texts: Texts) -> list[list[int]]:
+    """The sentences as ids, with the end token."""
+    tokens = T5Tokenization(texts.vocabulary)
+    return [tokens.encode_input(text, 512)[0] for text in texts.sentences]

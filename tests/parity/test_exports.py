@@ -42,7 +42,7 @@ def vocabularies(tmp_path_factory, sentences) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def imported(torch_model, tmp_path_factory, vocabularies, real_data_dir):
+def imported(torch_model, tmp_path_factory, vocabularies, texts):
     """Family to what ``fsa import-hf`` makes of its model."""
     made: dict[str, Path] = {}
 
@@ -54,7 +54,7 @@ def imported(torch_model, tmp_path_factory, vocabularies, real_data_dir):
             if family in DECODERS:
                 write_tokenizer(source)
             elif family == "t5_32101":
-                shutil.copy(real_data_dir / "t5_vocab/spiece.model", source)
+                shutil.copy(texts.vocabulary, source / "spiece.model")
             else:
                 own = vocabularies[family]
             import_model(str(source), out, vocabulary=own)

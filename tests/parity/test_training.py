@@ -22,7 +22,6 @@ from t5x.trainer import Trainer
 
 from fsa_jax import optim
 from fsa_jax.checkpoints import find_checkpoint, load_weights
-from fsa_jax.data import teacher_text
 from fsa_jax.models.hf.importing import import_model
 from fsa_jax.models.llama.network import LlamaTransformer
 from fsa_jax.models.t5.hf import config_from_parameters
@@ -35,10 +34,9 @@ PEAK, FINAL = 3e-3, 1e-5
 
 
 @pytest.fixture(scope="module")
-def batches(real_data_dir) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(texts) -> list[tuple[np.ndarray, np.ndarray]]:
     """Reviews and teacher text in T5's ids, cut as in the recipe, each batch padded to its longest row."""
-    tokens = T5Tokenization(real_data_dir / "t5_vocab/spiece.model")
-    rows = list(teacher_text.read(real_data_dir / "teacher/mixtral_8x7b_reviews.jsonl"))
+    tokens, rows = T5Tokenization(texts.vocabulary), texts.rows
     made = []
     for step in range(STEPS):
         chosen = [rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)]
