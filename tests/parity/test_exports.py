@@ -54,7 +54,7 @@ def imported(torch_model, tmp_path_factory, vocabularies, texts):
             if family in DECODERS:
                 write_tokenizer(source)
             elif family == "t5_32101":
-                shutil.copy(texts.vocabulary, source / "spiece.model")
+                own = texts.vocabulary
             else:
                 own = vocabularies[family]
             import_model(str(source), out, vocabulary=own)
@@ -82,7 +82,7 @@ def test_export_to_hugging_face_is_exact_and_comes_back_bit_for_bit(family, impo
         assert original[name].read().tobytes() == written[name].read().tobytes(), name
     card = (out / "README.md").read_text()
     assert all(word in card for word in ("Mixtral-8x7B", "gin/distill_base.gin", "commit", "4 of 4"))
-    own = out / "spiece.model" if family in ("t5_v1_0", "t5_v1_1") else None
+    own = out / "spiece.model" if family in T5_FAMILIES else None
     import_model(str(out), tmp_path / "again", vocabulary=own)
     again, first = load_student(tmp_path / "again"), student_of(imported(family))
     assert again.config == first.config
