@@ -12,9 +12,11 @@ import numpy as np
 from fsa_jax.models.hf.families import open_model
 from fsa_jax.models.hf.mapping import materialise
 
-FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_v1_1_tied", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
-T5_FAMILIES = FAMILIES[:4]
-DECODERS = FAMILIES[4:]
+FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
+T5_FAMILIES = FAMILIES[:3]
+DECODERS = FAMILIES[3:]
+TIED_V1_1 = "t5_v1_1_tied"
+"""A new v1.1 in transformers 5 has the embedding as its output projection, whatever its configuration says."""
 _WIDTH = 64
 
 
@@ -92,11 +94,10 @@ def torch_model_of(family: str) -> Any:
     """A small model of the family with weights drawn from a seed of its own."""
     import torch
 
-    torch.manual_seed(FAMILIES.index(family))
-    if family in T5_FAMILIES:
+    torch.manual_seed((*FAMILIES, TIED_V1_1).index(family))
+    if family.startswith("t5_"):
         v1_1 = family.startswith("t5_v1_1")
         rows = 32101 if family == "t5_32101" else 512
-        # A new v1.1 in transformers 5 has the embedding as its output projection, whatever its configuration says.
         model = _t5(rows, "gated-gelu" if v1_1 else "relu", not v1_1, own_projection=family == "t5_v1_1")
     else:
         model = _decoder(family)

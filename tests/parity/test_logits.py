@@ -7,7 +7,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_models import DECODERS, T5_FAMILIES, load, padded, token_rows
+from small_models import DECODERS, T5_FAMILIES, TIED_V1_1, load, padded, token_rows
 
 from fsa_jax.models.llama.network import LlamaTransformer
 from fsa_jax.models.t5.network import Transformer
@@ -15,7 +15,7 @@ from fsa_jax.models.t5.network import Transformer
 TOLERANCE = 1e-4
 
 
-@pytest.mark.parametrize("family", T5_FAMILIES)
+@pytest.mark.parametrize("family", [*T5_FAMILIES, TIED_V1_1])
 def test_t5_logits(family, torch_model, sentence_ids):
     import torch
 
