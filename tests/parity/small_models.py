@@ -38,6 +38,9 @@ def _t5(vocab_size: int, projection: str, scaled: bool, own_projection: bool) ->
     model = T5ForConditionalGeneration(config)
     if own_projection:
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(vocab_size, _WIDTH))
+    elif not scaled:
+        # Unscaled logits of an embedding of unit variance are larger than the others' here, and so is their rounding.
+        model.shared.weight.data.mul_(0.3)
     return model
 
 
