@@ -75,10 +75,15 @@ class Fields:
 
         Stars are left as they are where the column that is named for them is not there: the offset belongs to it.
         """
-        seen = list(rows)
-        if not seen:
+        any_row, missing = False, dict(self.columns)
+        for row in rows:
+            any_row = True
+            missing = {part: name for part, name in missing.items() if not _has(row, name)}
+            if not missing:
+                break
+        if not any_row:
             return self
-        columns = {part: name for part, name in self.columns.items() if any(_has(row, name) for row in seen)}
+        columns = {part: name for part, name in self.columns.items() if part not in missing}
         is_other = "stars" in self.columns and "stars" not in columns
         return Fields(columns, 0.0 if is_other else self.stars_offset)
 

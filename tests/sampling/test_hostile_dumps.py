@@ -202,3 +202,21 @@ def test_a_size_beyond_any_dump_takes_no_memory(tmp_path: Path) -> None:
     options = [*OPTIONS, "--size", "1000000000000"]
     assert memory_gib("assert main(['sample', *sys.argv[1:]]) == 0", path, output, *options) < 0.3
     assert len(list(read_reviews(output))) == 5
+
+
+def test_looking_for_named_columns_holds_one_row_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "dump.jsonl.zst"
+    with zstandard.open(path, "wb") as file:
+        for _ in range(80):
+            file.write(b'{"body": "' + b"x" * 3_900_000 + b'"}\n')
+    code = """
+    from fsa_jax.sampling.fields import Fields
+    from fsa_jax.sampling.filters import Filters
+    from fsa_jax.sampling.source import ReviewReader, Source
+    fields = Fields({"text": "body", "stars": "none such"})
+    try:
+        ReviewReader(fields, Filters(1, 10**9, None), None, {}).parts([Source(sys.argv[1])])
+    except fsa_jax.errors.SettingError as error:
+        assert "none such" in str(error)
+    """
+    assert memory_gib(code, path) < 0.2
