@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from fsa_jax import untrusted_json
 from fsa_jax.errors import CheckpointError
 from fsa_jax.extras import not_installed
 from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
+_DESCRIBED = {"decoder_only": bool, "instruction": str, "rows": int}
 _BATCH = 32
 _PATIENCE = 2
 """CTranslate2 stops when as many outputs are done as there are beams, though a live one is better; the JAX search and
@@ -63,12 +64,31 @@ def load_ct2_student(directory: Path) -> Ct2Student:
             found="other files" if directory.is_dir() else "nothing",
             fix=f"fsa export-ct2 {directory} OUT, then predict with OUT; or --engine jax",
         )
-    description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+    description = _description(directory / DESCRIPTION)
     if description["decoder_only"]:
         tokens: Tokenization = ChatTokenization(directory / TOKENIZER, description["instruction"])
     else:
         tokens = T5Tokenization(directory / TOKENIZER / "spiece.model")
     return Ct2Student(directory, description, tokens)
+
+
+def _description(file: Path) -> dict[str, Any]:
+    """What ``fsa export-ct2`` says of a model.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    try:
+        content = untrusted_json.parse(file.read_bytes())
+        wrong = [key for key, kind in _DESCRIBED.items() if type(content[key]) is not kind]
+        if wrong:
+            raise ValueError(f"another type of {', '.join(wrong)}")
+    except (ValueError, LookupError, TypeError) as error:
+        found = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            file, expected="what fsa export-ct2 writes", found=found[:200], fix="export it again: fsa export-ct2"
+        ) from error
+    return content
 
 
 def row_names(tokens: Tokenization, rows: int) -> list[str]:
@@ -82,6 +102,26 @@ def row_names(tokens: Tokenization, rows: int) -> list[str]:
     for i, text in enumerate([*texts, *(f"<unused_{i}>" for i in range(len(texts), rows))]):
         names[text if text not in names else f"<row_{i}>"] = None
     return list(names)
+
+
+def _require_same_names(directory: Path, names: list[str]) -> None:
+    """Refuses a tokenizer, or a number of rows, that is not the model's: it would answer other text.
+
+    Raises:
+      CheckpointError: it is not.
+    """
+    for file in sorted(directory.glob("*vocabulary.json")):
+        try:
+            found = untrusted_json.parse(file.read_bytes())
+        except untrusted_json.UntrustedJsonError as error:
+            found = str(error)
+        if found != names:
+            raise CheckpointError(
+                file,
+                expected=f"the {len(names)} names of the tokenizer beside the model",
+                found=f"{len(found)} names, not the same ones" if isinstance(found, list) else str(found)[:200],
+                fix="export it again: fsa export-ct2",
+            )
 
 
 class Ct2Generator:
@@ -112,6 +152,7 @@ class Ct2Generator:
                 student.path, expected="a CTranslate2 model", found=str(error), fix="export it again: fsa export-ct2"
             ) from error
         self._names = row_names(student.tokens, student.description["rows"])
+        _require_same_names(student.path, self._names)
         self._ids = {name: i for i, name in enumerate(self._names)}
         self._ends = [self._names[i] for i in student.tokens.end_ids]
 

@@ -58,8 +58,17 @@ class T5Tokenization:
         self.end_ids = (self._pieces.eos_id(),)
 
     def tokens(self) -> list[str]:
-        """The text of every id: pieces, extra ids (the highest first, as T5 has them), the newline."""
-        pieces = [self._pieces.IdToPiece(i) for i in range(self.piece_count)]
+        """The text of every id: pieces, extra ids (the highest first, as T5 has them), the newline.
+
+        Raises:
+          VocabularyError: a piece is not UTF-8.
+        """
+        try:
+            pieces = [self._pieces.IdToPiece(i) for i in range(self.piece_count)]
+        except UnicodeDecodeError as error:
+            raise VocabularyError(
+                self.model, expected="pieces in UTF-8", found=str(error), fix="copy or export the file again"
+            ) from error
         return [*pieces, *(f"<extra_id_{i}>" for i in reversed(range(EXTRA_IDS))), NEWLINE_TOKEN]
 
     def _encode(self, text: str) -> list[int]:

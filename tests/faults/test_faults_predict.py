@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 
-from fsa_jax.errors import DataError, FsaError
+from fsa_jax.errors import CheckpointError, DataError, FsaError
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.prediction import TASKS, Prediction, read_prediction
 
@@ -242,3 +243,59 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(Path(__file__).parents[1] / "testdata" / "v528859f" / "ct2.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder / "ct2"
+
+
+def test_a_damaged_export_is_refused(
+    campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, exported: Path, tmp_path: Path
+) -> None:
+    """All files of an export but its weights, which have no checksums: no traceback, and no other answer."""
+    from fsa_jax.serving import Predictor
+
+    texts = ["The pizza was great.", "Never again."]
+    whole = [found.generated for found in Predictor(exported, max_output_length=4).predict(texts)]
+    names = ["student.json", "shared_vocabulary.json", "tokenizer/spiece.model"]
+    folder = tmp_path / "ct2"
+    for number in range(cases(30, 500)):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(exported, folder)
+        file = folder / rng.choice(names)
+        said, changed = damaged(file.read_bytes(), random.Random(seed := rng.random()))
+        file.write_bytes(changed)
+
+        def attempt(file: Path = file) -> str:
+            found = [found.generated for found in Predictor(folder, max_output_length=4).predict(texts)]
+            # The scores of pieces, which decide how a text is split, are in no other file.
+            assert found == whole or file.name == "spiece.model", found
+            return "the same answers" if found == whole else "other answers of a damaged tokenizer"
+
+        campaign.run(f"case {number}, seed {seed}: {file.name}: {said}", attempt)
+    assert campaign.outcomes["refused"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"decoder_only": false, "instruction": "", "rows": 5}', '{"decoder_only": fal']
+)
+def test_a_damaged_description_of_an_export_is_an_error(exported: Path, tmp_path: Path, content: str) -> None:
+    from fsa_jax.serving import Predictor
+
+    shutil.copytree(exported, tmp_path / "ct2")
+    (tmp_path / "ct2" / "student.json").write_text(content)
+    with pytest.raises(CheckpointError, match="export it again"):
+        Predictor(tmp_path / "ct2")
+
+
+def test_a_tokenizer_of_another_model_is_refused(exported: Path, tmp_path: Path) -> None:
+    """Its pieces would be taken for the model's by their numbers: another text, and no error."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    from fsa_jax.serving import Predictor
+
+    shutil.copytree(exported, tmp_path / "ct2")
+    file = tmp_path / "ct2" / "tokenizer" / "spiece.model"
+    model: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
+    model.ParseFromString(file.read_bytes())
+    one, other = model.pieces[10], model.pieces[20]
+    one.piece, other.piece = other.piece, one.piece
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="names of the tokenizer"):
+        Predictor(tmp_path / "ct2")
