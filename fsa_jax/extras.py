@@ -16,9 +16,16 @@ _EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
 
 @functools.cache
 def requirements() -> dict[str, tuple[str, ...]]:
-    """Returns the extras that bring a distribution, by the distribution's name in lower case and with hyphens."""
+    """Returns the extras that bring a distribution, by the distribution's name in lower case and with hyphens.
+
+    There are none where fsa_jax itself is not installed.
+    """
     found: dict[str, tuple[str, ...]] = {}
-    for requirement in metadata.requires(DISTRIBUTION) or ():
+    try:
+        listed = metadata.requires(DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:  # a checkout on PYTHONPATH
+        listed = ()
+    for requirement in listed:
         name, extra = _NAME.match(requirement), _EXTRA.search(requirement)
         if name and extra:
             key = _normalised(name[0])

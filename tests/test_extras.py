@@ -146,3 +146,13 @@ def test_training_says_which_extra_is_missing(tmp_path: Path) -> None:
 def test_safetensors_is_no_requirement_of_ours() -> None:
     """The reader is our own; the library is what tests compare it with, and comes with transformers."""
     assert safetensors.numpy and not extras.extras_of("safetensors")
+
+
+def test_a_checkout_that_is_not_installed_names_no_extra(monkeypatch):
+    monkeypatch.setattr(extras, "DISTRIBUTION", "fsa-jax-that-is-not-installed")
+    extras.requirements.cache_clear()
+    try:
+        assert extras.error_of(ModuleNotFoundError("No module named 'jax'", name="jax")) is None
+        assert "pip install -r requirements.txt" in str(extras.not_installed("jax"))
+    finally:
+        extras.requirements.cache_clear()

@@ -13,7 +13,7 @@ import sys
 
 import fsa_jax
 from fsa_jax import extras
-from fsa_jax.errors import FsaError
+from fsa_jax.errors import FsaError, SettingError
 
 COMMANDS: dict[str, str] = {
     "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",
@@ -67,6 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         if for_user is None:
             raise
         print(f"fsa {name}: {for_user}", file=sys.stderr)
+        return 2
+    except PermissionError as error:
+        where = error.filename or "a file"
+        found = str(error.strerror or error)
+        told = SettingError(where, expected="the right to it", found=found, fix="see to its owner and mode")
+        print(f"fsa {name}: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fsa_jax.errors import CheckpointError, MissingDataError
+from fsa_jax.errors import CheckpointError, MissingDataError, SettingError
 from fsa_jax.serving.ct2 import log_softmax
 from fsa_jax.serving.generation import Decoding
 from fsa_jax.serving.inputs import read_rows
@@ -55,8 +55,11 @@ def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
       count: at most so many.
 
     Raises:
+      SettingError: ``count`` is less than 1.
       MissingDataError: the file is empty.
     """
+    if count < 1:
+        raise SettingError("--check_count", expected="1 or more", found=str(count), fix="leave it out for 200")
     source = str(file or "sentences of fsa_jax")
     texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]
     texts = [text for text in texts if text.strip()]

@@ -57,7 +57,8 @@ class EndpointSettings:
       url: its base, ``http://host:8000/v1``; user, password and query are sent and never shown.
       api_key: sent as bearer token; servers without one take anything.
       timeout: seconds for one attempt, from sending to having the whole answer.
-      max_attempts: attempts after connection errors, time-outs, 5xx and broken answers; 429 does not count.
+      max_attempts: attempts after connection errors, time-outs, 5xx and broken answers; of 429, those without a
+        time to wait count.
       give_up_after: seconds after which a request fails whatever keeps it waiting.
       requests_per_minute: None for no limit.
       tokens_per_minute: None for no limit.

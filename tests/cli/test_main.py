@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 
@@ -68,3 +69,27 @@ def test_a_reader_that_goes_away_is_no_defect():
     errors = process.stderr.read()
     assert process.wait(timeout=120) == 141
     assert "nobody reads its output" in errors and "Traceback" not in errors
+
+
+@pytest.fixture
+def unprivileged():
+    """Root may read everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["reviews.txt", "reviews.jsonl"])
+def test_a_file_that_may_not_be_read_is_an_error(name, tmp_path, capsys, request):
+    folder = tmp_path / "private"
+    folder.mkdir()
+    (folder / name).write_text("{}\n")
+    (folder / name).chmod(0)
+    words = ["predict", "none", str(folder / name), str(tmp_path / "out.jsonl")]
+    request.getfixturevalue("unprivileged")
+    assert cli.main(words) == 2
+    printed = capsys.readouterr().err
+    assert name in printed and "see to its owner and mode" in printed and "Traceback" not in printed

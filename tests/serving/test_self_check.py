@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fsa_jax.errors import CheckpointError
+from fsa_jax.errors import CheckpointError, SettingError
 from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 from fsa_jax.serving.export_ct2 import write_ct2
 from fsa_jax.serving.self_check import Agreement, Reference, check_sentences, compare, require
@@ -55,3 +55,9 @@ def test_two_hundred_sentences_ship_for_the_check():
     """Entry 1."""
     texts, _ = check_sentences(None, 1000)
     assert len(set(texts)) >= 200
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_check_with_no_sentence_is_refused(count):
+    with pytest.raises(SettingError, match="check_count"):
+        check_sentences(None, count)
