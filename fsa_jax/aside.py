@@ -24,6 +24,8 @@ from fsa_jax import file_lock
 from fsa_jax.errors import SettingError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems without it say, of folders above all."""
 _EXAMPLES = 3
 
 
@@ -311,5 +313,8 @@ def _sync(path: Path) -> None:
             descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 os.fsync(descriptor)
+            except OSError as error:
+                if error.errno not in _NO_SYNC:
+                    raise
             finally:
                 os.close(descriptor)

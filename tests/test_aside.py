@@ -243,3 +243,27 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     with pytest.raises(SettingError, match="room for the output"), writing(tmp_path / "out"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert names(tmp_path) == []
+
+
+def test_a_file_system_without_locks_or_syncs_of_folders_will_do(tmp_path, monkeypatch):
+    """As some that are mounted over a network."""
+
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def no_sync(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    monkeypatch.setattr("os.fsync", no_sync)
+    out = tmp_path / "out"
+    write(out)
+    write(out, "newer", overwrite=True)
+    assert (out / "value").read_text() == "newer" and names(tmp_path) == ["out"]
+    killed_while_writing(tmp_path / "other", more="resume=True")
+    # Nobody can tell whether its process lives.
+    with pytest.raises(SettingError, match="perhaps still written"):
+        write(tmp_path / "other", resume=True)
+    with writing(tmp_path / "other", resume=True, overwrite=True) as partial:
+        assert (partial / "value").read_text() == "half"
+    assert names(tmp_path) == ["other", "out"]

@@ -125,6 +125,9 @@ def test_damage(
             told = any(word in reason for reason in file["dropped"] for word in ("broken", "damaged", "checksum"))
             if path.suffix == ".parquet":
                 assert file["rows"] == ROWS or told, file
+            elif path.suffix in (".jsonl", ".json"):
+                content = path.read_bytes()
+                assert file["rows"] == content.count(b"\n") + (not content.endswith(b"\n")), file
             elif path.suffix in (".gz", ".zst"):
                 # Both formats have checksums of the text.
                 assert told or list(lines(path)) == before, file

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -244,3 +245,12 @@ def test_a_disk_that_fills_up_stops_the_job_and_loses_nothing(tmp_path: Path, ma
     with ShardWriter(tmp_path) as writer:
         writer.append([row(request) for request in every[len(writer.done) :]])
     assert keys(tmp_path) == [request.key for request in every]
+
+
+def test_a_file_system_without_locks_is_an_error(tmp_path, monkeypatch):
+    def no_lock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    with pytest.raises(StoreError, match="a file system with locks"):
+        ShardWriter(tmp_path / "store")

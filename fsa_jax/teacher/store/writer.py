@@ -86,6 +86,9 @@ class ShardWriter:
                 found=f"one that {owner} is writing",
                 fix="wait for it, or give this job a shard of its own: --shard i/n on every machine",
             ) from error
+        except OSError as error:
+            file.close()
+            raise _without_locks(path, error) from error
         with suppress(OSError):  # who holds the lock is good to know, and no reason to fail on a full disk
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -106,6 +109,8 @@ class ShardWriter:
                     found=f"{_owner(path)} is writing {folder.name}",
                     fix="wait for it, or use the same n in --shard i/n for all jobs of a store",
                 ) from error
+            except OSError as error:
+                raise _without_locks(path, error) from error
 
     def _tidy(self) -> None:
         """Deletes what is done with, folds all journals but the last, merges small neighbouring parts."""
@@ -206,6 +211,16 @@ class ShardWriter:
             self._seal()
         finally:
             self._lock.close()
+
+
+def _without_locks(lock: Path, error: OSError) -> StoreError:
+    # Two jobs that write one shard would ask, and pay for, everything twice.
+    return StoreError(
+        lock,
+        expected="a file system with locks, which keep a second job out",
+        found=str(error),
+        fix="put the store on a local disk, or mount its file system with locks",
+    )
 
 
 def _owner(lock: Path) -> str:
