@@ -66,7 +66,8 @@ def export_ct2(
         exported = load_ct2_student(partial)
         self_check.require_same_inputs(expected, check.sentences, exported.tokens)
         agreement = self_check.compare(expected, Ct2Generator(exported, max_length=check.max_length))
-        fix = "export with --quantization float32" if quantization != "float32" else "report it: float32 must be exact"
+        other_type = self_check.OTHER_TYPE.format(option="--quantization")
+        fix = other_type if quantization != "float32" else "report it: float32 must be exact"
         what = f"the CTranslate2 model in {quantization}"
         self_check.require(agreement, quantization, check.tolerance, what, fix)
     return agreement

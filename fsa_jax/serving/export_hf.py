@@ -104,7 +104,8 @@ def export_hf(
         exported = TorchModel(partial, student, check.max_length)
         exported.require_same_inputs(check.sentences, expected)
         agreement = self_check.compare(expected, exported)
-        fix = "export with --dtype float32" if dtype != "float32" else "report it: float32 must be exact"
+        other_type = self_check.OTHER_TYPE.format(option="--dtype")
+        fix = other_type if dtype != "float32" else "report it: float32 must be exact"
         self_check.require(agreement, dtype, check.tolerance, f"the Hugging Face model in {dtype}", fix)
         write_card(partial / CARD, student, card, dtype, agreement, check.source)
     return agreement

@@ -41,6 +41,9 @@ SAME_PAIRS, SAME_TOKENS = 0.95, 0.97
 END_FACTOR = 10
 """A first token that is the end is unlikely where no answer is empty, and its log-probability rounds the worse."""
 
+OTHER_TYPE = "export with {option} float32, or check with sentences such as it was trained on: --sentences FILE"
+"""What to do about a type that changes too many answers; a student is the less sure the less it has seen the like."""
+
 Answers = Literal["pairs", "text"]
 _OWN_SENTENCES = Path(__file__).with_name("check_sentences.txt")
 LONGEST_INPUT = 512
