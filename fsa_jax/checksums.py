@@ -39,22 +39,26 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
     Returns:
       The digest of the list, for the marker.
     """
-    data = _listing(directory, skip)
+    data = _listing(directory, sorted(_files(directory, {*skip, LIST})), file_digest)
     (directory / LIST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def digest(directory: Any) -> str:
-    """Returns the digest of a directory's content: of its list if it has one, else of the one that it would get."""
+    """Returns the digest of a directory's content: of its list if it has one, else of the one that it would get.
+
+    Hidden files are not its content: what a download notes of itself, what is being written there. What cannot be read,
+    such as a link to a folder, counts by its name.
+    """
     if (directory / LIST).is_file():
         return file_digest(directory / LIST)
-    return hashlib.sha256(_listing(directory, ())).hexdigest()
+    names = sorted(name for name in _files(directory, ()) if not any(part.startswith(".") for part in name.split("/")))
+    return hashlib.sha256(_listing(directory, names, _digest_or_reason)).hexdigest()
 
 
-def _listing(directory: Any, skip: Collection[str]) -> bytes:
-    names = sorted(_files(directory, {*skip, LIST}))
-    lines = [f"{digest}  {name}\n" for digest, name in zip(_map(file_digest, directory, names), names, strict=True)]
-    return "".join(lines).encode()
+def _listing(directory: Any, names: list[str], function: Callable[[Any], str]) -> bytes:
+    lines = [f"{digest}  {name}\n" for digest, name in zip(_map(function, directory, names), names, strict=True)]
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()) -> list[str]:

@@ -57,3 +57,22 @@ def test_a_list_whose_digest_is_not_known_is_still_read(directory: Path) -> None
     checksums.write(directory)
     (directory / checksums.LIST).write_text("nonsense\n")
     assert checksums.problems(directory, None) == ["checksums.sha256 has a line that is no checksum"]
+
+
+def test_the_digest_of_a_directory_is_that_of_its_content(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "onnx" / "weights").write_text("1")
+    before = checksums.digest(folder)
+    # What `hf download` notes of itself, and a file that is being written beside the others.
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "config.json.metadata").write_text("now")
+    (folder / ".out.jsonl.partial").write_text("half")
+    assert checksums.digest(folder) == before
+    (folder / "latest").symlink_to(folder / "onnx")
+    (folder / "gone").symlink_to(folder / "nowhere")
+    with_links = checksums.digest(folder)
+    assert with_links != before
+    (folder / "onnx" / "weights").write_text("2")
+    assert checksums.digest(folder) != with_links
