@@ -80,10 +80,11 @@ def files(source: Path) -> list[Path]:
 
 
 def check_of(source: Path) -> Path | None:
-    """The output of ``fsa check`` that a source is, or is the ``kept`` folder of; None for the released layout."""
+    """The output of ``fsa check`` that a source is, or is the ``kept`` folder or a part of; None for others."""
     if (source / "kept").is_dir():
         return source
-    return source.parent if source.is_dir() and source.name == "kept" and any(source.glob("part-*.parquet")) else None
+    folder = (source.parent if source.is_file() else source).absolute()
+    return folder.parent if folder.name == "kept" and any(folder.glob("part-*.parquet")) else None
 
 
 def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, Any]]:

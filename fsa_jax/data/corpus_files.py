@@ -84,7 +84,8 @@ def build(
         statistics = {**summary.as_json(), "checksums": checksums.LIST}
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
         (partial / STATISTICS).write_text(text, encoding="utf-8")
-        check = None if check_root is None else _counts(check_root)
+        # The counts are those of all parts.
+        check = _counts(check_root) if check_root is not None and source.is_dir() else None
         (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
         finished.finish(partial)
     return statistics

@@ -179,3 +179,14 @@ def test_entry_27_odd_responses_are_counted(tmp_path, workers, capsys):
     (fixed,) = [row for row in found if row["review_id"] == "102"]
     assert fixed["verdict"] == "repair" and fixed["response"] == "I liked the \ufffd pizza."
     assert fixed["repairs"] == ["half a surrogate pair"]
+
+
+@pytest.mark.parametrize("given", ["kept", "kept/part-00000.parquet", "."])
+def test_parts_of_a_damaged_check_are_refused_however_they_are_named(checked, tmp_path, monkeypatch, capsys, given):
+    out = tmp_path / "out"
+    shutil.copytree(checked, out)
+    with (out / "kept" / "part-00000.parquet").open("ab") as file:
+        file.write(b"x")
+    monkeypatch.chdir(out / "kept")
+    assert main(["corpus", given if given == "." else str(out / given), str(tmp_path / "data")]) == 2
+    assert "kept/part-00000.parquet has changed" in capsys.readouterr().err
