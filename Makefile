@@ -3,21 +3,28 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 # Goldens of upstream T5X; a quarter of all tests' time, so they have a target of their own.
 CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_files.py
+# Whole trainings that are killed, interrupted, out of disk, or of several processes; more than a quarter of the time.
+SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_kills.py test_train_full_disk.py test_interrupts.py \
+  test_distributed.py test_several_processes.py test_partitioning_two_processes.py)
 # pytest workers; 2 cores are what CI has.
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test conformance test-teacher parity faults lint types clean
+.PHONY: demo test conformance survival test-teacher parity faults lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	  $(addprefix --ignore=,$(CONFORMANCE)) $(TEST_ARGS)
+	  $(addprefix --ignore=,$(CONFORMANCE) $(SURVIVAL)) $(TEST_ARGS)
 
 conformance: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --must-run $(CONFORMANCE)
+
+survival: .venv/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --must-run $(SURVIVAL) \
+	  $(TEST_ARGS)
 
 # The long form of the fault campaigns, by hand: more than 20,000 cases. FAULTS_SEED=1 draws others.
 faults: .venv/.installed

@@ -31,7 +31,7 @@ def test_a_run_that_skips_everything_fails(tmp_path, workers):
     assert run(tmp_path, SKIPPED + "\n\ndef test_here():\n    pass\n", "--must-run", *workers).returncode == 0
 
 
-@pytest.mark.parametrize("target", ["parity", "conformance", "test-teacher"])
+@pytest.mark.parametrize("target", ["parity", "conformance", "survival", "test-teacher"])
 def test_the_targets_ask_for_it(target):
     lines = (ROOT / "Makefile").read_text().split(f"\n{target}: ")[1].split("\n\n")[0]
     assert "-m pytest" in lines and "--must-run" in lines

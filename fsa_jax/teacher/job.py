@@ -303,7 +303,8 @@ class Job:
             outcome.failures[reason] += 1
         self._errors_in_a_row = self._errors_in_a_row + 1 if reason == ENGINE_ERROR else 0
         self._progress(outcome)
-        if self._errors_in_a_row >= self._settings.max_consecutive_errors:
+        # Once: what was under way when the job stopped is counted too.
+        if self._errors_in_a_row == self._settings.max_consecutive_errors:
             raise TeacherError(
                 self._teacher.name,
                 expected="a teacher that answers",

@@ -157,7 +157,7 @@ def test_shards_of_inference_are_together_everything(trained, tmp_path):
     assert rows[0][0]["aux"].keys() == {"scores"}
     with pytest.raises(SettingError, match=r"below infer\.num_shards"):
         _infer(trained, tmp_path, shard_id=2, num_shards=2)
-    with pytest.raises(SettingError, match="predict, score, predict_with_aux"):
+    with pytest.raises(SettingError, match="'predict' or 'score' or 'predict_with_aux', found 'guess'"):
         _infer(trained, tmp_path, mode="guess")
 
 
