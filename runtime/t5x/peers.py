@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import sys
 import threading
@@ -24,6 +25,8 @@ from typing import Any, NoReturn
 _LEAVING_SECONDS = 10.0
 _LONGEST_LINE = 1 << 16
 _SHOWN = 4000
+_FILES_OF_A_MEMBER = 4
+"""Connections that process 0 has to each of the others: this module's, and both ends of the bridge to JAX's."""
 
 
 class Peers:
@@ -102,7 +105,8 @@ class Hub(Peers):
             self._server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         else:
             self._server = socket.create_server(("", port))
-        threading.Thread(target=self._accept, daemon=True).start()
+        _raise_limit_of_open_files(_FILES_OF_A_MEMBER * count)
+        _serve_all(self._server, self._receive)
 
     def wait_for_all(self, seconds: float) -> None:
         """Waits until the others are here, and lets them go on.
@@ -117,11 +121,6 @@ class Hub(Peers):
                 raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
             self._complete = True
         self._send({"welcome": True})
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._server.accept()
-            threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
     def _receive(self, connection: socket.socket) -> None:
         _keep_alive(connection)
@@ -251,12 +250,30 @@ class Relay:
         self._target, self._lost = (host, port), lost
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        _serve_all(self._server, lambda client: _bridge(client, self._target, self._lost))
 
-    def _accept(self) -> None:
+
+def _serve_all(server: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Gives every connection to ``serve``, each in a thread of its own."""
+
+    def accept() -> None:
         while True:
-            client, _ = self._server.accept()
-            threading.Thread(target=_bridge, args=(client, self._target, self._lost), daemon=True).start()
+            try:
+                connection, _ = server.accept()
+            except OSError:  # No file descriptor is free at this moment; the connection waits.
+                time.sleep(0.1)
+                continue
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def _raise_limit_of_open_files(more: int) -> None:
+    """Lets this process open ``more`` files than by default (often 1,024), as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bridge(client: socket.socket, address: tuple[str, int], lost: Callable[[], None] | None = None) -> None:
@@ -271,24 +288,33 @@ def _bridge(client: socket.socket, address: tuple[str, int], lost: Callable[[], 
     client_ended = threading.Event()
 
     def to_target() -> None:
-        _forward(client, target)
-        client_ended.set()
+        if _forward(client, target):
+            client_ended.set()
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
 
     threading.Thread(target=to_target, daemon=True).start()
-    _forward(target, client)
-    if not client_ended.is_set() and lost is not None:
+    if _forward(target, client) and not client_ended.is_set() and lost is not None:
         lost()
-    client.close()
-    target.close()
+    for connection in (client, target):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # The other thread may be waiting for bytes of it.
+        connection.close()
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
-    """Forwards bytes until one side ends."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
+def _forward(source: socket.socket, sink: socket.socket) -> bool:
+    """Forwards bytes until one side ends; returns whether that was ``source``."""
+    while True:
+        try:
+            data = source.recv(1 << 16)
+        except OSError:
+            return True
+        if not data:
+            return True
+        try:
             sink.sendall(data)
+        except OSError:
+            return False
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
