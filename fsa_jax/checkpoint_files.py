@@ -18,6 +18,7 @@ Paths may be ``pathlib.Path`` or ``epath.Path``.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -139,6 +140,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise  # Some network file systems cannot sync directories, and need not.
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -129,6 +131,25 @@ def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
             "state",
         }
     assert steps > 0, "the last moment came after the end"
+
+
+def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path, monkeypatch) -> None:
+    """As some network file systems answer; an error for a file is still one."""
+    refused = os.path.isdir
+
+    def fsync(descriptor: int) -> None:
+        if refused(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "checkpoint_4"
+    checkpoint_files.begin(path, 4)
+    (path / "state").mkdir()
+    checkpoint_files.seal(path, 4)
+    assert str(verify(path)) == "whole"
+    refused = os.path.isfile
+    with pytest.raises(OSError, match="Invalid argument"):
+        checkpoint_files.seal(path, 4)
 
 
 def test_a_checkpoint_that_lost_its_state_is_damaged_and_not_passed_over(checkpoint: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -192,11 +192,12 @@ class TrainEvaluation:
 
 
 class InferenceEvaluation:
-    """The task's own metrics on decoded text."""
+    """The metrics of ``tasks`` on decoded text."""
 
     def __init__(
         self,
         evaluator: InferenceEvaluator,
+        tasks: Sequence[str],
         trainer: Any,
         model_dir: str,
         at: Periodic,
@@ -204,7 +205,8 @@ class InferenceEvaluation:
         observe: Observe,
         concurrent: bool,
     ) -> None:
-        self._evaluator, self._trainer, self._model_dir, self._at = evaluator, trainer, model_dir, at
+        self._evaluator, self._tasks = evaluator, tasks
+        self._trainer, self._model_dir, self._at = trainer, model_dir, at
         self._progress, self._observe, self._concurrent = progress, observe, concurrent
         self._step: int | None = None
 
@@ -215,7 +217,7 @@ class InferenceEvaluation:
 
     def done(self, step: int) -> bool:
         """Returns whether the metrics of ``step`` are on disk."""
-        return has_row(self._model_dir, "inference_eval", None, step)
+        return all(has_row(self._model_dir, "inference_eval", task, step) for task in self._tasks)
 
     def run(self, step: int) -> None:
         """Evaluates; the metrics may be computed beside the next steps, and are taken at the next evaluation."""

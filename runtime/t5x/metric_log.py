@@ -107,15 +107,9 @@ def first_step(model_dir: str | Path) -> int | None:
     return rows[0]["step"] if rows else None
 
 
-def has_row(model_dir: str | Path, kind: str, task: str | None, step: int) -> bool:
-    """Returns whether the metrics of ``step`` are on disk; ``task`` None asks for any task of ``inference_eval``."""
-    root = epath.Path(model_dir)
-    names = (
-        [task]
-        if task is not None
-        else [file.name.removesuffix(f"-{METRICS}") for file in root.glob(f"{kind}/*-{METRICS}")]
-    )
-    return any(row["step"] == step for name in names for row in metric_rows(root, kind, name))
+def has_row(model_dir: str | Path, kind: str, task: str, step: int) -> bool:
+    """Returns whether the metrics of ``step`` are on disk."""
+    return any(row["step"] == step for row in metric_rows(model_dir, kind, task))
 
 
 def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) -> None:

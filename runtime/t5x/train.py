@@ -204,7 +204,7 @@ def train(
             )
             evaluations.append(
                 hooks.InferenceEvaluation(
-                    evaluator, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
+                    evaluator, decoded_tasks, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
                 )
             )
         run_hooks: list[hooks.Hook] = [metrics, *([saver] if saver else []), *evaluations]

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 import tiny_run
-from t5x import actions, checkpoints, data_position, trainer
+from t5x import actions, checkpoints, data_position, hooks, trainer
 from t5x.checkpoint_config import RestoreCheckpointConfig
 
 
@@ -153,6 +153,19 @@ def test_an_evaluation_that_was_cut_off_is_made_up(tmp_path):
     file.write_text('{"step": 7, "acc')  # what a kill leaves of the row
     tiny_run.run(run, 9, **settings)
     assert _evaluated(run) == [7, 9]
+
+
+def test_an_evaluation_of_decoded_text_is_done_when_every_task_has_its_row(tmp_path):
+    """Entry 24: SeqIO writes them task by task, and a kill may come between."""
+    (tmp_path / "inference_eval").mkdir()
+    nothing: Any = None
+    evaluation = hooks.InferenceEvaluation(
+        nothing, ["one", "two"], nothing, str(tmp_path), nothing, nothing, nothing, concurrent=True
+    )
+    (tmp_path / "inference_eval" / "one-metrics.jsonl").write_text('{"step": 4, "f1": 1}\n')
+    assert not evaluation.done(4)
+    (tmp_path / "inference_eval" / "two-metrics.jsonl").write_text('{"step": 2, "f1": 1}\n{"step": 4, "f1": 1}\n')
+    assert evaluation.done(4) and not evaluation.done(2)
 
 
 @pytest.mark.parametrize("record", [None, "", "\udc80 12", "400"])
