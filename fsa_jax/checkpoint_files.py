@@ -141,8 +141,8 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
-            raise  # Some network file systems cannot sync directories, and need not.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # of file systems without it
+            raise
     finally:
         os.close(descriptor)
 

@@ -134,12 +134,12 @@ def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
 
 
 def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path, monkeypatch) -> None:
-    """As some network file systems answer; an error for a file is still one."""
-    refused = os.path.isdir
+    """As some network file systems answer; a disk that fails is still an error."""
+    answer = errno.EINVAL
 
     def fsync(descriptor: int) -> None:
-        if refused(f"/proc/self/fd/{descriptor}"):
-            raise OSError(errno.EINVAL, "Invalid argument")
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(answer, os.strerror(answer))
 
     monkeypatch.setattr(os, "fsync", fsync)
     path = tmp_path / "checkpoint_4"
@@ -147,8 +147,8 @@ def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path
     (path / "state").mkdir()
     checkpoint_files.seal(path, 4)
     assert str(verify(path)) == "whole"
-    refused = os.path.isfile
-    with pytest.raises(OSError, match="Invalid argument"):
+    answer = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
         checkpoint_files.seal(path, 4)
 
 
