@@ -126,10 +126,7 @@ class _LinesOfFiles:
         return numbers.batch(self._AT_A_TIME).map(columns, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
     def _read(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        rows = [
-            teacher_text.read_at(self._paths, int(number), int(offset))
-            for number, offset in zip(self._numbers[batch], self._offsets[batch], strict=True)
-        ]
+        rows = teacher_text.read_at(self._paths, self._numbers[batch].tolist(), self._offsets[batch].tolist())
         texts = ([getattr(row, name).encode() for row in rows] for name in ("review_id", "review", "response"))
         return self._numbers[batch], *(np.array(column, object) for column in texts)
 

@@ -6,6 +6,7 @@ to train), UTF-8 with or without a byte-order mark. Imports no TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -102,16 +103,22 @@ def read(path: Path, file_number: int = 0) -> Iterator[TeacherRow]:
         logging.getLogger(__name__).warning("%s: %d of %d rows have no teacher text", path, blank, rows)
 
 
-def read_at(paths: Sequence[Path], number: int, offset: int) -> TeacherRow:
-    """One row of the files by its number and the offset of its line.
+def read_at(paths: Sequence[Path], numbers: Sequence[int], offsets: Sequence[int]) -> list[TeacherRow]:
+    """Rows of the files by their numbers and the offsets of their lines; every file is opened once.
 
     Raises:
       DataError: there is no such row any more: the file was changed.
     """
-    path = paths[number >> _FILE_BITS]
-    with path.open("rb") as file:
-        file.seek(offset)
-        return _row(path, file.readline(), number, offset)
+    rows = []
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, Any] = {}
+        for number, offset in zip(numbers, offsets, strict=True):
+            path = paths[number >> _FILE_BITS]
+            if path not in opened:
+                opened[path] = stack.enter_context(path.open("rb"))
+            opened[path].seek(offset)
+            rows.append(_row(path, opened[path].readline(), number, offset))
+    return rows
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
