@@ -25,14 +25,12 @@ _SHOWN = 8
 
 
 def resolve_paths(config: RestoreCheckpointConfig) -> list[str]:
-    """Returns the checkpoints that ``config`` names, none where its path is empty; every process calls it.
-
-    They are those that process 0 finds, for all: a training that goes on may save one more between two looks.
+    """Returns the checkpoints that ``config`` names, none where its path is empty.
 
     Raises:
       CheckpointError: there is no checkpoint at a path.
     """
-    return multihost.broadcast_texts([found for path in config.paths for found in _resolve(path, config.mode)])
+    return [found for path in config.paths for found in _resolve(path, config.mode)]
 
 
 def require_paths(config: RestoreCheckpointConfig) -> list[str]:
