@@ -95,7 +95,7 @@ def evaluate(
     if restore_checkpoint_cfg.mode == "all" and evaluated in paths:
         progress.say(f"evaluated already, up to {evaluated}")
         paths = paths[paths.index(evaluated) + 1 :]
-    paths = multihost.broadcast_texts(paths)  # A training that goes on may save one more between two looks.
+    paths = multihost.broadcast_texts(paths)  # Process 0 alone knows what is done.
     init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
     for path in paths:
         state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)

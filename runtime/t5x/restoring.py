@@ -25,12 +25,14 @@ _SHOWN = 8
 
 
 def resolve_paths(config: RestoreCheckpointConfig) -> list[str]:
-    """Returns the checkpoints that ``config`` names, none where its path is empty.
+    """Returns the checkpoints that ``config`` names, none where its path is empty; every process calls it.
+
+    They are those that process 0 finds, for all: a training that goes on may save one more between two looks.
 
     Raises:
       CheckpointError: there is no checkpoint at a path.
     """
-    return [found for path in config.paths for found in _resolve(path, config.mode)]
+    return multihost.broadcast_texts([found for path in config.paths for found in _resolve(path, config.mode)])
 
 
 def require_paths(config: RestoreCheckpointConfig) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -267,7 +268,13 @@ def test_two_processes_score_and_infer_unequal_odd_tasks_as_one_process_does(tmp
 
     statuses, errors = pair.wait([tiny_run.command("t5x.infer", *infer("one"))])
     assert statuses == [0], errors
-    statuses, errors = pair.wait(pair.start("t5x.infer", lambda index: infer("two")), seconds=500)
+    # The second process sees an older checkpoint as its newest, as where a training goes on beside this.
+    older = tmp_path / "view"
+    shutil.copytree(tmp_path / "run" / "checkpoint_0", older / "checkpoint_0")
+    view = [f"--gin.CHECKPOINT_PATH='{older / 'checkpoint_0'}'"]
+    statuses, errors = pair.wait(
+        pair.start("t5x.infer", lambda index: [*infer("two"), *(view if index else [])]), seconds=500
+    )
     assert statuses == [0, 0], errors
     name = "tiny_thirty_seven-predict.jsonl-00000-of-00001"
     assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
