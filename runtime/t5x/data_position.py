@@ -81,23 +81,25 @@ class TrainingData:
           DamagedCheckpointError: the position cannot be read; the data is at its beginning then.
           CheckpointError: the state of tf.data's iterator is one of other data.
         """
+        before = self.seed
+        try:
+            self._seek(directory)
+        except DamagedCheckpointError:
+            self._iterator, self.taken = None, 0
+            self._build(before)
+            raise
+
+    def _seek(self, directory: epath.Path) -> None:
         position = self._read(directory)
         if position is None:
             return
-        before = self.seed
         # A dataset that has been iterated over is shuffled in another order when that is done again.
         if position["seed"] != self.seed or self._iterator is not None:
             self._build(position["seed"])
-        state = directory / self._name
-        try:
-            if self._save_iterator and (directory / f"{self._name}.index").exists():
-                self._iterator = self._restored(state)
-            else:
-                self._iterator = self._passed_over(position["batches"])
-        except DamagedCheckpointError:
-            self._iterator = None
-            self._build(before)
-            raise
+        if self._save_iterator and (directory / f"{self._name}.index").exists():
+            self._iterator = self._restored(directory / self._name)
+        else:
+            self._iterator = self._passed_over(position["batches"])
         self.taken = position["batches"]
 
     def _passed_over(self, batches: int) -> Any:
@@ -115,15 +117,18 @@ class TrainingData:
         iterator = iter(self.dataset)
         try:
             tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
-            # Entries that are not found are those of another pipeline.
-            is_lost = isinstance(error, tf.errors.NotFoundError) and "No such file" in str(error)
-            if is_lost or isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError):
-                raise damaged(state, str(error).splitlines()[0]) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # of a file that is cut off, TensorFlow may raise an IndexError
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            # What another pipeline causes; all else, and a file that is not there, is damage.
+            causes = AssertionError | ValueError | tf.errors.InvalidArgumentError | tf.errors.NotFoundError
+            if not isinstance(error, causes) or "No such file" in str(error):
+                raise damaged(state, reason) from error
             raise CheckpointError(
                 state,
                 expected="the state of this training data's iterator",
-                found=str(error).splitlines()[0],
+                found=reason,
                 fix="--gin.utils.SaveCheckpointConfig.save_dataset=False, to pass over the examples before instead",
             ) from error
         return iterator

@@ -30,6 +30,8 @@ train = pytest.importorskip("t5x.train")
 
 SAVE = {"save_dataset": True}
 STEPS = (0, 2, 4, 6)
+TRAININGS_SECONDS = 60.0
+"""A case of whole runs is two trainings, each of which compiles; they took 13 to 21 s on one of two busy cores."""
 
 
 def _fault(checkpoint: Path, rng: random.Random) -> str:
@@ -224,4 +226,4 @@ def test_whole_runs_after_faults_equal_the_run_without(
             assert step == STEPS[-1] and equal
             return f"went on from checkpoint_{STEPS[-1 - len(broken)]} to the same end"
 
-        campaign.run(f"{number}: {said}", attempt)
+        campaign.run(f"{number}: {said}", attempt, limit=TRAININGS_SECONDS)
