@@ -63,4 +63,4 @@ types: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-teacher .venv-parity demo runs
+	rm -rf .venv .venv-teacher .venv-parity .cache demo runs

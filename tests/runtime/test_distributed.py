@@ -18,9 +18,7 @@ def test_two_processes_of_slurm_survive_what_ends_one_of_them_and_stop_together(
     def start(second: Path = run) -> list:
         return pair.start(
             "t5x.train",
-            lambda index: tiny_run.train_arguments(
-                second if index else run, 1000, f"--compilation_cache={tmp_path / 'cache'}"
-            ),
+            lambda index: tiny_run.train_arguments(second if index else run, 1000),
             devices=2,
         )
 

@@ -37,8 +37,8 @@ def test_every_command_describes_itself():
 
 def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
     """Entry 29."""
-    run, cache = tmp_path / "run", f"--compilation_cache={tmp_path / 'cache'}"
-    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000, cache))
+    run = tmp_path / "run"
+    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
     metrics = run / "train" / "metrics.jsonl"
     pair.until(lambda: metrics.exists() and len(tiny_run.rows(run)) > 5, [process])
     process.send_signal(signal.SIGINT)
@@ -48,7 +48,7 @@ def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
     assert f"Ctrl-C: saved checkpoint_{step} with its position in the data; the same command goes on with" in errors
     assert [at for at, _ in tiny_run.losses(run)] == list(range(1, step + 1))
 
-    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000, cache))
+    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
     pair.until(lambda: tiny_run.rows(run)[-1]["step"] > step, [process])
     while process.poll() is None:
         process.send_signal(signal.SIGINT)

@@ -13,29 +13,29 @@ from t5x import checkpoints
 STEPS = 16
 
 
-def _run(model_dir: Path, cache: Path) -> tuple[int, str]:
-    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(model_dir, STEPS, f"--compilation_cache={cache}"))
+def _run(model_dir: Path) -> tuple[int, str]:
+    process = tiny_run.command("t5x.train", *tiny_run.train_arguments(model_dir, STEPS))
     errors = process.communicate(timeout=300)[1]
     return process.returncode, errors
 
 
 def test_a_run_goes_on_after_its_disk_was_full(mount_disk: Callable[[str], Path], tmp_path: Path):
-    disk, cache = mount_disk("900k"), tmp_path / "cache"
+    disk = mount_disk("900k")
     run = disk / "run"
-    status, errors = _run(run, cache)
+    status, errors = _run(run)
     assert status == 2 and "No space left on device" in errors and "to fix it: free space" in errors
     assert "Traceback" not in errors, errors
     steps = checkpoints.checkpoint_steps(run)
     assert steps and steps[-1] < STEPS
     (disk / "rest").write_bytes(bytes(_free(disk)))
-    status, errors = _run(run, cache)  # not a byte is left, not even for the configuration
+    status, errors = _run(run)  # not a byte is left, not even for the configuration
     assert status == 2 and "No space left on device" in errors and "Traceback" not in errors, errors
     assert checkpoints.checkpoint_steps(run) == steps
 
     subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
-    status, errors = _run(run, cache)
+    status, errors = _run(run)
     assert status == 0, errors
-    assert _run(tmp_path / "reference", cache)[0] == 0
+    assert _run(tmp_path / "reference")[0] == 0
     assert tiny_run.losses(run) == tiny_run.losses(tmp_path / "reference")
 
 
@@ -43,7 +43,7 @@ def test_a_disk_that_can_only_be_read_is_told(mount_disk: Callable[[str], Path],
     disk = mount_disk("8m")
     (disk / "run").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    status, errors = _run(disk / "run", tmp_path / "cache")
+    status, errors = _run(disk / "run")
     assert status == 2 and "Read-only file system" in errors and "Traceback" not in errors, errors
 
 
