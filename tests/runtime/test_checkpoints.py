@@ -127,17 +127,14 @@ def test_the_layout_is_the_contract_s(tmp_path):
 def test_a_save_without_room_leaves_the_one_before_and_says_so(tmp_path):
     manager = _manager(tmp_path)
     _save(manager, 0)
+    # Made before: a compiled program that the limit cuts off would stay in the compilation cache.
+    kernel = jax.random.normal(jax.random.PRNGKey(0), (256, 256))
+    state = {"target": {"kernel": kernel}, "state": {"step": jnp.int32(1)}}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
         with pytest.raises(CheckpointError, match=r"it resumes from\s+checkpoint_0"):
-            manager.save(
-                {
-                    "target": {"kernel": jax.random.normal(jax.random.PRNGKey(0), (256, 256))},
-                    "state": {"step": jnp.int32(1)},
-                },
-                1,
-            )
+            manager.save(state, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert checkpoints.checkpoint_steps(tmp_path) == [0]
