@@ -205,13 +205,19 @@ def split_metric(name: str) -> Metric:
     return Metric(kind, task, metric)
 
 
-def read_row(line: str) -> dict[str, Any] | None:
-    """Returns a row of a file of metrics, None where the line is none: a kill can cut off a file's last line."""
+def read_row(line: bytes) -> dict[str, Any] | None:
+    """Returns a row of a file of metrics, None where the line is none: half-written by a killed run, or damaged."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+def read_rows(file: Any) -> list[dict[str, Any]]:
+    """Returns the rows of a file of metrics, in the order in which they were written; none where there is no file."""
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [row for row in map(read_row, lines) if row is not None]
 
 
 def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
@@ -222,10 +228,19 @@ def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
         "training_eval": root / "training_eval" / task / METRICS,
         "inference_eval": root / "inference_eval" / f"{task}-{METRICS}",
     }[kind]
-    if not file.exists():
-        return []
-    lines = file.read_bytes().decode(errors="replace").splitlines()
-    return [row for row in map(read_row, lines) if row is not None]
+    return read_rows(file)
+
+
+def scores_of(checkpoint: Path) -> dict[str, dict[str, float]]:
+    """Returns the metrics of decoded text at the step of a run's checkpoint: task to name to value."""
+    run, step = checkpoint.parent, checkpoint_files.step_of(checkpoint)
+    tasks = sorted(file.name.removesuffix(f"-{METRICS}") for file in (run / "inference_eval").glob(f"*-{METRICS}"))
+    return {
+        task: {key: float(value) for key, value in row.items() if key != "step" and isinstance(value, int | float)}
+        for task in tasks
+        for row in metric_rows(run, "inference_eval", task)
+        if row["step"] == step
+    }
 
 
 def read_metrics(directory: Any, name: str) -> dict[int, float]:

@@ -121,6 +121,8 @@ def test_damaged_files_of_metrics_are_read_as_far_as_they_are_rows(tmp_path: Pat
         )
     assert runs.read_metrics(run, F1) == {2: 0.5, 4: 1.0}
     assert runs.best_checkpoint(str(run)) == str(run / "checkpoint_4")
+    assert runs.scores_of(run / "checkpoint_2") == {"task": {"f1": 0.5}}
+    assert runs.scores_of(run / "imported") == {}
 
 
 def test_upstream_s_config_gin_says_what_the_run_keeps_the_best_by(tmp_path: Path) -> None:

@@ -48,14 +48,14 @@ def command(
     """
     from fsa_jax import runs
     from fsa_jax.serving.export_hf import Check, export_hf
-    from fsa_jax.serving.model_card import Card, scores_of_run
+    from fsa_jax.serving.model_card import Card
     from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
     checkpoint = runs.resolve(checkpoint)
     texts, source = check_sentences(sentences, check_count)
     student = load_student(checkpoint, base=base, vocabulary=vocabulary)
-    scores = scores_of_run(student.path)
+    scores = runs.scores_of(student.path)
     card = Card(name or out.name, data=data, teacher=teacher, recipe=recipe, license=license, scores=scores)
     agreement = export_hf(
         student, out, dtype=dtype, check=Check(texts, source, tolerance), card=card, overwrite=overwrite

@@ -12,11 +12,11 @@ from fsa_jax.data import fsa
 from fsa_jax.demo.commands import TASK
 from fsa_jax.demo.page import Lesson
 from fsa_jax.demo.plan import Finetuning
-from fsa_jax.demo.processes import read_rows
 from fsa_jax.demo.results import ARMS, TEST_SUBSETS, Pairs, Results, Trial, compare, positions, score_run
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.errors import DataError
 from fsa_jax.records import LabelledSentence
+from fsa_jax.runs import read_rows
 from fsa_jax.synthetic.files import RESPONSE_KEY, TEACHER_FILE
 from fsa_jax.text.analysis import is_analysis
 

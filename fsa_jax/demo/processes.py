@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import shlex
 import signal
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fsa_jax.runs import read_rows
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
@@ -180,18 +181,3 @@ def last_step(metrics: Path) -> int:
     """The last step in a file of metrics rows, 0 where there is none yet."""
     rows = read_rows(metrics)
     return int(rows[-1]["step"]) if rows else 0
-
-
-def read_rows(metrics: Path) -> list[dict[str, float]]:
-    """Rows of a metrics file; a last line that is still being written is left out."""
-    try:
-        lines = metrics.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows

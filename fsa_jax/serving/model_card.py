@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,21 +27,6 @@ class Card:
     recipe: str = NOT_SAID
     license: str = "apache-2.0"
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-def scores_of_run(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """The metrics that evaluation wrote beside a checkpoint, at its step: ``inference_eval/<task>-metrics.jsonl``."""
-    step = checkpoint.name.rpartition("_")[2]
-    scores: dict[str, dict[str, float]] = {}
-    for file in sorted((checkpoint.parent / "inference_eval").glob("*-metrics.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if str(row.get("step")) == step:
-                numbers = {key: value for key, value in row.items() if key != "step"}
-                scores[file.name.removesuffix("-metrics.jsonl")] = {
-                    key: float(value) for key, value in numbers.items() if isinstance(value, int | float)
-                }
-    return scores
 
 
 def _commit() -> str:

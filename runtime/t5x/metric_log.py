@@ -72,7 +72,7 @@ class MetricLog:
 
 
 def drop_rows_after(model_dir: str | Path, step: int) -> int:
-    """Drops the rows after ``step``, and half-written ones, from every JSONL file of metrics; returns how many.
+    """Drops the rows after ``step``, and lines that are no rows, from every JSONL file of metrics; returns how many.
 
     Of several processes, 0 does it and the others wait.
     """
@@ -92,11 +92,11 @@ def _drop_all_after(model_dir: str | Path, step: int) -> int:
 
 
 def _drop_rows(file: epath.Path, step: int) -> int:
-    lines = file.read_text().splitlines()
+    lines = file.read_bytes().splitlines()
     kept = [line for line in lines if (row := read_row(line)) is not None and row["step"] <= step]
     if len(kept) < len(lines):
         partial = file.parent / f"{file.name}.tmp"
-        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.write_bytes(b"".join(line + b"\n" for line in kept))
         partial.replace(file)
     return len(lines) - len(kept)
 

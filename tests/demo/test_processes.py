@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step, read_rows
+from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step
 
 
 def python(code: str, directory: Path, log: Path | None = None) -> Command:
@@ -134,7 +134,6 @@ def test_metrics_that_are_being_written_are_read_as_far_as_they_go(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     assert last_step(metrics) == 0
     metrics.write_text('{"step": 10, "loss": 2.0}\n{"step": 20, "loss": 1.0}\n{"step": 3')
-    assert [row["loss"] for row in read_rows(metrics)] == [2.0, 1.0]
     assert last_step(metrics) == 20
 
 

@@ -21,7 +21,7 @@ from t5x import checkpoints, partitioning, utils
 from t5x.metric_log import drop_rows_after, require_evaluated
 
 from fsa_jax.errors import CheckpointError, SettingError
-from fsa_jax.runs import read_metrics
+from fsa_jax.runs import metric_rows, read_metrics
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -331,12 +331,14 @@ def test_only_parameters_are_cast_on_restoring(trained):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.param_states)} == {jnp.dtype(jnp.float32)}
 
 
-def test_rows_after_the_restored_step_and_half_rows_are_dropped(tmp_path):
+def test_rows_after_the_restored_step_and_damaged_ones_are_dropped(tmp_path):
     file = tmp_path / "train" / "metrics.jsonl"
     file.parent.mkdir()
-    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
-    assert drop_rows_after(tmp_path, 1) == 2
-    assert file.read_text() == '{"step": 1, "loss": 2.0}\n'
+    first = b'{"step": 1, "loss": 2.0}\n'
+    file.write_bytes(first + b'{"step": 1, "l\xffss": 3.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    assert [row.keys() for row in metric_rows(tmp_path, "train", "")] == [{"step", "loss"}] * 2
+    assert drop_rows_after(tmp_path, 1) == 3
+    assert file.read_bytes() == first
 
 
 def test_a_tensorflow_checkpoint_is_refused_with_what_to_take_instead(tmp_path):
