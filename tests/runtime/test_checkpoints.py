@@ -17,7 +17,7 @@ import tiny_run
 from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
-from t5x import checkpoints, partitioning, utils
+from t5x import checkpoints, metric_log, partitioning, utils
 from t5x.metric_log import drop_rows_after, require_evaluated
 
 from fsa_jax.errors import CheckpointError, SettingError
@@ -339,6 +339,23 @@ def test_rows_after_the_restored_step_and_damaged_ones_are_dropped(tmp_path):
     assert [row.keys() for row in metric_rows(tmp_path, "train", "")] == [{"step", "loss"}] * 2
     assert drop_rows_after(tmp_path, 1) == 3
     assert file.read_bytes() == first
+
+
+def test_of_several_processes_only_0_drops_rows_and_the_others_wait_for_it(tmp_path, monkeypatch):
+    """Issue 11, entry 16: on resumption every process rewrote the same files."""
+    file = tmp_path / "train" / "metrics.jsonl"
+    file.parent.mkdir()
+    rows = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'
+    at_the_barrier: dict[int, str] = {}
+    for index in (0, 1, 2):
+        file.write_text(rows)
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        monkeypatch.setattr(
+            metric_log.multihost, "barrier", lambda _, index=index: at_the_barrier.update({index: file.read_text()})
+        )
+        monkeypatch.setattr(metric_log.multihost, "broadcast", lambda value, index=index: 1 if index else value)
+        assert drop_rows_after(tmp_path, 1) == 1
+    assert at_the_barrier == {0: rows.splitlines(keepends=True)[0], 1: rows, 2: rows}
 
 
 def test_a_tensorflow_checkpoint_is_refused_with_what_to_take_instead(tmp_path):
