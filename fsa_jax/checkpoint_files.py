@@ -147,6 +147,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def state_digest(path: Any) -> str:
+    """Returns what tells the arrays of one checkpoint from any other's, also once ``dataset/`` is deleted.
+
+    Empty for a checkpoint without checksums.
+    """
+    marker = _MARKER.fullmatch(_text(path / COMMITTED) or "")
+    return marker["state"] if marker else ""
+
+
 def forget_dataset(path: Any) -> None:
     """Deletes ``dataset/`` of a checkpoint that keeps the rest; cut off anywhere, the checkpoint is whole.
 

@@ -1,7 +1,8 @@
 """``python -m t5x.infer``: predictions or scores of a task's examples as JSONL files.
 
 The examples are worked on in chunks of ``checkpoint_period`` batches, each a file. A run that was interrupted goes on
-with the first chunk that has no file; the files are joined at the end, and an empty file ``.COMPLETED`` says so.
+with the first chunk that has no file; the files are joined at the end, and a file ``.COMPLETED`` says so, and of which
+checkpoint and settings they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from fsa_jax import checkpoint_files
 from fsa_jax.errors import DataError, SettingError, require_choice
 from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring
 from t5x.checkpoint_config import RestoreCheckpointConfig
@@ -25,7 +27,9 @@ from t5x.inference_files import (
     chunk_path,
     merge_chunks_to_file,
     require_same_settings,
+    was_of_same_settings,
     write_inferences_to_file,
+    write_settings,
 )
 from t5x.initialization import TrainStateInitializer
 from t5x.progress import Progress
@@ -121,7 +125,7 @@ def infer(
     chunk_size = checkpoint_period * dataset_cfg.batch_size
     settings = {
         "checkpoint": str(checkpoints.absolute(path)),
-        "its commit": _commit_of(path),
+        "its content": checkpoint_files.state_digest(epath.Path(path)),
         "examples of a chunk": chunk_size,
         "configuration": hashlib.sha256(gin_utils.get_gin_config_str().encode()).hexdigest(),
     }
@@ -130,7 +134,8 @@ def infer(
         completed = epath.Path(output_dir) / f"{name}.COMPLETED"
         if multihost.broadcast(int(completed.exists())):
             if jax.process_index() == 0:
-                print(f"{epath.Path(output_dir) / name} is done already; {completed.name} says so", flush=True)
+                doubt = "" if was_of_same_settings(completed, settings) else ", not of which settings: not verified"
+                print(f"{epath.Path(output_dir) / name} is done already; {completed.name} says so{doubt}", flush=True)
             continue
         examples = _examples(task, dataset_cfg, shard_id, num_shards)
         features = converter(examples, dataset_cfg.task_feature_lengths)
@@ -142,13 +147,8 @@ def infer(
         if jax.process_index() == 0:
             if merge_chunked_results:
                 merge_fn(output_dir, name, str(chunks), step)
-            completed.write_text("")
+            write_settings(completed, settings)
             print(f"{done} examples: {epath.Path(output_dir) / name}", flush=True)
-
-
-def _commit_of(path: str) -> str:
-    marker = epath.Path(path) / "commit_success.txt"
-    return marker.read_text() if marker.exists() else ""
 
 
 def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:

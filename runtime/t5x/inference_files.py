@@ -83,6 +83,13 @@ def chunk_path(directory: epath.Path, number: int) -> epath.Path:
     return directory / _CHUNK.format(number)
 
 
+def write_settings(file: epath.Path, settings: Mapping[str, Any]) -> None:
+    """Writes the record of the checkpoint and the settings that results are of, whole or not at all."""
+    partial = file.parent / f"{file.name}.tmp"
+    partial.write_text(json.dumps(settings, indent=1))
+    partial.replace(file)
+
+
 def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> None:
     """Creates the directory of the chunks with a record of ``settings``, or compares them with the record there.
 
@@ -92,22 +99,43 @@ def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) ->
     record = directory / _RECORD
     if not record.exists():  # Nothing is there yet, or chunks of an older version, which cannot be compared.
         directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f"{_RECORD}.tmp"
-        partial.write_text(json.dumps(settings, indent=1))
-        partial.replace(record)
+        write_settings(record, settings)
         return
-    try:
-        recorded = json.loads(record.read_text())
-        different = [f"{name} {recorded[name]!r}" for name in settings if recorded[name] != settings[name]]
-    except (ValueError, KeyError, TypeError) as error:
-        different = [f"a record that cannot be read ({error})"]
-    if different:
+    if different := _different(record.read_text(), settings):
         raise SettingError(
             directory,
             expected="the chunks of an interrupted run with the same settings, or none",
-            found="those of another: " + ", ".join(different),
+            found=f"those of another: {different}",
             fix=f"start that run's command again, give another INFER_OUTPUT_DIR, or begin anew: rm -r {directory}",
         )
+
+
+def was_of_same_settings(completed: epath.Path, settings: Mapping[str, Any]) -> bool:
+    """Returns whether the record in ``completed`` is of ``settings``, False where it is empty.
+
+    T5X and older versions leave an empty file behind a finished inference.
+
+    Raises:
+      SettingError: the finished inference is of another checkpoint or of other settings.
+    """
+    text = completed.read_text()
+    if text and (different := _different(text, settings)):
+        raise SettingError(
+            completed,
+            expected="no finished inference, or one with the same settings",
+            found=f"one of another: {different}",
+            fix=f"give another INFER_OUTPUT_DIR, or infer again: rm {completed}",
+        )
+    return bool(text)
+
+
+def _different(record: str, settings: Mapping[str, Any]) -> str:
+    """What a record says otherwise than ``settings``, empty if nothing."""
+    try:
+        recorded = json.loads(record)
+        return ", ".join(f"{name} {recorded[name]!r}" for name in settings if recorded[name] != settings[name])
+    except (ValueError, KeyError, TypeError) as error:
+        return f"a record that cannot be read ({error})"
 
 
 def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step: int | None) -> None:

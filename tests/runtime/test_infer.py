@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from t5x.eval import evaluate
 from t5x.infer import create_task_from_tfexample_file, infer
 from t5x.inference_files import write_inferences_to_file
 
+from fsa_jax import checkpoint_files
 from fsa_jax.errors import CheckpointError, SettingError
 
 LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
@@ -147,6 +149,27 @@ def test_chunks_of_another_checkpoint_are_not_joined(trained, tmp_path):
             _infer(trained, tmp_path, **others)
     _infer(trained, tmp_path)
     assert len(_jsonl(tmp_path / "tiny_noisy-predict.jsonl-00000-of-00001")) == 60
+
+
+def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(trained, tmp_path, capfd):
+    completed = tmp_path / "out" / "tiny_noisy-predict.jsonl-00000-of-00001.COMPLETED"
+    checkpoint = tmp_path / "run" / "checkpoint_4"
+    shutil.copytree(trained / "checkpoint_4", checkpoint)
+    _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+    # What keep_dataset_checkpoints deletes meanwhile, no prediction depends on.
+    checkpoint_files.forget_dataset(checkpoint)
+    _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+    assert capfd.readouterr().out.endswith("COMPLETED says so\n")
+    shutil.rmtree(checkpoint)
+    shutil.copytree(trained / "checkpoint_2", checkpoint)
+    with pytest.raises(SettingError, match=r"COMPLETED: .* one of another: its content .*\n.*rm .*COMPLETED"):
+        _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+    completed.write_text("{")
+    with pytest.raises(SettingError, match="a record that cannot be read"):
+        _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+    completed.write_text("")  # T5X's, and ours before.
+    _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+    assert capfd.readouterr().out.endswith("not verified\n")
 
 
 def test_shards_of_inference_are_together_everything(trained, tmp_path):
