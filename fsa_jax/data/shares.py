@@ -97,6 +97,10 @@ class ShareSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int | None:
         return len(self._chosen()) if split == "train" else self._whole.num_input_examples(split)
 
+    def fingerprint(self, split: str) -> str | None:
+        """The source's own, None where it has none."""
+        return self._whole.fingerprint(split) if hasattr(self._whole, "fingerprint") else None  # pyright: ignore
+
     def rows(self, split: str) -> Rows | None:
         """The examples by number; None where the source has none."""
         rows = self._whole.rows(split) if hasattr(self._whole, "rows") else None  # pyright: ignore

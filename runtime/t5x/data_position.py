@@ -7,8 +7,9 @@ the preprocessing of the examples before, without the device. Where that is too 
 own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
 functions cannot be saved that way and say so.
 
-A position holds for the same task, split, lengths, batch size and packing. With others, the data begins anew; with
-another number of processes, which each take a part of the examples, as many batches are passed over. Both are said.
+A position holds for the same task, split, rows, lengths, batch size and packing. With others, the data begins anew;
+with another number of processes, which each take a part of the examples, as many batches are passed over. Both are
+said.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.progress import Progress
 
+_ROWS = "rows"
 _PATIENCE = 5.0
 """Seconds after which a search for the place in the data shows how far it is."""
 
@@ -69,6 +71,8 @@ class TrainingData:
         self._iterator: Any = None
         datasets.check(config)
         self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
+        # Of the files as they are now: they may grow while the run goes on with the rows that it has.
+        self._identity = _identity(config)
 
     def _build(self, seed: int) -> None:
         self.seed = seed
@@ -161,7 +165,7 @@ class TrainingData:
 
     def save(self, directory: epath.Path) -> None:
         """Writes the position into ``directory``, a checkpoint's ``dataset/``."""
-        position = {"batches": self.taken, "seed": self.seed, **_identity(self._config)}
+        position = {"batches": self.taken, "seed": self.seed, **self._identity}
         (directory / f"{self._name}.json").write_text(json.dumps(position))
         if self._save_iterator and self._iterator is not None:
             tf = datasets.tensorflow()
@@ -188,7 +192,9 @@ class TrainingData:
                 directory.parent,
             )
         position = _position(files[0])
-        wanted = _identity(self._config) | ({} if self._config.seed is None else {"seed": self._config.seed})
+        wanted = self._identity | ({} if self._config.seed is None else {"seed": self._config.seed})
+        if _ROWS not in position:  # Saved by an earlier version, which did not ask.
+            wanted.pop(_ROWS, None)
         changed = [
             f"{name} is {value} and was {position.get(name)}"
             for name, value in wanted.items()
@@ -214,13 +220,18 @@ def _position(file: epath.Path) -> dict[str, Any]:
 
 
 def _identity(config: DatasetConfig) -> dict[str, Any]:
-    """What must be the same for a position to mean the same batch; tasks may name the ORDER of their examples."""
+    """What must be the same for a position to mean the same batch.
+
+    Tasks may name the ORDER of their examples. Orders are of row numbers: more rows, or others, are another order.
+    """
     import seqio
 
     tasks = seqio.get_subtasks(datasets.find_provider(config))
     orders = sorted({task.ORDER for task in tasks if hasattr(task, "ORDER")})
+    rows = {task.name: known for task in tasks if (known := _rows(task, config)) is not None}
     return {
         **({"order": ", ".join(orders)} if orders and config.shuffle else {}),
+        **({_ROWS: rows} if rows else {}),
         "name": config.name,
         "split": config.split,
         "lengths": dict(config.task_feature_lengths or {}),
@@ -229,3 +240,13 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
         "shuffle": config.shuffle,
         "use_cached": config.use_cached,
     }
+
+
+def _rows(task: Any, config: DatasetConfig) -> int | str | None:
+    """How many rows a task has, and which if its source gives a fingerprint of them; None where it cannot tell."""
+    if config.use_cached:
+        return task.get_cached_stats(config.split).get("examples")
+    count = task.num_input_examples(config.split)
+    fingerprint = getattr(task.source, "fingerprint", None)
+    which = fingerprint(config.split) if fingerprint else None
+    return count if which is None else f"{count} ({which})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
 def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
     """One of two processes, with the batches passed over and with tf.data's own state (``save_dataset``)."""
     code = """
-import sys, pathlib, numpy as np, seqio
+import json, os, sys, pathlib, numpy as np, seqio
 from etils import epath
 from t5x.data_position import TrainingData
 from t5x.datasets import DatasetConfig
@@ -223,10 +224,18 @@ for save in (False, True):
     expected = rows(whole)
     again = data(save); again.seek(place)
     for one, other in zip(expected, rows(again), strict=True): np.testing.assert_array_equal(one, other)
+def taken(position, **settings):
+    os.environ.update(settings)
+    file.write_text(json.dumps(position))
+    found = data(); found.seek(place)
+    return found.taken
 (file,) = place.glob("*.json")
-file.write_text(file.read_text().replace('"order": "whole shuffle", ', ""))  # as 528859f wrote it
-old = data(); old.seek(place)
-print("same", old.taken)
+position = json.loads(file.read_text())
+def without(name): return {key: value for key, value in position.items() if key != name}
+assert taken(without("rows")) == whole.taken - 5  # as versions before the number of rows wrote it
+print("same", taken(without("order")))  # as 528859f wrote it
+print("other rows", taken(position, FSA_HELD_OUT_SEED="1"))
+print("more rows", taken(position, FSA_HELD_OUT_SEED="0", FSA_HELD_OUT="400"))
 """
     environment = {**os.environ, "FSA_DATA_DIR": str(data_dir)}
     run = subprocess.run(
@@ -236,5 +245,8 @@ print("same", old.taken)
         capture_output=True,
         text=True,
     )
-    assert run.stdout.endswith("same 0\n"), run.stderr[-3000:]
+    assert run.stdout.endswith("same 0\nother rows 0\nmore rows 0\n"), run.stderr[-3000:]
     assert "order is whole shuffle and was None; it begins ANEW" in run.stderr
+    changed = re.findall(r"rows is {'shuffled': '(\d+) \((\w+)\)'} and was {'shuffled': '(\d+) \((\w+)\)'}", run.stderr)
+    (count, which, before, others), (more, *_) = changed
+    assert count == before and which != others and int(more) == int(count) + 100
