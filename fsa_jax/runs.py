@@ -274,9 +274,12 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def record_best_by(directory: Any, best_by: BestBy) -> None:
-    """Notes beside the checkpoints what the run keeps the best by."""
+def record_best_by(directory: Any, best_by: BestBy | None) -> None:
+    """Notes beside the checkpoints what the run keeps the best by; None removes the note of an earlier start."""
     file = _path(directory) / BEST_BY
+    if best_by is None:
+        file.unlink(missing_ok=True)
+        return
     text = json.dumps(dataclasses.asdict(best_by)) + "\n"
     if file.exists() and file.read_text() == text:
         return

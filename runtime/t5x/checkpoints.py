@@ -91,6 +91,9 @@ class CheckpointManager:
       metric_mode: ``max`` or ``min``.
       keep_checkpoints_without_metrics: whether checkpoints that lack the metric are kept.
       train_state, partitioner, dataset_iterator, restore_dtype: accepted for gin files of T5X, not needed here.
+
+    Attributes:
+      being_scored: gives the steps whose metrics are still being computed; their checkpoints are not deleted.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class CheckpointManager:
         self.metric = metric_name_to_monitor
         self.best_by = best_by if metric_name_to_monitor else None
         self.keep_without_metrics = keep_checkpoints_without_metrics
+        self.being_scored: Callable[[], set[int]] = set
         self._interim: dict[int, bool] = {}
 
     def save(
@@ -196,8 +200,7 @@ class CheckpointManager:
         """Deletes the checkpoints that need not be kept; called after every save and every evaluation."""
         if jax.process_index() != 0:
             return
-        if self.best_by is not None:
-            runs.record_best_by(self.directory, self.best_by)
+        runs.record_best_by(self.directory, self.best_by)
         steps = checkpoint_steps(self.directory)
         kept = self._kept(steps)
         for step in steps:
@@ -211,7 +214,7 @@ class CheckpointManager:
     def _kept(self, steps: Sequence[int]) -> set[int]:
         if not steps:
             return set()
-        kept = {steps[-1]}
+        kept = {steps[-1]} | self.being_scored()
         if self.force_keep_period:
             kept |= {step for step in steps if step % self.force_keep_period == 0}
         # Those saved by preemption have no score, and would fill the disk where preemption is frequent.

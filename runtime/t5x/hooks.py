@@ -219,6 +219,10 @@ class InferenceEvaluation:
         """Returns whether the metrics of ``step`` are on disk."""
         return all(has_row(self._model_dir, "inference_eval", task, step) for task in self._tasks)
 
+    def pending(self) -> set[int]:
+        """Returns the step whose metrics are still being computed, if there is one."""
+        return set() if self._step is None else {self._step}
+
     def run(self, step: int) -> None:
         """Evaluates; the metrics may be computed beside the next steps, and are taken at the next evaluation."""
         self.finish()

@@ -202,11 +202,12 @@ def train(
             evaluator = evaluation.InferenceEvaluator(
                 open_evaluator, infer_eval_dataset_cfg.batch_size, model, partitioner, initializer.train_state_axes
             )
-            evaluations.append(
-                hooks.InferenceEvaluation(
-                    evaluator, decoded_tasks, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
-                )
+            decoded = hooks.InferenceEvaluation(
+                evaluator, decoded_tasks, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
             )
+            evaluations.append(decoded)
+            if manager is not None:
+                manager.being_scored = decoded.pending
         run_hooks: list[hooks.Hook] = [metrics, *([saver] if saver else []), *evaluations]
         if gc_period:
             run_hooks.append(hooks.CollectGarbage(gc_period))

@@ -21,7 +21,7 @@ from t5x import checkpoints, metric_log, partitioning, utils
 from t5x.metric_log import drop_rows_after, require_evaluated
 
 from fsa_jax.errors import CheckpointError, SettingError
-from fsa_jax.runs import metric_rows, read_metrics
+from fsa_jax.runs import BestBy, metric_rows, read_metrics, recorded_best_by
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -71,6 +71,28 @@ def test_the_best_is_kept_beside_the_newest_also_after_a_restart(tmp_path):
     _with_metrics(tmp_path, {4: 0.9, 8: 0.95})
     again.prune()
     assert checkpoints.checkpoint_steps(tmp_path) == [8]
+
+
+def test_a_checkpoint_whose_score_is_still_being_computed_is_not_deleted(tmp_path):
+    """That a training says which one that is: test_infer.py."""
+    best = _best("inference_eval/task/f1", keep_checkpoints_without_metrics=False)
+    manager = _manager(tmp_path, keep=1, checkpoint_manager_cls=best)
+    manager.being_scored = lambda: {4}
+    _with_metrics(tmp_path, {2: 0.5})
+    _save(manager, 2, 4, 6)
+    assert checkpoints.checkpoint_steps(tmp_path) == [2, 4, 6]
+    manager.being_scored = set
+    _with_metrics(tmp_path, {2: 0.5, 4: 0.9})
+    manager.prune()
+    assert checkpoints.checkpoint_steps(tmp_path) == [4, 6]
+
+
+def test_a_run_that_is_resumed_without_a_metric_no_longer_keeps_the_best_by_one(tmp_path):
+    _with_metrics(tmp_path, {2: 0.5})
+    _save(_manager(tmp_path, checkpoint_manager_cls=_best("inference_eval/task/f1")), 2)
+    assert recorded_best_by(tmp_path) == BestBy("inference_eval/task/f1")
+    _save(_manager(tmp_path), 4)
+    assert recorded_best_by(tmp_path) is None
 
 
 def _best(metric: str, **settings):

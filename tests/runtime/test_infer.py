@@ -6,14 +6,16 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import seqio
 import tiny_run
-from t5x import partitioning, utils
+from etils import epath
+from t5x import checkpoints, partitioning, utils
 from t5x.eval import evaluate
 from t5x.infer import create_task_from_tfexample_file, infer
-from t5x.inference_files import write_inferences_to_file
+from t5x.inference_files import was_of_same_settings, write_inferences_to_file
 
 from fsa_jax import checkpoint_files
 from fsa_jax.errors import CheckpointError, SettingError
@@ -21,6 +23,16 @@ from fsa_jax.errors import CheckpointError, SettingError
 LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
 EVALUATOR = functools.partial(seqio.Evaluator, logger_cls=LOGGERS)
 TEST = {"split": "test", "pack": False, "shuffle": False, "batch_size": 16}
+
+
+being_scored_at: dict[int, set[int]] = {}
+"""What the manager of ``trained`` was told at the save of each step."""
+
+
+class Manager(checkpoints.OrbaxCheckpointManagerInterface):
+    def save(self, state_dict: Any, step: int, *arguments: Any) -> None:
+        being_scored_at[step] = self.being_scored()
+        super().save(state_dict, step, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +46,8 @@ def trained(tmp_path_factory) -> Path:
         train_eval_dataset_cfg=tiny_run.dataset(split="validation"),
         infer_eval_dataset_cfg=validation,
         inference_evaluator_cls=EVALUATOR,
+        concurrent_metrics=True,
+        save={"checkpoint_manager_cls": Manager},
     )
     return directory
 
@@ -67,6 +81,10 @@ def test_training_leaves_the_contract_s_files(trained):
     assert len(_jsonl(trained / "inference_eval" / "tiny_noisy-000004.jsonl")) == 60
     assert list((trained / "inference_eval" / "tiny_noisy").glob("events*"))
     assert list((trained / "train").glob("events*")) and (trained / "model-info.txt").exists()
+
+
+def test_the_manager_of_checkpoints_is_told_which_one_is_being_scored(trained):
+    assert being_scored_at == {0: set(), 2: set(), 4: {2}}
 
 
 def test_evaluate_scores_every_checkpoint_once(trained, tmp_path):
@@ -166,7 +184,7 @@ def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(tr
         _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
     completed.write_text("{")
     with pytest.raises(SettingError, match="a record that cannot be read"):
-        _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
+        was_of_same_settings(epath.Path(completed), {"checkpoint": str(checkpoint)})
     completed.write_text("")  # T5X's, and ours before.
     _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
     assert capfd.readouterr().out.endswith("not verified\n")
