@@ -147,7 +147,7 @@ def _join(address: str, count: int, index: int, timeout: int) -> None:
         if not 0 <= index < count:
             raise ValueError(f"the index {index} of {count} processes")
         if index == 0:
-            hub = peers.Hub(count, int(port))
+            hub = _hub(address, count, int(port))
             hub.wait_for_all(timeout)
             _peers = hub
             jax.distributed.initialize(hub.service, count, 0, coordinator_bind_address=hub.service, **settings)
@@ -162,6 +162,19 @@ def _join(address: str, count: int, index: int, timeout: int) -> None:
             expected=f"{count} processes that reach one another",
             found=str(error).splitlines()[0],
             fix="start every process with the same address and its own --process_index, 0 first",
+        ) from error
+
+
+def _hub(address: str, count: int, port: int) -> peers.Hub:
+    try:
+        return peers.Hub(count, port)
+    except (OSError, OverflowError) as error:
+        raise SettingError(
+            f"--coordinator_address={address}",
+            expected="a port of this machine that is free",
+            found=str(error),
+            fix="end what holds it, such as an earlier run, or give every process the same other port (where Slurm, "
+            "Open MPI or a TPU pod names the address: JAX_COORDINATOR_PORT)",
         ) from error
 
 

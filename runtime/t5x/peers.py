@@ -86,11 +86,14 @@ class Hub(Peers):
       port: of the coordinator.
 
     Attributes:
-      service: HOST:PORT for JAX's coordination service.
+      service: HOST:PORT for JAX's coordination service, once all are there: nobody holds the port until the service
+        does, so it is chosen as late as can be.
 
     Raises:
       OSError: the port is taken.
     """
+
+    service: str
 
     def __init__(self, count: int, port: int) -> None:
         super().__init__(0, count)
@@ -98,9 +101,7 @@ class Hub(Peers):
         self._done: set[int] = set()
         self._complete = False
         self._changed = threading.Condition()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._inner = free.getsockname()[:2]
-        self.service = f"127.0.0.1:{self._inner[1]}"
+        self._inner: tuple[str, int] | None = None
         if socket.has_dualstack_ipv6():
             self._server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         else:
@@ -120,6 +121,9 @@ class Hub(Peers):
                 shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
                 raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
             self._complete = True
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._inner = free.getsockname()[:2]
+        self.service = f"127.0.0.1:{self._inner[1]}"
         self._send({"welcome": True})
 
     def _receive(self, connection: socket.socket) -> None:
@@ -127,6 +131,8 @@ class Hub(Peers):
         with contextlib.suppress(OSError):
             if connection.recv(1, socket.MSG_PEEK) == b"{":
                 self._serve(connection)
+            elif self._inner is None:  # Of nobody who belongs here: JAX's clients come after the welcome.
+                connection.close()
             else:
                 _bridge(connection, self._inner)
 

@@ -83,6 +83,40 @@ def test_who_is_missing_or_does_not_belong_is_told():
         assert answer == {"refused": "two processes with the index 1"}
 
 
+def test_a_port_that_is_taken_is_told():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            SettingError, match=r"a port of this machine that is free, found .*\n.* the same other port"
+        ):
+            multihost.initialize(True, f"localhost:{port}", 2, 0, 1)
+
+
+def test_the_port_of_jax_s_service_is_chosen_when_all_are_there():
+    """It was chosen before five minutes of waiting, in which any process may take it."""
+    port = pair.free_port()
+    hub = peers.Hub(2, port)
+
+    def join() -> None:
+        member = peers.Member(1, 2, "localhost", port, 30)
+        member.leave()
+        member.left()
+
+    with contextlib.ExitStack() as others:
+        if hasattr(hub, "service"):
+            others.enter_context(socket.create_server(("127.0.0.1", int(hub.service.rpartition(":")[2]))))
+        member = threading.Thread(target=join, daemon=True)
+        member.start()
+        hub.wait_for_all(30)
+        try:
+            with socket.create_server(("127.0.0.1", int(hub.service.rpartition(":")[2]))):
+                pass
+        finally:
+            hub.leave()
+            hub.left()
+            member.join(30)
+
+
 HUB = """
 import json, resource, socket, subprocess, sys
 from t5x import peers
