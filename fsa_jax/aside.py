@@ -22,10 +22,9 @@ from typing import Any
 
 from fsa_jax import file_lock
 from fsa_jax.errors import SettingError
+from fsa_jax.file_sync import sync
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without it say, of folders above all."""
 _EXAMPLES = 3
 
 
@@ -110,10 +109,11 @@ def written_aside(
                 places.partial.mkdir(exist_ok=resume)
             begun = True
             yield places.partial
-            _sync(places.partial)
+            sync(places.partial)
             _refuse(out, inputs, foreign, overwrite, directory)  # it may have come meanwhile
             places.commit(directory)
             finished = True
+            sync(out.parent, recursive=False)
         finally:
             if begun and not (finished or resume):
                 _remove(places.partial)
@@ -304,17 +304,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Has the disk keep what was written before the name says that it is whole."""
-    for folder, _, files in os.walk(path) if path.is_dir() else [(path.parent, (), (path.name,))]:
-        for name in (*files, "."):
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                os.fsync(descriptor)
-            except OSError as error:
-                if error.errno not in _NO_SYNC:
-                    raise
-            finally:
-                os.close(descriptor)

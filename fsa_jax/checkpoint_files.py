@@ -18,7 +18,6 @@ Paths may be ``pathlib.Path`` or ``epath.Path``.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -26,13 +25,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fsa_jax import checksums
 from fsa_jax.errors import CheckpointError, DamagedCheckpointError
+from fsa_jax.file_sync import sync
 
 STATE = "state"
 DATASET = "dataset"
@@ -125,26 +124,6 @@ def _write_marker(file: Any, step: int | str, state: str, dataset: str) -> None:
         f"checkpoint of step {step}, complete\nformat {FORMAT}\n"
         f"{checksums.LIST} {state}\n{DATASET}/{checksums.LIST} {dataset}\n"
     )
-
-
-def sync(path: Any, recursive: bool = True) -> None:
-    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done."""
-    if "://" in str(path):
-        return
-    below = sorted(Path(path).rglob("*")) if recursive else []
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_sync, [*below, Path(path)]))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # of file systems without it
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def state_digest(path: Any) -> str:

@@ -245,6 +245,22 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("directory", [True, False])
+def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path, monkeypatch, directory):
+    out = tmp_path / "out"
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")), out.exists()))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with writing(out, directory=directory) as partial:
+        (partial / "value" if directory else partial).write_text("new")
+    content = ["value", ".out.partial"] if directory else [".out.partial"]
+    assert sorted(synced[:-1]) == sorted((name, False) for name in content)
+    assert synced[-1] == (tmp_path.name, True)
+
+
 def test_a_file_system_without_locks_or_syncs_of_folders_will_do(tmp_path, monkeypatch):
     """As some that are mounted over a network."""
 

@@ -23,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fsa_jax import checkpoint_files, runs
 from fsa_jax.checkpoint_files import DATASET, STATE
 from fsa_jax.errors import CheckpointError
+from fsa_jax.file_sync import sync
 from t5x import multihost
 
 _INTERIM = "interim"
@@ -288,7 +289,7 @@ def _commit(partial: epath.Path, final: epath.Path, step: int) -> None:
     if final.exists():
         _delete(final)
     partial.rename(final)
-    checkpoint_files.sync(final.parent, recursive=False)
+    sync(final.parent, recursive=False)
 
 
 def _delete(path: epath.Path) -> None:

@@ -1,0 +1,36 @@
+"""Waiting until what was written is on the disk: before its name says that it is whole, and after it has the name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems without it say, of folders above all."""
+
+
+def sync(path: Any, recursive: bool = True) -> None:
+    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done.
+
+    Raises:
+      OSError: something cannot be read, or the disk fails.
+    """
+    if "://" in str(path):
+        return
+    below = sorted(entry for entry in Path(path).rglob("*") if not entry.is_symlink()) if recursive else []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_sync, [*below, Path(path)]))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
