@@ -3,6 +3,9 @@
 The list is a text file in the format of ``sha256sum``: ``sha256sum -c checksums.sha256`` checks the files without
 this project. A list cannot prove itself: whoever writes one keeps the list's own digest in a marker file, which is
 written last, and passes it to :func:`problems`.
+
+Files that an operating system adds to any folder (``.DS_Store``, ``Thumbs.db``, ``.nfs…`` for a file that was deleted
+while it was open) are neither listed nor missed: nobody here reads them, and they come and go.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 LIST = "checksums.sha256"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_OF_THE_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|\.nfs[^/]*)")
 _CHUNK_BYTES = 1 << 20
 _UNREADABLE = "cannot be read"
 
@@ -80,7 +84,8 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
         match = _LINE.fullmatch(line)
         if match is None:
             return [f"{LIST} has a line that is no checksum"]
-        expected[match[2]] = match[1]
+        if not _OF_THE_SYSTEM.fullmatch(match[2]):  # Lists of earlier versions may have some.
+            expected[match[2]] = match[1]
     present = set(_files(directory, {*skip, LIST}))
     found = [f"{name} is missing" for name in sorted(expected.keys() - present)]
     found += [f"{name} is not in {LIST}" for name in sorted(present - expected.keys())]
@@ -113,5 +118,5 @@ def _files(directory: Any, skip: Collection[str], prefix: str = "") -> Iterator[
             continue
         if entry.is_dir() and not (isinstance(entry, Path) and entry.is_symlink()):
             yield from _files(entry, skip, f"{name}/")
-        else:
+        elif not _OF_THE_SYSTEM.fullmatch(name):
             yield name

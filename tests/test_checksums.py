@@ -53,6 +53,20 @@ def test_every_change_is_named(directory: Path, damage, said: str) -> None:
     assert checksums.problems(directory, digest, skip=["marker"]) == [said]
 
 
+def test_files_that_an_operating_system_adds_are_no_change(directory: Path) -> None:
+    (directory / "state" / ".nfs000000000001b2c300000001").write_text("deleted while open")
+    checksums.write(directory, skip=["marker"])
+    names = (directory / checksums.LIST).read_text().split()[1::2]
+    assert names == ["state/d/0a", "état.json"]
+    with (directory / checksums.LIST).open("a") as file:
+        file.write(f"{'0' * 64}  state/Thumbs.db\n")  # as earlier versions listed them
+    (directory / "state" / ".nfs000000000001b2c300000001").unlink()
+    (directory / "state" / "d" / ".DS_Store").write_text("")
+    assert checksums.problems(directory, None, skip=["marker"]) == []
+    (directory / "state" / ".hidden").write_text("")
+    assert checksums.problems(directory, None, skip=["marker"]) == ["state/.hidden is not in checksums.sha256"]
+
+
 def test_a_list_whose_digest_is_not_known_is_still_read(directory: Path) -> None:
     checksums.write(directory)
     (directory / checksums.LIST).write_text("nonsense\n")
