@@ -244,9 +244,12 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
 
 def _rows(task: Any, config: DatasetConfig) -> int | str | None:
     """How many rows a task has, and which if its source gives a fingerprint of them; None where it cannot tell."""
-    if config.use_cached:
-        return task.get_cached_stats(config.split).get("examples")
-    count = task.num_input_examples(config.split)
+    try:
+        if config.use_cached:
+            return task.get_cached_stats(config.split).get("examples")
+        count = task.num_input_examples(config.split)
+    except (ValueError, KeyError):  # no statistics in the cache, none of a part of a split
+        return None
     fingerprint = getattr(task.source, "fingerprint", None)
     which = fingerprint(config.split) if fingerprint else None
     return count if which is None else f"{count} ({which})"

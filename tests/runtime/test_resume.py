@@ -264,3 +264,18 @@ def test_a_long_search_for_the_place_in_the_data_shows_how_far_it_is(tmp_path, c
     monkeypatch.setattr(data_position, "_PATIENCE", 0.0)
     tiny_run.run(tmp_path, 6)
     assert "passing over batch 5/5" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("use_cached", [False, True])
+def test_a_task_that_cannot_count_its_rows_is_trained_on_all_the_same(use_cached):
+    """A cache without statistics, a part of a split."""
+
+    class Task:
+        def num_input_examples(self, split: str) -> int:
+            return {"train": 1}[split]
+
+        def get_cached_stats(self, split: str) -> dict[str, int]:
+            raise ValueError(f"Stats do not exist for {split}")
+
+    config = tiny_run.dataset(split="train[:5]", use_cached=use_cached)
+    assert data_position._rows(Task(), config) is None
