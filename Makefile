@@ -23,12 +23,11 @@ conformance: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --must-run $(CONFORMANCE)
 
 survival: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --must-run $(SURVIVAL) \
-	  $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --must-run $(SURVIVAL) $(TEST_ARGS)
 
 # The long form of the fault campaigns, by hand: more than 20,000 cases. FAULTS_SEED=1 draws others.
 faults: .venv/.installed
-	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults $(TEST_ARGS)
+	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults $(TEST_ARGS)
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed
@@ -46,20 +45,23 @@ lint: .venv/.installed
 types: .venv/.installed
 	$(BIN)/pyright
 
+# Python compiles what is imported; pip would compile all of every package, a third of the time.
+PIP_INSTALL := -m pip install --quiet --no-compile
+
 .venv/.installed: requirements.txt pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	touch $@
 
 .venv-teacher/.installed: requirements-teacher.txt pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
-	.venv-teacher/bin/python -m pip install --quiet --no-deps -r requirements-teacher.txt
-	.venv-teacher/bin/python -m pip install --quiet --no-deps -e .
+	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -r requirements-teacher.txt
+	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e .
 	touch $@
 
 .venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python -m pip install --quiet -r requirements-parity.txt
+	.venv-parity/bin/python $(PIP_INSTALL) -r requirements-parity.txt
 	touch $@
 
 clean:

@@ -123,7 +123,7 @@ def _copy(source: Path, target: Path, steps: tuple[int, ...] = STEPS) -> Path:
 def test_no_fault_in_a_checkpoint_of_a_run_is_accepted(
     run: Run, campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, tmp_path: Path
 ) -> None:
-    for number in range(cases(40, 1200)):
+    for number in range(cases(20, 1200)):
         copy = _copy(run.directory, tmp_path / "run", STEPS[-1:])
         said = _fault(copy / f"checkpoint_{STEPS[-1]}", rng)
 
@@ -137,7 +137,7 @@ def test_no_fault_in_a_checkpoint_of_a_run_is_accepted(
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(
     run: Run, campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, tmp_path: Path
 ) -> None:
-    for number in range(cases(8, 300)):
+    for number in range(cases(4, 300)):
         copy = _copy(run.directory, tmp_path / "run")
         broken = STEPS[len(STEPS) - rng.choice([1, 1, 2, 3]) :]
         said = {step: _fault(copy / f"checkpoint_{step}", rng) for step in broken}
@@ -161,7 +161,7 @@ def test_faults_in_checkpoints_without_checksums_end_without_a_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Those of 528859f: refused, or read with the line that says that nothing was verified."""
-    for number in range(cases(12, 500)):
+    for number in range(cases(5, 500)):
         copy = _copy(run.directory, tmp_path / "run", STEPS[-2:])
         for step in STEPS[-2:]:
             _as_528859f_wrote_it(copy / f"checkpoint_{step}", step)
@@ -194,7 +194,7 @@ def test_no_fault_in_imported_weights_is_accepted(
     target = {f"layer_{i}": {"kernel": values.normal(size=(16, 8)).astype(np.float32)} for i in range(3)}
     whole = save_weights(tmp_path, 0, target)
     jax.tree.map(np.testing.assert_array_equal, load_weights(whole), target)
-    for number in range(cases(20, 600)):
+    for number in range(cases(10, 600)):
         copy = _copy(tmp_path, tmp_path / "copy", (0,)) / "checkpoint_0"
         said = _fault(copy, rng)
 
