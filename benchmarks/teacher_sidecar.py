@@ -46,6 +46,7 @@ class KeptOpen:
         self.devices = 0
         self.in_flight = sidecar.in_flight
         self.ask = sidecar.ask
+        self.stop = sidecar.stop
 
     async def close(self) -> None:
         pass
