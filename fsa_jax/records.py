@@ -19,7 +19,7 @@ SENTIMENTS: tuple[str, ...] = get_args(Sentiment)
 
 Understanding = Literal["analysis", "rewriting"]
 """The two forms of teacher text (arXiv 2412.18552, section 3)."""
-UNDERSTANDINGS: tuple[str, ...] = get_args(Understanding)
+UNDERSTANDINGS: tuple[Understanding, ...] = get_args(Understanding)
 
 
 class Record(BaseModel):

@@ -82,10 +82,11 @@ class Chosen:
 
     def __init__(self, rows: Rows, numbers: Sequence[int]) -> None:
         self._rows = rows
+        self._count = len(numbers)
         self._numbers = tf.constant(numbers, tf.int64)
 
     def __len__(self) -> int:
-        return int(self._numbers.shape[0])
+        return self._count
 
     def at(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         """The chosen rows with these numbers among them, in their order."""

@@ -73,7 +73,7 @@ class OrderedTask(seqio.Task):
 
     def _get_cached_source(self, split: str, file_shuffle_buffer_size: int | None = None) -> Any:
         cached = super()._get_cached_source(split, file_shuffle_buffer_size)
-        return _CachedInSourceOrder(cached, self.get_cached_stats(split)["examples"])
+        return _CachedInSourceOrder(cached, int(self.get_cached_stats(split)["examples"]))
 
     def replace(self, **changes: Any) -> OrderedTask:
         """A task like this one with other properties; SeqIO's method would return one of SeqIO's own tasks."""

@@ -303,7 +303,8 @@ class Endpoint:
         if text and len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
             raise _BrokenAnswer(f"{len(text):,} characters, for at most {max_tokens} tokens")
         if refusal and not text:
-            return Answer(clean_text(str(refusal))[0][: max_tokens * _CHARACTERS_PER_TOKEN], REFUSED, *counts)
+            said = clean_text(str(refusal))[0][: max_tokens * _CHARACTERS_PER_TOKEN]
+            return Answer(said, REFUSED, counts[0], counts[1])
         return judge(text and clean_text(text)[0], finish_reason, counts[0], counts[1], max_tokens)
 
 

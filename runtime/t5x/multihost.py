@@ -113,7 +113,7 @@ def find_cluster(timeout: int) -> Cluster | None:
         name = _CLUSTERS.get(kind.__name__, kind.__name__)
         if not _of_cluster(name, kind.is_env_present):
             continue
-        count = _of_cluster(name, kind.get_process_count)
+        count: int = _of_cluster(name, kind.get_process_count)
         if kind.name == "slurm":
             # In a shell of salloc, SLURM_NTASKS is the allocation's; this step may have one task all the same.
             count = _of_cluster(name, lambda found=count: int(os.environ.get("SLURM_STEP_NUM_TASKS", found)))

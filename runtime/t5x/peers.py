@@ -122,8 +122,9 @@ class Hub(Peers):
                 raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
             self._complete = True
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._inner = free.getsockname()[:2]
-        self.service = f"127.0.0.1:{self._inner[1]}"
+            inner: tuple[str, int] = free.getsockname()[:2]
+            self._inner = inner
+        self.service = f"127.0.0.1:{inner[1]}"
         self._send({"welcome": True})
 
     def _receive(self, connection: socket.socket) -> None:
@@ -142,10 +143,10 @@ class Hub(Peers):
         index, count = greeting.get("process"), greeting.get("count")
         with self._changed:
             refused = self._refusal(index, count)
-            if refused is None:
+            if refused is None and isinstance(index, int):
                 self._members[index] = connection
                 self._changed.notify_all()
-        if refused is not None:
+        if refused is not None or not isinstance(index, int):  # What is no int has been refused.
             _send(connection, {"refused": refused})
             connection.close()
             return
