@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -61,7 +62,9 @@ def test_of_equal_values_the_later_checkpoint_is_kept_and_chosen(tmp_path: Path)
 
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "nan", "damaged", None, [1]])
-def test_values_that_are_no_finite_numbers_are_never_best(tmp_path: Path, mode: str, bad: object) -> None:
+def test_values_that_are_no_finite_numbers_are_never_best(
+    tmp_path: Path, mode: Literal["max", "min"], bad: object
+) -> None:
     from t5x.checkpoints import OrbaxCheckpointManagerInterface, checkpoint_steps
 
     run = make_run(tmp_path, [2, 4, 6, 8], {2: bad, 4: 3.0, 6: bad, 8: bad}, BestBy(F1, mode))

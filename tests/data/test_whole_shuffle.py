@@ -68,6 +68,13 @@ TASKS = {
 }
 
 
+def examples_of(task: OrderedTask) -> int:
+    """The examples of the training split, which these tasks all know."""
+    count = task.num_input_examples("train")
+    assert count is not None
+    return count
+
+
 def rows(task: Any, **options: Any) -> np.ndarray:
     """The rows' numbers in the order of training."""
     options = {"sequence_length": {"inputs": 16, "targets": 16}, "seed": 3, **options}
@@ -91,7 +98,7 @@ def is_whole(order: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 def test_an_epoch_is_a_whole_shuffle(kind):
     task = TASKS[kind]()
-    count = task.num_input_examples("train")
+    count = examples_of(task)
     two = rows(task, num_epochs=2)
     first, second = two[:count], two[count:]
     assert len(two) == 2 * count and count > ROWS - 600
@@ -104,8 +111,8 @@ def test_an_epoch_is_a_whole_shuffle(kind):
 
 
 def test_tasks_of_one_mixture_have_orders_of_their_own():
-    orders = [rows(a_task(TeacherTextSource("analysis"), name)) for name in ("one", "other")]
-    assert abs(stats.spearmanr(*orders).statistic) < 6 / np.sqrt(len(orders[0]))
+    one, other = (rows(a_task(TeacherTextSource("analysis"), name)) for name in ("one", "other"))
+    assert abs(stats.spearmanr(one, other).statistic) < 6 / np.sqrt(len(one))
 
 
 def test_the_released_training_sets_are_shuffled_whole(data_dir):
@@ -175,7 +182,7 @@ def test_cached_order_is_the_uncached_one(kind, tmp_path):
                 np.testing.assert_array_equal(one[name], other[name])
         # The state of tf.data's iterator, which save_dataset saves: in the middle of the second epoch.
         dataset = task.get_dataset(use_cached=True, shuffle=True, **options)
-        place = task.num_input_examples("train") + 777
+        place = examples_of(task) + 777
         iterator = iter(dataset.skip(place))
         next(iterator)
         state = tf.train.Checkpoint(ds=iterator).write(str(tmp_path / "state"))
@@ -192,7 +199,7 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
     from fsa_jax.data import shuffling
 
     task = TASKS["corpus"]()
-    count = task.num_input_examples("train")
+    count = examples_of(task)
     monkeypatch.setattr(shuffling, "MEMORY", task.source.size("train") // 4)
     window = count * shuffling.MEMORY // task.source.size("train")
     shuffling._say_window.cache_clear()

@@ -57,7 +57,7 @@ class Expression:
 def _constant(node: ast.expr) -> Any:
     """The value of a literal; a name stands for what an f-string puts in."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "name" for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "name" for part in node.values)
     return ast.literal_eval(node)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import tiny_run
@@ -13,20 +14,29 @@ from fsa_jax.errors import SettingError, require_choice
 from fsa_jax.models.llama.config import LlamaConfig
 from fsa_jax.models.t5.config import T5Config
 
-SIZES = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_layers": 1, "head_dim": 8, "mlp_dim": 8}
+SIZES: dict[str, Any] = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_layers": 1, "head_dim": 8, "mlp_dim": 8}
 
 
 @pytest.mark.parametrize(
     ("attempt", "complaint"),
     [
-        (lambda: utils.RestoreCheckpointConfig(path="x", mode="lastest"), "RestoreCheckpointConfig.mode: .*'latest'"),
+        (
+            lambda: utils.RestoreCheckpointConfig(path="x", mode="lastest"),  # pyright: ignore[reportArgumentType]
+            "RestoreCheckpointConfig.mode: .*'latest'",
+        ),
         (
             lambda: utils.RestoreCheckpointConfig(path="x", dtype="bfloat"),
             "RestoreCheckpointConfig.dtype: .*'bfloat16'",
         ),
         (lambda: utils.SaveCheckpointConfig(dtype="flaot32"), "SaveCheckpointConfig.dtype: .*near 'float32'"),
-        (lambda: checkpoints.CheckpointManager("x", metric_mode="maximum"), r"metric_mode: expected 'max' or 'min'"),
-        (lambda: actions.EarlyStoppingAction(("a", "b"), "mx"), "EarlyStoppingAction.mode: .*near 'max'"),
+        (
+            lambda: checkpoints.CheckpointManager("x", metric_mode="maximum"),  # pyright: ignore[reportArgumentType]
+            r"metric_mode: expected 'max' or 'min'",
+        ),
+        (
+            lambda: actions.EarlyStoppingAction(("a", "b"), "mx"),  # pyright: ignore[reportArgumentType]
+            "EarlyStoppingAction.mode: .*near 'max'",
+        ),
         (lambda: actions.Actions({"TRAIN_EVALS": []}, lambda: None), "train.actions: .*near 'TRAIN_EVAL'"),
         (
             lambda: losses.parse_loss_normalizer("NUM_REAL_TARGET"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,8 @@ def trained_parameters(tokens: T5Tokenization, texts: list[str], answers: list[s
     module, optimizer = Transformer(CONFIG), optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
     def loss(parameters: Any, inputs: Any, before: Any, targets: Any) -> Any:
-        logits = module.apply({"params": parameters}, inputs, before, jnp.ones_like(targets), enable_dropout=False)
+        scored = module.apply({"params": parameters}, inputs, before, jnp.ones_like(targets), enable_dropout=False)
+        logits = cast(jax.Array, scored)  # Flax's type allows for the variables that a mutable call returns, too.
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return (losses * (targets > 0)).sum() / (targets > 0).sum()
 
