@@ -202,7 +202,7 @@ def _filters(ablation: Ablation, root: Path, understanding: str) -> list[Any]:
         # Said outright: TensorFlow turns "not above" into "at most", which is not the same of NaN.
         filters.append(lambda row: tf.math.is_nan(row["hallucination"]) | (row["hallucination"] <= limit))
     if ablation.implicit_share is not None or ablation.size is not None:
-        keep_implicit, keep_explicit = _rates(ablation, _train_statistics(root, understanding))
+        keep_implicit, keep_explicit = _rates(ablation, _implicit_tenths(root, understanding))
 
         def drawn(row: Mapping[str, Any]) -> tf.Tensor:
             key = tf.strings.join([str(ablation.seed), row["review_id"]], separator=" ")
@@ -214,13 +214,12 @@ def _filters(ablation: Ablation, root: Path, understanding: str) -> list[Any]:
     return filters
 
 
-def _rates(ablation: Ablation, statistics: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+def _rates(ablation: Ablation, tenths: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Share of implicit and of explicit rows to keep, each 0 to 1, scalar float64.
 
     Raises:
       DataError: the corpus has no row of a kind that is asked for.
     """
-    tenths = statistics["implicit_share_tenths"]
     implicit, explicit = sum(tenths[IMPLICIT_TENTH:]), sum(tenths[:IMPLICIT_TENTH])
     keep_implicit = keep_explicit = 1.0
     if ablation.implicit_share is not None:
@@ -246,11 +245,15 @@ def _rates(ablation: Ablation, statistics: Mapping[str, Any]) -> tuple[tf.Tensor
     return tf.constant(keep_implicit, tf.float64), tf.constant(keep_explicit, tf.float64)
 
 
-def _train_statistics(root: Path, understanding: str) -> Mapping[str, Any]:
+def _implicit_tenths(root: Path, understanding: str) -> list[int]:
+    """How many training rows have an implicit share in each tenth, as the corpus's statistics say."""
     path = root / STATISTICS
     if not path.is_file():
         raise MissingDataError(path, expected="the corpus's statistics", found="nothing", fix=BUILD_AGAIN)
     try:
-        return json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]
+        tenths = json.loads(path.read_text("utf-8"))["parts"][understanding]["train"]["implicit_share_tenths"]
+        if not isinstance(tenths, list) or not all(type(count) is int and count >= 0 for count in tenths):
+            raise TypeError(f"implicit_share_tenths: {tenths!r}")
+        return tenths
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(path, expected="the corpus's statistics", found=repr(error)[:300], fix=BUILD_AGAIN) from error

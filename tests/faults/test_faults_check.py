@@ -250,6 +250,12 @@ def test_a_corpus_without_checksums_is_read_or_refused(corpus, tmp_path, campaig
                 return "read, not verified"
 
             campaign.run(said, attempt)
+    # The campaign met the first one: a KeyError.
+    for renamed in ("implicit_share_tenth5", 'implicit_share_tenths": {}, "'):
+        text = json.dumps(statistics).replace("implicit_share_tenths", renamed)
+        (root / "statistics.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match="the corpus's statistics"):
+            source.get_dataset("train", shuffle=False)
 
 
 def test_the_reader_names_what_is_damaged(checked, tmp_path):

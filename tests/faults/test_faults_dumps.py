@@ -86,7 +86,7 @@ def memory() -> object:
 def test_odd_values(
     name: str, campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
 ) -> None:
-    for number in range(cases(5, 300)):
+    for number in range(cases(5, 150)):
         content = FORMATS[name](rng, ROWS)
         path = tmp_path / name
         path.write_bytes(content)
@@ -111,7 +111,7 @@ def test_odd_values(
 def test_damage(
     name: str, campaign: Campaign, rng: random.Random, cases: Callable[[int, int], int], tmp_path: Path, memory: object
 ) -> None:
-    for number in range(cases(8, 600)):
+    for number in range(cases(8, 300)):
         whole = FORMATS[name](rng, ROWS)
         path = tmp_path / name
         path.write_bytes(whole)
