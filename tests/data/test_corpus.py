@@ -334,8 +334,8 @@ def test_a_missing_corpus_and_impossible_ablations(tmp_path, monkeypatch, data):
         with pytest.raises(SettingError):
             Ablation(**bad)
     with pytest.raises(DataError):
-        _rates(Ablation(implicit_share=0.5), {"implicit_share_tenths": [5] + [0] * 9})
-    keep = _rates(Ablation(implicit_share=0.5), {"implicit_share_tenths": [10] + [0] * 8 + [90]})
+        _rates(Ablation(implicit_share=0.5), [5] + [0] * 9)
+    keep = _rates(Ablation(implicit_share=0.5), [10] + [0] * 8 + [90])
     assert np.allclose([float(rate) for rate in keep], [1 / 9, 1])
 
 
