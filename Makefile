@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Goldens of upstream T5X; a quarter of all tests' time, so they have a target of their own.
 CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_files.py
 # Whole trainings that are killed, interrupted, out of disk, or of several processes; more than a quarter of the time.
-SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_kills.py test_train_full_disk.py test_interrupts.py \
+SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_full_disk.py test_interrupts.py \
   test_distributed.py test_several_processes.py test_partitioning_two_processes.py)
 # pytest workers; 2 cores are what CI has.
 WORKERS ?= 2
@@ -25,9 +25,10 @@ conformance: .venv/.installed
 survival: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --must-run $(SURVIVAL) $(TEST_ARGS)
 
-# The long form of the fault campaigns, by hand: more than 20,000 cases. FAULTS_SEED=1 draws others.
+# The long form of the fault campaigns, and kills at random moments, by hand: more than 20,000 cases. FAULTS_SEED=1 draws
+# others.
 faults: .venv/.installed
-	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults $(TEST_ARGS)
+	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults tests/runtime/test_train_kills.py $(TEST_ARGS)
 
 # Real vLLM, in an environment of its own.
 test-teacher: .venv-teacher/.installed

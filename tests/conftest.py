@@ -31,7 +31,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 LONG_FILES = (
     "cli/test_demo.py",
-    "runtime/test_train_kills.py",
     "runtime/test_resume.py",
     "runtime/test_train_full_disk.py",
     "runtime/test_precompile.py",
