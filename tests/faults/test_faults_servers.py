@@ -90,7 +90,7 @@ def teach_on(server: HostileServer, source: Path, store: Path, read: Read) -> st
         own = f"Answer about visit {row.review_id[1:]}."
         assert row.failure is not None or (row.text and (own in row.text or row.text == "x")), row
     server.mode = "good"
-    assert run(server, source, store, retry_failed=True) == 0
+    assert run(server, source, store, retry_failed=True, request_timeout=30) == 0
     after = {row.key: row for row in rows(store)}
     assert len(after) == REVIEWS == len(rows(store)) and all(row.failure is None for row in after.values())
     assert all(after[row.key].text == row.text for row in answered), "a stored answer changed"
