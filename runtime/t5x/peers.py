@@ -140,13 +140,13 @@ class Hub(Peers):
     def _serve(self, connection: socket.socket) -> None:
         lines = _Lines(connection)
         greeting = lines.next() or {}
-        index, count = greeting.get("process"), greeting.get("count")
+        index: Any = greeting.get("process")  # a number, or it is refused
         with self._changed:
-            refused = self._refusal(index, count)
-            if refused is None and isinstance(index, int):
+            refused = self._refusal(index, greeting.get("count"))
+            if refused is None:
                 self._members[index] = connection
                 self._changed.notify_all()
-        if refused is not None or not isinstance(index, int):  # What is no int has been refused.
+        if refused is not None:
             _send(connection, {"refused": refused})
             connection.close()
             return
