@@ -9,6 +9,8 @@ SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_full_disk.py te
 # pytest workers; 2 cores are what CI has.
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
+# Container images often set it; without bytecode every start compiles all it imports, 8 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test conformance survival test-teacher parity faults lint types clean
 
@@ -62,9 +64,12 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e .
 	touch $@
 
-.venv-parity/.installed: requirements-parity.txt requirements.txt pyproject.toml runtime/pyproject.toml
+# The packages of .venv with PyTorch beside them: installing those again would take a minute.
+.venv-parity/.installed: requirements-parity.txt .venv/.installed
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python $(PIP_INSTALL) -r requirements-parity.txt
+	echo 'import site, sys; site.addsitedir(sys.prefix + "/../.venv/lib/python3.11/site-packages")' \
+	  > .venv-parity/lib/python3.11/site-packages/venv.pth
+	grep -v '^-r' requirements-parity.txt | .venv-parity/bin/python $(PIP_INSTALL) -r /dev/stdin
 	touch $@
 
 clean:
