@@ -6,6 +6,7 @@ the scores that every row carries; validation rows stay the same, so that their 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
+from fsa_jax import checksums
 from fsa_jax.data.corpus_files import BUILD_AGAIN, STATISTICS, require_whole
 from fsa_jax.data.shuffling import InMemory, fits
 from fsa_jax.errors import DataError, MissingDataError, SettingError
@@ -89,6 +91,13 @@ class CorpusSource(seqio.DataSource):
         if split == "train" and self._ablation.thins:
             return None
         return self._part(split)[1].num_examples
+
+    def fingerprint(self, split: str) -> str | None:
+        """What tells these rows from as many others; None where the corpus has no checksums."""
+        listed = self._folder().parent.parent / checksums.LIST
+        if not listed.is_file():
+            return None
+        return hashlib.sha256(f"{checksums.file_digest(listed)} {split} {self._ablation}".encode()).hexdigest()[:12]
 
     def get_dataset(
         self,

@@ -52,9 +52,8 @@ class TeacherTextSource(seqio.DataSource):
         return teacher_text.index(teacher_text.files()).held_out.rows[split, self._understanding]
 
     def fingerprint(self, split: str) -> str:
-        """What tells these rows from others of the files, of which another choice to hold out leaves as many."""
-        numbers = teacher_text.index(teacher_text.files()).numbers[split, self._understanding]
-        return hashlib.sha256(numbers.tobytes()).hexdigest()[:12]
+        """What tells these rows from as many others."""
+        return teacher_text.index(teacher_text.files()).fingerprints[split, self._understanding]
 
     def rows(self, split: str) -> _LinesOfFiles:
         """The examples by number, in the order of the files."""
@@ -162,6 +161,11 @@ class FsaSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return len(self.sentences(split))
 
+    def fingerprint(self, split: str) -> str:
+        """What tells these sentences from as many others: the content of their files."""
+        contents = [file.read_bytes() for file in self._files(split)]
+        return hashlib.sha256(b"\0".join(contents)).hexdigest()[:12]
+
     def rows(self, split: str) -> InMemory:
         """The examples by number, in the order of the files."""
         return InMemory(self.get_dataset(split, shuffle=False))
@@ -173,11 +177,14 @@ class FsaSource(seqio.DataSource):
           MissingDataError: a file is not there.
           DataError: a file is unusable.
         """
-        directory = data_dir() / "fsa" / self._name
+        sentences = [sentence for file in self._files(split) for sentence in _load(file)]
         if split in ("train", "validation"):
-            return list(_load(directory / {"train": "train.json", "validation": "dev.json"}[split]))
-        test = [*_load(directory / "test.json"), *_load(directory / "hard_test.json")]
-        return select(test, "all" if split == "test" else split)  # pyright: ignore[reportArgumentType]
+            return sentences
+        return select(sentences, "all" if split == "test" else split)  # pyright: ignore[reportArgumentType]
+
+    def _files(self, split: str) -> list[Path]:
+        names = {"train": ["train.json"], "validation": ["dev.json"]}.get(split, ["test.json", "hard_test.json"])
+        return [data_dir() / "fsa" / self._name / name for name in names]
 
     def get_dataset(
         self,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import logging
 import os
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,11 +56,13 @@ class Index:
       held_out: which reviews are held out.
       numbers: by split and form, the rows' numbers in the order of the files, int64.
       offsets: the same of where their lines begin, in bytes.
+      fingerprints: by split and form, what tells these rows from as many others.
     """
 
     held_out: HeldOut
     numbers: dict[tuple[str, Understanding], np.ndarray]
     offsets: dict[tuple[str, Understanding], np.ndarray]
+    fingerprints: dict[tuple[str, Understanding], str]
 
 
 def files() -> list[Path]:
@@ -167,22 +171,26 @@ def index(paths: Sequence[Path]) -> Index:
 def _index(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> Index:
     choice = Choice(limit, seed)
     # Columns of machine numbers: 32 bytes a row, so that millions of rows fit.
-    numbers, offsets, forms, hashes = array("q"), array("q"), array("b"), array("Q")
+    numbers, offsets, forms, hashes, responses = array("q"), array("q"), array("b"), array("Q"), array("I")
     for file_number, (path, _, _) in enumerate(states):
         for row in read(Path(path), file_number):
             numbers.append(row.number)
             offsets.append(row.offset)
             forms.append(UNDERSTANDINGS.index(row.understanding))
             hashes.append(choice.add(row.review, row.understanding))
+            responses.append(zlib.crc32(row.response.encode()))
     held_out = choice.made()
     is_held_out = np.isin(np.asarray(hashes, np.uint64), np.array(sorted(held_out.reviews), np.uint64))
     of_form = np.asarray(forms, np.int8)
-    found = Index(held_out, {}, {})
+    columns = [np.asarray(column) for column in (numbers, hashes, responses)]
+    found = Index(held_out, {}, {}, {})
     for place, form in enumerate(UNDERSTANDINGS):
         for split, side in (("train", ~is_held_out), ("validation", is_held_out)):
             chosen = (of_form == place) & side
             found.numbers[split, form] = np.asarray(numbers, np.int64)[chosen]
             found.offsets[split, form] = np.asarray(offsets, np.int64)[chosen]
+            content = b"".join(column[chosen].tobytes() for column in columns)
+            found.fingerprints[split, form] = hashlib.sha256(content).hexdigest()[:12]
     return found
 
 

@@ -7,14 +7,15 @@ the preprocessing of the examples before, without the device. Where that is too 
 own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
 functions cannot be saved that way and say so.
 
-A position holds for the same task, split, rows, lengths, batch size and packing. With others, the data begins anew;
-with another number of processes, which each take a part of the examples, as many batches are passed over. Both are
-said.
+A position holds for the same task, split, rows, their content where it is known, lengths, batch size and packing. With
+others, the data begins anew; with another number of processes, which each take a part of the examples, as many batches
+are passed over. Both are said.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -28,7 +29,9 @@ from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.progress import Progress
 
-_ROWS = "rows"
+_ADDED = ("rows", "content")
+"""Parts of a position that earlier versions did not write."""
+
 _PATIENCE = 5.0
 """Seconds after which a search for the place in the data shows how far it is."""
 
@@ -193,8 +196,9 @@ class TrainingData:
             )
         position = _position(files[0])
         wanted = self._identity | ({} if self._config.seed is None else {"seed": self._config.seed})
-        if _ROWS not in position:  # Saved by an earlier version, which did not ask.
-            wanted.pop(_ROWS, None)
+        for name in _ADDED:
+            if name not in position:
+                wanted.pop(name, None)
         changed = [
             f"{name} is {value} and was {position.get(name)}"
             for name, value in wanted.items()
@@ -229,9 +233,11 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
     tasks = seqio.get_subtasks(datasets.find_provider(config))
     orders = sorted({task.ORDER for task in tasks if hasattr(task, "ORDER")})
     rows = {task.name: known for task in tasks if (known := _rows(task, config)) is not None}
+    content = {task.name: known for task in tasks if (known := _content(task, config)) is not None}
     return {
         **({"order": ", ".join(orders)} if orders and config.shuffle else {}),
-        **({_ROWS: rows} if rows else {}),
+        **({"rows": rows} if rows else {}),
+        **({"content": content} if content else {}),
         "name": config.name,
         "split": config.split,
         "lengths": dict(config.task_feature_lengths or {}),
@@ -242,14 +248,22 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
     }
 
 
-def _rows(task: Any, config: DatasetConfig) -> int | str | None:
-    """How many rows a task has, and which if its source gives a fingerprint of them; None where it cannot tell."""
+def _rows(task: Any, config: DatasetConfig) -> int | None:
+    """How many rows a task has; None where it cannot tell."""
     try:
         if config.use_cached:
             return task.get_cached_stats(config.split).get("examples")
-        count = task.num_input_examples(config.split)
+        return task.num_input_examples(config.split)
     except (ValueError, KeyError):  # no statistics in the cache, none of a part of a split
         return None
-    fingerprint = getattr(task.source, "fingerprint", None)
-    which = fingerprint(config.split) if fingerprint else None
-    return count if which is None else f"{count} ({which})"
+
+
+def _content(task: Any, config: DatasetConfig) -> str | None:
+    """What tells a task's rows from as many others: the statistics of a cache, else what its source says."""
+    try:
+        if config.use_cached:
+            statistics = json.dumps(task.get_cached_stats(config.split), sort_keys=True)
+            return hashlib.sha256(statistics.encode()).hexdigest()[:12]
+        return task.source.fingerprint(config.split) if hasattr(task.source, "fingerprint") else None
+    except (ValueError, KeyError):
+        return None

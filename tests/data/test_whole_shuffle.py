@@ -239,7 +239,8 @@ def taken(position, **settings):
 (file,) = place.glob("*.json")
 position = json.loads(file.read_text())
 def without(name): return {key: value for key, value in position.items() if key != name}
-assert taken(without("rows")) == whole.taken - 5  # as versions before the number of rows wrote it
+for name in ("rows", "content"):
+    assert taken(without(name)) == whole.taken - 5  # as versions before them wrote it
 print("same", taken(without("order")))  # as 528859f wrote it
 print("other rows", taken(position, FSA_HELD_OUT_SEED="1"))
 print("more rows", taken(position, FSA_HELD_OUT_SEED="0", FSA_HELD_OUT="350"))
@@ -254,6 +255,7 @@ print("more rows", taken(position, FSA_HELD_OUT_SEED="0", FSA_HELD_OUT="350"))
     )
     assert run.stdout.endswith("same 0\nother rows 0\nmore rows 0\n"), run.stderr[-3000:]
     assert "order is whole shuffle and was None; it begins ANEW" in run.stderr
-    changed = re.findall(r"rows is {'shuffled': '(\d+) \((\w+)\)'} and was {'shuffled': '(\d+) \((\w+)\)'}", run.stderr)
-    (count, which, before, others), (more, *_) = changed
-    assert count == before and which != others and int(more) == int(count) + 100
+    contents = re.findall(r"content is {'shuffled': '(\w+)'} and was {'shuffled': '(\w+)'}", run.stderr)
+    assert len(contents) == 2 and all(one != other for one, other in contents)
+    ((more, before),) = re.findall(r"rows is {'shuffled': (\d+)} and was {'shuffled': (\d+)}", run.stderr)
+    assert int(more) == int(before) + 100
