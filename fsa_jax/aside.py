@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fsa_jax import file_lock
+from fsa_jax import checksums, file_lock
 from fsa_jax.errors import SettingError
 from fsa_jax.file_sync import sync
 
@@ -30,6 +30,8 @@ _EXAMPLES = 3
 
 def only_files(*patterns: str, marks: Sequence[str]) -> Callable[[Path], str | None]:
     """Recognises a directory that a command wrote: it holds nothing but files whose names the command gives.
+
+    What an operating system adds to any folder (``.DS_Store``) does not count.
 
     Args:
       patterns: of the names of files, relative to the directory (``kept/part-*.parquet``), as in ``fnmatch``.
@@ -48,7 +50,7 @@ def only_files(*patterns: str, marks: Sequence[str]) -> Callable[[Path], str | N
                 path = Path(folder, name)
                 if path.is_symlink():
                     return f"a symbolic link, {path}"
-                if name in files:
+                if name in files and not checksums.is_of_the_system(name):
                     names.append(path.relative_to(out).as_posix())
         others = [name for name in sorted(names) if not any(fnmatch.fnmatchcase(name, one) for one in patterns)]
         if others:

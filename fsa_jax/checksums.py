@@ -24,6 +24,11 @@ _CHUNK_BYTES = 1 << 20
 _UNREADABLE = "cannot be read"
 
 
+def is_of_the_system(name: str) -> bool:
+    """Whether an operating system adds files of this name, with or without folders before it, to any folder."""
+    return bool(_OF_THE_SYSTEM.fullmatch(name))
+
+
 def file_digest(path: Any) -> str:
     """Returns the SHA-256 of a file in hexadecimal; ``path`` is a ``pathlib.Path`` or an ``epath.Path``."""
     digest = hashlib.sha256()
@@ -84,7 +89,7 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
         match = _LINE.fullmatch(line)
         if match is None:
             return [f"{LIST} has a line that is no checksum"]
-        if not _OF_THE_SYSTEM.fullmatch(match[2]):  # Lists of earlier versions may have some.
+        if not is_of_the_system(match[2]):  # Lists of earlier versions may have some.
             expected[match[2]] = match[1]
     present = set(_files(directory, {*skip, LIST}))
     found = [f"{name} is missing" for name in sorted(expected.keys() - present)]
@@ -118,5 +123,5 @@ def _files(directory: Any, skip: Collection[str], prefix: str = "") -> Iterator[
             continue
         if entry.is_dir() and not (isinstance(entry, Path) and entry.is_symlink()):
             yield from _files(entry, skip, f"{name}/")
-        elif not _OF_THE_SYSTEM.fullmatch(name):
+        elif not is_of_the_system(name):
             yield name

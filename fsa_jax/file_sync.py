@@ -20,9 +20,10 @@ def sync(path: Any, recursive: bool = True) -> None:
     """
     if "://" in str(path):
         return
-    below = sorted(entry for entry in Path(path).rglob("*") if not entry.is_symlink()) if recursive else []
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_sync, [*below, Path(path)]))
+    if recursive:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(_sync, sorted(entry for entry in Path(path).rglob("*") if not entry.is_symlink())))
+    _sync(Path(path))
 
 
 def _sync(path: Path) -> None:

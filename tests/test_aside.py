@@ -136,6 +136,14 @@ def test_what_the_command_did_not_write_is_never_deleted(tmp_path, there):
     assert there in ("file", "link") or (out / "other").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "parts/Thumbs.db", ".nfs0001"])
+def test_what_a_system_adds_to_a_folder_keeps_nobody_from_replacing_it(tmp_path, name):
+    write(tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"of the system")
+    write(tmp_path / "out", overwrite=True)
+    assert names(tmp_path / "out") == ["parts", "value"]
+
+
 def test_an_empty_folder_is_nothing_yet(tmp_path):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out")

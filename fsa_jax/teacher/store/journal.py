@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from fsa_jax import untrusted_json
+from fsa_jax.file_sync import sync
 from fsa_jax.teacher.store.errors import storing
-from fsa_jax.teacher.store.part_list import sync_directory
 from fsa_jax.teacher.store.rows import StoredGeneration, columns_of, from_columns
 
 LINE_BYTES = 16 << 20
@@ -88,7 +88,7 @@ class Journal:
             self._file.seek(whole)
             self._size = whole
             os.fsync(self._file.fileno())
-            sync_directory(path.parent)
+            sync(path.parent, recursive=False)
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
         """Writes rows; when it returns, they survive the end of this process, however it ends.

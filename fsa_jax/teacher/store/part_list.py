@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fsa_jax.checksums import LIST
+from fsa_jax.file_sync import sync
 from fsa_jax.teacher.store.errors import StoreError, reading, storing
 
 ASIDE = ".aside"
@@ -32,15 +33,6 @@ class PartList:
 
     digests: Mapping[str, str] = field(default_factory=dict)
     journal: str | None = None
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes new names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_list(folder: Path) -> PartList | None:
@@ -117,4 +109,4 @@ def write_list(folder: Path, content: PartList) -> None:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        sync_directory(folder)
+        sync(folder, recursive=False)

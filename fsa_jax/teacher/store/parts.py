@@ -19,9 +19,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from fsa_jax.checksums import file_digest
+from fsa_jax.file_sync import sync
 from fsa_jax.teacher.key_set import KEYS, Keys
 from fsa_jax.teacher.store.errors import StoreError, ask_again, storing
-from fsa_jax.teacher.store.part_list import ASIDE, LIST, anew, change_list, sync_directory
+from fsa_jax.teacher.store.part_list import ASIDE, LIST, anew, change_list
 from fsa_jax.teacher.store.rows import SCHEMA, StoredGeneration, from_batch
 
 ROW_GROUP = 4096
@@ -158,7 +159,7 @@ def write_part(folder: Path, first: int, last: int, tables: Iterable[pyarrow.Tab
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        sync_directory(folder)
+        sync(folder, recursive=False)
     return Part(path, first, last, digest)
 
 
