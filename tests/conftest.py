@@ -32,13 +32,22 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 LONG_FILES = (
     "cli/test_demo.py",
     "runtime/test_resume.py",
-    "runtime/test_train_full_disk.py",
-    "runtime/test_precompile.py",
     "runtime/test_distributed.py",
-    "runtime/test_infer.py",
+    "runtime/test_several_processes.py",
+    "runtime/test_train_full_disk.py",
     "test_chat_students.py",
-    "data/test_cache_tasks.py",
+    "runtime/test_checkpoints.py",
+    "runtime/test_infer.py",
+    "data/test_whole_shuffle.py",
+    "teacher/test_store.py",
+    "test_tasks.py",
+    "runtime/test_models.py",
     "models/t5/test_network.py",
+    "runtime/test_precompile.py",
+    "faults/test_faults_checkpoints.py",
+    "teacher/test_teach.py",
+    "serving/test_export_ct2.py",
+    "test_old_artefacts.py",
 )
 """Begun first (Makefile: --no-loadscope-reorder), so that no worker is left with one when the others are done."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -188,17 +189,24 @@ def test_an_evaluation_of_decoded_text_is_done_when_every_task_has_its_row(tmp_p
     assert evaluation.done(4) and not evaluation.done(2)
 
 
+@pytest.fixture(scope="module")
+def begun_at_3(tmp_path_factory) -> Path:
+    """A folder with ``run``, which began at step 3 of ``start`` and has step 8 alone."""
+    folder = tmp_path_factory.mktemp("begun_at_3")
+    tiny_run.run(folder / "start", 3)
+    tiny_run.run(folder / "run", 8, save={"keep": 1}, restore=RestoreCheckpointConfig(path=str(folder / "start")))
+    assert checkpoints.checkpoint_steps(folder / "run") == [8]
+    return folder
+
+
 @pytest.mark.parametrize("record", [None, "", "\udc80 12", "400"])
-def test_a_missing_or_damaged_record_of_the_beginning_is_made_again(tmp_path, record):
+def test_a_missing_or_damaged_record_of_the_beginning_is_made_again(tmp_path, begun_at_3, record):
     """Entry 24: MODEL_DIRs of older versions have none, and may have lost their first checkpoint."""
-    tiny_run.run(tmp_path / "start", 3)
-    restore = RestoreCheckpointConfig(path=str(tmp_path / "start"))
     run = tmp_path / "run"
-    tiny_run.run(run, 8, save={"keep": 1}, restore=restore)
-    assert checkpoints.checkpoint_steps(run) == [8]
+    shutil.copytree(begun_at_3 / "run", run)
     file = run / "began_at_step.txt"
     file.unlink() if record is None else file.write_bytes(record.encode(errors="surrogateescape"))
-    tiny_run.run(run, 12, restore=restore)
+    tiny_run.run(run, 12, restore=RestoreCheckpointConfig(path=str(begun_at_3 / "start")))
     assert checkpoints.checkpoint_steps(run) == [8, 11, 12]
     assert file.read_text() == "3\n"
 
