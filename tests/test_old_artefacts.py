@@ -89,6 +89,7 @@ def test_the_old_store_is_checked(old: Path) -> None:
     main([*arguments, "--workers", "1"])
     counts = [pyarrow.parquet.read_table(old / "checked_now" / part).num_rows for part in ("kept", "dropped")]
     assert sum(counts) == 98
+    assert json.loads((old / "checked_now" / "check.json").read_text("utf-8"))["skipped"] == {}
     assert kept(old / "checked_now") == kept(old / "checked")
 
 

@@ -28,7 +28,7 @@ def command(
     Args:
       source: store of fsa teach, or a file or folder in the papers' released layout (ID Text Overall …_response).
       output: folder to write.
-      reviews: the Parquet file of reviews that a store's generations are about.
+      reviews: the Parquet file of reviews that a store's generations are about, with the texts that were asked about.
       grounding: share of an opinion target's words that its review must hold, 0 to 1.
       max_hallucination: largest share of opinions without a grounded target, or of sentences with an invented fact.
       max_stars_gap: largest gap between a text's sentiment and its review's stars, 0 to 1.
@@ -56,7 +56,7 @@ def command(
     from fsa_jax.teacher.checking.inputs import ReviewIndex, from_store, released
     from fsa_jax.teacher.checking.page import render
     from fsa_jax.teacher.checking.run import check
-    from fsa_jax.teacher.store import generations
+    from fsa_jax.teacher.store import StoreReader
     from fsa_jax.terminal import console
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
@@ -76,6 +76,7 @@ def command(
         repair_analyses=repair_analyses,
     ).checked()
     skipped: Counter[str] = Counter()
+    unused_reviews: Counter[str] = Counter()
     inputs = [source] if reviews is None else [source, reviews]
     noted = {**settings.model_dump(), "inputs": [os.path.realpath(path) for path in inputs]}
     with (
@@ -94,13 +95,13 @@ def command(
         if is_store and reviews is not None:
             with (
                 tempfile.TemporaryDirectory(dir=folder) as scratch,
-                closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews))) as index,
+                closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews), unused_reviews)) as index,
             ):
-                pairs = from_store(generations(source, keep_cut_off=True), index, skipped)
+                pairs = from_store(StoreReader(source), index, skipped)
                 statistics = check(pairs, settings, folder, progress, workers)
         else:
             statistics = check(released(source, skipped), settings, folder, progress, workers)
-        statistics.skipped = skipped
+        statistics.skipped, statistics.unused_reviews = skipped, unused_reviews
         counts = {
             "source": shown(source),
             "settings": settings.model_dump(),
@@ -115,6 +116,7 @@ def command(
     for name, found in (
         ("", statistics.verdicts()),
         ("not read: ", skipped),
+        ("review not used: ", unused_reviews),
         ("dropped: ", statistics.reasons()),
         ("repaired: ", statistics.repairs()),
     ):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from fsa_jax.errors import SettingError
@@ -79,6 +79,35 @@ class Request:
     """Seed of this very draw: differs between reviews, samples and attempts."""
 
 
+@lru_cache(maxsize=1000)
+def key_beginning(teacher: str, revision: str | None, sampling: str, seed: int, prompt_hash: str) -> hashlib.blake2b:
+    """The part of a key that all reviews share: hash them into copies of it.
+
+    Args:
+      teacher: name of the teacher.
+      revision: of its weights.
+      sampling: SamplingSettings.canonical, as the store holds it.
+      seed: of the job.
+      prompt_hash: of the prompt.
+    """
+    constant = [teacher, revision, sampling, seed, prompt_hash]
+    return hashlib.blake2b(json.dumps(constant).encode(), digest_size=KEY_BYTES)
+
+
+def review_identity(review_id: str, text: str) -> bytes:
+    """The part of a key that is the review's."""
+    # Lengths keep the parts apart; without them ("ab", "c") and ("a", "bc") would share a key.
+    return f"\0{len(review_id)}\0{review_id}\0{text}".encode("utf-8", "surrogatepass")
+
+
+def request_key(beginning: hashlib.blake2b, sample: int, identity: bytes) -> bytes:
+    """The key of a request, from the key_beginning of its teacher and prompt and its review_identity."""
+    state = beginning.copy()
+    state.update(b"\0%d" % sample)
+    state.update(identity)
+    return state.digest()
+
+
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text and common tokenizers; only for estimates."""
 
@@ -103,23 +132,17 @@ class RequestMaker:
         self.teacher = teacher
         self.prompts = tuple(prompts)
         self.samples = samples
-        self._started = [self._hash_of(prompt) for prompt in self.prompts]
-
-    def _hash_of(self, prompt: Prompt) -> hashlib.blake2b:
-        teacher = self.teacher
-        constant = [teacher.name, teacher.revision, teacher.sampling.canonical, teacher.seed, prompt.hash]
-        return hashlib.blake2b(json.dumps(constant).encode(), digest_size=KEY_BYTES)
+        self._beginnings = [
+            key_beginning(teacher.name, teacher.revision, teacher.sampling.canonical, teacher.seed, prompt.hash)
+            for prompt in self.prompts
+        ]
 
     def requests(self, review: Review) -> Iterator[Request]:
         """All requests about one review, first attempts."""
-        # Lengths keep the parts apart; without them ("ab", "c") and ("a", "bc") would share a key.
-        identity = f"\0{len(review.id)}\0{review.id}\0{review.text}".encode("utf-8", "surrogatepass")
-        for prompt, started in zip(self.prompts, self._started, strict=True):
+        identity = review_identity(review.id, review.text)
+        for prompt, beginning in zip(self.prompts, self._beginnings, strict=True):
             for sample in range(self.samples):
-                state = started.copy()
-                state.update(b"\0%d" % sample)
-                state.update(identity)
-                key = state.digest()
+                key = request_key(beginning, sample, identity)
                 yield Request(key, review.id, review.text, prompt, sample, 0, engine_seed(key, 0))
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from fsa_jax.errors import DataError
 from fsa_jax.records import Generation, Review
-from fsa_jax.sampling.fields import Fields, parse_review
+from fsa_jax.sampling.fields import Fields, clean_text, parse_review
 from fsa_jax.sampling.raw_row import BadRow
 from fsa_jax.sampling.rows import expand, raw_rows
+from fsa_jax.teacher.store import StoredGeneration
 from fsa_jax.text.analysis import is_analysis
 
 _RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
@@ -69,17 +70,25 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
 
 
 class ReviewIndex:
-    """Reviews by id in a file, so that a million of them cost no memory."""
+    """Reviews by id in a file, so that a million of them cost no memory. The first one with an id is taken.
 
-    def __init__(self, path: Path, reviews: Iterable[Review]):
+    Args:
+      path: scratch file, new.
+      reviews: all reviews.
+      unused: counts reviews that differ from the one that has their id; a mere copy is no loss.
+    """
+
+    def __init__(self, path: Path, reviews: Iterable[Review], unused: Counter[str]):
         self._database = sqlite3.connect(path)
         # The file is scratch: losing it loses nothing.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE review (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
-        self._database.executemany(
-            "INSERT OR IGNORE INTO review VALUES (?, ?)", ((review.id, review.model_dump_json()) for review in reviews)
-        )
+        for review in reviews:
+            row = review.id, review.model_dump_json()
+            new = self._database.execute("INSERT OR IGNORE INTO review VALUES (?, ?)", row).rowcount
+            if not new and self.get(review.id) != review:
+                unused["another review with an id that was there before"] += 1
         self._database.commit()
 
     def get(self, review_id: str) -> Review | None:
@@ -92,12 +101,19 @@ class ReviewIndex:
 
 
 def from_store(
-    generations: Iterable[Generation], reviews: ReviewIndex, skipped: Counter[str]
+    stored: Iterable[StoredGeneration], reviews: ReviewIndex, skipped: Counter[str]
 ) -> Iterator[tuple[Review, Generation]]:
-    """Generations with their reviews; those without one are counted in ``skipped``."""
-    for generation in generations:
-        review = reviews.get(generation.review_id)
+    """Generations with their reviews; those whose review is not there, or has another text, are counted in ``skipped``.
+
+    A review's text may change under its id (a newer dump, a fixed encoding). Both texts are asked about, and the answer
+    to the old one must not be learned with the new one.
+    """
+    for row in stored:
+        review = reviews.get(row.review_id)
         if review is None:
             skipped["generation without its review"] += 1
+        # fsa teach cleans what it reads; the reviews here are as their file has them.
+        elif not row.is_about(review.text) and not row.is_about(clean_text(review.text)[0]):
+            skipped["generation about another text of its review"] += 1
         else:
-            yield review, generation
+            yield review, row.generation(keep_cut_off=True)

@@ -49,6 +49,7 @@ def render(statistics: Statistics, settings: CheckSettings, source: str) -> str:
             (what, reason, f"{count:,}")
             for what, counts in (
                 ("not read", statistics.skipped),
+                ("review not used", statistics.unused_reviews),
                 ("dropped", reasons),
                 ("repaired", statistics.repairs()),
             )

@@ -8,6 +8,7 @@ verdict, and writes it.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sqlite3
 import tempfile
 from collections import deque
@@ -85,7 +86,10 @@ def _assessed(
         return
     # A bounded queue: a pool's own map would read all pairs into memory. Spawned, since this process has threads.
     waiting: deque[Future[list[CheckedGeneration]]] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    # Ctrl-C reaches every process of the terminal; this one alone answers it, the workers end with it.
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         for chunk in chunks:
             waiting.append(pool.submit(_assess_chunk, chunk, settings))
             if len(waiting) > 2 * workers:

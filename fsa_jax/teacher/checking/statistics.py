@@ -95,7 +95,9 @@ class Statistics:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         """By teacher, form and prompt hash."""
         self.skipped: Counter[str] = Counter()
-        """Rows without a readable review, by reason."""
+        """Rows without a readable review, or about another text of it, by reason."""
+        self.unused_reviews: Counter[str] = Counter()
+        """Reviews, not generations, that were left out, by reason."""
         self.stars: dict[str, Counter[str]] = {}
         """Verdicts by rounded star rating ("none" where there is none)."""
         self.lengths: dict[str, Counter[int]] = {}
@@ -165,6 +167,7 @@ class Statistics:
         return {
             "rows": self.rows,
             "skipped": dict(self.skipped.most_common()),
+            "unused_reviews": dict(self.unused_reviews.most_common()),
             "verdicts": dict(self.verdicts().most_common()),
             "reasons": dict(self.reasons().most_common()),
             "repairs": dict(self.repairs().most_common()),

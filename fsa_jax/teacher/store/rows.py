@@ -12,7 +12,7 @@ import pyarrow
 from fsa_jax import untrusted_json
 from fsa_jax.records import UNDERSTANDINGS, Generation, Understanding
 from fsa_jax.teacher.answers import CUT_OFF, failure_reason
-from fsa_jax.teacher.requests import KEY_BYTES
+from fsa_jax.teacher.requests import KEY_BYTES, key_beginning, request_key, review_identity
 
 _REPEATED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
 
@@ -62,6 +62,11 @@ class StoredGeneration:
     finished: float
     seconds: float
     devices: int
+
+    def is_about(self, text: str) -> bool:
+        """Whether its request asked about this text of its review; the store has no text, but the key depends on it."""
+        beginning = key_beginning(self.teacher, self.teacher_revision, self.sampling, self.seed, self.prompt_hash)
+        return self.key == request_key(beginning, self.sample, review_identity(self.review_id, text))
 
     def generation(self, *, keep_cut_off: bool = False) -> Generation:
         """The row as the rest of the project knows it.

@@ -9,12 +9,14 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+import stored_rows
 from browser import shown
 
 from fsa_jax.cli.main import main
 from fsa_jax.errors import SettingError
 from fsa_jax.records import Generation, Review
 from fsa_jax.sampling.review_files import write_reviews
+from fsa_jax.sampling.source import Losses, Source
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
@@ -25,6 +27,9 @@ from fsa_jax.teacher.checking.checked_files import PartWriter, as_row, parts, re
 from fsa_jax.teacher.checking.inputs import released
 from fsa_jax.teacher.checking.page import render
 from fsa_jax.teacher.checking.run import CHUNK, check
+from fsa_jax.teacher.prompts import load_prompt
+from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Teacher
+from fsa_jax.teacher.review_input import read_reviews
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration
 from fsa_jax.text.analysis import parse
 
@@ -225,50 +230,50 @@ def test_a_browser_shows_the_hostile_page_and_runs_nothing(tmp_path):
     assert dom.count("<img src=") == dom.count('<img src="data:image/svg+xml') > 3
 
 
+def stored_row(review: Review, text: str | None, failure: str | None = None, tokens: int = 10) -> StoredGeneration:
+    """What fsa teach stores of an analysis of 60 tokens at most."""
+    sampling = SamplingSettings(max_tokens=60)
+    (request,) = RequestMaker(Teacher(stored_rows.MODEL, None, sampling), [load_prompt("analysis")]).requests(review)
+    return stored_rows.row(
+        request, failure, text=text, sampling=sampling.canonical, input_tokens=5, output_tokens=tokens
+    )
+
+
+def checked_store(folder: Path, stored: list[StoredGeneration], reviews: list[Review]) -> dict[str, Any]:
+    """The counts of a check of these rows with these reviews; writes ``folder/out``."""
+    with ShardWriter(folder / "store") as writer:
+        for one in stored:
+            writer.append([one])
+    write_reviews(folder / "reviews.parquet", reviews)
+    arguments = ["check", str(folder / "store"), str(folder / "out"), "--reviews", str(folder / "reviews.parquet")]
+    assert main([*arguments, "--workers", "1"]) == 0
+    counts = json.loads((folder / "out" / "check.json").read_text("utf-8"))
+    assert counts["rows"] + sum(counts["skipped"].values()) == len(stored)
+    assert counts["rows"] == sum(counts["verdicts"].values())
+    return counts
+
+
+def kept_rows(folder: Path) -> list[dict[str, Any]]:
+    return [found for part in parts(folder / "out" / "kept") for found in read_part(part)]
+
+
 def test_the_command_on_a_store(tmp_path, capsys):
     reviews = [PIZZA.model_copy(update={"id": str(number)}) for number in range(4)]
-    write_reviews(tmp_path / "reviews.parquet", reviews)
-
-    def row(number: int, text: str | None, failure: str | None = None, tokens: int = 10) -> StoredGeneration:
-        return StoredGeneration(
-            key=bytes([number]) * 16,
-            review_id=str(number),
-            understanding="analysis",
-            prompt="analysis",
-            prompt_hash="abc",
-            teacher="oracle",
-            teacher_revision=None,
-            sampling='{"max_tokens": 60}',
-            seed=0,
-            sample=0,
-            attempt=0,
-            text=text,
-            failure=failure,
-            input_tokens=5,
-            output_tokens=tokens,
-            finished=0.0,
-            seconds=1.0,
-            devices=0,
-        )
-
-    with ShardWriter(tmp_path / "store") as writer:
-        writer.append(
-            [
-                row(0, opinion(1, "pizza")),
-                row(1, opinion(1, "pizza") + "\n\n" + opinion(2, "waiter", "Neg"), CUT_OFF, 60),
-                row(2, None, f"{ENGINE_ERROR}: died at request 17"),
-                row(3, "", None),
-                row(9, opinion(1, "pizza")),
-            ]
-        )
-    assert main(["check", str(tmp_path / "store"), str(tmp_path / "out")]) == 2
-    assert "--reviews" in capsys.readouterr().err
-    assert (
-        main(["check", str(tmp_path / "store"), str(tmp_path / "out"), "--reviews", str(tmp_path / "reviews.parquet")])
-        == 0
+    counts = checked_store(
+        tmp_path,
+        [
+            stored_row(reviews[0], opinion(1, "pizza")),
+            stored_row(reviews[1], opinion(1, "pizza") + "\n\n" + opinion(2, "waiter", "Neg"), CUT_OFF, 60),
+            stored_row(reviews[2], None, f"{ENGINE_ERROR}: died at request 17"),
+            stored_row(reviews[3], ""),
+            stored_row(PIZZA.model_copy(update={"id": "9"}), opinion(1, "pizza")),
+        ],
+        reviews,
     )
-    counts = json.loads((tmp_path / "out" / "check.json").read_text("utf-8"))
+    assert main(["check", str(tmp_path / "store"), str(tmp_path / "other")]) == 2
+    assert "--reviews" in capsys.readouterr().err
     assert counts["skipped"] == {"generation without its review": 1}
+    assert counts["unused_reviews"] == {}
     assert counts["reasons"] == {
         "the same text twice": 1,  # what is left of the cut-off text
         "teacher failed: engine error": 1,
@@ -276,6 +281,77 @@ def test_the_command_on_a_store(tmp_path, capsys):
     }
     assert counts["repairs"] == {"cut-off last opinion": 1}
     assert counts["by_teacher"][0]["output_tokens"] == 100 - 10
+
+
+def test_an_answer_about_an_old_text_of_a_review_is_skipped_and_counted(tmp_path, capsys):
+    old, failed, same = (PIZZA.model_copy(update={"id": name}) for name in ("changed", "failed", "same"))
+    new = old.model_copy(update={"text": "The soup was cold."})
+    counts = checked_store(
+        tmp_path,
+        [
+            stored_row(old, opinion(1, "pizza")),
+            stored_row(new, opinion(1, "soup", "Negative")),
+            stored_row(failed, None, f"{ENGINE_ERROR}: died"),
+            stored_row(same, opinion(1, "waiter", "Negative")),
+        ],
+        [new, failed.model_copy(update={"text": "The soup was hot."}), same],
+    )
+    reason = "generation about another text of its review"
+    assert counts["skipped"] == {reason: 2} and counts["verdicts"] == {"keep": 2}
+    kept = {found["review_id"]: (found["review"], found["response"]) for found in kept_rows(tmp_path)}
+    assert kept == {
+        "changed": (new.text, opinion(1, "soup", "Negative")),
+        "same": (same.text, opinion(1, "waiter", "Negative")),
+    }
+    assert reason in (tmp_path / "out" / "check.html").read_text("utf-8")
+    assert reason in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_reviews_with_one_id_the_first_is_taken_and_others_are_counted(tmp_path, capsys):
+    first = PIZZA.model_copy(update={"id": "1"})
+    text, stars = first.model_copy(update={"text": "The soup was cold."}), first.model_copy(update={"stars": 1.0})
+    twice = PIZZA.model_copy(update={"id": "2"})
+    counts = checked_store(
+        tmp_path,
+        [
+            stored_row(first, opinion(1, "pizza")),
+            stored_row(text, opinion(1, "soup", "Negative")),
+            stored_row(twice, opinion(1, "waiter", "Negative")),
+        ],
+        [first, twice, text, twice, stars],
+    )
+    reason = "another review with an id that was there before"
+    assert counts["unused_reviews"] == {reason: 2}
+    assert counts["skipped"] == {"generation about another text of its review": 1}
+    assert {found["review"] for found in kept_rows(tmp_path)} == {PIZZA.text}
+    assert {found["stars"] for found in kept_rows(tmp_path)} == {3.0}
+    assert reason in (tmp_path / "out" / "check.html").read_text("utf-8")
+    assert reason in " ".join(capsys.readouterr().out.split())
+
+
+def test_whatever_teach_asks_about_a_file_is_checked_with_it(tmp_path):
+    """Teach cleans texts in reading; the file of reviews has them as they were."""
+    texts = [
+        PIZZA.text,
+        f"  {PIZZA.text}\n",
+        f"\x00{PIZZA.text}\x85",
+        "The pizza\x1bwas café 🍕",
+        "Pizza \ufeff\u2028 rude",
+    ]
+    dirty = [Review(id=f"r{number}", text=text) for number, text in enumerate(texts)]
+    write_reviews(tmp_path / "asked.parquet", dirty)
+    asked = list(read_reviews([Source.parse(str(tmp_path / "asked.parquet"))], Losses()))
+    assert [review.text for review in asked] != texts
+    stored = []
+    for teacher in (
+        Teacher(stored_rows.MODEL, None, SamplingSettings()),
+        Teacher(stored_rows.MODEL, "a1b2", SamplingSettings(0, 1.0, 50, {"top_k": 40, "stop": ["é", "\0"]}), seed=7),
+    ):
+        maker = RequestMaker(teacher, [load_prompt("analysis"), load_prompt("rewriting")], samples=3)
+        columns = {"teacher_revision": teacher.revision, "sampling": teacher.sampling.canonical, "seed": teacher.seed}
+        stored += [stored_rows.row(request, **columns) for review in asked for request in maker.requests(review)]
+    counts = checked_store(tmp_path, stored, dirty)
+    assert counts["skipped"] == {} and counts["rows"] == len(stored) == 60
 
 
 def released_rows(path: Path, rows: list[dict]) -> Path:
