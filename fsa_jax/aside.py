@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from fsa_jax import checksums, file_lock
-from fsa_jax.errors import SettingError
+from fsa_jax.disk_errors import disk_error
+from fsa_jax.errors import FsaError, SettingError
 from fsa_jax.file_sync import sync
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SQLITE_FULL = "database or disk is full"
 _EXAMPLES = 3
 
 
@@ -119,7 +121,7 @@ def written_aside(
         finally:
             if begun and not (finished or resume):
                 _remove(places.partial)
-            if not os.path.lexists(places.partial):
+            if not places.has_unfinished():
                 places.note.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -134,14 +136,17 @@ def unfinished_settings(out: Path, command: str) -> dict[str, Any] | None:
 
 @contextmanager
 def _full_disk_refused(out: Path) -> Iterator[None]:
-    """A full disk is an error of the family, wherever in the block it is met."""
+    """A full disk is an error of the family, wherever in the block it is met and whatever a library makes of it."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except FsaError:
+        raise
+    except Exception as error:
+        full = disk_error(error, _FULL)
+        if full is None and _SQLITE_FULL not in str(error):
             raise
         raise SettingError(
-            out, expected="room for the output", found=str(error), fix="free some, or choose another output"
+            out, expected="room for the output", found=str(full or error), fix="free some, or choose another output"
         ) from error
 
 
@@ -225,13 +230,24 @@ class _Places:
                     return descriptor
             os.close(descriptor)
 
+    def has_unfinished(self) -> bool:
+        """Whether something is left that the note describes."""
+        return os.path.lexists(self.partial) or (os.path.lexists(self._replaced) and self.read_note() is not None)
+
     def recover(self) -> None:
-        """Ends a replacement that a kill cut short: the old output gets its name back, or goes."""
+        """Ends a replacement that was cut short: the old output gets its name back, or goes."""
         if self.read_note() is not None and os.path.lexists(self._replaced):
             if os.path.lexists(self._out):
                 _remove(self._replaced)
             else:
                 self._replaced.rename(self._out)
+        if os.path.lexists(self._replaced):
+            raise SettingError(
+                self._replaced,
+                expected="nothing, the place of an output that is being replaced",
+                found="what cannot be removed, or is not known to be such an output",
+                fix="remove it, or give it another name",
+            )
 
     def settle(self, command: str, settings: dict[str, Any], overwrite: bool, resume: bool) -> None:
         """Ends what a dead process left, and notes the settings of the run that begins."""
@@ -257,11 +273,12 @@ class _Places:
         if not directory or not self._out.is_dir():
             os.replace(self.partial, self._out)
             return
-        self._out.rename(self._replaced)
         try:
+            self._out.rename(self._replaced)
             self.partial.rename(self._out)
-        except OSError:
-            self._replaced.rename(self._out)
+        except BaseException:  # Ctrl-C too
+            if not os.path.lexists(self._out):
+                self._replaced.rename(self._out)
             raise
         _remove(self._replaced)
 

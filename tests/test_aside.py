@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fsa_jax import aside
 from fsa_jax.aside import only_files, written_aside
 from fsa_jax.errors import SettingError
 
@@ -134,6 +136,58 @@ def test_what_the_command_did_not_write_is_never_deleted(tmp_path, there):
             write(out, overwrite=overwrite)
     assert names(tmp_path) == ["out"]
     assert there in ("file", "link") or (out / "other").read_text() == "mine"
+
+
+@pytest.mark.parametrize("moment", ["between the names", "while the old one goes"])
+def test_ctrl_c_while_an_old_output_is_replaced_loses_neither_and_the_next_one_goes_on(tmp_path, monkeypatch, moment):
+    out = tmp_path / "out"
+    write(out, "old")
+    rename = Path.rename
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "between the names":
+            patch.setattr(
+                Path, "rename", lambda one, to: interrupted() if one.name == ".out.partial" else rename(one, to)
+            )
+        else:
+            remove = aside._remove
+            patch.setattr(
+                aside, "_remove", lambda path: interrupted() if path.name == ".out.replaced" else remove(path)
+            )
+        with pytest.raises(KeyboardInterrupt):
+            write(out, "new", overwrite=True)
+    assert (out / "value").read_text() == ("old" if moment == "between the names" else "new")
+    for value in ("newer", "newest"):
+        write(out, value, overwrite=True)
+    assert names(tmp_path) == ["out"] and (out / "value").read_text() == "newest"
+
+
+def test_a_place_beside_the_output_that_is_taken_is_told_before_the_work(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / ".out.replaced").mkdir()
+    with (
+        pytest.raises(SettingError, match="give it another name"),
+        writing(tmp_path / "out", "new", overwrite=True),
+    ):
+        pytest.fail("the work has begun")
+    assert names(tmp_path) == [".out.replaced", "out"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError(f"OutOfRangeError: Failed to finalize writing: {os.strerror(errno.EFBIG)}"),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path, error):
+    with pytest.raises(SettingError, match="room for the output"), writing(tmp_path / "out"):
+        raise error
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "parts/Thumbs.db", ".nfs0001"])

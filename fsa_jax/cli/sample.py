@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from fsa_jax.errors import SettingError
+from fsa_jax.file_sync import sync
 from fsa_jax.sampling.strata import PAPER_STARS_RATIO, Shortfall
 
 
@@ -121,7 +122,9 @@ def command(
             directory=False,
         )
 
+    replaced = output.with_name(f".{output.name}.old")
     with (
+        _given_back(replaced, output, report_file) if overwrite else nullcontext(),
         aside(output, is_review_file, False) as unfinished,
         # It gets its name before the sample, so that where there is a sample there is its report.
         aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
@@ -145,15 +148,28 @@ def command(
         report = sample(parsed, reader, settings, unfinished, progress, allow_empty_sources)
         content = {**reports.as_json(report, asked), "catalogs": catalogs}
         reports.write(unfinished_report, content)
-        if overwrite:
+        if overwrite and output.exists():
             # A kill between the two renamings must not leave this report beside another sample.
-            output.unlink(missing_ok=True)
+            sync(unfinished)  # what may fail or take long, while the old sample is in its place
+            output.rename(replaced)
     terminal = console()
     for table in reports.tables(content):
         terminal.print(table)
     if report.size < size:
         terminal.print(f"{report.size:,} of {size:,} reviews: {reports.shortfall(content)}", soft_wrap=True)
     terminal.print(f"wrote {output} and {report_file}", soft_wrap=True)
+
+
+@contextmanager
+def _given_back(replaced: Path, output: Path, report_file: Path) -> Iterator[None]:
+    """Deletes the old sample at the end of a block; where the block ends without a new one, it gets its name back."""
+    try:
+        yield
+    finally:
+        if replaced.exists() and not output.exists():
+            report_file.unlink(missing_ok=True)  # the new one's
+            replaced.rename(output)
+        replaced.unlink(missing_ok=True)
 
 
 def _refuse_output_among_inputs(output: Path, folders: list[Path]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from fsa_jax import aside, file_sync
+from fsa_jax.cli import sample
 from fsa_jax.cli.main import main
 from fsa_jax.sampling.review_files import read_reviews
 
@@ -157,6 +161,33 @@ def test_what_a_kill_left_is_replaced_by_the_same_command_alone(tmp_path: Path) 
     assert run(source, output, "--size", 12) == 2
     assert run(source, output, "--size", 10) == 0
     assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+@pytest.mark.parametrize("step", range(1, 6))
+def test_an_overwrite_that_fails_at_its_end_leaves_the_old_sample(tmp_path, monkeypatch, failure, step) -> None:
+    source, output = dump(tmp_path / "a.jsonl"), tmp_path / "s" / "out.parquet"
+    assert run(source, output, "--size", 20) == 0
+    old, calls = output.read_bytes(), itertools.count(1)
+    sync = file_sync.sync
+
+    def failing(path: Path, recursive: bool = True) -> None:
+        if next(calls) == step:
+            raise failure
+        sync(path, recursive)
+
+    for module in (aside, sample):
+        monkeypatch.setattr(module, "sync", failing)
+    assert run(source, output, "--size", 10, "--overwrite") in (2, 130)
+    assert next(calls) > step
+    monkeypatch.undo()
+    names = {path.name for path in output.parent.iterdir()}
+    assert "out.parquet" in names and names <= {"out.parquet", "out.report.json"}
+    assert (output.read_bytes() == old) == (step < 5)  # the fifth is after its name
+    if "out.report.json" in names:
+        size = json.loads((output.parent / "out.report.json").read_text())["settings"]["size"]
+        assert size == (20 if step < 5 else 10)
+    assert run(source, output, "--size", 10, "--overwrite") == 0
 
 
 def test_paths_are_printed_as_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
