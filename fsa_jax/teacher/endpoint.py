@@ -303,9 +303,10 @@ class Endpoint:
         if text and len(text) > max_tokens * _CHARACTERS_PER_TOKEN:
             raise _BrokenAnswer(f"{len(text):,} characters, for at most {max_tokens} tokens")
         if refusal and not text:
-            said = clean_text(str(refusal))[0][: max_tokens * _CHARACTERS_PER_TOKEN]
+            said = self._redact(clean_text(str(refusal))[0])[: max_tokens * _CHARACTERS_PER_TOKEN]
             return Answer(said, REFUSED, counts[0], counts[1])
-        return judge(text and clean_text(text)[0], finish_reason, counts[0], counts[1], max_tokens)
+        reason = finish_reason and self._redact(str(finish_reason))  # before it is cut, through a key perhaps
+        return judge(text and clean_text(text)[0], reason, counts[0], counts[1], max_tokens)
 
 
 def _client(settings: EndpointSettings) -> openai.AsyncOpenAI:

@@ -54,8 +54,8 @@ def _with(call: Call, **message: object) -> bytes:
     return reply(body)
 
 
-def _finish(call: Call, reason: object) -> bytes:
-    body = completion(call.text)
+def _finish(call: Call, reason: object, text: str | None = None) -> bytes:
+    body = completion(call.text if text is None else text)
     body["choices"][0]["finish_reason"] = reason
     return reply(body)
 
@@ -139,6 +139,10 @@ WHOLE: dict[str, Callable[[Call], bytes]] = {
     ),
     "key in a broken answer, escaped": lambda call: reply("".join(f"%{ord(c):02X}" for c in call.key).encode()),
     "key in a refusal": lambda call: _with(call, content=None, refusal=f"no {call.key}"),
+    "key where a refusal is cut": lambda call: _with(
+        call, content=None, refusal="x" * (call.request["max_tokens"] * 64 - 13) + call.key
+    ),
+    "key where a finish_reason is cut": lambda call: _finish(call, "x" * 287 + call.key, text=""),
     "key in a header": lambda call: reply(
         completion(call.text), 200, f"x-key: {call.key}", f"set-cookie: k={call.key}"
     ),

@@ -9,6 +9,7 @@ import subprocess
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,21 @@ def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, caps
     assert go_on(root) == 0
     Path(f"{path}.damaged").unlink()
     shutil.copy(part(whole), path)  # its owner has found a copy after all: nothing is read twice
+    with pytest.raises(StoreError, match=path.name) as raised:
+        list(StoreReader(root))
+    subprocess.run(raised.value.fix.partition("whole: ")[2], shell=True, check=True)
+    assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
+
+
+def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole: Path, tmp_path: Path):
+    """Asked again while the part was aside, with a server that failed; the restored answers are paid for."""
+    root = tmp_path / "store"
+    shutil.copytree(whole, root)
+    path = part(root)
+    path.rename(f"{path}.damaged")
+    with ShardWriter(root) as writer:
+        writer.append([replace(row, text=None, failure="engine error: 500") for row in EVERY[:6]])
+    Path(f"{path}.damaged").rename(path)
     with pytest.raises(StoreError, match=path.name) as raised:
         list(StoreReader(root))
     subprocess.run(raised.value.fix.partition("whole: ")[2], shell=True, check=True)

@@ -56,9 +56,10 @@ class StoreReader:
                     yield generation
 
     def _repeated(self) -> dict[bytes, _Place]:
-        """Where the last attempt of each key stands that is there more than once.
+        """Where the row of each key stands that counts, for keys that are there more than once.
 
-        That is what was retried, and what was asked again before a part that had been set aside was restored.
+        That is what was retried, and what was asked again before a part that had been set aside was restored: an answer
+        counts more than a failure, whichever came later.
         """
         seen, repeated = KeySet(), KeySet()
         for source in self._sources:
@@ -66,14 +67,14 @@ class StoreReader:
             repeated.add_new(keys[~seen.add_new(keys)])
         if not len(repeated):
             return {}
-        best: dict[bytes, tuple[int, _Place]] = {}
+        best: dict[bytes, tuple[tuple[bool, int], _Place]] = {}
         for number, source in enumerate(self._sources):
             index = source.index()
             for row in np.flatnonzero(repeated.contains(index.keys)).tolist():
                 key = bytes(index.keys[row]).ljust(KEYS.itemsize, b"\0")
-                attempt = int(index.attempts[row])
-                if key not in best or attempt >= best[key][0]:
-                    best[key] = attempt, (number, row)
+                rank = not index.failed[row], int(index.attempts[row])
+                if key not in best or rank >= best[key][0]:
+                    best[key] = rank, (number, row)
         return {key: place for key, (_, place) in best.items()}
 
 
