@@ -21,7 +21,6 @@ from fsa_jax.errors import VocabularyError
 EXTRA_IDS = 100
 T5_ROWS = 32_128
 """Rows of T5's embedding: 32,000 pieces, 100 extra ids and ``[NL]``, padded to a multiple of 128."""
-_PADDING = 128
 
 
 class ReviewVocabulary(seqio.Vocabulary):
@@ -167,8 +166,8 @@ def t5_vocabulary(model_rows: int = T5_ROWS) -> ReviewVocabulary:
     """
     vocabulary = ReviewVocabulary()
     unused = model_rows - vocabulary.vocab_size
-    if not 0 <= unused < _PADDING:
-        fitting = -(-vocabulary.vocab_size // _PADDING) * _PADDING
+    if not 0 <= unused < vocabulary_files.ROW_PADDING:
+        fitting = -(-vocabulary.vocab_size // vocabulary_files.ROW_PADDING) * vocabulary_files.ROW_PADDING
         raise VocabularyError(
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",

@@ -18,6 +18,8 @@ VOCABULARY_VARIABLE = "FSA_VOCAB"
 HUB_REPOSITORY = "google-t5/t5-base"
 T5_SHA256 = "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86"
 """Of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
+ROW_PADDING = 128
+"""Rows of T5's embedding are a multiple of it; a vocabulary that leaves as many unused is another model's."""
 
 
 def configured_path() -> Path | None:

@@ -143,10 +143,12 @@ def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: i
     if vocabulary is None:
         vocabulary = beside if beside and beside.is_file() else vocabulary_files.find()
     tokens = T5Tokenization(vocabulary)
-    if tokens.size - 1 > rows:
+    # Rows are padded to a multiple of 128. The vocabulary beside a student is its own, whatever its rows.
+    fewest = 0 if vocabulary == beside else rows - vocabulary_files.ROW_PADDING + 1
+    if not fewest <= tokens.size <= rows + 1:
         raise VocabularyError(
             vocabulary,
-            expected=f"at most {rows} ids, the rows of the model's embedding",
+            expected=f"{max(1, fewest)} to {rows} ids, for the rows of the model's embedding",
             found=f"{tokens.size - 1} pieces and extra ids",
             fix="name the vocabulary that the student was trained with: --vocabulary FILE",
         )

@@ -12,11 +12,13 @@ import sentencepiece
 
 from fsa_jax.checkpoints import load_weights, save_weights
 from fsa_jax.cli.main import main
-from fsa_jax.errors import FsaError, SettingError
-from fsa_jax.serving import Predictor, run
+from fsa_jax.errors import FsaError, SettingError, VocabularyError
+from fsa_jax.models.hf import families
+from fsa_jax.serving import Predictor, run, student
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.prediction import Prediction, read_prediction
 from fsa_jax.serving.run import predict_file
+from fsa_jax.serving.tokenization import T5Tokenization
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +265,19 @@ def test_bad_input_names_its_place(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FsaError, match=message):
         list(read_rows(tmp_path / name))
+
+
+def test_a_vocabulary_that_is_another_students_is_refused(vocabulary, tmp_path):
+    """A student of 64,000 pieces would be read with T5's 32,000, where nobody names its own."""
+    ids = T5Tokenization(vocabulary).size
+    family = families.family_of({"model_type": "t5"})
+    for rows in (ids - 1, ids, ids + 127):
+        assert student._tokens(family, None, vocabulary, rows, "").size == ids
+    for rows in (ids - 2, ids + 128):
+        with pytest.raises(VocabularyError, match="--vocabulary FILE"):
+            student._tokens(family, None, vocabulary, rows, "")
+    shutil.copy(vocabulary, tmp_path / "spiece.model")
+    assert student._tokens(family, tmp_path, None, ids + 500, "").size == ids
 
 
 def test_a_missing_model_or_vocabulary_is_told(tmp_path, checkpoint):
