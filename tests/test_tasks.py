@@ -17,7 +17,7 @@ import seqio
 
 import tasks as _  # noqa: F401 - registers the tasks
 from fsa_jax.data import shares
-from fsa_jax.errors import MissingDataError, SettingError
+from fsa_jax.errors import DataError, MissingDataError, SettingError
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = {"inputs": 24, "targets": 40}
@@ -269,3 +269,18 @@ def test_cached_training_data_equal_uncached(cache):
                     np.testing.assert_array_equal(one[key], other[key])
     repeated = _examples("fsa_analysis", use_cached=True, num_epochs=2)
     assert _ids(repeated) == _ids(_examples("fsa_analysis", num_epochs=2))
+
+
+def test_a_cache_that_lacks_a_file_is_refused(cache, tmp_path):
+    """SeqIO reads what is there: a copy that has not ended would be trained on as if it were all."""
+    seqio.add_global_cache_dirs([str(cache)])
+    file = next(cache.glob("fsa_analysis/train.tfrecord-00001*"))
+    file.rename(tmp_path / file.name)
+    seqio.utils._list_files_for_glob.cache_clear()
+    try:
+        with pytest.raises(DataError, match=r"a cache of 3 files .* found 2"):
+            _examples("fsa_analysis", use_cached=True)
+    finally:
+        (tmp_path / file.name).rename(file)
+        seqio.utils._list_files_for_glob.cache_clear()
+    assert _examples("fsa_analysis", use_cached=True)

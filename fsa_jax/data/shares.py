@@ -86,6 +86,7 @@ class ShareSource(seqio.DataSource):
         self._examples = examples
         self._fraction = fraction
         self._seed = seed
+        self._counted: dict[str | None, int] = {}
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -106,8 +107,19 @@ class ShareSource(seqio.DataSource):
         rows = self._whole.rows(split) if hasattr(self._whole, "rows") else None  # pyright: ignore
         return rows if rows is None or split != "train" else Chosen(rows, self._chosen())
 
+    def _total(self) -> int:
+        known = self._whole.num_input_examples("train")
+        if known is not None:
+            return known
+        # A source that leaves out rows, such as an ablation, must be read to its end to count them.
+        content = self.fingerprint("train")
+        if content not in self._counted:
+            dataset = self._whole.get_dataset(split="train", shuffle=False)
+            self._counted[content] = int(dataset.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1))
+        return self._counted[content]
+
     def _chosen(self) -> list[int]:
-        total = self._whole.num_input_examples("train") or 0
+        total = self._total()
         count = max(1, int(total * self._fraction)) if self._fraction is not None else self._examples or 0
         count = min(count, total)
         if self._seed is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import seqio
@@ -13,6 +15,7 @@ import tensorflow as tf
 from fsa_jax.data.shuffling import InMemory, fits, shuffled
 from fsa_jax.data.sources import CODECS, SMALL, FsaSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
+from fsa_jax.errors import DataError
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
 
 PREPROCESSORS = (
@@ -73,6 +76,7 @@ class OrderedTask(seqio.Task):
 
     def _get_cached_source(self, split: str, file_shuffle_buffer_size: int | None = None) -> Any:
         cached = super()._get_cached_source(split, file_shuffle_buffer_size)
+        _require_all_shards(cached.list_shards(split))
         return _CachedInSourceOrder(cached, int(self.get_cached_stats(split)["examples"]))
 
     def replace(self, **changes: Any) -> OrderedTask:
@@ -85,6 +89,18 @@ class OrderedTask(seqio.Task):
             like.preprocessors,
             postprocess_fn=like.postprocessor,
             metric_fns=like.metric_fns,
+        )
+
+
+def _require_all_shards(files: Sequence[str]) -> None:
+    """SeqIO reads whatever files are there, of which a copy that has not ended has brought some alone."""
+    match = re.search(r"-of-(\d+)$", files[0]) if files else None
+    if match and len(files) != int(match[1]):
+        raise DataError(
+            Path(files[0]).parent,
+            expected=f"a cache of {int(match[1])} files {Path(files[0]).name.partition('-')[0]}-…",
+            found=f"{len(files)}",
+            fix="copy the others too, or write the cache again: seqio_cache_tasks --overwrite",
         )
 
 

@@ -171,18 +171,18 @@ def index(paths: Sequence[Path]) -> Index:
 def _index(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> Index:
     choice = Choice(limit, seed)
     # Columns of machine numbers: 32 bytes a row, so that millions of rows fit.
-    numbers, offsets, forms, hashes, responses = array("q"), array("q"), array("b"), array("Q"), array("I")
+    numbers, offsets, forms, hashes, texts = array("q"), array("q"), array("b"), array("Q"), array("I")
     for file_number, (path, _, _) in enumerate(states):
         for row in read(Path(path), file_number):
             numbers.append(row.number)
             offsets.append(row.offset)
             forms.append(UNDERSTANDINGS.index(row.understanding))
             hashes.append(choice.add(row.review, row.understanding))
-            responses.append(zlib.crc32(row.response.encode()))
+            texts.append(zlib.crc32(row.response.encode(), zlib.crc32(row.review.encode())))
     held_out = choice.made()
     is_held_out = np.isin(np.asarray(hashes, np.uint64), np.array(sorted(held_out.reviews), np.uint64))
     of_form = np.asarray(forms, np.int8)
-    columns = [np.asarray(column) for column in (numbers, hashes, responses)]
+    columns = [np.asarray(column) for column in (numbers, texts)]
     found = Index(held_out, {}, {}, {})
     for place, form in enumerate(UNDERSTANDINGS):
         for split, side in (("train", ~is_held_out), ("validation", is_held_out)):

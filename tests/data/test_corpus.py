@@ -306,6 +306,17 @@ def test_by_corpus_size_smaller_within_larger(corpus_source):
     assert len(corpus_source(size=10**9)) == TRAINED
 
 
+def test_a_share_of_an_ablation_has_rows(corpus_source):
+    from fsa_jax.data.corpus_source import Ablation, CorpusSource
+    from fsa_jax.data.shares import ShareSource
+
+    whole = corpus_source(size=200)
+    share = ShareSource(CorpusSource("analysis", Ablation(size=200)), 7, None, None)
+    found = list(share.get_dataset("train", shuffle=False).as_numpy_iterator())
+    assert share.num_input_examples("train") == 7
+    assert [example["id"] for example in found] == [example["id"] for example in whole[:7]]
+
+
 def test_shards_share_out_every_row_once(data, monkeypatch):
     import seqio
 

@@ -41,13 +41,14 @@ def test_teacher_text_with_another_answer(data_dir: Path):
     folder.mkdir()
     file = folder / "reviews.jsonl"
 
-    def write(answer: str) -> str:
-        rows = [{"ID": f"r{n}", "Text": f"Good {n}.", "x_response": f"I {answer} it."} for n in range(40)]
+    def write(answer: str, review: str = "Good") -> str:
+        rows = [{"ID": f"r{n}", "Text": f"{review} {n}.", "x_response": f"I {answer} it."} for n in range(40)]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         assert teacher_text.files() == [file]
         return TeacherTextSource("rewriting").fingerprint("train")
 
     assert write("like") == write("like") != write("hate")
+    assert write("like") != write("like", "GOOD!")
 
 
 def test_another_corpus_or_ablation_of_it(data_dir: Path):
