@@ -2,7 +2,7 @@
 
 The examples are worked on in chunks of ``checkpoint_period`` batches, each a file. A run that was interrupted goes on
 with the first chunk that has no file; the files are joined at the end, and a file ``.COMPLETED`` says so, and of which
-checkpoint and settings they are.
+checkpoint, settings and examples they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from etils import epath
 
 from fsa_jax import checkpoint_files
 from fsa_jax.errors import DataError, SettingError, require_choice
-from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring
+from fsa_jax.file_sync import sync
+from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring, run_lock
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.datasets import DatasetConfig
 from t5x.inference import InferenceFunction
@@ -27,6 +28,7 @@ from t5x.inference_files import (
     chunk_path,
     merge_chunks_to_file,
     require_same_settings,
+    settings_of_examples,
     was_of_same_settings,
     write_inferences_to_file,
     write_settings,
@@ -78,7 +80,7 @@ def infer(
       checkpoint_ds_iter: accepted for T5X's signature; a chunk's number is position enough.
       train_state_initializer_cls: makes states.
       fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
-      merge_fn: joins the chunks.
+      merge_fn: joins the chunks to the file that it is told the name of, without which nothing counts as done.
       summarize_config_fn: records the configuration.
       verify_matching_vocabs_fn: checks vocabularies; None for not.
       output_vocab_feature_name: feature whose vocabulary decodes predictions.
@@ -131,24 +133,43 @@ def infer(
     }
     for task in tasks:
         name = f"{task.name}-{mode}.{file_extension}-{shard_id:05}-of-{num_shards:05}"
-        completed = epath.Path(output_dir) / f"{name}.COMPLETED"
-        if multihost.broadcast(int(completed.exists())):
+        # By task and part, since other parts are other jobs in the same directory.
+        with run_lock.claimed(output_dir, f".{name}.lock", "INFER_OUTPUT_DIR", f"inferring {name}"):
+            result, completed = epath.Path(output_dir) / name, epath.Path(output_dir) / f"{name}.COMPLETED"
+            chunks = epath.Path(output_dir) / f"{name}.chunks"
+            examples = _examples(task, dataset_cfg, shard_id, num_shards)
+            of_examples = settings_of_examples(examples)
+            total = of_examples["examples"]
+            wanted = settings | of_examples
+            done = _is_done(completed, result, chunks, -(-total // chunk_size), merge_chunked_results)
+            # Asked of process 0 alone, which holds the lock.
+            if multihost.broadcast(int(done)):
+                if jax.process_index() == 0:
+                    doubt = "" if was_of_same_settings(completed, wanted) else ", not of which settings: not verified"
+                    print(f"{result} is done already; {completed.name} says so{doubt}", flush=True)
+                continue
+            features = converter(examples, dataset_cfg.task_feature_lengths)
+            known = wanted
             if jax.process_index() == 0:
-                doubt = "" if was_of_same_settings(completed, settings) else ", not of which settings: not verified"
-                print(f"{epath.Path(output_dir) / name} is done already; {completed.name} says so{doubt}", flush=True)
-            continue
-        examples = _examples(task, dataset_cfg, shard_id, num_shards)
-        features = converter(examples, dataset_cfg.task_feature_lengths)
-        chunks = epath.Path(output_dir) / f"{name}.chunks"
-        if jax.process_index() == 0:
-            require_same_settings(chunks, settings)
-        done = _infer_task(function, state, examples, features, chunks, chunk_size, write, keep_aux_as_numpy)
-        multihost.barrier(name)
-        if jax.process_index() == 0:
-            if merge_chunked_results:
-                merge_fn(output_dir, name, str(chunks), step)
-            write_settings(completed, settings)
-            print(f"{done} examples: {epath.Path(output_dir) / name}", flush=True)
+                known = require_same_settings(chunks, wanted)
+                if known != wanted:
+                    print(f"going on with the chunks in {chunks}; of which examples they are: not verified", flush=True)
+                # What it speaks of is gone, and it must not speak of the result to come.
+                completed.unlink(missing_ok=True)
+            _infer_task(function, state, examples, features, total, chunks, chunk_size, write, keep_aux_as_numpy)
+            multihost.barrier(name)
+            if jax.process_index() == 0:
+                if merge_chunked_results:
+                    merge_fn(output_dir, name, str(chunks), step)
+                write_settings(completed, known)
+                print(f"{total} examples: {result}", flush=True)
+
+
+def _is_done(completed: epath.Path, result: epath.Path, directory: epath.Path, chunks: int, merged: bool) -> bool:
+    """Whether an earlier run ended and what it left is still there: the result, or all chunks where none is wanted."""
+    if not completed.exists():
+        return False
+    return result.exists() or (not merged and all(chunk_path(directory, number).exists() for number in range(chunks)))
 
 
 def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpointConfig) -> None:
@@ -190,13 +211,13 @@ def _infer_task(
     state: Any,
     examples: Any,
     features: Any,
+    total: int,
     directory: epath.Path,
     chunk_size: int,
     write: Callable[..., None],
     keep_aux_as_numpy: bool,
-) -> int:
-    """Does every chunk that has no file yet; returns the number of examples."""
-    total = sum(1 for _ in examples)
+) -> None:
+    """Does every chunk of the ``total`` examples that has no file yet."""
     chunks = -(-total // chunk_size)
     progress = Progress(0, chunks, enabled=jax.process_index() == 0, unit="chunk")
     multihost.barrier(f"{directory.name} begins")
@@ -211,10 +232,10 @@ def _infer_task(
         if jax.process_index() == 0:
             partial = file.parent / f"{file.name}.tmp"
             write(str(partial), _split(rows, keep_aux_as_numpy), examples.skip(begin).take(size))
+            sync(partial, recursive=False)
             partial.replace(file)
         if progress.due(number + 1):
             progress.show(number + 1, {}, 0)
-    return total
 
 
 def _split(rows: Sequence[tuple[int, Any]], keep_as_numpy: bool) -> tuple[list[Any], dict[str, Any]]:

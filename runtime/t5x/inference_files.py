@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,12 @@ import numpy as np
 from etils import epath
 
 from fsa_jax.errors import SettingError
+from fsa_jax.file_sync import sync
 
 _CHUNK = "chunk-{:06}"
 _RECORD = "settings.json"
+_EXAMPLES = ("examples", "digest of the examples")
+"""Settings that records of earlier versions lack."""
 
 
 def write_inferences_to_file(
@@ -83,37 +87,97 @@ def chunk_path(directory: epath.Path, number: int) -> epath.Path:
     return directory / _CHUNK.format(number)
 
 
+def chunks_in(directory: epath.Path) -> list[epath.Path]:
+    """Returns the files of the chunks that are done, in order."""
+    if not directory.exists():
+        return []
+    return sorted(entry for entry in directory.iterdir() if re.fullmatch(r"chunk-\d+", entry.name))
+
+
+def settings_of_examples(examples: Any) -> dict[str, Any]:
+    """Returns the number of examples and a digest of their features and order, as settings of an inference.
+
+    The same files, task and versions give the same digest in every process.
+    """
+    digest, total = hashlib.sha256(), 0
+    for example in examples.as_numpy_iterator():
+        _add(digest, example)
+        total += 1
+    return dict(zip(_EXAMPLES, (total, digest.hexdigest()), strict=True))
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Adds a value so that no two different ones add the same bytes."""
+    if isinstance(value, Mapping):
+        digest.update(f"{len(value)} features".encode())
+        for name in sorted(value):
+            _add(digest, name)
+            _add(digest, value[name])
+        return
+    if hasattr(value, "row_splits"):  # TensorFlow's ragged values
+        value = (value.row_splits, value.values)
+    if isinstance(value, tuple | list):
+        digest.update(f"{len(value)} parts".encode())
+        for part in value:
+            _add(digest, part)
+        return
+    if isinstance(value, str | bytes):
+        kind, content = type(value).__name__, value.encode() if isinstance(value, str) else value
+    else:
+        array = np.asarray(value)
+        kind = f"{array.dtype} {array.shape}"
+        # An array of objects (strings) holds addresses, which are others in each process.
+        content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+    digest.update(f"{kind} {len(content)}:".encode())
+    digest.update(content)
+
+
 def write_settings(file: epath.Path, settings: Mapping[str, Any]) -> None:
     """Writes the record of the checkpoint and the settings that results are of, whole or not at all."""
     partial = file.parent / f"{file.name}.tmp"
     partial.write_text(json.dumps(settings, indent=1))
+    sync(partial, recursive=False)
     partial.replace(file)
+    sync(file.parent, recursive=False)
 
 
-def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> None:
+def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Creates the directory of the chunks with a record of ``settings``, or compares them with the record there.
 
+    Returns:
+      The settings that the joined file is known to be of: without the examples where the chunks there do not say of
+      which they are.
+
     Raises:
-      SettingError: the chunks there are of other settings: the joined file would mix two models.
+      SettingError: the chunks there are of other settings: the joined file would mix two models, or old examples and
+        new ones.
     """
     record = directory / _RECORD
     if not record.exists():  # Nothing is there yet, or chunks of an older version, which cannot be compared.
+        known = _without_examples(settings) if chunks_in(directory) else dict(settings)
         directory.mkdir(parents=True, exist_ok=True)
-        write_settings(record, settings)
-        return
-    if different := _different(record.read_text(), settings):
+        write_settings(record, known)
+        return known
+    text = record.read_text()
+    if different := _different(text, settings):
         raise SettingError(
             directory,
             expected="the chunks of an interrupted run with the same settings, or none",
             found=f"those of another: {different}",
             fix=f"start that run's command again, give another INFER_OUTPUT_DIR, or begin anew: rm -r {directory}",
         )
+    if _says_of_which_examples(text):
+        return dict(settings)
+    if not chunks_in(directory):  # All are still to be done, of these examples.
+        write_settings(record, settings)
+        return dict(settings)
+    return _without_examples(settings)
 
 
 def was_of_same_settings(completed: epath.Path, settings: Mapping[str, Any]) -> bool:
-    """Returns whether the record in ``completed`` is of ``settings``, False where it is empty.
+    """Returns whether the record in ``completed`` is of ``settings``, False where it does not say.
 
-    T5X and older versions leave an empty file behind a finished inference.
+    T5X and older versions leave an empty file behind a finished inference, or a record without the examples.
 
     Raises:
       SettingError: the finished inference is of another checkpoint or of other settings.
@@ -126,14 +190,23 @@ def was_of_same_settings(completed: epath.Path, settings: Mapping[str, Any]) -> 
             found=f"one of another: {different}",
             fix=f"give another INFER_OUTPUT_DIR, or infer again: rm {completed}",
         )
-    return bool(text)
+    return bool(text) and _says_of_which_examples(text)
+
+
+def _without_examples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _EXAMPLES}
+
+
+def _says_of_which_examples(record: str) -> bool:
+    return json.loads(record).keys() >= set(_EXAMPLES)
 
 
 def _different(record: str, settings: Mapping[str, Any]) -> str:
-    """What a record says otherwise than ``settings``, empty if nothing."""
+    """What a record says otherwise than ``settings``, empty if nothing; it may lack the examples."""
     try:
         recorded = json.loads(record)
-        return ", ".join(f"{name} {recorded[name]!r}" for name in settings if recorded[name] != settings[name])
+        compared = [name for name in settings if name in recorded or name not in _EXAMPLES]
+        return ", ".join(f"{name} {recorded[name]!r}" for name in compared if recorded[name] != settings[name])
     except (ValueError, KeyError, TypeError) as error:
         return f"a record that cannot be read ({error})"
 
@@ -150,11 +223,13 @@ def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step:
     del step
     directory, result = epath.Path(tmp_dir), epath.Path(output_dir) / output_fname
     partial = result.parent / f"{result.name}.tmp"
-    chunks = sorted(entry for entry in directory.iterdir() if re.fullmatch(r"chunk-\d+", entry.name))
+    chunks = chunks_in(directory)
     with partial.open("w") as file:
         for chunk in chunks:
             file.write(chunk.read_text())
+    sync(partial, recursive=False)
     partial.replace(result)
+    sync(result.parent, recursive=False)  # The result's name too, before what it was made from is gone.
     for chunk in chunks:  # Before the record of their settings, without which they could not be told from others'.
         chunk.unlink()
     directory.rmtree()

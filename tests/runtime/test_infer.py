@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import seqio
+import tensorflow as tf
 import tiny_run
+import tiny_tasks
 from etils import epath
-from t5x import checkpoints, partitioning, utils
+from t5x import checkpoints, inference_files, partitioning, run_lock, utils
 from t5x.eval import evaluate
 from t5x.infer import create_task_from_tfexample_file, infer
 from t5x.inference_files import was_of_same_settings, write_inferences_to_file
@@ -190,6 +192,154 @@ def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(tr
     assert capfd.readouterr().out.endswith("not verified\n")
 
 
+reviews: list[list[int]] = []
+"""What the source of the task ``reviews`` holds, as a file would."""
+
+
+def _reviews(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+    del split, shuffle_files, seed
+    rows = tf.ragged.constant(reviews, dtype=tf.int32, ragged_rank=1)
+    return tf.data.Dataset.from_tensor_slices(rows).map(lambda row: {"inputs": row, "targets": row})
+
+
+seqio.TaskRegistry.add(
+    "reviews",
+    source=seqio.FunctionDataSource(_reviews, splits=("test",)),  # type: ignore[arg-type]
+    preprocessors=[seqio.preprocessors.append_eos],
+    output_features=tiny_tasks.FEATURES,
+)
+RESULT = "reviews-predict.jsonl-00000-of-00001"
+write_inputs = functools.partial(write_inferences_to_file, input_fields_to_include=["inputs"])
+
+
+def _of_day(day: int, rows: int = 40) -> None:
+    reviews[:] = [[day] * 4 + [2 + number % 50] for number in range(rows)]
+
+
+def _infer_reviews(trained: Path, output: Path, **arguments) -> None:
+    config = tiny_run.dataset(**{**TEST, "batch_size": 8}, mixture_or_task_name="reviews")
+    _infer(trained, output, **{"dataset_cfg": config, "write_fn": write_inputs, **arguments})
+
+
+def _interrupted(path, *args, **kwargs) -> None:
+    if "chunk-000001" in path:
+        raise KeyboardInterrupt
+    write_inputs(path, *args, **kwargs)
+
+
+def _days(result: Path) -> list[int]:
+    return [row["inputs"]["inputs"][0] for row in _jsonl(result)]
+
+
+def test_a_finished_inference_of_other_examples_is_not_taken_for_this_one(trained, tmp_path):
+    for merged in (True, False):
+        output = tmp_path / str(merged)
+        _of_day(5)
+        _infer_reviews(trained, output, merge_chunked_results=merged)
+        _of_day(9)
+        with pytest.raises(SettingError, match=r"one of another: digest of the examples .*\n.*rm .*COMPLETED"):
+            _infer_reviews(trained, output, merge_chunked_results=merged)
+    (tmp_path / "True" / f"{RESULT}.COMPLETED").unlink()
+    _infer_reviews(trained, tmp_path / "True")
+    assert _days(tmp_path / "True" / RESULT) == [9] * 40
+
+
+def test_chunks_of_other_examples_are_not_joined(trained, tmp_path):
+    _of_day(5)
+    with pytest.raises(KeyboardInterrupt):
+        _infer_reviews(trained, tmp_path, write_fn=_interrupted)
+    for day, rows in ((9, 40), (5, 41)):
+        _of_day(day, rows)
+        with pytest.raises(SettingError, match=r"found those of another: .*examples"):
+            _infer_reviews(trained, tmp_path)
+    _of_day(5)
+    _infer_reviews(trained, tmp_path)
+    assert _days(tmp_path / RESULT) == [5] * 40
+
+
+def _forget_examples(record: Path) -> dict[str, Any]:
+    """Makes a record of it as versions wrote it that knew nothing of examples."""
+    settings = json.loads(record.read_text())
+    older = {name: value for name, value in settings.items() if "examples" not in name or name == "examples of a chunk"}
+    assert len(older) == len(settings) - 2
+    record.write_text(json.dumps(older))
+    return older
+
+
+def test_records_without_the_examples_are_taken_and_said_to_be_not_verified(trained, tmp_path, capfd):
+    completed = tmp_path / "whole" / f"{RESULT}.COMPLETED"
+    _of_day(5)
+    _infer_reviews(trained, completed.parent)
+    _forget_examples(completed)
+    _infer_reviews(trained, completed.parent)
+    assert capfd.readouterr().out.endswith("not verified\n")
+    completed.write_text(json.dumps(json.loads(completed.read_text()) | {"examples of a chunk": 1}))
+    with pytest.raises(SettingError, match="one of another: examples of a chunk 1"):
+        _infer_reviews(trained, completed.parent)
+
+    with pytest.raises(KeyboardInterrupt):
+        _infer_reviews(trained, tmp_path / "parts", write_fn=_interrupted)
+    older = _forget_examples(tmp_path / "parts" / f"{RESULT}.chunks" / "settings.json")
+    _infer_reviews(trained, tmp_path / "parts")
+    assert "of which examples they are: not verified" in capfd.readouterr().out
+    assert json.loads((tmp_path / "parts" / f"{RESULT}.COMPLETED").read_text()) == older
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_an_inference_whose_result_is_gone_is_not_done(trained, tmp_path, merged):
+    _of_day(5)
+    _infer_reviews(trained, tmp_path, merge_chunked_results=merged)
+    gone = tmp_path / RESULT if merged else tmp_path / f"{RESULT}.chunks" / "chunk-000001"
+    text = gone.read_text()
+    gone.unlink()
+    _infer_reviews(trained, tmp_path, merge_chunked_results=merged)
+    assert gone.read_text() == text
+
+
+def test_of_two_inferences_into_one_place_the_second_is_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    refused: list[str] = []
+
+    def write(path, *args, **kwargs):
+        if not refused:  # A requeued job, while this one works.
+            with pytest.raises(SettingError) as error:
+                _infer_reviews(trained, tmp_path)
+            refused.append(str(error.value))
+            _infer_reviews(trained, tmp_path, shard_id=1, num_shards=2)  # Another part is another job.
+        write_inputs(path, *args, **kwargs)
+
+    _of_day(5)
+    _infer_reviews(trained, tmp_path, write_fn=write)
+    assert "INFER_OUTPUT_DIR: expected no other run in" in refused[0]
+    assert f"found one that is inferring {RESULT}: process " in refused[0]
+    assert _days(tmp_path / RESULT) == [5] * 40
+    assert len(_days(tmp_path / "reviews-predict.jsonl-00001-of-00002")) == 20
+
+
+def test_what_is_renamed_is_on_the_disk_and_the_result_before_its_chunks_go(trained, tmp_path, monkeypatch):
+    synced: list[str] = []
+
+    def sync(path, recursive=True):
+        assert not recursive
+        chunks = len(list(tmp_path.glob("*.chunks/chunk-??????")))
+        synced.append(f"{Path(path).relative_to(tmp_path)}, chunks: {chunks}".replace(RESULT, "R"))
+
+    monkeypatch.setattr(inference_files, "sync", sync)
+    monkeypatch.setattr("t5x.infer.sync", sync)
+    _of_day(5)
+    _infer_reviews(trained, tmp_path, checkpoint_period=3)
+    assert synced == [
+        "R.chunks/settings.json.tmp, chunks: 0",
+        "R.chunks, chunks: 0",
+        "R.chunks/chunk-000000.tmp, chunks: 0",
+        "R.chunks/chunk-000001.tmp, chunks: 1",
+        "R.tmp, chunks: 2",
+        "., chunks: 2",
+        "R.COMPLETED.tmp, chunks: 0",
+        "., chunks: 0",
+    ]
+
+
 def test_shards_of_inference_are_together_everything(trained, tmp_path):
     for shard in (0, 1):
         _infer(trained, tmp_path, mode="predict_with_aux", shard_id=shard, num_shards=2)
@@ -203,8 +353,6 @@ def test_shards_of_inference_are_together_everything(trained, tmp_path):
 
 
 def test_a_task_over_files_of_tf_examples(tmp_path):
-    import tensorflow as tf
-
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"good food"]))
         writer.write(tf.train.Example(features=tf.train.Features(feature={"review": feature})).SerializeToString())
