@@ -9,6 +9,7 @@ the later event of a step counts.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -81,14 +82,33 @@ def drop_rows_after(model_dir: str | Path, step: int) -> int:
     return multihost.broadcast(dropped)
 
 
+def set_aside(model_dir: str | Path) -> list[str]:
+    """Renames the JSONL files of metrics that a run before this one left; returns their new names.
+
+    A run that begins anew would be ranked by them, since its checkpoints have the same steps. Of several processes, 0
+    does it and the others wait.
+    """
+    renamed = []
+    if jax.process_index() == 0:
+        for file in _files(model_dir):
+            names = (file.parent / f"{file.name}.old{number or ''}" for number in itertools.count())
+            renamed.append(str(file.rename(next(name for name in names if not name.exists()))))
+    multihost.barrier("metrics set aside")
+    return renamed
+
+
 def _drop_all_after(model_dir: str | Path, step: int) -> int:
+    return sum(_drop_rows(file, step) for file in _files(model_dir))
+
+
+def _files(model_dir: str | Path) -> list[epath.Path]:
     root = epath.Path(model_dir)
     files = [
         root / "train" / METRICS,
         *root.glob(f"training_eval/*/{METRICS}"),
         *root.glob(f"inference_eval/*-{METRICS}"),
     ]
-    return sum(_drop_rows(file, step) for file in files if file.exists())
+    return [file for file in files if file.exists()]
 
 
 def _drop_rows(file: epath.Path, step: int) -> int:

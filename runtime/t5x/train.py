@@ -171,6 +171,8 @@ def train(
         log = metric_log.MetricLog(os.path.join(model_dir, "train"))
         if is_resuming:
             metric_log.drop_rows_after(model_dir, first)
+        elif old := metric_log.set_aside(model_dir):
+            _say(f"{model_dir} has metrics and no checkpoint to go on from: they are kept as {', '.join(old)}")
         stats_period = stats_period or min(period for period in (save_period, eval_period) if period)
         began_at = periods.beginning(model_dir, first, is_resuming, stats_period)
         summarize_config_fn(model_dir, log.tensorboard, first)

@@ -107,6 +107,21 @@ def test_a_run_that_is_done_does_nothing_more_and_one_that_is_past_its_end_is_an
         tiny_run.run(uninterrupted, 5)
 
 
+def test_metrics_of_a_run_whose_checkpoints_are_gone_are_not_those_of_the_next_one(tmp_path, capfd):
+    """They decided which of the new checkpoints was the best."""
+    settings: dict[str, Any] = {"period": 2, "train_eval_dataset_cfg": tiny_run.dataset(split="validation")}
+    tiny_run.run(tmp_path, 4, **settings)
+    old = tiny_run.rows(tmp_path)
+    for step in checkpoints.checkpoint_steps(tmp_path):
+        shutil.rmtree(tmp_path / f"checkpoint_{step}")
+    capfd.readouterr()
+    tiny_run.run(tmp_path, 2, **settings)
+    assert _evaluated(tmp_path) == [2] and [row["step"] for row in tiny_run.rows(tmp_path)] == [1, 2]
+    kept = (tmp_path / "train" / "metrics.jsonl.old").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == old
+    assert "metrics.jsonl.old" in capfd.readouterr().err
+
+
 def test_relative_steps_extend_every_start(tmp_path):
     assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 2
     assert tiny_run.run(tmp_path, 0, period=2, relative_steps=2)[0] == 4
