@@ -1,7 +1,8 @@
-"""Where the SentencePiece model of the vocabulary lies; imports no TensorFlow.
+"""Finds the SentencePiece model of the vocabulary. Imports no TensorFlow.
 
-``FSA_VOCAB`` names any SentencePiece model; else ``t5_vocab/spiece.model`` in the data directory; else the hub's
-google-t5/t5-base is asked for it. The last two must be T5's own, by their sha256.
+The places are searched in this order: the path in ``FSA_VOCAB`` (any SentencePiece model), ``t5_vocab/spiece.model`` in
+the data directory, and google-t5/t5-base on the Hugging Face Hub. A file from the last two places must be T5's model;
+its SHA-256 is checked.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
 VOCABULARY_VARIABLE = "FSA_VOCAB"
 HUB_REPOSITORY = "google-t5/t5-base"
 T5_SHA256 = "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86"
-"""Of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
+"""SHA-256 of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
 ROW_PADDING = 128
-"""Rows of T5's embedding are a multiple of it; a vocabulary that leaves as many unused is another model's."""
+"""The number of rows of T5's embedding is a multiple of this. A vocabulary that leaves this many rows unused belongs to
+another model."""
 
 
 def configured_path() -> Path | None:
-    """The SentencePiece model that this machine has: ``$FSA_VOCAB``, else the data directory's; None where neither is.
+    """The SentencePiece model on this machine, from ``$FSA_VOCAB`` or else from the data directory; None without one.
 
     Raises:
-      VocabularyError: ``FSA_VOCAB`` names no file.
+      VocabularyError: ``FSA_VOCAB`` is not the path of a file.
     """
     configured = os.environ.get(VOCABULARY_VARIABLE)
     if configured:
@@ -36,7 +38,7 @@ def configured_path() -> Path | None:
                 f"{VOCABULARY_VARIABLE}={configured}",
                 expected="the path of a SentencePiece model",
                 found="a directory" if path.is_dir() else "nothing there",
-                fix=f"correct it, or unset it to use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
+                fix=f"correct the path, or use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
             )
         return path
     path = data_dir() / "t5_vocab" / "spiece.model"
@@ -44,10 +46,10 @@ def configured_path() -> Path | None:
 
 
 def find() -> Path:
-    """The SentencePiece model to use, downloaded to the hub's cache where this machine has none.
+    """The SentencePiece model to use. If this machine has none, it is downloaded to the Hub's cache.
 
     Raises:
-      VocabularyError: ``FSA_VOCAB`` names no file, T5's file is not T5's, or it cannot be downloaded.
+      VocabularyError: ``FSA_VOCAB`` is not the path of a file, the file is not T5's model, or the download failed.
     """
     path = configured_path()
     if path is None:
@@ -60,7 +62,7 @@ def find() -> Path:
             path,
             expected=f"T5's SentencePiece model, sha256 {T5_SHA256}",
             found=f"sha256 {digest}",
-            fix=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary on purpose",
+            fix=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary",
         )
     return path
 
@@ -71,11 +73,11 @@ def _download() -> Path:
     cached = try_to_load_from_cache(HUB_REPOSITORY, "spiece.model")
     if isinstance(cached, str):
         return Path(cached)
-    # The hub's client tries again for half a minute where there is no network, and says nothing meanwhile.
+    # Without a network the Hub's client retries silently for half a minute, so the user is told first.
     print(f"asking the Hugging Face hub for T5's vocabulary ({HUB_REPOSITORY})", file=sys.stderr, flush=True)
     try:
         return Path(hf_hub_download(HUB_REPOSITORY, "spiece.model"))
-    except Exception as error:  # The hub's client raises its own, requests' and httpx' errors, and changes which.
+    except Exception as error:  # The Hub's client raises its own, requests' or httpx's errors.
         raise VocabularyError(
             f"{HUB_REPOSITORY} on the Hugging Face hub",
             expected="its file spiece.model",
