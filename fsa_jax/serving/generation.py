@@ -1,4 +1,4 @@
-"""Decoding with a student in JAX: greedy, or beam search, in batches of padded inputs."""
+"""Decoding with a student in JAX: greedy or beam search, in batches of padded inputs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from jaxtyping import Array, Float, Int
 from fsa_jax.serving.search import Step, beam_search, greedy
 
 IMPOSSIBLE = -1e9
-"""Logit of an id that the vocabulary has not."""
+"""Logit of an id that is not in the vocabulary."""
 _SHORTEST = 32
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How outputs are found.
+    """Settings of decoding.
 
     Args:
-      max_length: longest output in tokens, its end included.
-      beams: 1 for greedy decoding.
-      length_penalty: of the beam search: an output's log-probability is divided by (tokens ^ length_penalty).
+      max_length: longest output in tokens, including the end token.
+      beams: number of beams; 1 for greedy decoding.
+      length_penalty: exponent of beam search: an output's log-probability is divided by (tokens ^ length_penalty).
     """
 
     max_length: int
@@ -35,7 +35,7 @@ class Decoding:
 
 
 def padded_length(longest: int) -> int:
-    """The power of two that inputs are padded to, so that few lengths are compiled."""
+    """The padded length of inputs: a power of two, so that few lengths are compiled."""
     length = _SHORTEST
     while length < longest:
         length *= 2
@@ -47,11 +47,11 @@ class Generator:
 
     Args:
       module: ``Transformer`` or ``LlamaTransformer``.
-      parameters: its parameters.
-      decoder_only: which of the two it is.
-      end_ids: ids that end an output; the first is the one that outputs show.
-      rows: ids of this and above are padding of the embedding and never chosen.
-      decoding: how outputs are found.
+      parameters: parameters of the module.
+      decoder_only: whether the module is decoder-only (``LlamaTransformer``).
+      end_ids: ids that end an output; outputs always show the first of them.
+      rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
+      decoding: settings of decoding.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class Generator:
     def __call__(
         self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
     ) -> list[tuple[list[int], float]]:
-        """Outputs of a batch, in its order.
+        """The outputs of a batch, in order.
 
         Args:
           batch: token ids of the inputs.
-          batch_size: rows that are computed, the missing ones as copies of the first; by default as many as there are.
+          batch_size: number of rows to compute; missing rows are copies of the first. By default the number of inputs.
 
         Returns:
-          For each input the output's ids, the end included where it was reached, and its score: the output's
-          log-probability, with beams divided by the length penalty.
+          For each input, the ids of the output (including the end token, if reached) and its score: the log-probability
+          of the output, divided by the length penalty if there are several beams.
         """
         rows = [*batch, *([batch[0]] * max(0, (batch_size or 0) - len(batch)))]
         length = padded_length(max(map(len, rows)))
@@ -100,7 +100,7 @@ class Generator:
 
 
 def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], rows: int) -> Float[Array, "rows vocab"]:
-    """Logits without padding ids, and with all ends as one: decoders know of one end only."""
+    """Logits without padding ids, and with all end tokens merged into one, because the searches know only one end."""
     ids = jnp.arange(logits.shape[-1])
     logits = jnp.where((ids < rows)[None, :], logits, IMPOSSIBLE)
     if len(end_ids) > 1:
@@ -173,12 +173,12 @@ def _continue_prompts(
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
 ) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
-    """Prompts are padded on the left, so that all end in the same column and answers begin in the next."""
+    """Decodes with prompts padded on the left, so that all prompts end, and all answers start, in the same column."""
     batch, prompt = inputs.shape
     variables = {"params": parameters}
     whole = jnp.pad(inputs, ((0, 0), (0, decoding.max_length - 1)))
     _, made = module.apply(variables, whole, enable_dropout=False, decode=True, mutable=["cache"])
-    # The last token of a prompt is fed by the first step, whose logits choose the answer's first token.
+    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
     before = jnp.full((batch,), prompt - 1, jnp.int32)
     _, filled = module.apply(
         {**variables, "cache": made["cache"]},

@@ -1,9 +1,9 @@
 """Greedy decoding and beam search, with the choices and scores of transformers' ``generate``.
 
-T5X's own beam search (the engine's, used in evaluation during training) lets a beam finish from anywhere among twice
-as many candidates as beams, and returns unfinished beams only where none finished. transformers and CTranslate2 let it
-finish among the best candidates only, and end every beam at the greatest length. Served outputs must be the same in all
-three, so serving follows those.
+T5X's beam search (used by the engine for evaluation during training) considers twice as many candidates as beams, and
+any of them may finish; it returns unfinished beams only if none has finished. In transformers and CTranslate2 only the
+best candidates, as many as beams, may finish, and every beam ends at the maximum length. Serving follows these two, so
+that JAX, transformers and CTranslate2 give the same outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
-"""From the last tokens and the cache before them to the logits of the next tokens and the cache with them."""
+"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
 
 _NEVER = -1e9
 
@@ -25,10 +25,10 @@ _NEVER = -1e9
 def greedy(
     tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, length: int
 ) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
-    """The likeliest token, one after the other, up to ``end_id`` or ``length``.
+    """Greedy decoding: chooses the most likely token at each step, up to ``end_id`` or ``length``.
 
     Returns:
-      ids, with zeros after the end, and their log-probability.
+      The ids, with zeros after the end, and their log-probability.
     """
     batch = tokens.shape[0]
     outputs, scores = jnp.zeros((batch, length), jnp.int32), jnp.zeros((batch,), jnp.float32)
@@ -53,7 +53,7 @@ def greedy(
 
 @flax.struct.dataclass
 class _Beams:
-    """The search after ``position`` tokens; beams are sorted by score, the best first."""
+    """State of the search after ``position`` tokens; beams are sorted by score, the best first."""
 
     position: Int[Array, ""]
     live: Int[Array, "batch beams length"]
@@ -76,28 +76,29 @@ def beam_search(
     length_penalty: float,
     cache_offset: int,
 ) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
-    """The best output that the search finds.
+    """Beam search: returns the best output that the search finds.
 
-    An output is done when its next token is ``end_id`` and is among the ``beams`` best candidates, or when it has
+    An output is done when its next token is ``end_id`` and among the ``beams`` best candidates, or when it has
     ``length`` tokens. Its score is its log-probability divided by (tokens ^ ``length_penalty``). An example is settled
-    when ``beams`` outputs are done and the best live one, at its length now, is not above the worst of them.
+    when ``beams`` outputs are done and the best unfinished one, scored at its current length, is not better than the
+    worst of them.
 
     Args:
-      tokens: the token before the outputs.
-      cache: of the network, a row an example.
-      step: the network.
-      end_id: ends an output.
-      length: longest output.
-      beams: kept at each step.
-      length_penalty: 0 for none, above for longer outputs.
-      cache_offset: axis of the examples in the cache, 1 where layers are stacked on axis 0.
+      tokens: token before the outputs.
+      cache: cache of the network, with one row per example.
+      step: decoding step of the network.
+      end_id: id that ends an output.
+      length: longest output in tokens.
+      beams: number of beams.
+      length_penalty: exponent of the length penalty; 0 for none, larger values prefer longer outputs.
+      cache_offset: axis of the examples in the cache; 1 if layers are stacked on axis 0.
 
     Returns:
-      ids, with zeros after the end, and scores.
+      The ids, with zeros after the end, and the scores.
     """
     batch = tokens.shape[0]
     empty = jnp.zeros((batch, beams, length), jnp.int32)
-    # All beams begin alike, so only one may win at first.
+    # All beams are equal at first, so only one may have a score.
     first_scores = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER).astype(jnp.float32)
     first = _Beams(
         position=jnp.zeros((), jnp.int32),
@@ -118,7 +119,7 @@ def beam_search(
         vocab = logits.shape[-1]
         log_probs = jax.nn.log_softmax(logits).reshape(batch, beams, vocab)
         candidates = (state.live_scores[:, :, None] + log_probs).reshape(batch, beams * vocab)
-        # Twice as many candidates as beams: even if every beam's best one ends, as many go on.
+        # Twice as many candidates as beams, so that enough remain even if the best candidate of every beam ends.
         scores, chosen = jax.lax.top_k(candidates, 2 * beams)
         parents, chosen_tokens = chosen // vocab, (chosen % vocab).astype(jnp.int32)
         sequences = jnp.take_along_axis(state.live, parents[:, :, None], axis=1)
@@ -152,5 +153,5 @@ def beam_search(
 
 
 def _map_rows(change: Callable[[Array], Array], cache: Any, offset: int) -> Any:
-    """Applies ``change`` to the leaves that hold something for every row; an index that all rows share stays."""
+    """Applies ``change`` to the leaves that have a value per row; an index that all rows share is unchanged."""
     return jax.tree.map(lambda leaf: change(leaf) if leaf.ndim > offset else leaf, cache)

@@ -1,4 +1,4 @@
-"""Text to a student's token ids and back, without TensorFlow."""
+"""Converts text to a student's token ids and back, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ EXTRA_IDS = 100
 
 
 class Tokenization(Protocol):
-    """What a predictor needs to know of a student's tokens."""
+    """Interface of the tokenizers that a predictor can use."""
 
     decoder_only: bool
     end_ids: tuple[int, ...]
-    """Ids that end an output; an encoder-decoder has one."""
+    """Ids that end an output; an encoder-decoder student has one."""
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Ids of an input of at most ``limit`` tokens, and whether it was cut."""
+        """The ids of an input, at most ``limit``, and whether the input was cut."""
         ...
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids of an output, its end included."""
+        """The ids of an output, including the end token."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an output, up to its end."""
+        """The text of an output, up to its end token."""
         ...
 
 
 class T5Tokenization:
-    """T5's SentencePiece model, 100 extra ids, and after them the newline token of the released students.
+    """T5's SentencePiece model, followed by 100 extra ids and the newline token of the released students.
 
     Args:
-      model: SentencePiece file.
+      model: path of the SentencePiece file.
     """
 
     decoder_only = False
@@ -58,7 +58,7 @@ class T5Tokenization:
         self.end_ids = (self._pieces.eos_id(),)
 
     def tokens(self) -> list[str]:
-        """The text of every id: pieces, extra ids (the highest first, as T5 has them), the newline.
+        """The text of every id: pieces, extra ids (the highest first, as in T5), the newline.
 
         Raises:
           VocabularyError: a piece is not UTF-8.
@@ -78,16 +78,16 @@ class T5Tokenization:
         return ids
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Ids with the end token; cut before it."""
+        """The ids with the end token. A long text is cut before the end token."""
         ids = self._encode(text)
         return [*ids[: limit - 1], *self.end_ids], len(ids) > limit - 1
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids with the end token."""
+        """The ids with the end token."""
         return [*self._encode(text), *self.end_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text up to the end token; padding and extra ids are left out."""
+        """The text up to the end token, without padding and extra ids."""
         lines: list[list[int]] = [[]]
         for token in ids:
             if token in self.end_ids:
@@ -100,11 +100,11 @@ class T5Tokenization:
 
 
 class ChatTokenization:
-    """A decoder-only student's own tokenizer and chat template: the review is the user's turn, the output the answer.
+    """The tokenizer and chat template of a decoder-only student: the review is the user's turn, the output the answer.
 
     Args:
-      directory: with the tokenizer's files.
-      instruction: what the user's turn says before the review.
+      directory: directory with the tokenizer's files.
+      instruction: text before the review in the user's turn.
     """
 
     decoder_only = True
@@ -116,13 +116,13 @@ class ChatTokenization:
         self.end_ids = self.template.end_ids
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Ids of the turns before the answer; a long review is cut, the turns around it stay whole."""
+        """The ids of the turns before the answer. A long review is cut, but the template around it stays complete."""
         return self.template.prompt(text, limit)
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids of an answer with the token that ends it."""
+        """The ids of an answer, with the token that ends it."""
         return self.template.response(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text up to the end of the answer."""
+        """The text up to the end of the answer."""
         return self.template.decode(ids)

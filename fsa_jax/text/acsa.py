@@ -1,6 +1,7 @@
 """Category-sentiment pairs as text (ACSA): ``food quality | positive ; service general | negative``.
 
-The form, the order of the pairs and the reading of predictions follow HITSZ-HLT/FSA-Distillation (evaluation/acsa.py).
+The format, the order of the pairs and the parsing of predictions follow HITSZ-HLT/FSA-Distillation
+(evaluation/acsa.py).
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from fsa_jax.text.pairs import read_pairs, readable, write_pairs
 
 
 def category_text(category: str) -> str:
-    """``FOOD#QUALITY`` as the targets have it: ``food quality``."""
+    """The text of a category in targets: ``food quality`` for ``FOOD#QUALITY``."""
     return category.lower().replace("#", " ")
 
 
 def encode(sentence: LabelledSentence, order: Order = "position") -> str:
-    """Writes a sentence's distinct categories and polarities in the order of the file, the first occurrence kept.
+    """Writes a sentence's distinct (category, polarity) pairs in the order of the file.
 
-    Categories have no place in the sentence: both orders of the ATSA codec give the same text here. Aspects without a
+    Categories have no offsets in the sentence, so both values of ``order`` give the same text. Aspects without a
     category are left out, and so are those that ``unreadable`` returns.
     """
     del order
@@ -31,14 +32,15 @@ def encode(sentence: LabelledSentence, order: Order = "position") -> str:
 
 
 def unreadable(sentence: LabelledSentence) -> list[LabelledAspect]:
-    """Aspects whose category holds ``;`` or ``|``; none of the released files has any."""
+    """Aspects whose category contains ``;`` or ``|``; the released files have none."""
     return [aspect for aspect in sentence.aspects if aspect.category is not None and not readable(aspect.category)]
 
 
 def decode(text: str, sentence_text: str) -> list[tuple[str, str]]:
-    """Reads (category, polarity) pairs from a target or a prediction by the released rule; never raises.
+    """Parses (category, polarity) pairs of a target or a prediction by the released rule; never raises an error.
 
-    The sentence plays no part, since a category need not stand in it; it is taken so that both codecs read alike.
+    ``sentence_text`` is not used, because a category need not occur in the sentence. It is there so that both codecs
+    have the same arguments.
     """
     del sentence_text
     return read_pairs(text)

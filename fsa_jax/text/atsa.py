@@ -1,6 +1,7 @@
 """Target-sentiment pairs as text (ATSA): ``bread | positive ; service | negative``.
 
-The form, the order of the pairs and the reading of predictions follow HITSZ-HLT/FSA-Distillation (evaluation/atsa.py).
+The format, the order of the pairs and the parsing of predictions follow HITSZ-HLT/FSA-Distillation
+(evaluation/atsa.py).
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ Order = Literal["position", "released"]
 def encode(sentence: LabelledSentence, order: Order = "position") -> str:
     """Writes a sentence's targets and polarities.
 
-    One pair for each distinct (term, polarity, start, end); aspects without a target are left out, and so are those
-    that ``unreadable`` returns. Pairs with equal offsets keep the order of the file.
+    There is one pair for each distinct (term, polarity, start, end). Aspects without a target are left out, and so are
+    those that ``unreadable`` returns. Pairs with equal offsets keep the order of the file.
 
     Args:
-      sentence: a labelled sentence.
-      order: "position" sorts by the offsets. "released" sorts them as its authors' code did: as text where the file
-        holds text, so that "104" comes before "22".
+      sentence: labelled sentence.
+      order: "position" sorts by the offsets. "released" sorts like the authors' code: offsets that are text in the file
+        are compared as text, so that "104" comes before "22".
     """
     distinct = {(a.target, a.polarity, a.start, a.end): a for a in sentence.aspects if a.target and readable(a.target)}
     as_text = order == "released" and any(aspect.offsets_as_text for aspect in distinct.values())
@@ -35,14 +36,14 @@ def encode(sentence: LabelledSentence, order: Order = "position") -> str:
 
 
 def unreadable(sentence: LabelledSentence) -> list[LabelledAspect]:
-    """Aspects whose term holds ``;`` or ``|``, the form's own marks; none of the released files has any."""
+    """Aspects whose term contains the separators ``;`` or ``|``; the released files have none."""
     return [aspect for aspect in sentence.aspects if aspect.target is not None and not readable(aspect.target)]
 
 
 def decode(text: str, sentence_text: str) -> list[tuple[str, str]]:
-    """Reads (term, polarity) pairs from a target or a prediction; never raises.
+    """Parses (term, polarity) pairs of a target or a prediction; never raises an error.
 
-    Released rule: a part counts if it has exactly one ``|``, a polarity of the four, and a term that is a substring of
-    the sentence. Duplicates are kept, since they count against precision.
+    The released rule: a part is valid if it has exactly one ``|``, one of the four polarities, and a term that is a
+    substring of the sentence. Duplicates are kept, because they lower precision.
     """
     return [(term, polarity) for term, polarity in read_pairs(text) if term in sentence_text]

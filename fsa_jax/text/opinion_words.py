@@ -1,8 +1,8 @@
-"""Opinion words: how explicitly a text states its sentiment, and which way it leans.
+"""Opinion words: they show whether a text states its sentiment explicitly, and whether it is positive or negative.
 
-Both are estimates by a word list (``opinion_words.txt``). In the labelled FSA data a sentiment is implicit where it
-has no opinion words; here a sentence is called implicit where none of its words is in the list. docs/sampling.md says
-how well that agrees with the labels.
+Both are estimated with a word list (``opinion_words.txt``). In the labelled FSA data a sentiment is implicit if it has
+no opinion words; here a sentence is implicit if none of its words is in the list. docs/sampling.md says how well this
+agrees with the labels.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from importlib import resources
 from fsa_jax.text.stem import stem, stems
 
 NEGATION_REACH = 3
-"""A negation turns the opinion words among the next so many words ("not at all good")."""
+"""A negation inverts opinion words among this many words after it ("not at all good")."""
 
 _SENTENCE = re.compile(r"[^.!?\n;]+")
 _MIN_WORDS = 3
-"""Shorter pieces ("So.", "5 stars") say nothing about how a reviewer writes."""
+"""Shorter sentences ("So.", "5 stars") are ignored, because they do not show how a reviewer writes."""
 
 
 @cache
 def opinion_words() -> dict[str, frozenset[str]]:
-    """Stems by section of the list: ``positive``, ``negative``, ``negation``."""
+    """The stems of the word list by section: ``positive``, ``negative``, ``negation``."""
     sections: dict[str, set[str]] = {}
     current: set[str] = set()
     for line in resources.files("fsa_jax.text").joinpath("opinion_words.txt").read_text("utf-8").splitlines():
@@ -35,7 +35,7 @@ def opinion_words() -> dict[str, frozenset[str]]:
 
 
 def opinions(text: str) -> list[int]:
-    """Opinion words of a text in order: +1 for each that speaks well, -1 for each that speaks ill."""
+    """The opinion words of a text in order, as numbers: +1 for a positive one, -1 for a negative one."""
     lists = opinion_words()
     found, negated_until = [], -1
     for position, word in enumerate(stems(text)):
@@ -48,13 +48,13 @@ def opinions(text: str) -> list[int]:
 
 
 def lean(text: str) -> float | None:
-    """Mean of a text's opinion words, -1 (all ill) to 1 (all well); None where it has none."""
+    """Mean of a text's opinion words, -1 (all negative) to 1 (all positive); None if it has none."""
     found = opinions(text)
     return sum(found) / len(found) if found else None
 
 
 def implicit_share(text: str) -> float:
-    """Share of a text's sentences without any opinion word, 0 to 1; 1 where no sentence is long enough to judge."""
+    """Share of a text's sentences without any opinion word, 0 to 1; 1 if no sentence is long enough to judge."""
     sentences = [piece for piece in _SENTENCE.findall(text) if len(piece.split()) >= _MIN_WORDS]
     if not sentences:
         return 0.0 if opinions(text) else 1.0

@@ -1,4 +1,4 @@
-"""Pairs as text, ``term | polarity ; term | polarity``: what the ATSA and the ACSA codecs share."""
+"""Pairs as text, ``term | polarity ; term | polarity``: common code of the ATSA and ACSA codecs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ DELIMITER = "|"
 
 
 def readable(name: str) -> bool:
-    """Whether a term or category can be told from the form's own ``;`` and ``|``, so that it comes back when read."""
+    """Whether a term or category is free of the separators ``;`` and ``|``, so that it can be parsed again."""
     return bool(name.strip()) and SEPARATOR not in name and DELIMITER not in name
 
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    """Writes pairs in their order."""
+    """Writes pairs in the given order."""
     return f" {SEPARATOR} ".join(f"{name} {DELIMITER} {polarity}" for name, polarity in pairs)
 
 
 def read_pairs(text: str) -> list[tuple[str, str]]:
-    """Reads the parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule)."""
+    """Parses parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule)."""
     pairs = []
     for part in text.split(SEPARATOR):
         name, _, polarity = part.partition(DELIMITER)

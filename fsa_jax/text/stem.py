@@ -1,7 +1,7 @@
-"""Light English stemming: enough to see that "batteries", "Battery" and "battery's" are one word.
+"""Light English stemming, which recognises that "batteries", "Battery" and "battery's" are the same word.
 
-Both sides of every comparison are stemmed, so a stem need not be a word; it must only be the same for a word's
-inflections (plural, past, -ing) and for few other words. Rules are after Porter's first step (Porter 1980).
+Both sides of a comparison are stemmed, so a stem need not be a word. It must only be the same for all inflections of a
+word (plural, past, -ing), and for few other words. The rules follow Porter's first step (Porter 1980).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
 MAX_WORD = 64
-"""Characters of a word. Longer runs of letters are no words: they are not taken apart, and no cache holds them."""
+"""Largest number of characters of a word. Longer runs of letters are not words; they are neither stemmed nor cached."""
 _IRREGULAR = {
     "ate": "eat",
     "bought": "buy",
@@ -54,16 +54,17 @@ _IRREGULAR = {
 
 
 def words(text: str) -> list[str]:
-    """The words and numbers of a text in order, case, accents and apostrophes folded: ``["don't", "7:30", "cafe"]``."""
+    """The words and numbers of a text in order, without case, accents and apostrophe variants: ``["don't", "7:30",
+    "cafe"]``."""
     return [match.group() for match in _WORD.finditer(fold(text))]
 
 
 def fold(text: str) -> str:
-    """A text without case, accents and typographic variants. Its length may differ from the text's."""
+    """Normalises a text: without case, accents and typographic variants. The length may change."""
     text = text.replace("’", "'").replace("‘", "'")
-    if text.isascii():  # most of it, and nothing to take apart: a third of a check's time
+    if text.isascii():  # true for most text, and saves a third of the time of a check
         return text.casefold()
-    # Marks are taken out before, too: the time to put a run of them in order grows with its square.
+    # Combining marks are removed before too, because NFKD sorts a run of them in quadratic time.
     text = unicodedata.normalize("NFKD", _without_marks(text))
     return _without_marks(text).casefold()
 
@@ -73,7 +74,7 @@ def _without_marks(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """Stem of one folded word; what is longer than a word can be (``MAX_WORD``) is its own."""
+    """The stem of one folded word; a word longer than ``MAX_WORD`` is returned unchanged."""
     return _stem(word) if len(word) <= MAX_WORD else word
 
 
@@ -105,5 +106,5 @@ def _stem(word: str) -> str:
 
 
 def stems(text: str) -> list[str]:
-    """Stems of a text's words in order."""
+    """The stems of a text's words, in order."""
     return [stem(word) for word in words(text)]

@@ -1,1 +1,1 @@
-"""Hugging Face weights in and out: safetensors files, parameter names and configurations, a tensor at a time."""
+"""Import and export of Hugging Face weights: safetensors files, parameter names and configurations."""

@@ -1,4 +1,4 @@
-"""Arrays that are made when it is their turn, so that a large model is never whole in memory."""
+"""Arrays that are created only when they are used, so that a large model is never completely in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Lazy:
-    """An array of known shape and dtype, and the function that makes it."""
+    """An array with known shape and dtype, and the function that creates it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

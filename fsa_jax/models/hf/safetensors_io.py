@@ -1,8 +1,8 @@
-"""Safetensors files, read and written one tensor at a time.
+"""Reads and writes safetensors files one tensor at a time.
 
-The library of that name maps the whole file into memory to read a tensor and wants all tensors in memory to write them;
-a model that only just fits the machine then does not. The format is a length (8 bytes), a JSON header of that length
-with each tensor's dtype, shape and byte range, and the tensors.
+The safetensors library maps the whole file into memory to read a tensor, and needs all tensors in memory to write them,
+so that a model that only just fits into memory could not be handled. The format is: a length (8 bytes), a JSON header
+of that length with the dtype, shape and byte range of each tensor, and the tensors.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ DTYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-"""Safetensors' names of dtypes."""
+"""Dtypes by their names in safetensors files."""
 _NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 SHARD_BYTES = 4 * 1024**3
-"""Files that are written hold at most this much."""
+"""Largest size of a file to write."""
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _HEADER_LIMIT = 100 * 1024**2
 _KEYS = ("dtype", "shape", "data_offsets")
 _MOST_AXES = 8
 _LARGEST = 2**48
-"""Bytes, or rows: more than any file holds."""
+"""Limit on bytes and on rows, above that of any real file."""
 _SHARD = re.compile(r"[\w.-]*\w\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies; ``read`` brings it into memory."""
+    """The place of one tensor in a file; ``read`` loads it into memory."""
 
     name: str
     file: Path
@@ -63,7 +63,7 @@ class Tensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> np.ndarray:
-        """The values, ``shape``, ``dtype``."""
+        """The values, with shape ``shape`` and dtype ``dtype``."""
         values = np.empty(math.prod(self.shape), self.dtype)
         with open(self.file, "rb", buffering=0) as stream:
             stream.seek(self.offset)
@@ -71,24 +71,24 @@ class Tensor:
             while done < len(target):
                 size = stream.readinto(target[done:])
                 if not size:
-                    raise _damaged(self.file, f"the end of the file within {self.name}")
+                    raise _damaged(self.file, f"the end of the file inside {self.name}")
                 done += size
         return values.reshape(self.shape)
 
 
 def _damaged(file: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        file, expected="a whole safetensors file", found=found, fix="download the file again and compare its size"
+        file, expected="a complete safetensors file", found=found, fix="download the file again and compare its size"
     )
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
     """The tensors of one file.
 
-    As in the library of the format, the tensors must cover the bytes behind the header, each byte once.
+    As in the safetensors library, the tensors must cover every byte after the header exactly once.
 
     Raises:
-      CheckpointError: it is no safetensors file, is cut short, or holds a dtype that is no model weight.
+      CheckpointError: the file is not a safetensors file, is truncated, or has a dtype that is not supported.
     """
     size = file.stat().st_size
     with open(file, "rb") as stream:
@@ -100,20 +100,20 @@ def read_header(file: Path) -> dict[str, Tensor]:
         untrusted_json.parse(header)
         entries = json.loads(header, object_pairs_hook=_without_duplicates)
         if not isinstance(entries, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
     except ValueError as error:
         raise _damaged(file, f"a header that cannot be read ({error})") from error
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise _damaged(file, "a __metadata__ that is no table of texts")
+        raise _damaged(file, "a __metadata__ that does not map texts to texts")
     tensors = {name: _tensor(name, entry, file, 8 + length) for name, entry in entries.items()}
     end = 8 + length
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset != end:
-            raise _damaged(file, f"{tensor.name} at byte {tensor.offset} where {end} is the next")
+            raise _damaged(file, f"{tensor.name} at byte {tensor.offset} instead of {end}")
         end += tensor.nbytes
     if size != end:
-        raise _damaged(file, f"{size} bytes where the header promises {end}")
+        raise _damaged(file, f"{size} bytes; according to the header there should be {end}")
     return tensors
 
 
@@ -151,8 +151,8 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
     """The tensors of all safetensors files of a model directory, by name.
 
     Raises:
-      MissingDataError: no safetensors file is there, or a shard of the index is missing.
-      CheckpointError: a file is damaged or leads out of the directory, or the index and the files disagree.
+      MissingDataError: there is no safetensors file, or a shard of the index is missing.
+      CheckpointError: a file is damaged or is a link out of the directory, or the index and the files disagree.
     """
     index = directory / INDEX_FILE
     if index.is_file():
@@ -166,7 +166,7 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             directory,
             expected=f"{SINGLE_FILE} or {INDEX_FILE}",
             found="neither",
-            fix="give a directory or a hub id that holds safetensors weights",
+            fix="give a directory or a Hub id with safetensors weights",
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
@@ -174,7 +174,7 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             raise MissingDataError(file, expected="a shard", found="nothing", fix="download the missing shard")
         for name, tensor in read_header(file).items():
             if name in tensors:
-                raise _damaged(file, f"{name}, which {tensors[name].file.name} holds too")
+                raise _damaged(file, f"{name}, which is also in {tensors[name].file.name}")
             tensors[name] = tensor
     for name, shard in weight_map.items():
         found = tensors.get(name)
@@ -184,13 +184,13 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
                 index,
                 expected=f"{name} in {shard}",
                 found=f"it in {where}",
-                fix="download the index and the shards again, of one revision",
+                fix="download the index and the shards again, all from the same revision",
             )
     return tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor to shard of an index; a shard is a file beside it."""
+    """The file name of the shard by tensor, from an index; shards are in the same directory as the index."""
     try:
         content = untrusted_json.parse(index.read_bytes())
         weight_map = content["weight_map"]
@@ -198,7 +198,7 @@ def _weight_map(index: Path) -> dict[str, str]:
             raise ValueError("no weight_map")
         for shard in weight_map.values():
             if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
-                raise ValueError(f"a shard {str(shard)[:80]!r}, which is no name of a safetensors file beside it")
+                raise ValueError(f"a shard {str(shard)[:80]!r}, which is not the name of a safetensors file next to it")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             index, expected="an index with a weight_map", found=str(error), fix="download the file again"
@@ -212,8 +212,8 @@ def _refuse_pickles(directory: Path) -> None:
         raise CheckpointError(
             directory / found[0],
             expected="safetensors weights",
-            found="a pickle or another format that can run code or that is not read here",
-            fix="take a revision with safetensors (on the hub often refs/pr/1), or convert it where you trust it: "
+            found="a pickle or another format that can run code or is not supported",
+            fix="use a revision with safetensors (on the Hub often refs/pr/1), or convert it, if you trust it: "
             "transformers' from_pretrained(...).save_pretrained(...) writes safetensors",
         )
 
@@ -231,7 +231,11 @@ def _shards(tensors: Mapping[str, Lazy], limit: int) -> list[dict[str, Lazy]]:
 
 
 def write_directory(directory: Path, tensors: Mapping[str, Lazy], *, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Writes the tensors in order, in one file or, beyond ``shard_bytes``, several with an index; returns the files."""
+    """Writes the tensors in order, to one file, or to several with an index if they exceed ``shard_bytes``.
+
+    Returns:
+      The files.
+    """
     shards = _shards(tensors, shard_bytes)
     if len(shards) == 1:
         _write(directory / SINGLE_FILE, shards[0])

@@ -1,4 +1,4 @@
-"""Where a Hugging Face model comes from: a local directory, or the hub at one commit."""
+"""The source of a Hugging Face model: a local directory, or one commit of a model on the Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsa_jax.errors import CheckpointError, MissingDataError, SettingError
 
 CONFIG = "config.json"
 HF_FILES = "hf"
-"""Where ``fsa import-hf`` puts configuration and tokenizer, beside the checkpoint."""
+"""Folder next to the checkpoint in which ``fsa import-hf`` stores configuration and tokenizer."""
 STUDENT_VARIABLE = "FSA_STUDENT"
 TOKENIZER_FILES = (
     "spiece.model",
@@ -26,7 +26,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""Files of a tokenizer, whichever of them a model has."""
+"""Possible files of a tokenizer; a model has some of them."""
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,7 +35,7 @@ _CONFIG_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Source:
-    """A model's files on this machine, and what they are called: ``revision`` is a commit of the hub, None locally."""
+    """The files of a model on this machine, and its name; ``revision`` is a commit on the Hub, None for a directory."""
 
     directory: Path
     name: str
@@ -43,21 +43,21 @@ class Source:
 
 
 def find_source(name: str, revision: str | None) -> Source:
-    """Finds a model, downloading it where it is the hub's.
+    """Finds a model; a model on the Hub is downloaded.
 
     Args:
-      name: a directory, or a hub id such as ``google-t5/t5-base``.
-      revision: commit, branch or tag of the hub; the files are fetched at the commit that it names now.
+      name: directory, or id of a model on the Hub such as ``google-t5/t5-base``.
+      revision: commit, branch or tag on the Hub. It is resolved to a commit first, and all files are of that commit.
 
     Raises:
-      MissingDataError: neither a directory nor a model that the hub gives out.
-      CheckpointError: the hub has no safetensors of it.
+      MissingDataError: there is neither such a directory nor such a model on the Hub, or it cannot be downloaded.
+      CheckpointError: the model on the Hub has no safetensors files.
     """
     if Path(name).is_dir():
         return Source(Path(name), str(Path(name).resolve()), None)
     if not _HUB_ID.fullmatch(name):
         raise MissingDataError(
-            name, expected="a directory or a hub id OWNER/NAME", found="neither", fix="check the spelling"
+            name, expected="a directory or a Hub id OWNER/NAME", found="neither", fix="check the spelling"
         )
     return _download(name, revision or "main")
 
@@ -92,18 +92,19 @@ def _require_safetensors(name: str, revision: str, files: list[str]) -> None:
             f"hub model {name} at {revision}",
             expected="safetensors weights",
             found="only " + ", ".join(file for file in files if file.endswith((".bin", ".h5", ".msgpack", ".pt"))),
-            fix="pickles can run code and are not read; take a revision with safetensors (the hub's converter offers "
-            "one as refs/pr/<n>), or convert it where you trust it",
+            fix="pickles can run code and are not read; use a revision with safetensors (the Hub's converter offers "
+            "one as refs/pr/<n>), or convert the model, if you trust it",
         )
 
 
 def require_inside(directory: Path, name: str) -> None:
-    """Checks that a file of a model directory is in it, and no link to somewhere else.
+    """Checks that a file of a model directory is not a link to a file outside of the directory.
 
-    What is imported may be published later. The hub's own cache links each file to ``blobs``, which is allowed.
+    Imported files may be published later, and must not include other files of the machine. The cache of the Hub links
+    each file to ``blobs``; this is allowed.
 
     Raises:
-      CheckpointError: it leads out of the directory.
+      CheckpointError: the file is a link out of the directory.
     """
     file = directory / name
     if not file.is_symlink():
@@ -114,16 +115,16 @@ def require_inside(directory: Path, name: str) -> None:
             file,
             expected="a file of the model's directory",
             found=f"a link to {target}, outside of it",
-            fix="copy the file there in place of the link",
+            fix="replace the link by a copy of the file",
         )
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """config.json of a model directory.
+    """The content of a model directory's config.json.
 
     Raises:
-      MissingDataError: there is none.
-      CheckpointError: it is no JSON object.
+      MissingDataError: the file does not exist.
+      CheckpointError: the file is not a JSON object.
     """
     file = directory / CONFIG
     if not file.is_file():
@@ -141,10 +142,13 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def student_directory(directory: str | Path | None = None) -> Path:
-    """Configuration and tokenizer of the imported model that training begins with: ``directory`` or ``$FSA_STUDENT``.
+    """The directory with configuration and tokenizer of the imported model from which training starts.
+
+    Args:
+      directory: output directory of ``fsa import-hf``. If None, ``$FSA_STUDENT``.
 
     Raises:
-      SettingError: neither names what ``fsa import-hf`` wrote.
+      SettingError: it is not an output directory of ``fsa import-hf``.
     """
     configured = str(directory or os.environ.get(STUDENT_VARIABLE, ""))
     for candidate in (Path(configured) / HF_FILES, Path(configured)):

@@ -1,4 +1,4 @@
-"""Hyper-parameters of a T5 student, and the switches of one call of it."""
+"""Hyper-parameters of a T5 student, and the mode of a call."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ ACTIVATIONS = {
     "silu": jax.nn.silu,
     "linear": lambda x: x,
 }
-"""What ``T5Config.mlp_activations`` may name."""
+"""Activation functions by the names that ``T5Config.mlp_activations`` may have."""
 
 
 @dataclass(frozen=True)
 class T5Config:
-    """A T5 model's shape. T5 v1.0 and v1.1 differ in ``mlp_activations`` and ``logits_via_embedding``.
+    """Hyper-parameters of a T5 model. T5 v1.0 and v1.1 differ in ``mlp_activations`` and ``logits_via_embedding``.
 
     Args:
-      vocab_size: rows of the embedding table; more than the vocabulary's ids, where it is padded.
-      dtype: of the activations; parameters, layer norms and logits are always float32.
+      vocab_size: number of rows of the embedding table; larger than the number of ids if the table is padded.
+      dtype: dtype of the activations; parameters, layer norms and logits are always float32.
       emb_dim: width of the residual stream.
-      num_heads: attention heads.
-      num_encoder_layers: layers of the encoder.
-      num_decoder_layers: layers of the decoder.
+      num_heads: number of attention heads.
+      num_encoder_layers: number of encoder layers.
+      num_decoder_layers: number of decoder layers.
       head_dim: width of one head; ``num_heads * head_dim`` need not be ``emb_dim``.
       mlp_dim: width of the feed-forward layers.
       mlp_activations: one activation, or two whose branches are multiplied (``("gelu", "linear")`` in T5 v1.1).
-      dropout_rate: share of activations that training drops.
-      logits_via_embedding: the output projection is the embedding table (T5 v1.0), scaled by ``1/sqrt(emb_dim)``.
-      float32_attention_logits: computes attention logits and softmax in float32 whatever ``dtype`` is.
-      scan_layers: one compiled layer looped over, its parameters under ``layers`` with a leading axis ``layers``,
-        in place of one subtree ``layers_<i>`` each. Compiles faster; such checkpoints fit only such models.
-      remat: recomputes each layer's activations in the backward pass in place of keeping them.
+      dropout_rate: share of activations that are dropped in training.
+      logits_via_embedding: whether the output projection is the embedding table (T5 v1.0), scaled by
+        ``1/sqrt(emb_dim)``.
+      float32_attention_logits: whether to compute attention logits and softmax in float32 for any ``dtype``.
+      scan_layers: whether to compile one layer and loop over it, with parameters under ``layers`` with a leading axis
+        ``layers`` instead of one subtree ``layers_<i>`` per layer. This compiles faster; checkpoints of the two layouts
+        are not interchangeable.
+      remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
 
     Raises:
-      SettingError: a value that no model can have.
+      SettingError: a value is impossible for a model.
     """
 
     vocab_size: int
@@ -61,7 +63,7 @@ class T5Config:
     remat: bool = False
 
     def __post_init__(self):
-        # gin writes dtypes as strings and sequences as lists; a module's fields must be hashable.
+        # gin gives dtypes as strings and sequences as lists; fields of a Flax module must be hashable.
         require_float("T5Config.dtype", self.dtype)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
@@ -69,10 +71,10 @@ class T5Config:
 
 
 def check_config(config: Any) -> None:
-    """Checks what every transformer configuration here has in common.
+    """Checks the fields that all transformer configurations of this project have.
 
     Raises:
-      SettingError: a value that no model can have.
+      SettingError: a value is impossible for a model.
     """
     kind = type(config).__name__
     for name, value in vars(config).items():
@@ -100,12 +102,12 @@ def check_config(config: Any) -> None:
 
 @dataclass(frozen=True)
 class Mode:
-    """What one call of a network does: all of it is known when the call is compiled.
+    """The mode of a call of a network. It is static: known when the call is compiled.
 
     Args:
-      enable_dropout: training.
-      decode: one token a row, with keys and values of earlier tokens in the ``cache`` collection.
-      prefill: whole prompts, whose keys and values fill the cache.
+      enable_dropout: whether dropout is used (training).
+      decode: whether to decode one token per row, with keys and values of earlier tokens in the ``cache`` collection.
+      prefill: whether to read whole prompts and store their keys and values in the cache.
     """
 
     enable_dropout: bool = False

@@ -1,4 +1,4 @@
-"""The layers of a T5 block that are not attention. Parameters are float32, with logical axes for partitioning."""
+"""The layers of a T5 block except attention. Parameters are float32, with logical axes for partitioning."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ embedding_init = nn.initializers.normal(stddev=1.0)
 
 
 def constrain(x: Array, *axes: str) -> Array:
-    """Tells the partitioner along which logical axes an activation lies; nothing outside a mesh."""
+    """Tells the partitioner the logical axes of an activation; has no effect outside a mesh."""
     return with_sharding_constraint(x, jax.sharding.PartitionSpec(*axes))
 
 
 class LayerNorm(nn.Module):
-    """T5's layer norm: divides by the root mean square, subtracts nothing, adds no bias. Computed in float32."""
+    """T5's layer norm: divides by the root mean square, without subtracting the mean and without bias, in float32."""
 
     dtype: Any = jnp.float32
     epsilon: float = 1e-6
@@ -41,7 +41,7 @@ class LayerNorm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A matrix without bias, named ``kernel``, with logical axes ``axes``."""
+    """A linear layer without bias: a matrix ``kernel`` with logical axes ``axes``."""
 
     features: int
     axes: tuple[str, str]
@@ -67,9 +67,9 @@ class Embedding(nn.Module):
         )
 
     def __call__(self, ids: Num[Array, "batch length"]) -> Float[Array, "batch length embed"]:
-        """Rows of the table; zeros for ids outside of it. Ids may come as floats: engines initialise with them."""
+        """Rows of the table; zeros for ids outside of it. Ids may be floats, because engines initialise with floats."""
         ids = ids.astype(jnp.int32)
-        # Looked up in float32, so that the gradients of a frequent token's many occurrences are summed in float32.
+        # Looked up in float32, so that the gradients of all occurrences of a token are summed in float32.
         rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
         inside = (ids >= 0) & (ids < self.num_embeddings)
         return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
@@ -80,7 +80,7 @@ class Embedding(nn.Module):
 
 
 class Mlp(nn.Module):
-    """T5's feed-forward layer: ``wi`` for one activation, else ``wi_0``, ``wi_1`` ... multiplied; then ``wo``."""
+    """T5's feed-forward layer: ``wi`` for one activation, or the product of ``wi_0``, ``wi_1`` ...; then ``wo``."""
 
     mlp_dim: int
     activations: Sequence[str]
@@ -108,13 +108,13 @@ def dropout(
     over_length: bool = True,
     name: str | None = None,
 ) -> Float[Array, "batch length features"]:
-    """Dropout for use in a compact method; with ``over_length`` a feature is dropped at every position of a row.
+    """Dropout, for use in a compact method. With ``over_length`` a feature is dropped at all positions of a row.
 
-    The module's name (by default ``Dropout_<n>``) decides which random numbers it draws.
+    The name of the module (by default ``Dropout_<n>``) decides its random numbers.
     """
     return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
 
 
 def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-    """Logits through the embedding table, scaled as in T5 v1.0."""
+    """Logits from the embedding table, scaled as in T5 v1.0."""
     return embedding.attend(x) / math.sqrt(x.shape[-1])

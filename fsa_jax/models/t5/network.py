@@ -1,7 +1,7 @@
 """The T5 student: an encoder-decoder in Flax with T5X's parameter names, shapes and logical axes.
 
-The parameter tree and the calls are what T5X expects of a module (T5X contract, section 5), so the same student trains
-on either engine. ``positions`` are accepted and not read: relative distances need none.
+The parameter tree and the call signatures are those that T5X expects of a module (T5X contract, section 5), so the same
+student trains on both engines. ``positions`` are accepted but ignored: relative positions do not need them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tokens = Num[Array, "batch length"]
 
 
 def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
-    """An attention layer of ``config``'s shape; only self-attention of a decoder has a cache."""
+    """An attention layer for ``config``; only self-attention of a decoder has a cache."""
     return MultiHeadAttention(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
@@ -35,19 +35,19 @@ def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
 
 
 def mlp(config: Any, mode: Mode) -> Mlp:
-    """The feed-forward layer of ``config``'s shape."""
+    """A feed-forward layer for ``config``."""
     return Mlp(
         config.mlp_dim, config.mlp_activations, config.dropout_rate, mode.enable_dropout, config.dtype, name="mlp"
     )
 
 
 def relative_position_bias(config: Any, *, bidirectional: bool) -> RelativePositionBias:
-    """The position bias of a stack."""
+    """The relative-position bias of a stack of layers."""
     return RelativePositionBias(config.num_heads, bidirectional, config.dtype, name="relpos_bias")
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each on a normed input and added to the residual stream."""
+    """Self-attention and a feed-forward layer; each has a normalised input and adds to the residual stream."""
 
     config: T5Config
     mode: Mode
@@ -69,7 +69,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the encoder's output, feed-forward."""
+    """Causal self-attention, attention to the encoder's output, and a feed-forward layer."""
 
     config: T5Config
     mode: Mode
@@ -100,18 +100,18 @@ class DecoderLayer(nn.Module):
 def apply_layers(
     layer: type[nn.Module], config: Any, mode: Mode, count: int, x: Float[Array, "batch length embed"], *context: Any
 ) -> Float[Array, "batch length embed"]:
-    """Runs ``count`` layers in a compact method: ``layers_0``, ``layers_1`` ..., or one scanned ``layers``.
+    """Applies ``count`` layers in a compact method: ``layers_0``, ``layers_1`` ..., or one scanned ``layers``.
 
     Args:
-      layer: takes ``(config, mode)``, is called with ``(x, *context)`` and returns ``(x, None)``.
-      config: its ``scan_layers`` and ``remat`` are read here.
-      mode: as for the layer.
+      layer: module class that takes ``(config, mode)``, is called with ``(x, *context)`` and returns ``(x, None)``.
+      config: configuration; this function uses its ``scan_layers`` and ``remat``.
+      mode: mode of the call, passed to the layer.
       count: number of layers.
       x: input of the first layer.
-      *context: what every layer gets, masks and biases.
+      *context: masks and biases, passed to every layer.
 
     Returns:
-      Output of the last layer.
+      The output of the last layer.
     """
     if config.remat:
         layer = nn.remat(layer, prevent_cse=not config.scan_layers)
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The stack of decoder layers over embedded tokens, and the logits; ``embedding`` is theirs where tied."""
+    """The stack of decoder layers over embedded tokens, and the logits; tied logits use ``embedding``."""
 
     config: T5Config
     embedding: Embedding
@@ -178,7 +178,7 @@ class Decoder(nn.Module):
 def output_logits(
     config: Any, embedding: Embedding, x: Float[Array, "batch length embed"]
 ) -> Float[Array, "batch length vocab"]:
-    """Float32 logits, in a compact method: through the embedding table or a matrix ``logits_dense``."""
+    """Float32 logits, computed in a compact method from the embedding table or a matrix ``logits_dense``."""
     if config.logits_via_embedding:
         logits = tied_logits(embedding, x)
     else:
@@ -193,7 +193,7 @@ class Transformer(nn.Module):
 
     @property
     def scan_layers(self) -> bool:
-        """Whether cache leaves have a leading axis of layers; T5X's decoding asks for it."""
+        """Whether cache leaves have a leading axis of layers; T5X's decoding reads this."""
         return self.config.scan_layers
 
     def setup(self):
@@ -230,19 +230,19 @@ class Transformer(nn.Module):
         """Logits of the target tokens, from the encoder's output.
 
         Args:
-          encoded: the encoder's output.
-          encoder_input_tokens: tells padding in ``encoded``.
+          encoded: output of the encoder.
+          encoder_input_tokens: input tokens, which mark the padding in ``encoded``.
           decoder_input_tokens: targets shifted right; in mode ``decode`` the last token of each row.
-          decoder_target_tokens: tells padding in the targets; not read in modes ``decode`` and ``prefill``.
-          encoder_segment_ids: which packed example a token is of, from 1.
-          decoder_segment_ids: the same for the targets.
-          decoder_positions: not read.
-          enable_dropout: training.
-          decode: reads and writes the mutable collection ``cache``, which a call of the whole module with
+          decoder_target_tokens: targets, which mark the padding; ignored in modes ``decode`` and ``prefill``.
+          encoder_segment_ids: number of the packed example of each input token, from 1.
+          decoder_segment_ids: number of the packed example of each target token, from 1.
+          decoder_positions: ignored.
+          enable_dropout: whether dropout is used (training).
+          decode: whether to read and write the mutable collection ``cache``, which a call of the whole module with
             ``decode=True`` and full-length targets creates.
           max_decode_length: length of that cache.
-          prefill: fills the cache with the whole of ``decoder_input_tokens``.
-          prefill_lengths: how many of these count, by row; the next step writes there.
+          prefill: whether to fill the cache with all ``decoder_input_tokens``.
+          prefill_lengths: number of these tokens to use, by row; the next step writes after them.
         """
         del decoder_positions
         mode = Mode(enable_dropout, decode, prefill)
@@ -273,7 +273,7 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> Float[Array, "batch targets vocab"]:
-        """Encodes and decodes: logits of the target tokens, (batch, targets, vocab). Arguments as in ``decode``."""
+        """Encodes and decodes; returns logits of the target tokens, (batch, targets, vocab). Args as in ``decode``."""
         del encoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
         return self.decode(

@@ -1,4 +1,4 @@
-"""T5's relative positions: a learnt bias for each head and bucket of distances, shared by all layers of a stack."""
+"""T5's relative positions: a learned bias for each head and bucket of distances, shared by all layers of a stack."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def buckets(
 ) -> Int[np.ndarray, "*shape"]:
     """Buckets of relative positions (key minus query), as in T5 (arXiv 1910.10683, section 2.1).
 
-    Half of the buckets hold one distance each, the other half grow logarithmically up to ``max_distance``; all
-    farther ones share the last. ``bidirectional`` gives keys after the query buckets of their own; else all of them
-    fall into bucket 0.
+    Half of the buckets are for one distance each. The other half get logarithmically wider up to ``max_distance``; all
+    larger distances share the last bucket. With ``bidirectional``, keys after the query have separate buckets;
+    otherwise they all fall into bucket 0.
     """
     offset = np.zeros_like(relative)
     if bidirectional:
@@ -31,14 +31,14 @@ def buckets(
     else:
         distance = np.maximum(-relative, 0)
     exact = num_buckets // 2
-    # The small addend keeps distances that lie on a border (16, 32, 64) on its upper side despite rounding.
+    # The small addend makes sure that distances on a bucket border (16, 32, 64) are not rounded into the lower bucket.
     growth = np.log(np.maximum(distance, 1) / exact + 1e-7) / np.log(max_distance / exact)
     logarithmic = exact + (growth * (num_buckets - exact)).astype(np.int32)
     return (offset + np.where(distance < exact, distance, np.minimum(logarithmic, num_buckets - 1))).astype(np.int32)
 
 
 class RelativePositionBias(nn.Module):
-    """Bias of attention logits by distance; positions are indices, so packed examples see their own distances."""
+    """Bias of attention logits by distance. It depends on differences of indices, so it fits packed examples too."""
 
     num_heads: int
     bidirectional: bool
@@ -63,6 +63,6 @@ class RelativePositionBias(nn.Module):
         )
         distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
         bucket = jnp.asarray(bucket_of_distance)[distance + queries - 1]
-        # A product with one-hot rows: its gradient is a matrix product, where a lookup's is a scatter onto 32 columns.
+        # A product with one-hot rows, because its gradient is a matrix product; that of a lookup is a slow scatter.
         one_hot = jax.nn.one_hot(bucket, self.num_buckets, dtype=self.dtype)
         return jnp.einsum("hb,qkb->hqk", table.astype(self.dtype), one_hot)[None]

@@ -102,7 +102,7 @@ HEADERS = {
     "a list as dtype": {"a": entry(0, 16, None, ["F32"])},
     "no entry": {"a": None},
     "half a surrogate pair": f'{{"\\ud800": {json.dumps(entry(0, 16))}}}',
-    "no table of texts": {"__metadata__": [], "a": entry(0, 16)},
+    "metadata is not a table of texts": {"__metadata__": [], "a": entry(0, 16)},
     "another key": {"a": {**entry(0, 16), "b": 1}},
     "not UTF-8": b'{"\xff": 1}',
 }
@@ -149,7 +149,7 @@ def test_an_index_that_names_another_shard_and_a_tensor_in_two_shards_are_refuse
         open_directory(tmp_path)
     files[1].write_bytes(files[0].read_bytes())
     index.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="holds too"):
+    with pytest.raises(CheckpointError, match="is also in"):
         open_directory(tmp_path)
 
 
