@@ -1,4 +1,4 @@
-"""Whether a disk that is full or read-only is behind a library's error: each raises one of its own."""
+"""Finds out whether a full or read-only disk caused an error; libraries wrap such errors in their own types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 
 def disk_error(error: BaseException, numbers: Collection[int]) -> OSError | None:
-    """Returns the system's error among ``numbers`` (of ``errno``) that caused ``error``, None if none did."""
+    """Returns the OSError with one of the ``numbers`` (of ``errno``) that caused ``error``; None if there is none."""
     for link in _chain(error):
         for number in numbers:
             if getattr(link, "errno", None) == number or os.strerror(number) in str(link):

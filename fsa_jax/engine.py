@@ -1,7 +1,6 @@
-"""Which training engine provides the package ``t5x``: ours in runtime/, or upstream T5X. Never both.
+"""Finds the training engine that provides the package ``t5x``: the one in runtime/, or upstream T5X, but never both.
 
-Both install the same package, so the one that Python happens to find first would win silently; a run must not
-depend on that.
+Both install the same package name. If both were installed, Python would silently use the one that it finds first.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ UPSTREAM_DISTRIBUTION = "t5x"
 
 @dataclass(frozen=True)
 class Engine:
-    """An installed training engine: the name of its distribution, its version, and what it is."""
+    """An installed training engine: name of its distribution, version and description."""
 
     distribution: str
     version: str
@@ -28,7 +27,7 @@ class Engine:
 
 
 def _version(distribution: str) -> str | None:
-    from importlib import metadata  # Takes longer than the rest; every start of Python imports this module.
+    from importlib import metadata  # Imported here because it is slow, and every start of Python imports this module.
 
     try:
         return metadata.version(distribution)
@@ -37,7 +36,7 @@ def _version(distribution: str) -> str | None:
 
 
 def installed_engine() -> Engine | None:
-    """Returns the installed engine, None where there is none.
+    """Returns the installed engine; None if there is none.
 
     Raises:
       SettingError: both engines are installed.
@@ -58,7 +57,7 @@ def installed_engine() -> Engine | None:
 
 
 class _OneEngine(MetaPathFinder):
-    """Finds no module, and lets ``t5x`` be imported only where one engine is installed."""
+    """An import hook that finds no modules, but raises an error for ``import t5x`` if two engines are installed."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
         if fullname == PACKAGE:

@@ -1,4 +1,4 @@
-"""The operating system's lock on an open file; it ends with the process, however that ends."""
+"""Locks an open file with the operating system's lock, which is released when the process ends in any way."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _POLL_SECONDS = 0.2
 
 
 def acquire(descriptor: int, patience: float) -> None:
-    """Locks a file, waiting for ``patience`` seconds where another process holds it.
+    """Locks a file; waits up to ``patience`` seconds if another process holds the lock.
 
     Raises:
-      BlockingIOError: it is held still.
-      OSError: the file system has no locks.
+      BlockingIOError: the other process still holds the lock.
+      OSError: the file system does not support locks.
     """
     deadline = time.monotonic() + patience
     while True:

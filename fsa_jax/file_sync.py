@@ -1,4 +1,4 @@
-"""Waiting until what was written is on the disk: before its name says that it is whole, and after it has the name."""
+"""Waits until written files are on the disk. Needed before and after a file or directory gets its final name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without it say, of folders above all."""
+"""Errors of file systems that do not support fsync, especially for folders."""
 
 
 def sync(path: Any, recursive: bool = True) -> None:
-    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done.
+    """Waits until a file, or a directory with all its content, is on the disk. Does nothing for buckets.
 
     Raises:
-      OSError: something cannot be read, or the disk fails.
+      OSError: a file cannot be read, or the disk fails.
     """
     if "://" in str(path):
         return
