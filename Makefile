@@ -53,7 +53,7 @@ types: .venv/.installed
 # Python compiles what is imported; pip would compile all of every package, a third of the time.
 PIP_INSTALL := -m pip install --quiet --no-compile
 
-.venv/.installed: requirements.txt pyproject.toml runtime/pyproject.toml
+.venv/.installed: requirements.txt pyproject.toml base/pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	touch $@
@@ -61,7 +61,7 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 .venv-teacher/.installed: requirements-teacher.txt pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -r requirements-teacher.txt
-	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e .
+	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e ./base -e .
 	touch $@
 
 # The packages of .venv with PyTorch beside them: installing those again would take a minute.

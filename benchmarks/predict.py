@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from fsa_jax.data.fsa import load
+from fsa_jax.data.benchmark_files import load
 from fsa_jax.evaluation.metrics import tuple_f1
 from fsa_jax.text import acsa, atsa
 

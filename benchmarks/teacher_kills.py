@@ -22,9 +22,9 @@ from pathlib import Path
 
 from teacher_server import MODEL, completion
 
-from fsa_jax.records import Review
+from fsa_jax.common.records import Review
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher, engine_seed
 from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher, engine_seed
 from fsa_jax.teacher.store import StoreReader
 from fsa_jax.teacher.store.layout import contents
 

@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fsa_jax.records import Review
-from fsa_jax.sampling.review_files import write_reviews
+from fsa_jax.common.records import Review
+from fsa_jax.reviews.review_files import write_reviews
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
 from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreReader
 from fsa_jax.teacher.store.layout import contents
 

@@ -42,7 +42,7 @@ LONG_FILES = (
     "teacher/test_store.py",
     "test_tasks.py",
     "runtime/test_models.py",
-    "models/t5/test_network.py",
+    "base/networks/test_t5_network.py",
     "runtime/test_precompile.py",
     "faults/test_faults_checkpoints.py",
     "teacher/test_teach.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 
 
 def command(
@@ -46,18 +46,18 @@ def command(
     from rich.table import Table
     from tqdm import tqdm
 
-    from fsa_jax import checksums
-    from fsa_jax.aside import written_aside
-    from fsa_jax.finished import finish
-    from fsa_jax.paths import shown
-    from fsa_jax.sampling.review_files import read_reviews
-    from fsa_jax.teacher.checking.assess import CheckSettings
-    from fsa_jax.teacher.checking.checked_files import COUNTS, FOREIGN, PAGE
-    from fsa_jax.teacher.checking.inputs import ReviewIndex, from_store, released
-    from fsa_jax.teacher.checking.page import render
-    from fsa_jax.teacher.checking.run import check
+    from fsa_base import checksums
+    from fsa_jax.checking.assess import CheckSettings
+    from fsa_jax.checking.check_generations import check
+    from fsa_jax.checking.checked_files import COUNTS, FOREIGN, PAGE
+    from fsa_jax.checking.inputs import ReviewIndex, from_store, released
+    from fsa_jax.checking.page import render
+    from fsa_jax.common.atomic_directory import written_aside
+    from fsa_jax.common.output_checksums import finish
+    from fsa_jax.common.paths import shown
+    from fsa_jax.common.terminal import console
+    from fsa_jax.reviews.review_files import read_reviews
     from fsa_jax.teacher.store import StoreReader
-    from fsa_jax.terminal import console
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:

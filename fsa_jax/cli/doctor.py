@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 import fsa_jax
-from fsa_jax import checkpoint_files, devices, runs
-from fsa_jax.engine import installed_engine
-from fsa_jax.errors import SettingError
-from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
+from fsa_base import checkpoint_files, devices, runs
+from fsa_base.errors import SettingError
+from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
+from fsa_jax.common.training_engine import installed_engine
 
 PACKAGES = (
     "jax",
@@ -77,7 +77,7 @@ def _devices() -> Finding:
 
 
 def _vocabulary() -> Finding:
-    from fsa_jax.data import vocabulary_files
+    from fsa_jax.tokenizers import vocabulary_files
 
     path = vocabulary_files.configured_path()
     if path is None:

@@ -46,10 +46,10 @@ def command(
       private: whether the hub's repository is created private.
       overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
     """
-    from fsa_jax import runs
+    from fsa_base import runs
+    from fsa_jax.serving.export_check import check_sentences
     from fsa_jax.serving.export_hf import Check, export_hf
     from fsa_jax.serving.model_card import Card
-    from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
     checkpoint = runs.resolve(checkpoint)

@@ -12,8 +12,8 @@ import os
 import sys
 
 import fsa_jax
-from fsa_jax import extras
-from fsa_jax.errors import FsaError, SettingError
+from fsa_base import extras
+from fsa_base.errors import FsaError, SettingError
 
 COMMANDS: dict[str, str] = {
     "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",

@@ -51,11 +51,11 @@ def command(
       device: of CTranslate2.
       overwrite: replace an earlier output, or discard the unfinished one of another model, input or settings.
     """
-    from fsa_jax import checksums, runs
-    from fsa_jax.errors import SettingError
+    from fsa_base import checksums, runs
+    from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
+    from fsa_jax.serving.predict_file import predict_file, unfinished_model
     from fsa_jax.serving.predictor import Predictor
-    from fsa_jax.serving.run import predict_file, unfinished_model
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")

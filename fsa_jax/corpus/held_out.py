@@ -11,9 +11,9 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass
 
-from fsa_jax.records import UNDERSTANDINGS, Understanding
-from fsa_jax.sampling.bottom_k import hash64
-from fsa_jax.sampling.fields import normalise
+from fsa_jax.common.hashing import hash64
+from fsa_jax.common.records import UNDERSTANDINGS, Understanding
+from fsa_jax.reviews.fields import normalise
 
 HELD_OUT_ROWS = 500
 """Rows held out at most, as in the paper; and never more than a tenth of all."""

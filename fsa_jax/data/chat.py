@@ -13,9 +13,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data.chat_template import ChatTemplate
 from fsa_jax.data.tasks import OrderedTask
-from fsa_jax.models.hf.sources import student_directory
+from fsa_jax.tokenizers.chat_template import ChatTemplate
+from fsa_jax.weights.hub_sources import student_directory
 
 _ANY_LENGTH = 1 << 20
 _COLUMNS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights", "decoder_causal_attention")

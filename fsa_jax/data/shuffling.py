@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import seqio
 import tensorflow as tf
 
-from fsa_jax.sampling.bottom_k import hash64
+from fsa_jax.common.hashing import hash64
 
 MEMORY = 2 * 2**30
 """Bytes of files that can only be read from their beginning (TFRecord) and are held in memory to be shuffled whole. Not

@@ -13,11 +13,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data import fsa, teacher_text
+from fsa_jax.common.paths import data_dir
+from fsa_jax.common.records import LabelledSentence, Understanding
+from fsa_jax.data import benchmark_files, teacher_text
 from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
-from fsa_jax.paths import data_dir
-from fsa_jax.records import LabelledSentence, Understanding
 from fsa_jax.text import acsa, atsa
 
 EXAMPLE: Any = {
@@ -229,4 +229,4 @@ def _load(path: Path) -> tuple[LabelledSentence, ...]:
 @functools.lru_cache(maxsize=32)
 def _loaded(path: Path, state: tuple[int, int] | None) -> tuple[LabelledSentence, ...]:
     del state  # a changed file is another entry
-    return tuple(fsa.load(path))
+    return tuple(benchmark_files.load(path))

@@ -15,8 +15,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data import vocabulary_files
-from fsa_jax.errors import VocabularyError
+from fsa_base.errors import VocabularyError
+from fsa_jax.tokenizers import vocabulary_files
 
 EXTRA_IDS = 100
 T5_ROWS = 32_128
@@ -30,7 +30,7 @@ class ReviewVocabulary(seqio.Vocabulary):
     and read at the first use, so that registering a task needs none; only its path travels in a pickle.
 
     Args:
-      model_file: a SentencePiece model; None finds one as ``fsa_jax.data.vocabulary_files`` says.
+      model_file: a SentencePiece model; None finds one as ``fsa_jax.tokenizers.vocabulary_files`` says.
       extra_ids: how many ``<extra_id_N>`` follow the pieces.
     """
 

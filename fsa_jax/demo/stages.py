@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_jax import file_lock
-from fsa_jax.errors import SettingError
+from fsa_base import file_lock
+from fsa_base.errors import SettingError
 
 _FORMAT = 2
 """Part of every key: raise it when a stage computes something else from the same settings."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax import untrusted_json
-from fsa_jax.errors import CheckpointError
-from fsa_jax.extras import not_installed
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_base import untrusted_json
+from fsa_base.errors import CheckpointError
+from fsa_base.extras import not_installed
+from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"

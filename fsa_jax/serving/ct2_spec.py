@@ -14,12 +14,12 @@ import numpy as np
 from ctranslate2 import specs
 from ctranslate2.specs import attention_spec, common_spec
 
-from fsa_jax.models.hf.mapping import flatten, layer_of, stacked
-from fsa_jax.models.llama.config import LlamaConfig
-from fsa_jax.models.t5.config import T5Config
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.t5.config import T5Config
 from fsa_jax.serving.ct2 import row_names
 from fsa_jax.serving.student import Student
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.weights.hf_mapping import flatten, layer_of, stacked
 
 _ACTIVATIONS = {
     "relu": common_spec.Activation.RELU,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from fsa_jax.records import LabelledAspect, Opinion, Record
+from fsa_jax.common.records import LabelledAspect, Opinion, Record
 from fsa_jax.text import acsa, analysis, atsa
 
 Task = Literal["atsa", "acsa", "analysis", "rewriting"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsa_jax
-from fsa_jax import checksums
-from fsa_jax.errors import SettingError, require_choice
+from fsa_base import checksums
+from fsa_base.errors import SettingError, require_choice
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
 
 Engine = Literal["jax", "ct2"]
 _LONGEST_TOKEN = 512

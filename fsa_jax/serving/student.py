@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.checkpoints import find_checkpoint, load_weights, step_of
-from fsa_jax.data import vocabulary_files
-from fsa_jax.errors import CheckpointError, SettingError, VocabularyError
-from fsa_jax.models.hf.families import family_of, open_model
-from fsa_jax.models.hf.mapping import Family, materialise
-from fsa_jax.models.hf.sources import CONFIG, HF_FILES, read_config
-from fsa_jax.models.t5 import hf as t5
+from fsa_base.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.serving.generation import Decoding, Generator
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import vocabulary_files
+from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.weights import t5
+from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
+from fsa_jax.weights.families import family_of, open_model
+from fsa_jax.weights.hf_mapping import Family, materialise
+from fsa_jax.weights.hub_sources import CONFIG, HF_FILES, read_config
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Student:
     def module(self) -> Any:
         """The network."""
         if self.tokens.decoder_only:
-            from fsa_jax.models.llama.network import LlamaTransformer
+            from fsa_base.networks.llama.network import LlamaTransformer
 
             return LlamaTransformer(self.config)
-        from fsa_jax.models.t5.network import Transformer
+        from fsa_base.networks.t5.network import Transformer
 
         return Transformer(self.config)
 
@@ -156,7 +156,7 @@ def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: i
 
 
 def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dict[str, Any]) -> None:
-    from fsa_jax.models.hf.mapping import write_parameters
+    from fsa_jax.weights.hf_mapping import write_parameters
 
     try:
         write_parameters(family, config, parameters, np.float32)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.errors import VocabularyError
+from fsa_base.errors import VocabularyError
 from fsa_jax.serving.ct2 import log_softmax
-from fsa_jax.serving.self_check import LONGEST_INPUT, Reference, require_same_inputs
+from fsa_jax.serving.export_check import LONGEST_INPUT, Reference, require_same_inputs
 from fsa_jax.serving.student import Student
-from fsa_jax.serving.tokenization import NEWLINE_TOKEN, ChatTokenization
+from fsa_jax.tokenizers.tokenization import NEWLINE_TOKEN, ChatTokenization
 
 _BATCH = 16
 

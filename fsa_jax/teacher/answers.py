@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from fsa_jax.sampling.fields import clean_text
-from fsa_jax.teacher.requests import Request
+from fsa_jax.reviews.fields import clean_text
+from fsa_jax.teacher.generation_requests import Request
 
 TOO_LONG = "too long"
 REFUSED = "refused"

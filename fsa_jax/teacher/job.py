@@ -16,12 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from fsa_jax.errors import TeacherError
-from fsa_jax.records import Review
+from fsa_base.errors import TeacherError
+from fsa_jax.common.records import Review
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, Engine, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
+from fsa_jax.teacher.generation_requests import (
+    Request,
+    RequestMaker,
+    Shard,
+    Teacher,
+    engine_seed,
+    expected_input_tokens,
+)
 from fsa_jax.teacher.key_set import KeySet, as_keys
-from fsa_jax.teacher.requests import Request, RequestMaker, Shard, Teacher, engine_seed, expected_input_tokens
 from fsa_jax.teacher.store.rows import StoredGeneration
 from fsa_jax.teacher.store.writer import ShardWriter
 

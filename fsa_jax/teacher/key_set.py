@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fsa_jax.teacher.requests import KEY_BYTES
+from fsa_jax.teacher.generation_requests import KEY_BYTES
 
 # numpy strips trailing zero bytes when it compares "S" values; between keys of one length that changes nothing.
 KEYS = np.dtype(f"S{KEY_BYTES}")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from fsa_jax.errors import FsaError, SettingError
+from fsa_base.errors import FsaError, SettingError
 
 REMOVED = "[key removed]"
 

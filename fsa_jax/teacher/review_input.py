@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsa_jax.records import Review
-from fsa_jax.sampling.fields import Fields, parse_review
-from fsa_jax.sampling.raw_row import BadRow
-from fsa_jax.sampling.source import Losses, Source, row_count
+from fsa_jax.common.records import Review
+from fsa_jax.reviews.fields import Fields, parse_review
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.source import Losses, Source, row_count
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:

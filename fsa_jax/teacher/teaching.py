@@ -13,15 +13,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.teacher import cost_report
 from fsa_jax.teacher.answers import Engine
 from fsa_jax.teacher.chat_template import ChatTokenizer
 from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import estimate
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, Shard, expected_input_tokens
 from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
-from fsa_jax.teacher.requests import Request, RequestMaker, Shard, expected_input_tokens
 from fsa_jax.teacher.review_input import read_reviews
 from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm

@@ -5,7 +5,7 @@ The form, the order of the pairs and the reading of predictions follow HITSZ-HLT
 
 from __future__ import annotations
 
-from fsa_jax.records import LabelledAspect, LabelledSentence
+from fsa_jax.common.records import LabelledAspect, LabelledSentence
 from fsa_jax.text.atsa import Order
 from fsa_jax.text.pairs import read_pairs, readable, write_pairs
 

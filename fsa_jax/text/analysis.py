@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fsa_jax.records import Opinion, Sentiment
+from fsa_jax.common.records import Opinion, Sentiment
 
 DropReason = Literal["no target", "no sentiment", "unknown sentiment", "repeated"]
 
@@ -79,7 +79,7 @@ def write(opinions: Iterable[Opinion]) -> str:
 def parse(text: str) -> Analysis:
     """Reads an analysis text, a student's or a teacher's; never raises.
 
-    Text about another, invented review is not told apart here: ``fsa_jax.teacher.checking`` removes it first.
+    Text about another, invented review is not told apart here: ``fsa_jax.checking`` removes it first.
     """
     opinions: list[ParsedOpinion] = []
     dropped: list[Dropped] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fsa_jax.records import LabelledAspect, LabelledSentence
+from fsa_jax.common.records import LabelledAspect, LabelledSentence
 from fsa_jax.text.pairs import read_pairs, readable, write_pairs
 
 Order = Literal["position", "released"]

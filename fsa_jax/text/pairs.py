@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fsa_jax.records import POLARITIES
+from fsa_jax.common.records import POLARITIES
 
 SEPARATOR = ";"
 DELIMITER = "|"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from absl import logging
 
-from fsa_jax.errors import require_choice
+from fsa_base.errors import require_choice
 from t5x import multihost
 
 MetricsByTask = Mapping[str, Mapping[str, Any]]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 from t5x.optimizers import Optimizer, OptimizerDef, OptimizerState, axes_by_path, names_of_path
 
 Axes = tuple[int, ...]

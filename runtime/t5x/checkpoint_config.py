@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from fsa_jax.errors import SettingError, require_choice, require_float
+from fsa_base.errors import SettingError, require_choice, require_float
 from t5x import checkpoints
 
 RestoreMode = Literal["specific", "latest", "all"]

@@ -1,8 +1,8 @@
 """The checkpoints of a run: written whole or not at all, kept by number or by a metric.
 
 A checkpoint is the directory ``checkpoint_<step>`` with ``state/`` (Orbax's OCDBT), ``dataset/`` (the position in the
-training data), checksums and a marker (fsa_jax/checkpoint_files.py). It is written under a temporary name and renamed
-when it is complete, so a save that is cut off anywhere leaves the checkpoints before it as they were.
+training data), checksums and a marker (fsa_base.checkpoint_files). It has a
+temporary name until it is complete, so a save that is cut off anywhere leaves the earlier checkpoints as they were.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fsa_jax import checkpoint_files, runs
-from fsa_jax.checkpoint_files import DATASET, STATE
-from fsa_jax.errors import CheckpointError
-from fsa_jax.file_sync import sync
+from fsa_base import checkpoint_files, runs
+from fsa_base.checkpoint_files import DATASET, STATE
+from fsa_base.disk import sync
+from fsa_base.errors import CheckpointError
 from t5x import multihost
 
 _INTERIM = "interim"

@@ -24,8 +24,8 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from fsa_jax import devices, extras
-from fsa_jax.errors import FsaError, SettingError
+from fsa_base import devices, extras
+from fsa_base.errors import FsaError, SettingError
 from t5x import datasets, device_memory, disk_errors, gin_utils, multihost, preemption
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"

@@ -23,8 +23,8 @@ import jax
 from absl import logging
 from etils import epath
 
-from fsa_jax.checkpoint_files import damaged
-from fsa_jax.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
+from fsa_base.checkpoint_files import damaged
+from fsa_base.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
 from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.progress import Progress

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fsa_jax import extras
-from fsa_jax.errors import DataError, SettingError, VocabularyError
+from fsa_base import extras
+from fsa_base.errors import DataError, SettingError, VocabularyError
 from t5x import multihost
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 
 _MEND = (
     "lower BATCH_SIZE, cut batches into slices (--gin.trainer.Trainer.num_microbatches=2), turn on remat in the "

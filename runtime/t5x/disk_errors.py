@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from fsa_jax.disk_errors import disk_error
-from fsa_jax.errors import FsaError
+from fsa_base.disk import disk_error
+from fsa_base.errors import FsaError
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

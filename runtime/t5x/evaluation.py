@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from fsa_jax.errors import DataError, SettingError, require_choice
+from fsa_base.errors import DataError, SettingError, require_choice
 from t5x import datasets
 from t5x.datasets import DatasetConfig
 from t5x.inference import InferenceFunction

@@ -14,7 +14,7 @@ import typing
 from typing import Any, Literal
 
 import gin
-from fsa_jax.errors import SettingError, require_choice
+from fsa_base.errors import SettingError, require_choice
 
 _NAMES = {int: "an integer", float: "a number", str: "a string", bool: "True or False", dict: "a dictionary"}
 

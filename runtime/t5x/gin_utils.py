@@ -15,8 +15,8 @@ import jax
 from etils import epath
 
 import gin
-from fsa_jax import extras
-from fsa_jax.errors import FsaError, SettingError
+from fsa_base import extras
+from fsa_base.errors import FsaError, SettingError
 from t5x import gin_types
 
 # "t5x/configs/runs/pretrain.gin" means the installed engine's, from any directory.

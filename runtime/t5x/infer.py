@@ -17,9 +17,9 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from fsa_jax import checkpoint_files
-from fsa_jax.errors import DataError, SettingError, require_choice
-from fsa_jax.file_sync import sync
+from fsa_base import checkpoint_files
+from fsa_base.disk import sync
+from fsa_base.errors import DataError, SettingError, require_choice
 from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring, run_lock
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.datasets import DatasetConfig

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from fsa_jax.errors import SettingError
-from fsa_jax.file_sync import sync
+from fsa_base.disk import sync
+from fsa_base.errors import SettingError
 
 _CHUNK = "chunk-{:06}"
 _RECORD = "settings.json"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
 from t5x import restoring
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.partitioning import PjitPartitioner

@@ -15,7 +15,7 @@ from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict
 
-from fsa_jax import checkpoint_files
+from fsa_base import checkpoint_files
 
 
 def is_legacy(path: str) -> bool:

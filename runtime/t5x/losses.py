@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fsa_jax.errors import require_choice
+from fsa_base.errors import require_choice
 
 
 class SpecialLossNormalizingFactor(enum.Enum):

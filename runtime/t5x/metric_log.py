@@ -19,8 +19,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from fsa_jax.errors import SettingError
-from fsa_jax.runs import METRICS, metric_rows, read_row, split_metric
+from fsa_base.errors import SettingError
+from fsa_base.runs import METRICS, metric_rows, read_row, split_metric
 from t5x import multihost
 
 
@@ -136,7 +136,7 @@ def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) 
     """Checks that a metric can come, before a run keeps every checkpoint because none ever has a value.
 
     Args:
-      name: as in ``fsa_jax.runs.BestBy``; None for none.
+      name: as in ``fsa_base.runs.BestBy``; None for none.
       evaluated: the tasks of ``training_eval`` and of ``inference_eval``.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 from t5x import peers
 
 _DEFAULT_TIMEOUT = 300

@@ -20,7 +20,7 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
 
 Params = Any
 

@@ -15,8 +15,8 @@ from absl import logging
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fsa_jax import checkpoint_files
-from fsa_jax.errors import CheckpointError, FsaError
+from fsa_base import checkpoint_files
+from fsa_base.errors import CheckpointError, FsaError
 from t5x import device_memory, disk_errors, legacy_checkpoints, multihost
 from t5x.checkpoint_config import RestoreCheckpointConfig
 from t5x.checkpoints import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import jax
 
-from fsa_jax import file_lock
-from fsa_jax.errors import SettingError
+from fsa_base import file_lock
+from fsa_base.errors import SettingError
 
 LOCK = ".lock"
 PATIENCE_SECONDS = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fsa_jax.errors import require_choice
+from fsa_base.errors import require_choice
 
 LearningRateFn = Callable[[jax.Array | int], jax.Array]
 _Factor = Callable[[jax.Array], jax.Array | float]

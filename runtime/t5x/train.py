@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import jax
 
-from fsa_jax.checkpoint_files import damaged as damaged_checkpoint
-from fsa_jax.errors import CheckpointError, DamagedCheckpointError, SettingError, require_choice
+from fsa_base.checkpoint_files import damaged as damaged_checkpoint
+from fsa_base.errors import CheckpointError, DamagedCheckpointError, SettingError, require_choice
 from t5x import (
     checkpoints,
     command_line,

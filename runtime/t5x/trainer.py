@@ -12,7 +12,7 @@ import numpy as np
 from clu import metrics as clu_metrics
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import DataError, SettingError
+from fsa_base.errors import DataError, SettingError
 from t5x import device_memory
 from t5x import metrics as metrics_lib
 from t5x.metrics import AveragePerStep, MetricMap, StepsPerTime, Sum, Time, TimeRate

@@ -7,13 +7,13 @@ import types
 from pathlib import Path
 
 import pytest
-from t5x import data_position
-from t5x.datasets import DatasetConfig
 
-from fsa_jax import checksums
+from fsa_base import checksums
 from fsa_jax.data import teacher_text
 from fsa_jax.data.corpus_source import WHOLE, Ablation, CorpusSource
 from fsa_jax.data.sources import FsaSource, TeacherTextSource
+from t5x import data_position
+from t5x.datasets import DatasetConfig
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsa_jax.data import vocabulary_files
+from fsa_base.errors import VocabularyError
 from fsa_jax.data.vocabulary import ReviewVocabulary, t5_vocabulary
-from fsa_jax.errors import VocabularyError
+from fsa_jax.tokenizers import vocabulary_files
 
 TEXTS = [
     "",
@@ -184,5 +184,6 @@ def test_the_model_s_rows_must_fit(small, monkeypatch, rows, fits):
 
 
 def test_finding_the_file_imports_no_tensorflow():
-    code = "import sys, fsa_jax.data.vocabulary_files, fsa_jax.data.fsa; print('tensorflow' in sys.modules)"
+    modules = "fsa_jax.tokenizers.vocabulary_files, fsa_jax.data.benchmark_files"
+    code = f"import sys, {modules}; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

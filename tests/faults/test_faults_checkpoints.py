@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from campaign import Campaign
 from damage import damaged
 from flax.traverse_util import flatten_dict
 
-from fsa_jax.checkpoints import load_weights, save_weights
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
+from fsa_jax.weights.checkpoints import load_weights, save_weights
 
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 tiny_run = pytest.importorskip("tiny_run")
 train = pytest.importorskip("t5x.train")
 

@@ -9,7 +9,6 @@ import json
 import random
 import resource
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,14 +19,12 @@ import pytest
 import safetensors.numpy
 from campaign import Campaign
 from damage import damaged
-
-from fsa_jax.models.hf.families import open_model
-from fsa_jax.models.hf.importing import import_model
-from fsa_jax.models.hf.mapping import flatten
-from fsa_jax.models.hf.vocabularies import check_decoder, check_t5
-
-sys.path.append(str(Path(__file__).parents[1] / "models" / "hf"))
 from hf_models import T5, write_model
+
+from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
+from fsa_jax.weights.families import open_model
+from fsa_jax.weights.hf_mapping import flatten
+from fsa_jax.weights.import_model import import_model
 
 MEMORY = 2 << 30
 LLAMA = {

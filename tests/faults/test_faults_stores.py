@@ -19,12 +19,12 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 
-from fsa_jax.checksums import LIST
+from fsa_base.checksums import LIST
+from fsa_base.errors import FsaError
 from fsa_jax.cli.main import main
-from fsa_jax.errors import FsaError
-from fsa_jax.records import Review
+from fsa_jax.common.records import Review
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
 from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, errors, generations
 
 ROWS = 18

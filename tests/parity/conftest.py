@@ -15,13 +15,13 @@ import pytest
 from small_models import torch_model_of
 
 from fsa_jax.data import teacher_text
-from fsa_jax.data.fsa import load
+from fsa_jax.data.benchmark_files import load
 from fsa_jax.data.teacher_text import TeacherRow
 from fsa_jax.demo import vocabulary
-from fsa_jax.serving.tokenization import T5Tokenization
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
+from fsa_jax.tokenizers.tokenization import T5Tokenization
 from tests.conftest import data_directory
 
 SENTENCES = 64

@@ -11,11 +11,13 @@ import os
 import sys
 
 import jax
+
 from t5x import multihost
 
 
 def _stop(model_dir: str) -> int:
     import tiny_run
+
     from t5x import actions
 
     return tiny_run.run(

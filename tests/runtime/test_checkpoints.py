@@ -17,11 +17,11 @@ import tiny_run
 from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fsa_base.errors import CheckpointError, SettingError
+from fsa_base.runs import BestBy, metric_rows, read_metrics, recorded_best_by
 from t5x import checkpoints, metric_log, partitioning, utils
 from t5x.metric_log import drop_rows_after, require_evaluated
-
-from fsa_jax.errors import CheckpointError, SettingError
-from fsa_jax.runs import BestBy, metric_rows, read_metrics, recorded_best_by
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -265,7 +265,7 @@ def test_a_misspelt_on_corrupt_checkpoint_is_refused_at_the_start(tmp_path):
 
 def test_dataset_positions_are_pruned_and_a_deleted_one_is_found(tmp_path):
     """Entry 3: what keep_dataset_checkpoints deleted is no damage, what something else deleted is."""
-    from fsa_jax import checkpoint_files  # 528859f has none, and shows the other tests' failures
+    from fsa_base import checkpoint_files  # 528859f has none, and shows the other tests' failures
 
     tiny_run.run(tmp_path, 6, period=2, save={"keep_dataset_checkpoints": 1})
     assert [(tmp_path / f"checkpoint_{step}" / "dataset").exists() for step in (0, 2, 4, 6)] == [False] * 3 + [True]

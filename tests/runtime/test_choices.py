@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import tiny_run
+
+from fsa_base.errors import SettingError, require_choice
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.t5.config import T5Config
 from t5x import actions, checkpoints, evaluation, infer, losses, partitioning, schedules, utils
 from t5x.examples.decoder_only import network as decoder_only
-
-from fsa_jax.errors import SettingError, require_choice
-from fsa_jax.models.llama.config import LlamaConfig
-from fsa_jax.models.t5.config import T5Config
 
 SIZES: dict[str, Any] = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_layers": 1, "head_dim": 8, "mlp_dim": 8}
 

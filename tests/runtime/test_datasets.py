@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import seqio
 import tiny_run
-from t5x import datasets
 
-from fsa_jax.errors import DataError, SettingError, VocabularyError
+from fsa_base.errors import DataError, SettingError, VocabularyError
+from t5x import datasets
 
 CONVERTER = seqio.EncDecFeatureConverter
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from t5x import device_memory
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x import device_memory
 
 
 def test_the_needs_of_a_compiled_function():

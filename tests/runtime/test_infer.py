@@ -14,13 +14,13 @@ import tensorflow as tf
 import tiny_run
 import tiny_tasks
 from etils import epath
+
+from fsa_base import checkpoint_files
+from fsa_base.errors import CheckpointError, SettingError
 from t5x import checkpoints, inference_files, partitioning, run_lock, utils
 from t5x.eval import evaluate
 from t5x.infer import create_task_from_tfexample_file, infer
 from t5x.inference_files import was_of_same_settings, write_inferences_to_file
-
-from fsa_jax import checkpoint_files
-from fsa_jax.errors import CheckpointError, SettingError
 
 LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
 EVALUATOR = functools.partial(seqio.Evaluator, logger_cls=LOGGERS)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import pytest
 import tiny_run
 from etils import epath
+
+from fsa_base.errors import DamagedCheckpointError
 from t5x import actions, checkpoints, data_position, hooks, trainer
 from t5x.checkpoint_config import RestoreCheckpointConfig
-
-from fsa_jax.errors import DamagedCheckpointError
 
 
 class _Terminate(actions.BaseAction):

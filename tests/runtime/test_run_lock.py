@@ -8,10 +8,10 @@ import time
 
 import pytest
 import tiny_run
-from t5x import run_lock
 
-from fsa_jax import file_lock
-from fsa_jax.errors import SettingError
+from fsa_base import file_lock
+from fsa_base.errors import SettingError
+from t5x import run_lock
 
 
 def test_a_second_run_is_refused_and_names_the_first(tmp_path, monkeypatch):

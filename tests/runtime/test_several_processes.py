@@ -17,9 +17,9 @@ import numpy as np
 import pair
 import pytest
 import tiny_run
-from t5x import multihost, peers
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x import multihost, peers
 
 ALONE = {
     "a batch script of Slurm": {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},

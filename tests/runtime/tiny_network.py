@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.partitioning import param_with_axes, with_sharding_constraint
+
 from t5x.models import EncoderDecoderModel
 from t5x.partitioning import PjitPartitioner
 from t5x.schedules import create_learning_rate_scheduler

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_tasks
+
 from t5x import adafactor, models, partitioning, schedules, trainer, utils
 from t5x.examples.t5 import network
 from t5x.train import train

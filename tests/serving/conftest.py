@@ -12,11 +12,11 @@ import optax
 import pytest
 import sentencepiece
 
-from fsa_jax.checkpoints import save_weights
-from fsa_jax.models.t5.config import T5Config
-from fsa_jax.models.t5.network import Transformer
-from fsa_jax.serving.self_check import right_padded
-from fsa_jax.serving.tokenization import T5Tokenization
+from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import Transformer
+from fsa_jax.serving.export_check import right_padded
+from fsa_jax.tokenizers.tokenization import T5Tokenization
+from fsa_jax.weights.checkpoints import save_weights
 
 REVIEWS = Path(__file__).parents[2] / "fsa_jax" / "serving" / "check_sentences.txt"
 

@@ -12,7 +12,7 @@ from server_process import ServerProcess
 from stored_rows import MODEL
 
 from fsa_jax.cli.main import main
-from fsa_jax.sampling.review_files import read_reviews
+from fsa_jax.reviews.review_files import read_reviews
 from fsa_jax.teacher.store import generations
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

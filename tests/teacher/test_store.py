@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored_rows import reviews, row
 
-from fsa_jax.errors import MissingDataError
+from fsa_base.errors import MissingDataError
 from fsa_jax.teacher.answers import CUT_OFF, ENGINE_ERROR
-from fsa_jax.teacher.requests import Request, RequestMaker, Shard, engine_seed
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, Shard, engine_seed
 from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, generations
 from fsa_jax.teacher.store.journal import Journal
 from fsa_jax.teacher.store.layout import contents
@@ -213,7 +213,7 @@ from pathlib import Path
 from stored_rows import MODEL, reviews, row
 from fsa_jax.teacher.key_set import as_keys
 from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Teacher
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher
 from fsa_jax.teacher.store import ShardWriter, StoreError
 
 maker = RequestMaker(Teacher(MODEL, None, SamplingSettings()), [load_prompt("analysis")])

@@ -16,7 +16,7 @@ from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.cli.main import main
-from fsa_jax.teacher.requests import Shard
+from fsa_jax.teacher.generation_requests import Shard
 from fsa_jax.teacher.store import StoreReader, generations
 
 Serve = Callable[..., ServerProcess]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsa_jax.records import POLARITIES, LabelledAspect, LabelledSentence
+from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence
 from fsa_jax.text import acsa, atsa
 
 _polarities = st.sampled_from(POLARITIES)

@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fsa_jax.errors import DataError, SettingError
-from fsa_jax.records import Understanding
+from fsa_base.errors import DataError, SettingError
+from fsa_jax.common.records import Understanding
 
 DIRECTORY = Path(__file__).parent
 

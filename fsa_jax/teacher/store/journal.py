@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from fsa_jax import untrusted_json
-from fsa_jax.file_sync import sync
+from fsa_base import untrusted_json
+from fsa_base.disk import sync
 from fsa_jax.teacher.store.errors import storing
 from fsa_jax.teacher.store.rows import StoredGeneration, columns_of, from_columns
 

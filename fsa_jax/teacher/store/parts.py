@@ -18,8 +18,8 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fsa_jax.checksums import file_digest
-from fsa_jax.file_sync import sync
+from fsa_base.checksums import file_digest
+from fsa_base.disk import sync
 from fsa_jax.teacher.key_set import KEYS, Keys
 from fsa_jax.teacher.store.errors import StoreError, ask_again, storing
 from fsa_jax.teacher.store.part_list import ASIDE, LIST, anew, change_list

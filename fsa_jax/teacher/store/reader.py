@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fsa_jax.errors import MissingDataError
-from fsa_jax.records import Generation
+from fsa_base.errors import MissingDataError
+from fsa_jax.common.records import Generation
 from fsa_jax.teacher.key_set import KEYS, KeySet
 from fsa_jax.teacher.store.layout import SealedJournal, contents, shard_folders
 from fsa_jax.teacher.store.parts import Part

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow
 
-from fsa_jax import untrusted_json
-from fsa_jax.records import UNDERSTANDINGS, Generation, Understanding
+from fsa_base import untrusted_json
+from fsa_jax.common.records import UNDERSTANDINGS, Generation, Understanding
 from fsa_jax.teacher.answers import CUT_OFF, failure_reason
-from fsa_jax.teacher.requests import KEY_BYTES, key_beginning, request_key, review_identity
+from fsa_jax.teacher.generation_requests import KEY_BYTES, key_beginning, request_key, review_identity
 
 _REPEATED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
 

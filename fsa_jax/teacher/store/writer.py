@@ -12,8 +12,8 @@ from typing import IO
 
 import numpy as np
 
+from fsa_jax.teacher.generation_requests import Shard
 from fsa_jax.teacher.key_set import KEYS, KeySet
-from fsa_jax.teacher.requests import Shard
 from fsa_jax.teacher.store.errors import StoreError, storing
 from fsa_jax.teacher.store.journal import Journal
 from fsa_jax.teacher.store.layout import SealedJournal, contents, fold, journal_path, shard_folders

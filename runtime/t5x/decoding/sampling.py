@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 from t5x.decoding.cache import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
 
 _IMPOSSIBLE = -1e7

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fsa_jax.errors import VocabularyError
+from fsa_base.errors import VocabularyError
 from t5x import decoding, losses
 from t5x.metrics import AveragePerStep, MetricMap, TimeRate, ratio
 from t5x.optimizers import OptimizerDef

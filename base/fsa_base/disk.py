@@ -1,0 +1,54 @@
+"""The disk: waiting until what was written is on it, and finding out that it is full or read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems without it say, of folders above all."""
+
+
+def sync(path: Any, recursive: bool = True) -> None:
+    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done.
+
+    Raises:
+      OSError: something cannot be read, or the disk fails.
+    """
+    if "://" in str(path):
+        return
+    if recursive:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(_sync, sorted(entry for entry in Path(path).rglob("*") if not entry.is_symlink())))
+    _sync(Path(path))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(error: BaseException, numbers: Collection[int]) -> OSError | None:
+    """Returns the system's error among ``numbers`` (of ``errno``) that caused ``error``, None if none did."""
+    for link in _chain(error):
+        for number in numbers:
+            if getattr(link, "errno", None) == number or os.strerror(number) in str(link):
+                return OSError(number, os.strerror(number), getattr(link, "filename", None))
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

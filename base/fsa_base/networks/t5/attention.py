@@ -1,0 +1,140 @@
+"""Masks, and multi-head attention with a cache for decoding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from fsa_base.networks.layers import Linear, Mode, constrain
+
+MASKED = -1e10
+"""Logit of masked keys; finite, so that a row without any key stays a number."""
+
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def attention_mask(
+    query_tokens: Num[Array, "batch queries"],
+    key_tokens: Num[Array, "batch keys"],
+    query_segments: Num[Array, "batch queries"] | None = None,
+    key_segments: Num[Array, "batch keys"] | None = None,
+) -> Bool[Array, "batch 1 queries keys"]:
+    """True where both tokens are no padding (0) and, with segments, belong to the same packed example."""
+    mask = (query_tokens > 0)[:, :, None] & (key_tokens > 0)[:, None, :]
+    if query_segments is not None and key_segments is not None:
+        mask &= query_segments[:, :, None] == key_segments[:, None, :]
+    return mask[:, None]
+
+
+def causal_mask(length: int, prefix: Num[Array, "batch length"] | None = None) -> Bool[Array, "#batch 1 length length"]:
+    """True where the key is not after the query, and between any two tokens of ``prefix`` (1 inside, 0 outside)."""
+    mask = jnp.tri(length, dtype=bool)[None]
+    if prefix is not None:
+        mask = mask | ((prefix > 0)[:, :, None] & (prefix > 0)[:, None, :])
+    return mask[:, None]
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention of ``inputs`` to ``context``, without biases and without scaling of the logits.
+
+    The scale ``1/sqrt(head_dim)`` is in the query kernel's initial values, as in T5.
+
+    The collection ``cache`` holds ``cached_key`` and ``cached_value`` (batch, heads, head_dim, length) and
+    ``cache_index``: the next position to write, one for all rows or, after a prefill of prompts of unequal lengths, one
+    for each. A call in mode ``decode`` that finds no cache creates it, with the length of its context; later ones
+    take one token a row.
+    """
+
+    num_heads: int
+    head_dim: int
+    dropout_rate: float
+    mode: Mode
+    dtype: Any = jnp.float32
+    float32_logits: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch queries embed"],
+        context: Float[Array, "batch keys embed"],
+        mask: Bool[Array, "#batch 1 #queries #keys"] | None = None,
+        bias: Float[Array, "1 heads _ _"] | None = None,
+        prefill_lengths: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch queries embed"]:
+        # In the parameters' dtype and nowhere else: the scale of T5's initial query kernels.
+        scale = jnp.sqrt(self.head_dim).astype(self.dtype)
+        query = self._heads("query", inputs, lambda *args: kernel_init(*args) / scale)
+        key = self._heads("key", context, kernel_init)
+        value = self._heads("value", context, kernel_init)
+        if self.mode.decode or self.mode.prefill:
+            key, value, mask, bias = self._cached(key, value, mask, bias, prefill_lengths)
+        if self.float32_logits:
+            query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        if bias is not None:
+            logits = logits + bias.astype(logits.dtype)
+        if mask is not None:
+            # Chosen, not added: where a compiler keeps the sum in float32 and its maximum in bfloat16, a row without
+            # any key (padding) differs from its own maximum by more than exp can stand, and is NaN.
+            logits = jnp.where(mask, logits, jnp.asarray(MASKED, logits.dtype))
+        weights = self._dropout(jax.nn.softmax(logits, axis=-1).astype(self.dtype))
+        outputs = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
+        return Linear(inputs.shape[-1], ("joined_kv", "embed"), self.dtype, kernel_init, name="out")(outputs)
+
+    def _heads(self, name: str, x: Array, init: Any) -> Float[Array, "batch length heads head_dim"]:
+        width = self.num_heads * self.head_dim
+        projected = Linear(width, ("embed", "joined_kv"), self.dtype, init, name=name)(x)
+        return constrain(
+            projected.reshape(*x.shape[:2], self.num_heads, self.head_dim), "batch", "length", "heads", "kv"
+        )
+
+    def _dropout(self, weights: Float[Array, "batch heads queries keys"]) -> Float[Array, "batch heads queries keys"]:
+        """Drops a key for every query at once, with a key of this module's own stream, as T5X does."""
+        if not self.mode.enable_dropout or self.dropout_rate == 0.0:
+            return weights
+        shape = (*weights.shape[:2], 1, weights.shape[3])
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape)
+        return weights * (keep.astype(weights.dtype) / jnp.asarray(1.0 - self.dropout_rate, weights.dtype))
+
+    def _cached(
+        self,
+        key: Float[Array, "batch keys heads head_dim"],
+        value: Float[Array, "batch keys heads head_dim"],
+        mask: Bool[Array, "#batch 1 #queries #keys"] | None,
+        bias: Float[Array, "1 heads _ _"] | None,
+        prefill_lengths: Int[Array, " batch"] | None,
+    ) -> tuple[Array, Array, Array | None, Array | None]:
+        """Keys, values, mask and bias of a call with a cache, which it reads and writes."""
+        there = self.has_variable("cache", "cached_key")
+        key, value = (jnp.einsum("bkhd->bhdk", x) for x in (key, value))
+        cached_key = self.variable("cache", "cached_key", jnp.zeros, key.shape, key.dtype)
+        cached_value = self.variable("cache", "cached_value", jnp.zeros, value.shape, value.dtype)
+        index = self.variable("cache", "cache_index", lambda: jnp.zeros((), jnp.int32))
+        if self.mode.prefill:
+            cached_key.value = cached_key.value.at[..., : key.shape[-1]].set(key)
+            cached_value.value = cached_value.value.at[..., : value.shape[-1]].set(value)
+            lengths = jnp.asarray(key.shape[-1]) if prefill_lengths is None else prefill_lengths
+            index.value = lengths.astype(jnp.int32)
+        elif there:
+            if key.shape[-1] != 1:
+                raise ValueError(f"a decoding step takes one token a row, got {key.shape[-1]}")
+            length = cached_key.value.shape[-1]
+            row = index.value.reshape(-1)
+            here = jnp.arange(length)[None, None, None, :] == row[:, None, None, None]
+            key = cached_key.value = jnp.where(here, key, cached_key.value)
+            value = cached_value.value = jnp.where(here, value, cached_value.value)
+            index.value = index.value + 1
+            written = jnp.arange(length)[None, None, None, :] <= row[:, None, None, None]
+            mask = written if mask is None else mask & written
+            if bias is not None:
+                if bias.shape[-1] != length:
+                    raise ValueError(f"max_decode_length must be the cache's length {length}, got {bias.shape[-1]}")
+                # Beam search goes on past the end of the cache in rows that began later: no bias there, as in T5X.
+                of_rows = bias[0].at[:, row].get(mode="fill", fill_value=0)
+                bias = jnp.einsum("hrk->rhk", of_rows)[:, :, None]
+        return jnp.einsum("bhdk->bkhd", key), jnp.einsum("bhdk->bkhd", value), mask, bias

@@ -1,0 +1,265 @@
+"""The T5 student: an encoder-decoder in Flax with T5X's parameter names, shapes and logical axes.
+
+The parameter tree and the calls are what T5X expects of a module (T5X contract, section 5), so the same student trains
+on either engine. ``positions`` are accepted and not read: relative distances need none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from fsa_base.networks.layers import (
+    Embedding,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Mode,
+    apply_layers,
+    constrain,
+    dropout,
+    tied_logits,
+)
+from fsa_base.networks.t5.attention import MultiHeadAttention, attention_mask, causal_mask
+from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.position import RelativePositionBias
+
+Tokens = Num[Array, "batch length"]
+
+
+def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
+    """An attention layer of ``config``'s shape; only self-attention of a decoder has a cache."""
+    return MultiHeadAttention(
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        dropout_rate=config.dropout_rate,
+        mode=mode,
+        dtype=config.dtype,
+        float32_logits=config.float32_attention_logits,
+        name=name,
+    )
+
+
+def mlp(config: Any, mode: Mode) -> Mlp:
+    """The feed-forward layer of ``config``'s shape."""
+    return Mlp(
+        config.mlp_dim, config.mlp_activations, config.dropout_rate, mode.enable_dropout, config.dtype, name="mlp"
+    )
+
+
+def relative_position_bias(config: Any, *, bidirectional: bool) -> RelativePositionBias:
+    """The position bias of a stack."""
+    return RelativePositionBias(config.num_heads, bidirectional, config.dtype, name="relpos_bias")
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each on a normed input and added to the residual stream."""
+
+    config: T5Config
+    mode: Mode
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length length"],
+        bias: Float[Array, "1 heads length length"],
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        config, mode = self.config, self.mode
+        normed = LayerNorm(config.dtype, name="pre_attention_layer_norm")(x)
+        attended = attention(config, mode, "attention")(normed, normed, mask, bias)
+        x = x + dropout(attended, config.dropout_rate, mode.enable_dropout)
+        normed = LayerNorm(config.dtype, name="pre_mlp_layer_norm")(x)
+        x = x + dropout(mlp(config, mode)(normed), config.dropout_rate, mode.enable_dropout)
+        return constrain(x, "batch", "length", "embed"), None
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoder's output, feed-forward."""
+
+    config: T5Config
+    mode: Mode
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        encoded: Float[Array, "batch inputs embed"],
+        mask: Bool[Array, "#batch 1 length length"] | None,
+        bias: Float[Array, "1 heads _ _"],
+        cross_mask: Bool[Array, "batch 1 length inputs"],
+        prefill_lengths: Int[Array, " batch"] | None,
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        config, mode = self.config, self.mode
+        normed = LayerNorm(config.dtype, name="pre_self_attention_layer_norm")(x)
+        attended = attention(config, mode, "self_attention")(normed, normed, mask, bias, prefill_lengths)
+        x = x + dropout(attended, config.dropout_rate, mode.enable_dropout)
+        normed = LayerNorm(config.dtype, name="pre_cross_attention_layer_norm")(x)
+        uncached = Mode(enable_dropout=mode.enable_dropout)
+        attended = attention(config, uncached, "encoder_decoder_attention")(normed, encoded, cross_mask)
+        x = x + dropout(attended, config.dropout_rate, mode.enable_dropout)
+        normed = LayerNorm(config.dtype, name="pre_mlp_layer_norm")(x)
+        x = x + dropout(mlp(config, mode)(normed), config.dropout_rate, mode.enable_dropout)
+        return constrain(x, "batch", "length", "embed"), None
+
+
+class Encoder(nn.Module):
+    """The stack of encoder layers over embedded tokens."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], mode: Mode
+    ) -> Float[Array, "batch length embed"]:
+        config = self.config
+        bias = relative_position_bias(config, bidirectional=True)(x.shape[1], x.shape[1])
+        x = dropout(x, config.dropout_rate, mode.enable_dropout)
+        x = apply_layers(EncoderLayer, config, mode, config.num_encoder_layers, x, mask, bias)
+        x = LayerNorm(config.dtype, name="encoder_norm")(x)
+        return dropout(x, config.dropout_rate, mode.enable_dropout, over_length=False)
+
+
+class Decoder(nn.Module):
+    """The stack of decoder layers over embedded tokens, and the logits; ``embedding`` is theirs where tied."""
+
+    config: T5Config
+    embedding: Embedding
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        encoded: Float[Array, "batch inputs embed"],
+        mask: Bool[Array, "#batch 1 length length"] | None,
+        cross_mask: Bool[Array, "batch 1 length inputs"],
+        mode: Mode,
+        max_decode_length: int | None = None,
+        prefill_lengths: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch length vocab"]:
+        config = self.config
+        length = (max_decode_length if mode.decode else None) or x.shape[1]
+        bias = relative_position_bias(config, bidirectional=False)(length, length)
+        x = dropout(x, config.dropout_rate, mode.enable_dropout)
+        context = (encoded, mask, bias, cross_mask, prefill_lengths)
+        x = apply_layers(DecoderLayer, config, mode, config.num_decoder_layers, x, *context)
+        x = LayerNorm(config.dtype, name="decoder_norm")(x)
+        x = dropout(x, config.dropout_rate, mode.enable_dropout)
+        return output_logits(config, self.embedding, x)
+
+
+def output_logits(
+    config: Any, embedding: Embedding, x: Float[Array, "batch length embed"]
+) -> Float[Array, "batch length vocab"]:
+    """Float32 logits, in a compact method: through the embedding table or a matrix ``logits_dense``."""
+    if config.logits_via_embedding:
+        logits = tied_logits(embedding, x)
+    else:
+        logits = Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")(x)
+    return constrain(logits, "batch", "length", "vocab")
+
+
+class Transformer(nn.Module):
+    """T5 as an encoder-decoder. Logits are float32; tokens of id 0 are padding, which no other token attends to."""
+
+    config: T5Config
+
+    @property
+    def scan_layers(self) -> bool:
+        """Whether cache leaves have a leading axis of layers; T5X's decoding asks for it."""
+        return self.config.scan_layers
+
+    def setup(self):
+        config = self.config
+        self.token_embedder = Embedding(config.vocab_size, config.emb_dim, config.dtype)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, self.token_embedder)
+
+    def encode(
+        self,
+        encoder_input_tokens: Tokens,
+        encoder_segment_ids: Tokens | None = None,
+        enable_dropout: bool = True,
+    ) -> Float[Array, "batch length embed"]:
+        """The encoder's output, (batch, length, embed)."""
+        mask = attention_mask(encoder_input_tokens, encoder_input_tokens, encoder_segment_ids, encoder_segment_ids)
+        return self.encoder(self.token_embedder(encoder_input_tokens), mask, Mode(enable_dropout))
+
+    def decode(
+        self,
+        encoded: Float[Array, "batch inputs embed"],
+        encoder_input_tokens: Num[Array, "batch inputs"],
+        decoder_input_tokens: Num[Array, "batch targets"],
+        decoder_target_tokens: Num[Array, "batch targets"],
+        encoder_segment_ids: Num[Array, "batch inputs"] | None = None,
+        decoder_segment_ids: Num[Array, "batch targets"] | None = None,
+        decoder_positions: Num[Array, "batch targets"] | None = None,
+        enable_dropout: bool = True,
+        decode: bool = False,
+        max_decode_length: int | None = None,
+        prefill: bool = False,
+        prefill_lengths: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch targets vocab"]:
+        """Logits of the target tokens, from the encoder's output.
+
+        Args:
+          encoded: the encoder's output.
+          encoder_input_tokens: tells padding in ``encoded``.
+          decoder_input_tokens: targets shifted right; in mode ``decode`` the last token of each row.
+          decoder_target_tokens: tells padding in the targets; not read in modes ``decode`` and ``prefill``.
+          encoder_segment_ids: which packed example a token is of, from 1.
+          decoder_segment_ids: the same for the targets.
+          decoder_positions: not read.
+          enable_dropout: training.
+          decode: reads and writes the mutable collection ``cache``, which a call of the whole module with
+            ``decode=True`` and full-length targets creates.
+          max_decode_length: length of that cache.
+          prefill: fills the cache with the whole of ``decoder_input_tokens``.
+          prefill_lengths: how many of these count, by row; the next step writes there.
+        """
+        del decoder_positions
+        mode = Mode(enable_dropout, decode, prefill)
+        if decode or prefill:
+            present = jnp.ones_like(decoder_input_tokens)
+            mask = None if decode else causal_mask(present.shape[1])
+            cross_mask = attention_mask(present, encoder_input_tokens)
+        else:
+            mask = causal_mask(decoder_target_tokens.shape[1]) & attention_mask(
+                decoder_target_tokens, decoder_target_tokens, decoder_segment_ids, decoder_segment_ids
+            )
+            cross_mask = attention_mask(
+                decoder_target_tokens, encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
+            )
+        embedded = self.token_embedder(decoder_input_tokens)
+        return self.decoder(embedded, encoded, mask, cross_mask, mode, max_decode_length, prefill_lengths)
+
+    def __call__(
+        self,
+        encoder_input_tokens: Num[Array, "batch inputs"],
+        decoder_input_tokens: Num[Array, "batch targets"],
+        decoder_target_tokens: Num[Array, "batch targets"],
+        encoder_segment_ids: Num[Array, "batch inputs"] | None = None,
+        decoder_segment_ids: Num[Array, "batch targets"] | None = None,
+        encoder_positions: Num[Array, "batch inputs"] | None = None,
+        decoder_positions: Num[Array, "batch targets"] | None = None,
+        *,
+        enable_dropout: bool = True,
+        decode: bool = False,
+    ) -> Float[Array, "batch targets vocab"]:
+        """Encodes and decodes: logits of the target tokens, (batch, targets, vocab). Arguments as in ``decode``."""
+        del encoder_positions
+        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
+        return self.decode(
+            encoded,
+            encoder_input_tokens,
+            decoder_input_tokens,
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            decoder_positions,
+            enable_dropout=enable_dropout,
+            decode=decode,
+        )

@@ -1,1 +1,0 @@
-"""Hugging Face weights in and out: safetensors files, parameter names and configurations, a tensor at a time."""

@@ -1,0 +1,88 @@
+"""Which domain a review belongs to: named with its file, or by its row's categories, or its item's in a catalog.
+
+Yelp keeps categories in the business file and Amazon in the metadata file; both are read as a catalog from item to
+domain. Only items of a wanted domain are held, a few hundred thousand short strings at most.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from fsa_base.errors import SettingError
+from fsa_jax.reviews.fields import category_names, identifier
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.rows import expand, raw_rows
+
+DEFAULT_RULES: dict[str, tuple[str, ...]] = {
+    "restaurants": ("restaurants", "food", "cafes", "coffee & tea", "bakeries", "breakfast & brunch", "bars"),
+    "computers": ("computers", "computers & accessories", "computers & tablets", "laptops", "tablets", "electronics"),
+}
+"""The paper's two domains (arXiv 2412.18552, section 4.1): categories of Yelp and Amazon that make them up."""
+
+_ITEM_COLUMNS = ("business_id", "parent_asin", "asin", "product_id", "item", "id")
+_CATEGORY_COLUMNS = ("categories", "category", "main_category", "main_cat")
+
+
+class DomainRules:
+    """Category names by domain; ``re:`` starts a regular expression that must match somewhere in a category's name.
+
+    Args:
+      rules: from a domain's name to its categories, compared without case. The first domain that matches wins.
+    """
+
+    def __init__(self, rules: Mapping[str, Sequence[str]]):
+        self.names = tuple(rules)
+        self._exact: dict[str, str] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+        for domain, categories in rules.items():
+            for category in categories:
+                if category.startswith("re:"):
+                    try:
+                        self._patterns.append((re.compile(category[3:], re.IGNORECASE), domain))
+                    except re.error as error:
+                        raise SettingError(
+                            f"categories of {domain}",
+                            expected="a regular expression after re:",
+                            found=f"{category!r} ({error})",
+                            fix="escape its special characters, or leave out re: to compare whole names",
+                        ) from error
+                else:
+                    self._exact.setdefault(category.casefold(), domain)
+
+    def domain(self, categories: Iterable[str]) -> str | None:
+        """The domain of an item with these categories; None where no rule matches."""
+        categories = tuple(categories)
+        found = {self._exact[name.casefold()] for name in categories if name.casefold() in self._exact}
+        found |= {domain for pattern, domain in self._patterns for name in categories if pattern.search(name)}
+        return next((name for name in self.names if name in found), None)
+
+
+def read_catalog(path: Path, rules: DomainRules) -> tuple[dict[str, str], Counter[str]]:
+    """Domain by item of a Yelp business file or an Amazon metadata file, and how many rows went where.
+
+    Returns:
+      The items of a wanted domain, and counts by ``item of DOMAIN``, ``item of no wanted domain`` or the reason why a
+      row was not read.
+    """
+    domains: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for file in expand(path):
+        for raw in raw_rows(file):
+            row = raw if isinstance(raw, BadRow) else raw.parse()
+            if isinstance(row, BadRow):
+                counts[row.reason] += row.rows
+                continue
+            item = next((found for name in _ITEM_COLUMNS if (found := identifier(row.get(name)))), None)
+            if item is None:
+                counts["no item id"] += 1
+                continue
+            domain = rules.domain(part for name in _CATEGORY_COLUMNS for part in category_names(row.get(name)))
+            if domain is None:
+                counts["item of no wanted domain"] += 1
+            else:
+                domains[item] = domain
+                counts[f"item of {domain}"] += 1
+    return domains, counts

@@ -1,0 +1,1 @@
+"""Text to a student's token ids and back, without TensorFlow: T5's SentencePiece models and chat templates."""

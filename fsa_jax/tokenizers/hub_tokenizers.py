@@ -1,0 +1,121 @@
+"""Whether a model's vocabulary is the one that training and serving will use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fsa_base import untrusted_json
+from fsa_base.errors import VocabularyError
+from fsa_jax.tokenizers.vocabulary_files import T5_SHA256
+
+T5_PIECES = 32000
+_EXTRA_IDS = 100
+
+
+def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
+    """Checks that a T5's vocabulary is ``vocabulary`` (T5's own by default) and fits its embedding.
+
+    Raises:
+      VocabularyError: it is another one, or has more ids than the embedding has rows.
+    """
+    expected = "T5's own vocabulary" if vocabulary is None else str(vocabulary)
+    fix = "name the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
+    file = source / "spiece.model"
+    if file.is_file():
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        wanted = T5_SHA256 if vocabulary is None else hashlib.sha256(vocabulary.read_bytes()).hexdigest()
+        if found != wanted:
+            raise VocabularyError(
+                file, expected=f"{expected} (sha256 {wanted[:12]})", found=f"another (sha256 {found[:12]})", fix=fix
+            )
+    pieces = _sentencepiece_pieces(vocabulary or file) if vocabulary or file.is_file() else None
+    listed = _listed_pieces(source / "tokenizer.json")
+    count = len(pieces) if pieces else T5_PIECES
+    if listed is not None:
+        differ = listed[:count] != pieces if pieces else len(listed) < count
+        if differ:
+            raise VocabularyError(source / "tokenizer.json", expected=expected, found="other pieces", fix=fix)
+    if count + _EXTRA_IDS > rows:
+        raise VocabularyError(
+            source / "config.json",
+            expected=f"at least {count + _EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
+            found=f"{rows}",
+            fix=fix,
+        )
+
+
+def check_decoder(source: Path, rows: int) -> None:
+    """Checks that a decoder-only model brings a tokenizer whose ids its embedding has.
+
+    Raises:
+      VocabularyError: there is none, or it has an id beyond the embedding's rows.
+    """
+    file = source / "tokenizer.json"
+    ids = _token_ids(file)
+    if ids is None:
+        raise VocabularyError(
+            file, expected="the model's tokenizer", found="nothing", fix="download the model's tokenizer files too"
+        )
+    if max(ids) >= rows:
+        raise VocabularyError(
+            file,
+            expected=f"ids below {rows}, the embedding's rows",
+            found=f"id {max(ids)}",
+            fix="use the tokenizer that belongs to the weights",
+        )
+
+
+def _sentencepiece_pieces(file: Path) -> list[str]:
+    import sentencepiece
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor()
+        processor.Load(str(file))
+    except (OSError, RuntimeError) as error:
+        raise VocabularyError(
+            file, expected="a SentencePiece model", found=str(error), fix="give a SentencePiece .model file"
+        ) from error
+    return [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
+
+
+def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        content = untrusted_json.parse(file.read_bytes())
+        vocab, added = content["model"]["vocab"], content.get("added_tokens", [])
+        if isinstance(vocab, Mapping):
+            ids = list(vocab.values())
+        else:
+            ids = list(range(len(vocab)))
+            if not all(isinstance(entry, list) and entry and isinstance(entry[0], str) for entry in vocab):
+                raise ValueError("a vocabulary that is no list of pieces")
+        ids += [token["id"] for token in added]
+        if not ids or not all(type(token) is int and token >= 0 for token in ids):
+            raise ValueError("ids that are no whole numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VocabularyError(
+            file,
+            expected="a tokenizer of the tokenizers library",
+            found=str(error)[:200],
+            fix="download the file again",
+        ) from error
+    return content
+
+
+def _listed_pieces(file: Path) -> list[str] | None:
+    content = _tokenizer_json(file)
+    vocab = content["model"]["vocab"] if content else None
+    return [entry[0] for entry in vocab] if isinstance(vocab, list) else None
+
+
+def _token_ids(file: Path) -> list[int] | None:
+    content = _tokenizer_json(file)
+    if content is None:
+        return None
+    vocab = content["model"]["vocab"]
+    ids = list(vocab.values()) if isinstance(vocab, Mapping) else list(range(len(vocab)))
+    return ids + [token["id"] for token in content.get("added_tokens", [])]

@@ -1,0 +1,54 @@
+"""A T5's SentencePiece model as a tokenizer of transformers. Needs transformers; not PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fsa_jax.tokenizers.tokenization import EXTRA_IDS
+
+
+def t5_tokenizer(directory: Path) -> Any:
+    """The tokenizer of the ``spiece.model`` in a model's directory, with T5's extra ids after the pieces.
+
+    transformers reads every T5's pieces as a unigram model; those of a byte-pair model, such as the demo's, are joined
+    in the order of their training instead.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+    from transformers import AutoTokenizer
+
+    # Any: what protoc generates has no types.
+    model: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
+    model.ParseFromString((directory / "spiece.model").read_bytes())
+    if model.trainer_spec.model_type == model.trainer_spec.BPE:
+        return _byte_pairs(model)
+    return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
+
+
+def _byte_pairs(model: Any) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    pieces = [piece.piece for piece in model.pieces]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    merges = generate_merges(vocab, {piece.piece: piece.score for piece in model.pieces})
+    pad, end, unknown = (pieces[i] for i in range(3))
+    tokenizer: Any = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unknown, fuse_unk=True))
+    if model.normalizer_spec.precompiled_charsmap:
+        tokenizer.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
+    # As T5's own: words begin with a space, also the first one, and nothing is left of runs of spaces.
+    spaces: dict[str, Any] = {"replacement": "▁", "prepend_scheme": "always", "split": True}
+    words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**spaces)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+    tokenizer.decoder = decoders.Metaspace(**spaces)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", end], pair=["$A", end, "$B", end], special_tokens=[(end, vocab[end])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        eos_token=end,
+        unk_token=unknown,
+        additional_special_tokens=[f"<extra_id_{i}>" for i in reversed(range(EXTRA_IDS))],
+    )

@@ -1,0 +1,281 @@
+"""Safetensors files, read and written one tensor at a time.
+
+The library of that name maps the whole file into memory to read a tensor and wants all tensors in memory to write them;
+a model that only just fits the machine then does not. The format is a length (8 bytes), a JSON header of that length
+with each tensor's dtype, shape and byte range, and the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import ml_dtypes
+import numpy as np
+
+from fsa_base import untrusted_json
+from fsa_base.errors import CheckpointError, MissingDataError
+
+DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+"""Safetensors' names of dtypes."""
+_NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+
+SHARD_BYTES = 4 * 1024**3
+"""Files that are written hold at most this much."""
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+_HEADER_LIMIT = 100 * 1024**2
+_KEYS = ("dtype", "shape", "data_offsets")
+_MOST_AXES = 8
+_LARGEST = 2**48
+"""Bytes, or rows: more than any file holds."""
+_SHARD = re.compile(r"[\w.-]*\w\.safetensors")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """An array of known shape and dtype with the function that makes it: a large model is never whole in memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    values: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where one tensor lies; ``read`` brings it into memory."""
+
+    name: str
+    file: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> np.ndarray:
+        """The values, ``shape``, ``dtype``."""
+        values = np.empty(math.prod(self.shape), self.dtype)
+        with open(self.file, "rb", buffering=0) as stream:
+            stream.seek(self.offset)
+            target, done = values.view(np.uint8).data, 0
+            while done < len(target):
+                size = stream.readinto(target[done:])
+                if not size:
+                    raise _damaged(self.file, f"the end of the file within {self.name}")
+                done += size
+        return values.reshape(self.shape)
+
+
+def _damaged(file: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        file, expected="a whole safetensors file", found=found, fix="download the file again and compare its size"
+    )
+
+
+def read_header(file: Path) -> dict[str, Tensor]:
+    """The tensors of one file.
+
+    As in the library of the format, the tensors must cover the bytes behind the header, each byte once.
+
+    Raises:
+      CheckpointError: it is no safetensors file, is cut short, or holds a dtype that is no model weight.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+            raise _damaged(file, f"{size} bytes, of which {length} would be the header")
+        header = stream.read(length)
+    try:
+        untrusted_json.parse(header)
+        entries = json.loads(header, object_pairs_hook=_without_duplicates)
+        if not isinstance(entries, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise _damaged(file, f"a header that cannot be read ({error})") from error
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise _damaged(file, "a __metadata__ that is no table of texts")
+    tensors = {name: _tensor(name, entry, file, 8 + length) for name, entry in entries.items()}
+    end = 8 + length
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != end:
+            raise _damaged(file, f"{tensor.name} at byte {tensor.offset} where {end} is the next")
+        end += tensor.nbytes
+    if size != end:
+        raise _damaged(file, f"{size} bytes where the header promises {end}")
+    return tensors
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in content if names.count(name) > 1)!r} twice")
+    return content
+
+
+def _tensor(name: str, entry: Any, file: Path, begin: int) -> Tensor:
+    is_entry = isinstance(entry, dict) and entry.keys() == set(_KEYS)
+    kind, shape, offsets = (entry[key] for key in _KEYS) if is_entry else (None, None, None)
+    if not (_is_counts(shape) and len(shape) <= _MOST_AXES and _is_counts(offsets) and len(offsets) == 2):
+        raise _damaged(file, f"{name} with shape {str(shape)[:80]} and data_offsets {str(offsets)[:80]}")
+    if not isinstance(kind, str) or kind not in DTYPES:
+        raise CheckpointError(
+            f"{file}: {name}",
+            expected=f"a dtype among {', '.join(DTYPES)}",
+            found=str(kind)[:80],
+            fix="import the model's unquantised weights",
+        )
+    tensor = Tensor(name, file, np.dtype(DTYPES[kind]), tuple(shape), begin + offsets[0])
+    if offsets[1] - offsets[0] != tensor.nbytes:
+        raise _damaged(file, f"{name} of shape {tensor.shape} in bytes {offsets[0]} to {offsets[1]}")
+    return tensor
+
+
+def _is_counts(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(number) is int and 0 <= number <= _LARGEST for number in value)
+
+
+def open_directory(directory: Path) -> dict[str, Tensor]:
+    """The tensors of all safetensors files of a model directory, by name.
+
+    Raises:
+      MissingDataError: no safetensors file is there, or a shard of the index is missing.
+      CheckpointError: a file is damaged or leads out of the directory, or the index and the files disagree.
+    """
+    index = directory / INDEX_FILE
+    if index.is_file():
+        weight_map = _weight_map(index)
+        files = sorted({directory / name for name in weight_map.values()})
+    elif (directory / SINGLE_FILE).is_file():
+        weight_map, files = {}, [directory / SINGLE_FILE]
+    else:
+        _refuse_pickles(directory)
+        raise MissingDataError(
+            directory,
+            expected=f"{SINGLE_FILE} or {INDEX_FILE}",
+            found="neither",
+            fix="give a directory or a hub id that holds safetensors weights",
+        )
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        if not file.is_file():
+            raise MissingDataError(file, expected="a shard", found="nothing", fix="download the missing shard")
+        for name, tensor in read_header(file).items():
+            if name in tensors:
+                raise _damaged(file, f"{name}, which {tensors[name].file.name} holds too")
+            tensors[name] = tensor
+    for name, shard in weight_map.items():
+        found = tensors.get(name)
+        if found is None or found.file.name != shard:
+            where = "no shard" if found is None else found.file.name
+            raise CheckpointError(
+                index,
+                expected=f"{name} in {shard}",
+                found=f"it in {where}",
+                fix="download the index and the shards again, of one revision",
+            )
+    return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor to shard of an index; a shard is a file beside it."""
+    try:
+        content = untrusted_json.parse(index.read_bytes())
+        weight_map = content["weight_map"]
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError("no weight_map")
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+                raise ValueError(f"a shard {str(shard)[:80]!r}, which is no name of a safetensors file beside it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            index, expected="an index with a weight_map", found=str(error), fix="download the file again"
+        ) from error
+    return weight_map
+
+
+def _refuse_pickles(directory: Path) -> None:
+    found = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
+    if found:
+        raise CheckpointError(
+            directory / found[0],
+            expected="safetensors weights",
+            found="a pickle or another format that can run code or that is not read here",
+            fix="take a revision with safetensors (on the hub often refs/pr/1), or convert it where you trust it: "
+            "transformers' from_pretrained(...).save_pretrained(...) writes safetensors",
+        )
+
+
+def _shards(tensors: Mapping[str, Lazy], limit: int) -> list[dict[str, Lazy]]:
+    shards: list[dict[str, Lazy]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def write_directory(directory: Path, tensors: Mapping[str, Lazy], *, shard_bytes: int = SHARD_BYTES) -> list[Path]:
+    """Writes the tensors in order, in one file or, beyond ``shard_bytes``, several with an index; returns the files."""
+    shards = _shards(tensors, shard_bytes)
+    if len(shards) == 1:
+        _write(directory / SINGLE_FILE, shards[0])
+        return [directory / SINGLE_FILE]
+    files, weight_map = [], {}
+    for i, shard in enumerate(shards, 1):
+        file = directory / f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        _write(file, shard)
+        files.append(file)
+        weight_map |= dict.fromkeys(shard, file.name)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+    return files
+
+
+def _write(file: Path, tensors: Mapping[str, Lazy]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.nbytes],
+        }
+        end += tensor.nbytes
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with open(file, "wb") as stream:
+        stream.write(len(encoded).to_bytes(8, "little"))
+        stream.write(encoded)
+        for tensor in tensors.values():
+            values = np.ascontiguousarray(tensor.values(), dtype=tensor.dtype)
+            stream.write(values.reshape(-1).view(np.uint8).data)
