@@ -1,7 +1,8 @@
-"""Do the parts agree? Analysis with the stars, rewriting with the stars, analysis with rewriting.
+"""Measures whether an analysis, a rewriting and the star rating of one review agree.
 
-Everything is put on one scale, -1 (all bad) to 1 (all good); a gap is half the distance, so 0 is agreement and 1 the
-opposite. The lean of a rewriting is an estimate by opinion words (fsa_jax.text.opinion_words).
+Each of them gets a lean: its mean sentiment on a scale from -1 (all negative) to 1 (all positive). The gap between two
+leans is half their distance: 0 is full agreement, 1 is the opposite. The lean of a rewriting is estimated from its
+opinion words (fsa_jax.text.opinion_words).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ _VALUE = {sentiment: (index - 2) / 2 for index, sentiment in enumerate(SENTIMENT
 
 
 def analysis_lean(opinions: Sequence[Opinion]) -> float | None:
-    """Mean sentiment of an analysis; "positive" and "very positive" both count in full towards their side.
+    """Mean sentiment of an analysis, where "positive" and "very positive" both count as 1, and likewise for -1.
 
-    Teachers say "positive" of what reviewers give five stars, so the step between the two says little about the stars.
+    Teachers often write "positive" where the reviewer gives five stars, so the difference between "positive" and "very
+    positive" says little about the stars.
     """
     if not opinions:
         return None
@@ -25,15 +27,15 @@ def analysis_lean(opinions: Sequence[Opinion]) -> float | None:
 
 
 def rewriting_lean(text: str) -> float | None:
-    """Mean of a rewriting's opinion words; None where it has none."""
+    """Mean polarity of a rewriting's opinion words; None if it has none."""
     return word_lean(text)
 
 
 def stars_lean(stars: float | None) -> float | None:
-    """1 star is -1, 3 stars 0, 5 stars 1."""
+    """Lean of a star rating: 1 star is -1, 3 stars are 0, 5 stars are 1."""
     return None if stars is None else max(-1.0, min(1.0, (stars - 3) / 2))
 
 
 def gap(first: float | None, second: float | None) -> float | None:
-    """Half the distance of two leans, 0 to 1; None where either is unknown."""
+    """Half the distance between two leans, 0 to 1; None if one of them is unknown."""
     return None if first is None or second is None else abs(first - second) / 2

@@ -1,8 +1,8 @@
-"""A check from end to end: two passes over the generations, in memory that does not grow with them.
+"""A whole check: two passes over the generations, with constant memory.
 
-The first pass checks every generation by itself, in as many processes as are wanted, and notes its lean and the hashes
-of its key and text in a scratch database; the second adds what needs other rows (the partner's lean), settles the
-verdict, and writes it.
+The first pass checks every generation alone, in several processes if asked. It stores its lean and the hashes of its
+key and text in a temporary database. The second pass adds what needs other rows (the lean of the other form), decides
+the verdict and writes it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from fsa_jax.common.records import Generation, Review
 from fsa_jax.reviews.distinct_sample import priority
 
 CHUNK = 500
-"""Generations that a process checks at once; for fewer in all, none is started."""
+"""Number of generations that a process checks at a time; if there are fewer in total, no process is started."""
 _CHUNK_CHARACTERS = 20_000_000
-"""Of reviews and texts in a chunk, which is in memory as a whole; ordinary chunks hold a twentieth of it."""
+"""Limit on the characters of reviews and texts in a chunk, because a chunk is kept in memory. Ordinary chunks have a
+twentieth of it."""
 
 _OTHER = {"analysis": "rewriting", "rewriting": "analysis"}
 
@@ -44,10 +45,10 @@ def check(
 
     Args:
       pairs: reviews with their generations, in any order.
-      settings: thresholds.
-      output: folder, new or empty.
-      progress: called with ``check`` or ``write`` and the rows done, every 500.
-      workers: processes that check; what is written is the same for any number.
+      settings: thresholds of the check.
+      output: new or empty folder.
+      progress: called every 500 rows with the phase (``check`` or ``write``) and the number of rows done.
+      workers: number of processes that check; the output does not depend on it.
     """
     settings.checked()
     statistics = Statistics()
@@ -77,7 +78,7 @@ def check(
 def _assessed(
     pairs: Iterable[tuple[Review, Generation]], settings: CheckSettings, workers: int
 ) -> Iterator[CheckedGeneration]:
-    """Every generation checked by itself, in the order of ``pairs``."""
+    """Checks every generation alone; yields the results in the order of ``pairs``."""
     chunks = _chunks(pairs)
     first, second = next(chunks, []), next(chunks, [])
     chunks = chain([first, second], chunks)
@@ -85,9 +86,10 @@ def _assessed(
         for chunk in chunks:
             yield from _assess_chunk(chunk, settings)
         return
-    # A bounded queue: a pool's own map would read all pairs into memory. Spawned, since this process has threads.
+    # The queue is bounded, because the pool's own map() would read all pairs into memory. Processes are spawned, not
+    # forked, because this process has threads.
     waiting: deque[Future[list[CheckedGeneration]]] = deque()
-    # Ctrl-C reaches every process of the terminal; this one alone answers it, the workers end with it.
+    # Ctrl-C reaches every process of the terminal. Only this one handles it; the workers end when it ends.
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -122,7 +124,7 @@ def _read(path: Path) -> Iterator[CheckedGeneration]:
 
 
 class _Notes:
-    """What the second pass must know of other rows, in a scratch file."""
+    """What the second pass needs to know about other rows, in a temporary file."""
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(path, isolation_level=None)
@@ -139,13 +141,13 @@ class _Notes:
         return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hashed - 2**63,)).rowcount == 1
 
     def without_duplicates(self, checked: CheckedGeneration) -> CheckedGeneration:
-        """Drops a generation that was met before, and text that its teacher gave for another review too."""
+        """Drops a generation that occurred before, and a text that its teacher also gave for another review."""
         generation = checked.generation
         if checked.verdict == "drop":
             return checked
         key = generation.model_dump_json(exclude={"text", "failure", "input_tokens", "output_tokens"})
         reason = None
-        # The authors' rows have no seed; the text tells two answers apart.
+        # The authors' rows have no seed, so two answers are distinguished by their text.
         if not self._first_time(hash64(f"key {key} {generation.text if generation.prompt_hash == 'released' else ''}")):
             reason = "the same generation twice"
         elif not self._first_time(
@@ -164,7 +166,7 @@ class _Notes:
             )
 
     def partner_lean(self, checked: CheckedGeneration) -> float | None:
-        """Mean lean of the other form's kept texts about the review by the same teacher."""
+        """Mean lean of the kept texts of the other form, by the same teacher about the same review."""
         key = self._key(checked, _OTHER[checked.generation.understanding])
         row = self._database.execute("SELECT total / rows FROM lean WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None

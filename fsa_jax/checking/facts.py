@@ -1,8 +1,8 @@
-"""Facts of a rewriting that its review must hold: numbers, names, days and months.
+"""Facts of a rewriting that must occur in its review: numbers, names, days and months.
 
-A rewriting may use any words for feelings; what it may not do is invent. What can be checked without a model is what
-can be spelt: numbers (digits or words), names (capitals inside a sentence), weekdays and months. Reviews are often in
-lower case throughout, so names are compared without case.
+A rewriting may use other words for opinions, but must not invent facts. Some facts can be checked without a model:
+numbers (in digits or words), names (capitalised words inside a sentence), weekdays and months. Many reviews are written
+in lower case only, so names are compared without case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TENS = {
     for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
 }
 _COUNTED = frozenset(words("one two three"))
-"""A pronoun, and what a writer counts up himself ("there are two drawbacks"): no facts when spelt out."""
+"""When spelt out, these are not facts: "one" is often a pronoun, and writers count ("there are two drawbacks")."""
 _GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
 _TWO = frozenset(words("couple pair both twice double two"))
 _THREE = frozenset(words("triple thrice"))
@@ -41,7 +41,7 @@ _CALENDAR = frozenset(
         "september october november december"
     )
 )
-# Written with a capital, yet no names of anything in particular.
+# Capitalised words that do not name one particular thing.
 _NO_NAMES = frozenset(
     words(
         "i i'm i've i'd i'll ok okay tv tvs usb cd dvd pc wifi wi fi diy bbq atm faq us usa united states am pm god "
@@ -57,7 +57,7 @@ _NAME = re.compile(r"\b(?:[A-Z][\w'’&.-]*[\w])(?:\s+(?:&\s+)?[A-Z][\w'’&.-]*
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that can be looked up: its kind, and how it stands in the rewriting."""
+    """One fact that can be looked up: its kind, its spelling in the rewriting, and whether the review has it."""
 
     kind: Literal["number", "name", "date"]
     text: str
@@ -70,7 +70,7 @@ def sentences(text: str) -> list[str]:
 
 
 def facts(rewriting: str, review: str) -> list[list[Fact]]:
-    """Facts by sentence of a rewriting, each with whether the review holds it."""
+    """The facts of each sentence of a rewriting; each fact tells whether it is in the review."""
     known = _known_numbers(review)
     return [[*_numbers(sentence, known), *_names(sentence, review)] for sentence in sentences(rewriting)]
 
@@ -78,8 +78,8 @@ def facts(rewriting: str, review: str) -> list[list[Fact]]:
 def numbers(text: str, ratings: bool = False) -> list[tuple[float, str]]:
     """Numbers of a text, digits or words, with their spelling: ``"over fifty for $7.50"`` → 50 and 7.5.
 
-    A clock time is hours and minutes (7:30 → 7.5). Left out are "one" to "three" when spelt out, and ratings ("five
-    stars", "five-star") unless asked for: they come from the stars and not from the text.
+    A clock time counts in hours (7:30 → 7.5). "one" to "three" are left out when spelt out. Ratings ("five stars",
+    "five-star") are left out unless ``ratings`` is True: teachers take them from the star rating, not from the text.
     """
     tokens = _TOKEN.findall(fold(text).replace("-", " "))
     found: list[tuple[float, str]] = []
@@ -126,7 +126,7 @@ def _digits(token: str) -> float:
 @lru_cache(maxsize=64)
 def _known_numbers(review: str) -> frozenset[float]:
     known = {value for value, _ in numbers(review, ratings=True)}
-    # "1 1/2 hours", "a couple", "twice": said otherwise, still said.
+    # "1 1/2 hours", "a couple" and "twice" state a number in another way.
     for said, value in ((_TWO, 2.0), (_THREE, 3.0)):
         if not said.isdisjoint(review_words(review).runs):
             known.add(value)
@@ -135,7 +135,7 @@ def _known_numbers(review: str) -> frozenset[float]:
 
 def _numbers(sentence: str, known: frozenset[float]) -> list[Fact]:
     return [
-        # "2018 model" in full, "'18" in the review: the last two digits of a year answer for it.
+        # "2018" in the rewriting may be "'18" in the review: the last two digits of a year are enough.
         Fact("number", spelling, value in known or (1900 < value < 2100 and value % 100 in known))
         for value, spelling in numbers(sentence)
     ]
@@ -150,7 +150,7 @@ def _names(sentence: str, review: str) -> list[Fact]:
         while before > 0 and sentence[before - 1] in _OPENING_MARKS:
             before -= 1
         starts = before == 0 or sentence[before - 1] == ":"
-        # The first word of a sentence has a capital whatever it is.
+        # The first word of a sentence is capitalised even if it is not a name.
         parts = [part for part in written if _is_name(fold(part), only_dates=starts)]
         if not parts:
             continue
@@ -173,5 +173,5 @@ def _held(part: str, prepared: ReviewWords) -> bool:
         return True
     if part in _CALENDAR:
         return part[:3] in prepared.runs
-    # "Bostonian" stands on "Boston".
+    # "Bostonian" is grounded by "Boston".
     return len(part) > 5 and part[:5] in prepared.beginnings

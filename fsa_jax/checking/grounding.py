@@ -1,8 +1,8 @@
-"""Is an opinion target in the review? Exactly, after normalisation, with other spelling, or not at all.
+"""Looks for an opinion target in its review: found exactly, after normalisation, with another spelling, or not at all.
 
 The paper's human evaluation counts targets that are not in the review as hallucination (arXiv 2412.18552, section
-4.2); how it was measured is not public, so the rule is ours, checked against 60 rows labelled by reading
-(tests/testdata/grounding_labels.json, docs/checking.md).
+4.2). Its exact procedure is not public, so this rule is our own. It was checked against 60 rows that were labelled by
+hand (tests/testdata/grounding_labels.json, docs/checking.md).
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from fsa_jax.text.stem import MAX_WORD, fold, stem, words
 Kind = Literal["exact", "normalised", "fuzzy", "absent"]
 
 FUZZY_RATIO = 0.84
-"""Similarity from which two words of four letters or more count as one misspelt: one wrong letter in five or six."""
+"""Words of four letters or more with at least this similarity count as spellings of one word: one wrong letter in five
+or six."""
 
 _BUCKETS = 32
-"""Letters are told apart by their code modulo this, when the spellings that are compared at all are chosen."""
+"""Number of letter classes (character code modulo this number) that are counted to preselect similar spellings."""
 _MAX_CANDIDATES = 20
-"""Spellings that a word is compared with at most; in a real review there are seldom more than three."""
+"""Largest number of spellings that a word is compared with; real reviews rarely have more than three candidates."""
 
 SURE_SHARE = 0.6
-"""With this share of its words found, a target stands without its head ("monitor warranty policies")."""
+"""If this share of its words is found, a target is grounded even without its head word ("monitor warranty
+policies")."""
 
 _FUNCTION_WORDS = frozenset(
     words(
@@ -38,7 +40,7 @@ _FUNCTION_WORDS = frozenset(
         "those to up was we were what when where which who will with would you your"
     )
 )
-# Words that name a facet of a thing rather than the thing: "pizza quality" stands on "pizza".
+# Words that name a property of a thing, not the thing itself: "pizza quality" is grounded by "pizza".
 _LIGHT_WORDS = frozenset(
     map(
         stem,
@@ -51,7 +53,7 @@ _LIGHT_WORDS = frozenset(
     )
 )
 _HEAD_ENDS = frozenset(words("about after at before by during for from in of on that to when where which while with"))
-# Prefixes alone would take "rest" for "restaurant", so short forms are named.
+# Short forms are listed, because a general rule for prefixes would accept "rest" for "restaurant".
 _SHORT_FORMS = tuple(
     frozenset(map(stem, words(pair)))
     for pair in re.split(
@@ -66,12 +68,12 @@ _SLOT = re.compile(r"\s*[\[<{][^\]>}]*[\]>}]\s*")
 
 @dataclass(frozen=True)
 class Grounding:
-    """How a target stands in a review.
+    """Whether and how a target occurs in a review.
 
     Args:
-      kind: ``exact`` as it is (without case), ``normalised`` by inflection, order or joined spelling, ``fuzzy`` with a
-        misspelling or abbreviation, ``absent`` otherwise.
-      score: share of the target's content words that the review holds, 0 to 1.
+      kind: ``exact``: found as written, ignoring case; ``normalised``: found with another inflection, word order or
+        joined spelling; ``fuzzy``: found with a misspelling or abbreviation; ``absent``: not found.
+      score: share of the target's content words that occur in the review, 0 to 1.
     """
 
     kind: Kind
@@ -84,19 +86,19 @@ class Grounding:
 
 @dataclass(frozen=True)
 class ReviewWords:
-    """A review prepared for many look-ups."""
+    """The words of a review, prepared for many look-ups."""
 
     text: str
-    """The review, folded."""
+    """The review, case-folded."""
     folded: str
-    """Its words, a space between."""
+    """Its words, joined by single spaces."""
     runs: frozenset[str]
-    """Whole runs of letters, digits and underscores."""
+    """Its maximal sequences of letters, digits and underscores."""
     stems: frozenset[str]
     spellings: tuple[str, ...]
-    """Words of four letters or more, as written and as stems, that a misspelling is compared with; sorted."""
+    """Words of four letters or more and their stems, sorted; a misspelt word is compared with these."""
     joined: frozenset[str]
-    """Neighbouring words written together, so that "touch pad" answers for "touchpad"."""
+    """Pairs of neighbouring words, joined, so that "touchpad" is found in "touch pad"."""
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
@@ -111,7 +113,7 @@ class ReviewWords:
 
 @lru_cache(maxsize=64)
 def review_words(review: str) -> ReviewWords:
-    """Prepares a review; the last few are kept, as a review has several targets and rewritings."""
+    """Prepares a review. The last few results are cached, because a review has several targets and rewritings."""
     found = words(review)
     stemmed = [stem(word) for word in found]
     text = fold(review)
@@ -131,9 +133,10 @@ def ground(target: str, review: str, threshold: float = 0.5) -> Grounding:
     Args:
       target: opinion target as the teacher wrote it.
       review: the review's text.
-      threshold: share of content words that must be found; the head word must be among them, unless SURE_SHARE is.
+      threshold: share of content words that must be found. The head word must be one of them, unless at least
+        SURE_SHARE of the words are found.
 
-    A target in brackets is a slot of the prompt's template that the teacher left unfilled: absent.
+    A target in brackets is a slot of the prompt's template that the teacher did not fill, so it is ``absent``.
     """
     if _SLOT.fullmatch(target):
         return Grounding("absent", 0.0)
@@ -159,7 +162,7 @@ def _content(target_words: list[str]) -> list[str]:
 
 
 def _head(target_words: list[str], content: list[str]) -> str:
-    """The word that says what the target is: the last content word before any "of", "in", "with" …"""
+    """The head word, which names the target: the last content word before any "of", "in", "with" …"""
     head, known = None, frozenset(content)
     for word in target_words:
         if word in _HEAD_ENDS and head is not None:
@@ -170,7 +173,11 @@ def _head(target_words: list[str], content: list[str]) -> str:
 
 
 def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] | None:
-    """How a folded word stands in a review: inflected or joined otherwise, misspelt or abbreviated, or not."""
+    """How a case-folded word occurs in a review.
+
+    Returns:
+      ``normalised`` if it is inflected or joined differently, ``fuzzy`` if it is misspelt or abbreviated, else None.
+    """
     stemmed = stem(word)
     if stemmed in review.stems or word in review.joined or stemmed in review.joined:
         return "normalised"
@@ -186,7 +193,7 @@ def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] 
 
 
 def _candidates(word: str, review: ReviewWords) -> list[str]:
-    """Spellings that may be as similar to a word as FUZZY_RATIO: those that share enough letters, most first."""
+    """Spellings that share enough letters with a word to reach FUZZY_RATIO; those that share most come first."""
     shared = np.minimum(review.letters, _letters((word,))).sum(1)
     lengths = review.letters.sum(1) + len(word)
     found = np.flatnonzero(2 * shared >= FUZZY_RATIO * lengths - 1e-9)

@@ -1,4 +1,5 @@
-"""What is checked: generations of the store with their reviews, or a file as the papers' authors released theirs."""
+"""Input of the check: a generation store with its reviews, or a file in the layout that the papers' authors
+released."""
 
 from __future__ import annotations
 
@@ -19,20 +20,21 @@ from fsa_jax.text.analysis import is_analysis
 
 _RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
 RELEASED_PROMPT = "released"
-"""Stands for the prompt hash of the authors' text; the wording of their prompts is not public."""
+"""Used as the prompt hash of the authors' teacher text, because the wording of their prompts is not public."""
 
 
 def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Generation]]:
-    """Rows of the authors' layout, ``ID Text Overall TEACHER_response``; one row may hold several teachers' text.
+    """Reads rows in the authors' layout, ``ID Text Overall TEACHER_response``; one row may have text of several
+    teachers.
 
-    Analysis and rewriting stand under the same key and are told apart by their form.
+    Analysis and rewriting use the same column name; the text itself shows which form it is.
 
     Args:
       path: file, or folder of files.
-      skipped: gets the reasons of rows that hold no review or no text.
+      skipped: counter by reason of rows without a review or without teacher text.
 
     Raises:
-      DataError: no row has a ``…_response``.
+      DataError: no row has a ``…_response`` column.
     """
     fields = Fields({})
     responses = 0
@@ -70,17 +72,18 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
 
 
 class ReviewIndex:
-    """Reviews by id in a file, so that a million of them cost no memory. The first one with an id is taken.
+    """An index of reviews by id in a file, so that a million reviews need no memory. For each id the first review is
+    used.
 
     Args:
-      path: scratch file, new.
+      path: path of a new temporary file.
       reviews: all reviews.
-      unused: counts reviews that differ from the one that has their id; a mere copy is no loss.
+      unused: counter of reviews whose id was used before by a different review; exact copies are not counted.
     """
 
     def __init__(self, path: Path, reviews: Iterable[Review], unused: Counter[str]):
         self._database = sqlite3.connect(path)
-        # The file is scratch: losing it loses nothing.
+        # The file is temporary, so it need not survive a crash.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE review (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
@@ -103,16 +106,16 @@ class ReviewIndex:
 def from_store(
     stored: Iterable[StoredGeneration], reviews: ReviewIndex, skipped: Counter[str]
 ) -> Iterator[tuple[Review, Generation]]:
-    """Generations with their reviews; those whose review is not there, or has another text, are counted in ``skipped``.
+    """Generations with their reviews; ``skipped`` counts those whose review is missing or has another text.
 
-    A review's text may change under its id (a newer dump, a fixed encoding). Both texts are asked about, and the answer
-    to the old one must not be learned with the new one.
+    The text of a review may change while its id stays the same (a newer dump, a fixed encoding). The store then has
+    generations about both texts, and a generation about the old text must not be paired with the new text.
     """
     for row in stored:
         review = reviews.get(row.review_id)
         if review is None:
             skipped["generation without its review"] += 1
-        # fsa teach cleans what it reads; the reviews here are as their file has them.
+        # fsa teach cleans the text of reviews; here the reviews are as in their file.
         elif not row.is_about(review.text) and not row.is_about(clean_text(review.text)[0]):
             skipped["generation about another text of its review"] += 1
         else:

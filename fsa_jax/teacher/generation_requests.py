@@ -1,4 +1,5 @@
-"""What is asked of a teacher: a request for each review, prompt and sample, with the key that has it paid for once."""
+"""Requests to a teacher: one for each review, prompt and sample. Its key makes sure that it is sent and paid only
+once."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How the teacher draws its text.
+    """Sampling settings of the teacher.
 
     Args:
-      temperature: 0 is greedy.
-      top_p: share of the probability that tokens are drawn from.
-      max_tokens: longest answer in tokens.
-      extra: further settings by name (``top_k``, ``min_p``, ``repetition_penalty`` …), passed on as they are.
+      temperature: sampling temperature; 0 is greedy decoding.
+      top_p: probability mass of the tokens to sample from (nucleus sampling).
+      max_tokens: length limit of an answer in tokens.
+      extra: further settings by name (``top_k``, ``min_p``, ``repetition_penalty`` …), passed on unchanged.
     """
 
     temperature: float = 0.7
@@ -40,23 +41,23 @@ class SamplingSettings:
         )
         for where, fine, expected, found in checks:
             if not fine:
-                raise SettingError(where, expected=expected, found=str(found), fix="change it")
+                raise SettingError(where, expected=expected, found=str(found), fix="choose another value")
 
     @cached_property
     def canonical(self) -> str:
-        """The settings as JSON that is the same for the same settings."""
+        """The settings as JSON; equal settings give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher as generations know it.
+    """The teacher of a generation: a model with its sampling settings.
 
     Args:
-      name: model name or path, as the engine or the endpoint knows it.
-      revision: commit or fingerprint of its weights; None where an endpoint tells nobody.
-      sampling: how it draws.
-      seed: of the whole job; another seed draws other texts.
+      name: model name or path that the engine or the endpoint uses.
+      revision: commit or fingerprint of the weights; None for an endpoint, which does not tell it.
+      sampling: sampling settings.
+      seed: random seed of the whole job; another seed gives other texts.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a teacher. ``attempt`` counts from 0; retried failures have a higher one."""
+    """One request to a teacher. ``attempt`` is 0 for the first attempt and grows when a failure is retried."""
 
     key: bytes
     review_id: str
@@ -76,32 +77,32 @@ class Request:
     sample: int
     attempt: int
     engine_seed: int
-    """Seed of this very draw: differs between reviews, samples and attempts."""
+    """Random seed of this attempt; it differs between reviews, samples and attempts."""
 
 
 @lru_cache(maxsize=1000)
 def key_beginning(teacher: str, revision: str | None, sampling: str, seed: int, prompt_hash: str) -> hashlib.blake2b:
-    """The part of a key that all reviews share: hash them into copies of it.
+    """The hash state of the part of a key that is the same for all reviews; copy it and add each review.
 
     Args:
       teacher: name of the teacher.
-      revision: of its weights.
-      sampling: SamplingSettings.canonical, as the store holds it.
-      seed: of the job.
-      prompt_hash: of the prompt.
+      revision: revision of the teacher's weights.
+      sampling: SamplingSettings.canonical, as in the store.
+      seed: random seed of the job.
+      prompt_hash: hash of the prompt.
     """
     constant = [teacher, revision, sampling, seed, prompt_hash]
     return hashlib.blake2b(json.dumps(constant).encode(), digest_size=KEY_BYTES)
 
 
 def review_identity(review_id: str, text: str) -> bytes:
-    """The part of a key that is the review's."""
-    # Lengths keep the parts apart; without them ("ab", "c") and ("a", "bc") would share a key.
+    """The part of a key that depends on the review."""
+    # The length separates id and text; without it ("ab", "c") and ("a", "bc") would have the same key.
     return f"\0{len(review_id)}\0{review_id}\0{text}".encode("utf-8", "surrogatepass")
 
 
 def request_key(beginning: hashlib.blake2b, sample: int, identity: bytes) -> bytes:
-    """The key of a request, from the key_beginning of its teacher and prompt and its review_identity."""
+    """The key of a request: from the key_beginning of its teacher and prompt, and the review_identity of its review."""
     state = beginning.copy()
     state.update(b"\0%d" % sample)
     state.update(identity)
@@ -109,11 +110,11 @@ def request_key(beginning: hashlib.blake2b, sample: int, identity: bytes) -> byt
 
 
 CHARACTERS_PER_TOKEN = 4.0
-"""Of English text and common tokenizers; only for estimates."""
+"""Average for English text and common tokenizers; used for estimates only."""
 
 
 def expected_input_tokens(request: Request) -> int:
-    """About how many tokens a request's prompt has, without its tokenizer."""
+    """Approximate number of tokens of a request's prompt, computed without a tokenizer."""
     return int((request.prompt.fixed_characters + len(request.text)) / CHARACTERS_PER_TOKEN)
 
 
@@ -121,9 +122,9 @@ class RequestMaker:
     """Makes the requests of one teacher.
 
     Args:
-      teacher: who is asked.
-      prompts: what is asked about each review.
-      samples: answers wanted to each prompt.
+      teacher: teacher that is asked.
+      prompts: prompts that are sent for each review.
+      samples: number of answers to each prompt.
     """
 
     def __init__(self, teacher: Teacher, prompts: Iterable[Prompt], samples: int = 1) -> None:
@@ -138,7 +139,7 @@ class RequestMaker:
         ]
 
     def requests(self, review: Review) -> Iterator[Request]:
-        """All requests about one review, first attempts."""
+        """All requests about one review, as first attempts."""
         identity = review_identity(review.id, review.text)
         for prompt, beginning in zip(self.prompts, self._beginnings, strict=True):
             for sample in range(self.samples):
@@ -147,24 +148,26 @@ class RequestMaker:
 
 
 def engine_seed(key: bytes, attempt: int) -> int:
-    """A 31-bit seed for one draw: a retried request draws anew, or greedy cut-offs would be cut off again and again."""
+    """A 31-bit random seed for one attempt. It depends on the attempt, so that a retry does not repeat the same
+    text."""
     digest = hashlib.blake2b(key + attempt.to_bytes(4, "big"), digest_size=4).digest()
     return int.from_bytes(digest, "big") & 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` of ``count`` of a job, by review: machines that share only their input do each their part."""
+    """Part ``index`` of ``count`` parts of a job, split by review. Machines that share only their input can each do
+    one."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Reads ``i/n``, ``i`` from 0 to n-1.
+        """Parses ``i/n`` with ``i`` from 0 to n-1.
 
         Raises:
-          SettingError: it is something else.
+          SettingError: the text has another format.
         """
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal() and 0 <= int(index) < int(count) < 100_000):
@@ -174,7 +177,7 @@ class Shard:
         return cls(int(index), int(count))
 
     def holds(self, review_id: str) -> bool:
-        """Whether this shard asks about the review; every sample and prompt of a review is in the same shard."""
+        """Whether the review belongs to this shard. All samples and prompts of a review are in the same shard."""
         if self.count == 1:
             return True
         digest = hashlib.blake2b(review_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""An HTTP client that bounds what a server can do: no redirects, no large bodies, no second answer on a connection."""
+"""An HTTP client that protects against bad servers: no redirects, no large bodies, one answer per connection."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import httpx2
 
 BODY_BYTES = 4 << 20
-"""Largest body of an answer, unpacked; one of 768 tokens has some 5 KB."""
+"""Largest decompressed body of an answer; an answer of 768 tokens has about 5 KB."""
 
 ERROR_BYTES = 1 << 16
-"""As much of the body of an error is read; the rest is cut off."""
+"""Largest part of an error's body that is read; the rest is cut off."""
 
 
 class BoundedClient(httpx2.AsyncClient):
-    """Follows no redirect, whatever it is told; reads no more than BODY_BYTES; uses a connection for one request only.
+    """A client that never follows redirects, reads at most BODY_BYTES, and uses a connection for one request only.
 
-    A server, or a proxy before it, that sends an answer twice would have the second one read as the answer to the next
-    request on the same connection: HTTP has nothing to tell them apart by.
+    If a server or proxy sends an answer twice, the second copy would be read as the answer to the next request on the
+    same connection, because HTTP answers carry no request number.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -34,10 +34,10 @@ class BoundedClient(httpx2.AsyncClient):
         auth: Any = httpx2.USE_CLIENT_DEFAULT,
         follow_redirects: Any = False,
     ) -> httpx2.Response:
-        """Sends a request and reads the whole answer, whether it is asked for as a stream or not.
+        """Sends a request and reads the whole answer, also if ``stream`` is True.
 
         Raises:
-          httpx2.HTTPError: no connection, no HTTP, or a body that is too large or cannot be unpacked.
+          httpx2.HTTPError: there is no connection or no valid HTTP, or the body is too large or cannot be decompressed.
         """
         response = await super().send(request, stream=True, auth=auth, follow_redirects=False)
         body = bytearray()
@@ -57,7 +57,7 @@ class BoundedClient(httpx2.AsyncClient):
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    # Reading them takes long for a job of many clients.
+    # Cached, because reading the certificates is slow and a job has many clients.
     return httpx2.create_ssl_context()
 
 

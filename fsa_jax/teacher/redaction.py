@@ -1,4 +1,4 @@
-"""Keys and passwords: read from the environment, checked, and removed from whatever a server sends back."""
+"""Keys and passwords: reads them from the environment, checks them, and removes them from what a server sends."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from fsa_base.errors import FsaError, SettingError
 REMOVED = "[key removed]"
 
 SHORTEST = 8
-"""Characters of a secret that is removed. A shorter one is a placeholder (``none``, ``EMPTY``), or an ordinary word."""
+"""Only secrets of at least this many characters are removed. Shorter ones are placeholders (``none``, ``EMPTY``) or
+ordinary words."""
 
 _SECRET_PARAMETER = re.compile("key|token|secret|sig|auth|pass|code|credential", re.IGNORECASE)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def read_api_key(variable: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The key in an environment variable without white space around it; None where there is none.
+    """The key in an environment variable, without surrounding white space; None if the variable is not set.
 
     Raises:
-      SettingError: it holds what no HTTP header can; the error does not show the key.
+      SettingError: the key has characters that an HTTP header cannot hold. The error does not show the key.
     """
     key = environment.get(variable, "").strip()
     bad = next((i for i, character in enumerate(key) if not "!" <= character <= "~"), None)
     if bad is not None:
-        what = "white space" if key[bad].isspace() else "a control character" if key[bad] < "\x7f" else "no ASCII"
+        what = "white space" if key[bad].isspace() else "a control character" if key[bad] < "\x7f" else "non-ASCII"
         raise SettingError(
             f"the environment variable {variable}",
             expected="a key of visible ASCII characters",
@@ -41,12 +42,12 @@ def read_api_key(variable: str, environment: Mapping[str, str] = os.environ) -> 
 
 
 def url_without_secrets(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment."""
+    """A URL that is safe to show: without user, password, query and fragment."""
     return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", re.split("[?#]", url, maxsplit=1)[0])
 
 
 def url_secrets(url: str) -> list[str]:
-    """The passwords in a URL, as they stand there, decoded and as HTTP sends them: ``user:password@`` and ``?key=``."""
+    """The secrets in a URL (``user:password@`` and ``?key=``): as written, decoded, and as HTTP sends them."""
     try:
         parts = urlsplit(url)
         user, password = parts.username, parts.password
@@ -54,7 +55,7 @@ def url_secrets(url: str) -> list[str]:
         return []
     found = [value for name, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(name)]
     if user is not None:
-        # Some services take a token as the user.
+        # Some services expect a token in place of the user name.
         secret = password or user
         basic = f"{unquote(user)}:{unquote(password or '')}"
         found += [secret, unquote(secret), base64.b64encode(basic.encode()).decode().rstrip("=")]
@@ -69,10 +70,10 @@ def proxy_secrets(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 @dataclass
 class Redactor:
-    """Replaces secrets in texts, also where they are escaped for URLs, JSON, HTML or Python, or are in base64.
+    """Replaces secrets in texts, also if they are escaped for URLs, JSON, HTML or Python, or encoded in base64.
 
     Attributes:
-      secrets: what must not be shown; those under SHORTEST characters stay.
+      secrets: strings that must not be shown; those shorter than SHORTEST are not replaced.
     """
 
     secrets: Iterable[str]
@@ -83,7 +84,7 @@ class Redactor:
         secrets = {secret for secret in self.secrets if len(secret) >= SHORTEST}
         secrets |= {base64.b64encode(secret.encode()).decode().rstrip("=") for secret in secrets}
         if secrets:
-            # The longest first: a secret may begin with another one.
+            # The longest first, because one secret may be the beginning of another.
             ordered = sorted(secrets, key=len, reverse=True)
             self._plain = tuple(secret.casefold() for secret in ordered)
             self._pattern = re.compile("|".join("".join(map(_forms, secret)) for secret in ordered), re.IGNORECASE)
@@ -92,7 +93,7 @@ class Redactor:
         """Returns the text without secrets."""
         if self._pattern is None:
             return text
-        # Nearly every text is of this kind, and the pattern takes a hundred times as long.
+        # Most texts have no escapes; for them this test is a hundred times faster than the pattern.
         if not any(sign in text for sign in "%\\&"):
             folded = text.casefold()
             if not any(secret in folded for secret in self._plain):
@@ -107,7 +108,7 @@ class Redactor:
 
 
 def _forms(character: str) -> str:
-    """A pattern for one character, as it is or escaped; bounded, so that no text takes long."""
+    """A pattern for one character, plain or escaped. Its repetitions are bounded, so that no text is slow to match."""
     code = ord(character)
     escaped = rf"\\{{1,4}}(?:u00{code:02x}|x{code:02x}|{re.escape(character)})"
     named = "|".join(map(re.escape, {character, html.escape(character)}))

@@ -1,4 +1,4 @@
-"""The reviews that a teacher is asked about, from any file that the sampler reads; what is unreadable is counted."""
+"""Reads the reviews for a teacher from any file that the sampler can read; unreadable rows are counted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fsa_jax.reviews.source import Losses, Source, row_count
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
-    """Reviews in the order of their files, one at a time.
+    """Yields reviews in the order of their files, one at a time.
 
     Args:
-      sources: files or folders; what ``fsa sample`` wrote, the papers' release (``ID Text Overall``), or a dump.
-      losses: counts rows without text, broken JSON, fixed encodings and the like, with places.
-      limit: at most so many reviews; None for all.
+      sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
+      losses: counter of rows without text, broken JSON, fixed encodings and so on, with their places.
+      limit: largest number of reviews; None for all.
 
     Raises:
-      DataError: a file is not what its name says.
+      DataError: the content of a file does not fit its name.
     """
     fields = Fields({})
     count = 0

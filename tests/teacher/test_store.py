@@ -237,7 +237,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_loses_nothing(tmp_path: Path, ma
     run = subprocess.run([*command, str(rows_per_part)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     stored, message = json.loads(run.stdout)
-    assert "file-size limit" in message and "what was stored is safe" in message
+    assert "file-size limit" in message and "stored answers are safe" in message
     every = requests(maker, 5000)
     # The very last row may be there although its write was reported as failed: its journal was full, not torn.
     assert keys(tmp_path)[:stored] == [request.key for request in every[:stored]]

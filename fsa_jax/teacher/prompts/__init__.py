@@ -1,8 +1,8 @@
-"""The teacher's prompts: versioned YAML files, each known by the hash of its content.
+"""The teacher's prompts: versioned YAML files, each identified by the hash of its content.
 
-The wording of the papers' prompts is not public; these are our own, written to give the form of the released teacher
-text (arXiv 2412.18552): ``Opinion Target 1: "…"``, ``Aspect:``, ``Sentiment:``, ``Reasoning:`` for the analysis, plain
-first-person text for the rewriting. A published prompt file is never edited: a change is a new version.
+The wording of the papers' prompts is not public. These are our own; they ask for the format of the released teacher
+text (arXiv 2412.18552): ``Opinion Target 1: "…"``, ``Aspect:``, ``Sentiment:``, ``Reasoning:`` for the analysis, and
+plain first-person text for the rewriting. A published prompt file is never edited: every change gets a new version.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Prompt:
     Attributes:
       name: the file's name without ``.yaml``, such as ``analysis-v1``.
       understanding: which form of teacher text it asks for.
-      hash: first 32 hexadecimal digits of the SHA-256 of the file (line ends as LF).
+      hash: first 32 hexadecimal digits of the SHA-256 of the file, with line ends as LF.
       expected_characters: typical length of an answer, for estimates before anything has been generated.
     """
 
@@ -84,10 +84,11 @@ class Prompt:
         """The chat that asks about one review; everything before the review is the same for all reviews.
 
         Args:
-          review: text of the review; it is fenced, and control tokens of chat formats in it are broken by a space.
-          merge_system: puts the system message at the head of the first user message, for chat templates that know
-            no system role.
-          control_tokens: further tokens that mean something to the teacher's tokenizer.
+          review: text of the review. It is enclosed in tags, and control tokens of chat formats in it are broken up
+            with a space.
+          merge_system: whether to put the system message at the start of the first user message, for chat templates
+            without a system role.
+          control_tokens: further control tokens of the teacher's tokenizer.
         """
         opening = self._opening
         messages = [*opening, {"role": "user", "content": self._ask(_disarm(review, control_tokens))}]
@@ -99,12 +100,12 @@ class Prompt:
     def _ask(self, review: str) -> str:
         tag = _fence_tag(review)
         parts = {"open": f"<{tag}>", "review": review.strip(), "close": f"</{tag}>"}
-        # One pass: a review that holds {{close}} stays as it is.
+        # Replaced in one pass, so that "{{close}}" inside a review is not replaced.
         return re.sub(r"\{\{(open|review|close)\}\}", lambda found: parts[found[1]], self.user).strip()
 
 
 def _fence_tag(review: str) -> str:
-    """A tag that the review does not use itself, so that no review can close its own fence."""
+    """A tag that does not occur in the review, so that no review can end its own enclosing tag."""
     lowered = review.casefold()
     if "<review" not in lowered and "</review" not in lowered:
         return "review"
@@ -123,11 +124,12 @@ def _disarm(review: str, control_tokens: Iterable[str]) -> str:
 
 
 def load_prompt(name: str) -> Prompt:
-    """A prompt by name (``analysis`` is the newest ``analysis-vN``), by versioned name, or by the path of a YAML file.
+    """Loads a prompt by name (``analysis`` is the newest ``analysis-vN``), by versioned name, or by the path of a YAML
+    file.
 
     Raises:
       SettingError: there is no such prompt.
-      DataError: the file holds no prompt.
+      DataError: the file is not a prompt.
     """
     return read_prompt(_find(name))
 
@@ -155,7 +157,7 @@ def read_prompt(path: Path) -> Prompt:
     """Reads and checks one prompt file.
 
     Raises:
-      DataError: it is no YAML, a part is missing, or ``user`` lacks one of ``{{open}} {{review}} {{close}}``.
+      DataError: the file is not YAML, a field is missing, or ``user`` lacks one of ``{{open}} {{review}} {{close}}``.
     """
     content = path.read_bytes().replace(b"\r\n", b"\n")
     fix = f"write it like {DIRECTORY / 'analysis-v1.yaml'}"

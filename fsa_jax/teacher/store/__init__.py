@@ -1,8 +1,8 @@
-"""The store of generations: append-only Parquet parts behind a journal, one folder for each shard.
+"""The store of generations: a journal and append-only Parquet parts, in one folder per shard.
 
-``rows`` is the schema, ``journal`` keeps a generation from the moment it is there, ``parts`` are the Parquet files
-that journals are folded into, ``writer`` is the one job that may add to a shard, ``reader`` is for everyone else.
-docs/teacher.md shows the layout.
+``rows`` has the schema; ``journal`` stores each generation as soon as it arrives; ``parts`` are the Parquet files into
+which journals are converted; ``writer`` adds to a shard (only one job may do so at a time); ``reader`` reads all
+shards. docs/teacher.md shows the layout.
 """
 
 from fsa_jax.teacher.store.errors import StoreError

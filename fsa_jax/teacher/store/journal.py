@@ -1,7 +1,7 @@
-"""The journal of a shard: generations survive a kill the moment ``append`` returns, a power cut from the next ``sync``.
+"""The journal of a shard: generations survive a kill once ``append`` returns, and a power cut after the next ``sync``.
 
-One line a generation: eight hexadecimal digits of CRC-32, a space, a JSON array of the columns. A line that was being
-written when the machine died fails its sum and is passed over; its request was still in flight and is asked again.
+Each line is one generation: eight hexadecimal digits of CRC-32, a space, and a JSON array of the columns. A line that
+was incomplete when the machine died fails its checksum and is skipped; its request is sent again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fsa_jax.teacher.store.errors import storing
 from fsa_jax.teacher.store.rows import StoredGeneration, columns_of, from_columns
 
 LINE_BYTES = 16 << 20
-"""The longest line; a longer one is none of ours, and is passed over in pieces."""
+"""Limit on the length of a line. A longer line was not written by this module and is skipped, in pieces."""
 
 
 def _line(row: StoredGeneration) -> bytes:
@@ -38,7 +38,7 @@ def _parse(line: bytes) -> StoredGeneration | None:
         return None
     try:
         key, *rest = untrusted_json.parse(payload, lone_surrogates=True)
-        # 528859f could write half a surrogate pair, which Parquet cannot hold.
+        # Version 528859f could write half a surrogate pair, which Parquet cannot store.
         rest = [value.encode(errors="replace").decode() if isinstance(value, str) else value for value in rest]
         return from_columns([bytes.fromhex(key), *rest])
     except (ValueError, TypeError):
@@ -50,7 +50,8 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def read_journal(path: Path) -> Iterator[StoredGeneration | None]:
-    """Rows in the order in which they were written; None for a torn line. The file is open when it returns."""
+    """Rows in the order in which they were written; None for a damaged line. Opens the file at once, reads it
+    lazily."""
     file = path.open("rb")
 
     def rows() -> Iterator[StoredGeneration | None]:
@@ -64,7 +65,7 @@ class Journal:
     """The journal file that is being written.
 
     Args:
-      path: created where it is not there; otherwise it is written on behind its last whole line.
+      path: path of the journal. A new file is created; an existing one is continued after its last complete line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +82,7 @@ class Journal:
                         self.torn += torn
                         self.rows += not torn
                         at += len(line)
-                        # A torn last line is overwritten; whatever ends in a line end is passed over by readers.
+                        # An incomplete last line is overwritten. Damaged lines with a line end are skipped by readers.
                         whole = at if line.endswith(b"\n") else whole
             self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
             self._file.truncate(whole)
@@ -91,10 +92,10 @@ class Journal:
             sync(path.parent, recursive=False)
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
-        """Writes rows; when it returns, they survive the end of this process, however it ends.
+        """Writes rows. Once it returns, they survive the end of this process, even a kill.
 
         Raises:
-          StoreError: the disk does not take them; what was there before is whole.
+          StoreError: the rows cannot be written; earlier rows are intact.
         """
         data = memoryview(b"".join(map(_line, rows)))
         size = self._size + len(data)
@@ -103,7 +104,7 @@ class Journal:
                 while data:
                     data = data[self._file.write(data) :]
             except OSError:
-                # Half a line is harmless (it fails its sum) but takes room on a disk that has none.
+                # An incomplete line is harmless (it fails its checksum), but it uses space on a full disk.
                 with suppress(OSError):
                     self._file.truncate(self._size)
                     self._file.seek(self._size)
@@ -112,10 +113,10 @@ class Journal:
         self.rows += len(rows)
 
     def sync(self) -> None:
-        """Makes what was appended survive a power cut; nothing where the journal has been closed since.
+        """Makes the appended rows survive a power cut. Does nothing if the journal is closed already.
 
         Raises:
-          StoreError: the disk did not take it.
+          StoreError: the sync failed.
         """
         with self._syncing, storing(self.path):
             if not self._file.closed:

@@ -1,7 +1,7 @@
-"""The files of a shard's folder: which count, which are done with, and which should be there and are not.
+"""The files of a shard's folder: which are valid, which are obsolete, and which are missing.
 
-A journal whose number a part covers is done with, a part whose numbers a larger part covers is done with, and a killed
-job may leave either behind for the next one to delete.
+A journal is obsolete if a part covers its number. A part is obsolete if a larger part covers its numbers. A killed job
+may leave obsolete files behind; the next job deletes them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PART = re.compile(r"part-(\d{8})-(\d{8})\.parquet")
 _JOURNAL = re.compile(r"journal-(\d{8})\.jsonl")
 _SHARD = re.compile(r"shard-\d{5}-of-\d{5}")
 _LOOKS = (0.02, 0.1)
-"""Seconds before looking again: a job may commit a part between the look at the folder and the one at its list."""
+"""Seconds to wait before reading again: a job may commit a part after the folder was read and before its list is."""
 
 
 @dataclass(frozen=True)
 class SealedJournal:
-    """A journal that no part covers yet, read only."""
+    """A journal that no part covers yet; it can only be read."""
 
     path: Path
     number: int
@@ -45,10 +45,10 @@ class SealedJournal:
         )
 
     def generations(self, *, say: bool = True) -> Iterator[StoredGeneration]:
-        """Its whole rows; prints how many lines were passed over.
+        """The complete rows of the journal; prints how many lines were skipped, if ``say`` is True.
 
         Raises:
-          StoreError: it cannot be read.
+          StoreError: the journal cannot be read.
         """
         try:
             with reading(self.path):
@@ -56,7 +56,7 @@ class SealedJournal:
         except StoreError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            # Folded since the folder was listed; the part was there before the journal went, rows in the same order.
+            # The journal became a part after the folder was read. The part has the same rows in the same order.
             yield from _part_of_journal(self.path.parent, self.number).generations()
             return
         torn = 0
@@ -67,9 +67,7 @@ class SealedJournal:
                 else:
                     yield row
         if torn and say:
-            tell(
-                f"{self.path}: {torn} unfinished or damaged lines are passed over; fsa teach sends their requests again"
-            )
+            tell(f"{self.path}: {torn} unfinished or damaged lines are skipped; fsa teach sends their requests again")
 
 
 def _part_of_journal(folder: Path, number: int) -> Part:
@@ -91,12 +89,12 @@ class Contents:
     """The files of a shard's folder, sorted by number.
 
     Attributes:
-      parts: those that count.
-      journals: those that no part covers.
-      leftovers: done with; may be deleted once the parts are known to be whole.
-      set_aside: parts and journals that somebody has named ``.damaged``: their generations are missing.
-      listed: what the list of checksums says; None where there is none.
-      next_number: of the next journal.
+      parts: valid parts.
+      journals: journals that no part covers.
+      leftovers: obsolete files; they may be deleted once the parts are verified.
+      set_aside: parts and journals that a user renamed to ``….damaged``; their generations count as missing.
+      listed: content of the list of checksums; None if there is no list.
+      next_number: number of the next journal.
     """
 
     parts: list[Part]
@@ -107,7 +105,7 @@ class Contents:
     next_number: int
 
     def say_what_is_unsure(self) -> None:
-        """Prints which parts are not verified, and what is set aside."""
+        """Prints which parts cannot be verified, and which files are set aside as damaged."""
         if unknown := [part.path for part in self.parts if part.digest is None]:
             tell(f"{unknown[0].parent}: {len(unknown)} parts of an earlier version have no checksums: not verified")
         for path in self.set_aside:
@@ -115,15 +113,15 @@ class Contents:
 
 
 def shard_folders(root: Path) -> list[Path]:
-    """The shards of a store; whatever else lies in its folder is none."""
+    """The folders of a store's shards; other files and folders are ignored."""
     return sorted(path for path in root.glob("shard-*-of-*") if _SHARD.fullmatch(path.name) and path.is_dir())
 
 
 def contents(folder: Path) -> Contents:
-    """Looks through a shard's folder; an absent one is empty.
+    """Reads a shard's folder; a folder that does not exist counts as empty.
 
     Raises:
-      StoreError: a part or a journal that was there is gone, parts overlap, or the list is damaged.
+      StoreError: a part or a journal is missing, parts overlap, or the list is damaged.
     """
     for seconds in _LOOKS:
         try:
@@ -138,7 +136,7 @@ def journal_path(folder: Path, number: int) -> Path:
 
 
 def fold(folder: Path, journal: SealedJournal, *, say: bool = True) -> Part | None:
-    """Turns a journal into a part and deletes it; a journal without a whole row is only deleted."""
+    """Converts a journal into a part and deletes it; a journal without a complete row is only deleted."""
     part = None
     rows = journal.generations(say=say)
     if first := list(islice(rows, ROW_GROUP)):
@@ -218,6 +216,6 @@ def _require_order(parts: list[Part]) -> None:
         raise StoreError(
             bad[0].path,
             expected="parts whose numbers do not overlap",
-            found="numbers of another part, too",
-            fix=f"it is no part of this store: take it away, or {ask_again(bad[0].path)}",
+            found="numbers that another part has too",
+            fix=f"if it does not belong to this store, move it away, or {ask_again(bad[0].path)}",
         )

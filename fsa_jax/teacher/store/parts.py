@@ -1,7 +1,8 @@
-"""The Parquet parts of a shard: written aside, synced, listed with their SHA-256, renamed, never changed.
+"""The Parquet parts of a shard: written under a temporary name, synced, listed with their SHA-256, renamed, never
+changed.
 
-``part-00000003-00000007.parquet`` holds what journals 3 to 7 held. A part of one journal is named 3-3. The rename is
-the one moment that counts (see ``layout``).
+``part-00000003-00000007.parquet`` has the rows of journals 3 to 7; a part of journal 3 alone has the numbers 3 and 3.
+The rename makes a part valid and its journals obsolete (see ``layout``).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from fsa_jax.teacher.store.rows import SCHEMA, StoredGeneration, from_batch
 
 ROW_GROUP = 4096
 _LISTED = {b"fsa_jax.checksums": LIST.encode()}
-"""Metadata of every part that has a line in the list; those of 528859f have none."""
+"""Metadata of every part that has a line in the list; parts of version 528859f have neither."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """What a store needs to know of every generation without reading it; arrays of shape (n,)."""
+    """The columns that a store needs of every generation, without its text; arrays of shape (n,)."""
 
     keys: Keys
     failed: NDArray[np.bool_]
@@ -41,10 +42,10 @@ class Index:
 
 @dataclass(frozen=True)
 class Part:
-    """A Parquet part that holds the journals ``first`` to ``last``; ``digest`` is its SHA-256, if it is known.
+    """A Parquet part with the rows of journals ``first`` to ``last``; ``digest`` is its SHA-256, if known.
 
-    Raises, whenever it is read:
-      StoreError: it has changed since it was written, is no part, or is gone.
+    Every method that reads the part raises:
+      StoreError: the file has changed since it was written, is not a part, or is missing.
     """
 
     path: Path
@@ -56,11 +57,11 @@ class Part:
     def _whole(self) -> bool:
         with self._readable():
             if self.digest is not None and file_digest(self.path) != self.digest:
-                raise ValueError(f"other bytes than were written ({LIST})")
+                raise ValueError(f"its SHA-256 differs from the one in {LIST}")
         return True
 
     def verify(self) -> None:
-        """Compares the part with its checksum, once for this object; a part without one counts as whole."""
+        """Compares the part with its checksum, once per object. A part without a checksum is not compared."""
         assert self._whole
 
     @contextmanager
@@ -71,7 +72,7 @@ class Part:
             raise StoreError(
                 self.path, expected="a part", found="nothing: a job has just merged it", fix="run the command again"
             ) from error
-        # What pyarrow raises for damaged files; UnicodeDecodeError and UntrustedJsonError are ValueErrors.
+        # pyarrow raises all of these for damaged files. UnicodeDecodeError and UntrustedJsonError are ValueErrors.
         except (pyarrow.ArrowException, OSError, ValueError, IndexError, MemoryError) as error:
             found = " ".join(str(error).split())[:300]
             raise StoreError(self.path, expected="a whole part", found=found, fix=ask_again(self.path)) from error
@@ -92,12 +93,12 @@ class Part:
             )
         if self.digest is None and not _agrees(file.metadata):
             file.close()
-            raise ValueError("numbers of rows that do not agree")
+            raise ValueError("the numbers of rows in its metadata do not agree")
         return file
 
     @property
     def rows(self) -> int:
-        """Number of rows, as the file says; its other bytes are not looked at."""
+        """Number of rows according to the file's metadata; nothing else is read."""
         with self._readable(), pyarrow.parquet.ParquetFile(self.path) as file:
             return file.metadata.num_rows
 
@@ -111,7 +112,7 @@ class Part:
             raw = keys.buffers()[1].to_pybytes()[start : start + len(keys) * KEYS.itemsize] if len(keys) else b""
             attempts = table["attempt"].to_numpy().astype(np.int32)
             if self.digest is None and len(set(zip(keys.to_pylist(), attempts.tolist(), strict=True))) < len(keys):
-                raise ValueError("one generation twice")
+                raise ValueError("the same generation twice")
             return Index(np.frombuffer(raw, KEYS), table["failure"].is_valid().to_numpy(), attempts)
 
     def batches(self) -> Iterator[pyarrow.RecordBatch]:
@@ -122,7 +123,7 @@ class Part:
                 missing -= batch.num_rows
                 yield batch
             if missing:
-                raise ValueError(f"{missing} rows fewer than it says")
+                raise ValueError(f"{missing} rows fewer than its metadata says")
 
     def generations(self) -> Iterator[StoredGeneration]:
         for batch in self.batches():
@@ -132,7 +133,7 @@ class Part:
 
 
 def _agrees(metadata: pyarrow.parquet.FileMetaData) -> bool:
-    """Whether a file says everywhere that it has the same number of rows, and has any."""
+    """Whether all row counts in the metadata of a file agree and are not 0."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     values = [[group.column(i).num_values for i in range(group.num_columns)] for group in groups]
     whole = all(set(counts) == {group.num_rows} for group, counts in zip(groups, values, strict=True))
@@ -140,10 +141,10 @@ def _agrees(metadata: pyarrow.parquet.FileMetaData) -> bool:
 
 
 def write_part(folder: Path, first: int, last: int, tables: Iterable[pyarrow.Table]) -> Part:
-    """Writes a part so that it is there whole or not at all, and its line in the list before it.
+    """Writes a part atomically; its line in the list is written first.
 
     Raises:
-      StoreError: the disk does not take it; nothing is left of it.
+      StoreError: the part cannot be written; no file of it is left.
     """
     path = folder / f"part-{first:08d}-{last:08d}.parquet"
     aside = path.with_name(path.name + ASIDE)
@@ -164,7 +165,7 @@ def write_part(folder: Path, first: int, last: int, tables: Iterable[pyarrow.Tab
 
 
 def merge(folder: Path, parts: list[Part]) -> Part:
-    """Turns neighbouring parts into one and deletes them."""
+    """Merges consecutive parts into one and deletes them."""
     tables = (pyarrow.Table.from_batches([batch]).cast(SCHEMA) for part in parts for batch in part.batches())
     merged = write_part(folder, parts[0].first, parts[-1].last, tables)
     with storing(folder):

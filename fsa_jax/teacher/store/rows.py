@@ -29,12 +29,12 @@ SCHEMA = pyarrow.schema(
         pyarrow.field("seed", pyarrow.int64(), nullable=False),
         pyarrow.field("sample", pyarrow.int32(), nullable=False),
         pyarrow.field("attempt", pyarrow.int32(), nullable=False),
-        pyarrow.field("text", pyarrow.string()),  # also of cut-off and refused answers, as far as it goes
+        pyarrow.field("text", pyarrow.string()),  # cut-off and refused answers have the text up to there
         pyarrow.field("failure", pyarrow.string()),
         pyarrow.field("input_tokens", pyarrow.int32()),
         pyarrow.field("output_tokens", pyarrow.int32()),
         pyarrow.field("finished", pyarrow.float64(), nullable=False),  # seconds since 1970
-        pyarrow.field("seconds", pyarrow.float32(), nullable=False),  # from asking to having the answer
+        pyarrow.field("seconds", pyarrow.float32(), nullable=False),  # from sending the request to receiving the answer
         pyarrow.field("devices", pyarrow.int32(), nullable=False),  # accelerators of the engine; 0: none or unknown
     ]
 )
@@ -64,16 +64,17 @@ class StoredGeneration:
     devices: int
 
     def is_about(self, text: str) -> bool:
-        """Whether its request asked about this text of its review; the store has no text, but the key depends on it."""
+        """Whether its request was about this text of the review. The store lacks the text, but the key depends on
+        it."""
         beginning = key_beginning(self.teacher, self.teacher_revision, self.sampling, self.seed, self.prompt_hash)
         return self.key == request_key(beginning, self.sample, review_identity(self.review_id, text))
 
     def generation(self, *, keep_cut_off: bool = False) -> Generation:
-        """The row as the rest of the project knows it.
+        """The row as a Generation, the type that the rest of the project uses.
 
         Args:
-          keep_cut_off: takes the text of answers that were cut off at max_tokens for an answer, for checks that repair
-            such text; otherwise they are failures without text, as Generation promises.
+          keep_cut_off: whether an answer that was cut off at max_tokens becomes a Generation with its text, for checks
+            that repair such text. Otherwise it becomes a failure without text.
         """
         kept = keep_cut_off and self.failure is not None and failure_reason(self.failure) == CUT_OFF and self.text
         answered = self.failure is None or kept
@@ -100,13 +101,13 @@ _sampling_cache: dict[str, dict[str, Any]] = {}
 
 
 def _parse_sampling(text: str) -> dict[str, Any]:
-    # A store holds a handful of settings and millions of rows.
+    # A store has few different settings but millions of rows.
     if text not in _sampling_cache:
         if len(_sampling_cache) > 1000:
             _sampling_cache.clear()
         settings = untrusted_json.parse(text)
         if not isinstance(settings, dict):
-            raise ValueError("sampling settings that are no object")
+            raise ValueError("sampling settings that are not a JSON object")
         _sampling_cache[text] = settings
     return dict(_sampling_cache[text])
 
@@ -122,7 +123,7 @@ def from_batch(batch: pyarrow.RecordBatch) -> list[StoredGeneration]:
     """The rows of a batch of SCHEMA.
 
     Raises:
-      ValueError: it holds what no generation can.
+      ValueError: a value is impossible for a generation.
     """
     columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
     rows = [StoredGeneration(*values) for values in zip(*columns, strict=True)]
@@ -132,17 +133,17 @@ def from_batch(batch: pyarrow.RecordBatch) -> list[StoredGeneration]:
 
 
 def from_columns(values: Sequence[Any]) -> StoredGeneration:
-    """The row of some values in the order of SCHEMA.
+    """Makes a row from values in the order of SCHEMA.
 
     Raises:
-      ValueError: their number or types are others, or they are what no generation can be.
+      ValueError: the number or the types of the values are wrong, or a value is impossible for a generation.
     """
     for value, column in zip(values, SCHEMA, strict=True):
         if value is None and column.nullable:
             continue
         kind = _KINDS[column.type]
         if isinstance(value, bool) or not isinstance(value, kind):
-            raise ValueError(f"{column.name} is of type {type(value).__name__}")
+            raise ValueError(f"{column.name} has type {type(value).__name__}")
         if kind is int and not -(2 ** (column.type.bit_width - 1)) <= value < 2 ** (column.type.bit_width - 1):
             raise ValueError(f"{column.name} is {value}")
     row = StoredGeneration(*values)
