@@ -325,6 +325,18 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_then_the_name
     assert synced[-1] == (tmp_path.name, True)
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_that_another_process_holds_is_refused_whatever_the_error_number(number, tmp_path, monkeypatch):
+    """Some file systems report a held lock as EACCES; this does not mean that they have no locks."""
+
+    def held(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", held)
+    with pytest.raises(SettingError, match="no other process writes"):
+        write(tmp_path / "out")
+
+
 def test_a_file_system_without_locks_or_syncs_of_folders_will_do(tmp_path, monkeypatch):
     """As some that are mounted over a network."""
 

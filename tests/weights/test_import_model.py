@@ -81,7 +81,7 @@ def _tokenizer(directory: Path) -> None:
 
 BAD = {
     "a pickle": (_pickle, "pytorch_model.bin.*safetensors"),
-    "a truncated file": (_truncate, "header promises"),
+    "a truncated file": (_truncate, "bytes, cut short or damaged"),
     "another family": (_config(model_type="gpt2"), "gpt2"),
     "another activation": (_config(feed_forward_proj="gated-swish"), "gated-swish"),
     "another depth": (_config(num_layers=3), "encoder.block.2"),

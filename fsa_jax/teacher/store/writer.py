@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import IO
 
 import numpy as np
 
+from fsa_base import file_lock
 from fsa_jax.teacher.generation_requests import Shard
 from fsa_jax.teacher.key_set import KEYS, KeySet
 from fsa_jax.teacher.store.errors import StoreError, storing
@@ -76,7 +76,7 @@ class ShardWriter:
         with storing(path):
             file = path.open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_lock.acquire(file.fileno(), 0)
         except BlockingIOError as error:
             owner = _owner(path)
             file.close()
@@ -101,7 +101,7 @@ class ShardWriter:
             return
         with path.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file_lock.acquire(file.fileno(), 0)
             except BlockingIOError as error:
                 raise StoreError(
                     self.root,
