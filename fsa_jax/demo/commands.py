@@ -12,7 +12,7 @@ from fsa_base.errors import MissingDataError
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.tokenizers.vocabulary_files import VOCABULARY_VARIABLE
+from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 
 TASK = "fsa_atsa_rest14"
 

@@ -13,7 +13,9 @@ import numpy as np
 from fsa_base import untrusted_json
 from fsa_base.errors import CheckpointError
 from fsa_base.extras import not_installed
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
@@ -43,7 +45,7 @@ class Ct2Student:
 
     path: Path
     description: dict[str, Any]
-    tokens: Tokenization
+    tokens: Tokenizer
 
 
 def is_ct2(directory: Path) -> bool:
@@ -66,9 +68,9 @@ def load_ct2_student(directory: Path) -> Ct2Student:
         )
     description = _description(directory / DESCRIPTION)
     if description["decoder_only"]:
-        tokens: Tokenization = ChatTokenization(directory / TOKENIZER, description["instruction"])
+        tokens: Tokenizer = ChatTokenizer(directory / TOKENIZER, description["instruction"])
     else:
-        tokens = T5Tokenization(directory / TOKENIZER / "spiece.model")
+        tokens = T5Tokenizer(directory / TOKENIZER / "spiece.model")
     return Ct2Student(directory, description, tokens)
 
 
@@ -91,13 +93,13 @@ def _description(file: Path) -> dict[str, Any]:
     return content
 
 
-def row_names(tokens: Tokenization, rows: int) -> list[str]:
+def row_names(tokens: Tokenizer, rows: int) -> list[str]:
     """CTranslate2's name of every row of an embedding: the tokens' texts, and made-up ones for rows beyond them.
 
     No two are the same, since CTranslate2 knows a token by its name alone.
     """
-    assert isinstance(tokens, T5Tokenization | ChatTokenization)
-    texts = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
+    assert isinstance(tokens, T5Tokenizer | ChatTokenizer)
+    texts = tokens.tokens()[:rows]
     names: dict[str, None] = {}
     for i, text in enumerate([*texts, *(f"<unused_{i}>" for i in range(len(texts), rows))]):
         names[text if text not in names else f"<row_{i}>"] = None

@@ -21,7 +21,7 @@ from fsa_jax.serving.generation import Decoding
 from fsa_jax.serving.inputs import read_rows
 from fsa_jax.serving.student import Student
 from fsa_jax.text.pairs import SEPARATOR, read_pairs
-from fsa_jax.tokenizers.tokenization import Tokenization
+from fsa_jax.tokenizers import Tokenizer
 
 TOLERANCES = {
     "float32": 1e-3,
@@ -234,7 +234,7 @@ def compare(expected: Reference, exported: Exported) -> Agreement:
     )
 
 
-def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: Tokenization) -> None:
+def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: Tokenizer) -> None:
     """Refuses an export whose tokenizer, as it was written, gives other ids than the student's.
 
     Raises:

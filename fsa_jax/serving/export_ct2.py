@@ -12,7 +12,8 @@ from fsa_jax.serving import export_check
 from fsa_jax.serving.ct2 import DESCRIPTION, TOKENIZER, Ct2Generator, import_ctranslate2, load_ct2_student
 from fsa_jax.serving.export_hf import Check
 from fsa_jax.serving.student import Student
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 QUANTIZATIONS = tuple(export_check.TOLERANCES)
 
@@ -91,14 +92,14 @@ def write_ct2(student: Student, directory: Path, quantization: str) -> None:
     spec.save(str(directory))
     tokens = student.tokens
     (directory / TOKENIZER).mkdir()
-    if isinstance(tokens, T5Tokenization):
+    if isinstance(tokens, T5Tokenizer):
         shutil.copyfile(tokens.model, directory / TOKENIZER / "spiece.model")
-    elif isinstance(tokens, ChatTokenization):
-        tokens.template.save(directory / TOKENIZER)
+    elif isinstance(tokens, ChatTokenizer):
+        tokens.save(directory / TOKENIZER)
     description = {
         "family": student.family.name,
         "decoder_only": tokens.decoder_only,
-        "instruction": tokens.template.instruction if isinstance(tokens, ChatTokenization) else "",
+        "instruction": tokens.instruction if isinstance(tokens, ChatTokenizer) else "",
         "quantization": quantization,
         "rows": student.rows,
         "step": student.step,

@@ -19,7 +19,7 @@ from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.prediction import LONGEST_OUTPUT
 from fsa_jax.serving.student import Student, read_json
 from fsa_jax.serving.torch_model import TorchModel
-from fsa_jax.tokenizers.tokenization import NEWLINE_TOKEN, T5Tokenization
+from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN, T5Tokenizer
 from fsa_jax.tokenizers.transformers_t5 import t5_tokenizer
 from fsa_jax.weights.hf_mapping import write_parameters
 from fsa_jax.weights.hub_sources import SMALL_FILES, TOKENIZER_FILES
@@ -162,7 +162,7 @@ def _require_torch() -> None:
 def _write_tokenizer(student: Student, directory: Path) -> None:
     """Copies the tokenizer that the student came with; a T5's is made from its SentencePiece model and ``[NL]``."""
     tokens = student.tokens
-    if not isinstance(tokens, T5Tokenization):
+    if not isinstance(tokens, T5Tokenizer):
         assert student.hf_files is not None
         for name in TOKENIZER_FILES:
             if (student.hf_files / name).is_file():

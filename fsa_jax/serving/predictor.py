@@ -11,7 +11,9 @@ import fsa_jax
 from fsa_base import checksums
 from fsa_base.errors import SettingError, require_choice
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 Engine = Literal["jax", "ct2"]
 _LONGEST_TOKEN = 512
@@ -88,7 +90,7 @@ class Predictor:
             files, library = student.hf_files, "jax"
             self._generate = student.generator(Decoding(length, beams))
             self._side_by_side = 1
-        self.tokens: Tokenization = student.tokens
+        self.tokens: Tokenizer = student.tokens
         self.identity: dict[str, Any] = {
             "model": str(student.path.resolve()),
             "model content": checksums.digest(student.path),
@@ -144,11 +146,11 @@ class Predictor:
         return ids, cut or len(text) > most
 
 
-def _vocabulary_digest(tokens: Tokenization) -> str:
-    if isinstance(tokens, T5Tokenization):
+def _vocabulary_digest(tokens: Tokenizer) -> str:
+    if isinstance(tokens, T5Tokenizer):
         return checksums.file_digest(tokens.model)
-    assert isinstance(tokens, ChatTokenization)
-    return checksums.digest(tokens.template.directory)
+    assert isinstance(tokens, ChatTokenizer)
+    return checksums.digest(tokens.directory)
 
 
 def _jax_device() -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.serving.generation import Decoding, Generator
-from fsa_jax.tokenizers import vocabulary_files
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
 from fsa_jax.weights import t5
 from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.weights.families import family_of, open_model
@@ -44,7 +45,7 @@ class Student:
     parameters: dict[str, Any]
     hf_config: dict[str, Any]
     hf_files: Path | None
-    tokens: Tokenization
+    tokens: Tokenizer
     rows: int
 
     @property
@@ -135,16 +136,16 @@ def _is_stacked(parameters: dict[str, Any]) -> bool:
     return "layers" in parameters.get("decoder", {})
 
 
-def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenization:
+def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenizer:
     if family.name != "T5":
         assert files is not None  # Only a config.json says that a student is no T5.
-        return ChatTokenization(files, instruction)
+        return ChatTokenizer(files, instruction)
     beside = files / "spiece.model" if files else None
     if vocabulary is None:
-        vocabulary = beside if beside and beside.is_file() else vocabulary_files.find()
-    tokens = T5Tokenization(vocabulary)
+        vocabulary = beside if beside and beside.is_file() else find_vocabulary()
+    tokens = T5Tokenizer(vocabulary)
     # Rows are padded to a multiple of 128. The vocabulary beside a student is its own, whatever its rows.
-    fewest = 0 if vocabulary == beside else rows - vocabulary_files.ROW_PADDING + 1
+    fewest = 0 if vocabulary == beside else rows - ROW_PADDING + 1
     if not fewest <= tokens.size <= rows + 1:
         raise VocabularyError(
             vocabulary,

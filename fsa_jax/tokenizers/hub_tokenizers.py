@@ -9,10 +9,7 @@ from typing import Any
 
 from fsa_base import untrusted_json
 from fsa_base.errors import VocabularyError
-from fsa_jax.tokenizers.vocabulary_files import T5_SHA256
-
-T5_PIECES = 32000
-_EXTRA_IDS = 100
+from fsa_jax.tokenizers.t5 import EXTRA_IDS, PIECES, T5_SHA256, T5Tokenizer
 
 
 def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
@@ -31,17 +28,17 @@ def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
             raise VocabularyError(
                 file, expected=f"{expected} (sha256 {wanted[:12]})", found=f"another (sha256 {found[:12]})", fix=fix
             )
-    pieces = _sentencepiece_pieces(vocabulary or file) if vocabulary or file.is_file() else None
+    pieces = _pieces(vocabulary or file) if vocabulary or file.is_file() else None
     listed = _listed_pieces(source / "tokenizer.json")
-    count = len(pieces) if pieces else T5_PIECES
+    count = len(pieces) if pieces else PIECES
     if listed is not None:
         differ = listed[:count] != pieces if pieces else len(listed) < count
         if differ:
             raise VocabularyError(source / "tokenizer.json", expected=expected, found="other pieces", fix=fix)
-    if count + _EXTRA_IDS > rows:
+    if count + EXTRA_IDS > rows:
         raise VocabularyError(
             source / "config.json",
-            expected=f"at least {count + _EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
+            expected=f"at least {count + EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
             found=f"{rows}",
             fix=fix,
         )
@@ -66,19 +63,6 @@ def check_decoder(source: Path, rows: int) -> None:
             found=f"id {max(ids)}",
             fix="use the tokenizer that belongs to the weights",
         )
-
-
-def _sentencepiece_pieces(file: Path) -> list[str]:
-    import sentencepiece
-
-    try:
-        processor = sentencepiece.SentencePieceProcessor()
-        processor.Load(str(file))
-    except (OSError, RuntimeError) as error:
-        raise VocabularyError(
-            file, expected="a SentencePiece model", found=str(error), fix="give a SentencePiece .model file"
-        ) from error
-    return [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
 
 
 def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
@@ -119,3 +103,8 @@ def _token_ids(file: Path) -> list[int] | None:
     vocab = content["model"]["vocab"]
     ids = list(vocab.values()) if isinstance(vocab, Mapping) else list(range(len(vocab)))
     return ids + [token["id"] for token in content.get("added_tokens", [])]
+
+
+def _pieces(file: Path) -> list[str]:
+    tokenizer = T5Tokenizer(file)
+    return tokenizer.tokens()[: tokenizer.piece_count]

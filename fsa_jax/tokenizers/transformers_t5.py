@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.tokenizers.tokenization import EXTRA_IDS
+from fsa_jax.tokenizers.t5 import EXTRA_IDS
 
 
 def t5_tokenizer(directory: Path) -> Any:

@@ -13,7 +13,6 @@ from fsa_base.networks.t5.config import T5Config
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, ROWS_MULTIPLE, Family, Leaf, count_of, flag_of, number_of
 from fsa_jax.weights.safetensors_files import Tensor
 
-ROWS = 32128
 """Rows of a T5 embedding; the authors' students have 32,101, the vocabulary's ids and the newline."""
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
 _BUCKETS, _MAX_DISTANCE, _EPSILON = 32, 128, 1e-6

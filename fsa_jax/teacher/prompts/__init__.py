@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.common.records import Understanding
+from fsa_jax.tokenizers.chat import escape_control_tokens
 
 DIRECTORY = Path(__file__).parent
 
@@ -117,10 +118,7 @@ def _fence_tag(review: str) -> str:
 
 def _disarm(review: str, control_tokens: Iterable[str]) -> str:
     review = _CONTROL_TOKEN.sub(lambda found: found[0] + " ", review)
-    for token in control_tokens:
-        if len(token) > 1 and token in review:
-            review = review.replace(token, f"{token[0]} {token[1:]}")
-    return review
+    return escape_control_tokens(review, control_tokens)
 
 
 def load_prompt(name: str) -> Prompt:

@@ -1,8 +1,8 @@
-"""Chat turns in a decoder-only student's own template. Needs transformers; neither PyTorch nor TensorFlow."""
+"""Chat turns in the template of a decoder-only model. Needs transformers; neither PyTorch nor TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from fsa_base.errors import SettingError, VocabularyError
 _TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
-class ChatTemplate:
+def escape_control_tokens(text: str, control_tokens: Iterable[str]) -> str:
+    """Returns the text with a space inside every control token: a review with ``<|im_end|>`` must not end its turn."""
+    for token in sorted(control_tokens, key=len, reverse=True):
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+class ChatTokenizer:
     """The tokenizer in a model's directory, and prompts and responses in its chat template.
 
     Args:
@@ -24,6 +32,8 @@ class ChatTemplate:
       VocabularyError: the directory holds no tokenizer that can be read.
       SettingError: the tokenizer has no chat template or no end-of-turn token.
     """
+
+    decoder_only = True
 
     def __init__(self, directory: str | Path, instruction: str = "") -> None:
         from transformers import AutoTokenizer
@@ -59,7 +69,7 @@ class ChatTemplate:
         self.end_id: int = int(self._tokenizer.eos_token_id)
         self.end_ids = self._all_end_ids()
         self.size = len(self._tokenizer)
-        self._special = sorted(self._tokenizer.get_added_vocab(), key=len, reverse=True)
+        self._control_tokens = tuple(self._tokenizer.get_added_vocab())
 
     @property
     def end_token(self) -> str:
@@ -90,29 +100,24 @@ class ChatTemplate:
             )
         return (self.end_id, *(token for token in others if token != self.end_id))
 
-    def _escaped(self, text: str) -> str:
-        """The text without the template's own tokens: a review that holds ``<|im_end|>`` must not end its turn."""
-        for token in self._special:
-            text = text.replace(token, f"{token[:1]} {token[1:]}")
-        return text
-
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _prompt(self, review: str) -> list[int]:
-        content = "\n\n".join(filter(None, [self.instruction, self._escaped(review)]))
+        content = "\n\n".join(filter(None, [self.instruction, escape_control_tokens(review, self._control_tokens)]))
         turns = [{"role": "user", "content": content}]
         rendered = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True, **_TEMPLATE_ARGUMENTS
         )
         return self._ids(str(rendered))
 
-    def prompt(self, review: str, limit: int) -> tuple[list[int], bool]:
+    def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
         """Ids up to where the answer begins, at most ``limit``, and whether the review was cut for that.
 
         Raises:
           SettingError: the template alone is longer than ``limit``.
         """
+        review = text
         ids, cut = self._prompt(review), False
         while len(ids) > limit:
             words = self._ids(review)
@@ -129,9 +134,9 @@ class ChatTemplate:
             ids, cut = self._prompt(review), True
         return ids, cut
 
-    def response(self, text: str) -> list[int]:
+    def encode_target(self, text: str) -> list[int]:
         """Ids of an answer and the token that ends it."""
-        return [*self._ids(self._escaped(text)), self.end_id]
+        return [*self._ids(escape_control_tokens(text, self._control_tokens)), self.end_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer, up to any of its ends."""
