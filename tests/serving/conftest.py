@@ -30,7 +30,12 @@ def texts() -> list[str]:
 @pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SentencePiece model of the sentences."""
-    prefix = tmp_path_factory.mktemp("vocabulary") / "spiece"
+    return train_vocabulary(tmp_path_factory.mktemp("vocabulary"))
+
+
+def train_vocabulary(folder: Path) -> Path:
+    """Trains a SentencePiece model of the sentences in ``folder``."""
+    prefix = folder / "spiece"
     sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
         f"--input={REVIEWS} --model_prefix={prefix} --vocab_size=150 --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1 "
         "--hard_vocab_limit=false --user_defined_symbols=|,; --minloglevel=2"
