@@ -1,4 +1,7 @@
-"""How fast to ask an endpoint: its rate limits, its own "wait", and the pause after a failure."""
+"""How fast to ask an endpoint: its rate limits, its own "wait", and the pause after a failure.
+
+Why not aiolimiter and tenacity: docs/decisions.md, 13.
+"""
 
 from __future__ import annotations
 
