@@ -44,7 +44,6 @@ def command(
     from contextlib import closing
 
     from rich.table import Table
-    from tqdm import tqdm
 
     from fsa_jax import checksums
     from fsa_jax.aside import written_aside
@@ -57,7 +56,7 @@ def command(
     from fsa_jax.teacher.checking.page import render
     from fsa_jax.teacher.checking.run import check
     from fsa_jax.teacher.store import StoreReader
-    from fsa_jax.terminal import console
+    from fsa_jax.terminal import console, row_progress
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:
@@ -83,15 +82,8 @@ def command(
         written_aside(
             output, command="fsa check", settings=noted, foreign=FOREIGN, inputs=inputs, overwrite=overwrite
         ) as folder,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         if is_store and reviews is not None:
             with (
                 tempfile.TemporaryDirectory(dir=folder) as scratch,

@@ -64,8 +64,6 @@ def command(
     """
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
     from fsa_jax.aside import written_aside
     from fsa_jax.sampling import report as reports
     from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules, read_catalog
@@ -74,7 +72,7 @@ def command(
     from fsa_jax.sampling.review_files import is_review_file
     from fsa_jax.sampling.sample import SampleSettings, sample
     from fsa_jax.sampling.source import ReviewReader, Source
-    from fsa_jax.terminal import console
+    from fsa_jax.terminal import console, row_progress
 
     if unknown := set(columns or ()) - set(FIELDS):
         raise SettingError(
@@ -128,15 +126,8 @@ def command(
         aside(output, is_review_file, False) as unfinished,
         # It gets its name before the sample, so that where there is a sample there is its report.
         aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         items: dict[str, str] = {}
         catalogs = {}
         for path in catalog or ():
