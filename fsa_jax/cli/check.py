@@ -44,7 +44,6 @@ def command(
     from contextlib import closing
 
     from rich.table import Table
-    from tqdm import tqdm
 
     from fsa_base import checksums
     from fsa_jax.checking.assess import CheckSettings
@@ -55,7 +54,7 @@ def command(
     from fsa_jax.common.atomic_directory import written_aside
     from fsa_jax.common.output_checksums import finish
     from fsa_jax.common.paths import shown
-    from fsa_jax.common.terminal import console
+    from fsa_jax.common.terminal import console, row_progress
     from fsa_jax.reviews.review_files import read_reviews
     from fsa_jax.teacher.store import StoreReader
 
@@ -83,15 +82,8 @@ def command(
         written_aside(
             output, command="fsa check", settings=noted, foreign=FOREIGN, inputs=inputs, overwrite=overwrite
         ) as folder,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         if is_store and reviews is not None:
             with (
                 tempfile.TemporaryDirectory(dir=folder) as scratch,

@@ -64,10 +64,8 @@ def command(
     """
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
     from fsa_jax.common.atomic_directory import written_aside
-    from fsa_jax.common.terminal import console
+    from fsa_jax.common.terminal import console, row_progress
     from fsa_jax.reviews import sample_report as reports
     from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
     from fsa_jax.reviews.fields import FIELDS, Fields
@@ -128,15 +126,8 @@ def command(
         aside(output, is_review_file, False) as unfinished,
         # It gets its name before the sample, so that where there is a sample there is its report.
         aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         items: dict[str, str] = {}
         catalogs = {}
         for path in catalog or ():

@@ -1,7 +1,9 @@
 """Light English stemming: enough to see that "batteries", "Battery" and "battery's" are one word.
 
 Both sides of every comparison are stemmed, so a stem need not be a word; it must only be the same for a word's
-inflections (plural, past, -ing) and for few other words. Rules are after Porter's first step (Porter 1980).
+inflections (plural, past, -ing) and for few other words. Rules are after Porter's first step (Porter 1980). Snowball's
+stemmer also joins derived words, such as "reasonable" and "reason", which makes opinion words of ordinary words
+(docs/decisions.md, 12).
 """
 
 from __future__ import annotations
