@@ -1,5 +1,4 @@
-"""Input of the check: a generation store with its reviews, or a file in the layout that the papers' authors
-released."""
+"""Input of the check: a generation store with its reviews, or a file in the layout of the papers' authors."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ RELEASED_PROMPT = "released"
 
 
 def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Generation]]:
-    """Reads rows in the authors' layout, ``ID Text Overall TEACHER_response``; one row may have text of several
-    teachers.
+    """Reads rows in the authors' layout, ``ID Text Overall TEACHER_response``; a row may have text of several teachers.
 
     Analysis and rewriting use the same column name; the text itself shows which form it is.
 
@@ -72,8 +70,7 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
 
 
 class ReviewIndex:
-    """An index of reviews by id in a file, so that a million reviews need no memory. For each id the first review is
-    used.
+    """An index of reviews by id in a file, so that a million reviews need no memory. Of equal ids, the first is used.
 
     Args:
       path: path of a new temporary file.

@@ -1,7 +1,7 @@
 """The students' vocabulary: a SentencePiece model, 100 extra ids and the newline token ``[NL]``.
 
-The released corpus and students write every newline as the added token ``[NL]`` (id 32100 with T5's 32,000 pieces),
-which SentencePiece alone would lose: it treats newlines as spaces.
+The released corpus and students write every newline as the added token ``[NL]`` (id 32100 with T5's 32,000 pieces).
+SentencePiece alone would lose newlines, because it treats them as spaces.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fsa_jax.tokenizers import t5
 
 
 class ReviewVocabulary(seqio.Vocabulary):
-    """SentencePiece with extra ids and a newline token, the same in Python and in the TensorFlow graph.
+    """SentencePiece with extra ids and a newline token, with the same result in Python and in the TensorFlow graph.
 
-    Lines are encoded one by one, as the released tokenizer encodes what stands between added tokens. The file is found
-    and read at the first use, so that registering a task needs none; only its path travels in a pickle.
+    Lines are encoded one by one, because the released tokenizer encodes the text between added tokens separately. The
+    file is found and read at the first use, so registering a task does not need it; a pickle has only its path.
 
     Args:
-      model_file: a SentencePiece model; None finds one as ``fsa_jax.tokenizers.t5`` says.
-      extra_ids: how many ``<extra_id_N>`` follow the pieces.
+      model_file: path of a SentencePiece model. If None, ``fsa_jax.tokenizers.t5`` finds one.
+      extra_ids: number of ``<extra_id_N>`` tokens after the pieces.
     """
 
     def __init__(self, model_file: str | Path | None = None, extra_ids: int = t5.EXTRA_IDS) -> None:
@@ -59,7 +59,7 @@ class ReviewVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        # SeqIO takes ids beyond this for unknown ones; the extra ids are among the pieces of the inner vocabulary.
+        # SeqIO replaces larger ids by the unknown id. The inner vocabulary counts the extra ids as pieces.
         return self.newline_id + 1
 
     @property
@@ -125,17 +125,17 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
     pieces = seqio.SentencePieceVocabulary(model_file, extra_ids=extra_ids)
     try:
         special = (pieces.tokenizer.pad_id(), pieces.tokenizer.eos_id(), pieces.tokenizer.unk_id())
-    except Exception as error:  # Protobuf and SentencePiece share no class for what a bad file raises.
+    except Exception as error:  # Protobuf and SentencePiece have no common class for errors of a bad file.
         raise VocabularyError(
             model_file,
             expected="a SentencePiece model",
             found=f"{type(error).__name__}: {error}",
-            fix=f"name one with {t5.VOCABULARY_VARIABLE}, or unset it to use T5's",
+            fix=f"set {t5.VOCABULARY_VARIABLE} to a SentencePiece model, or unset it to use T5's",
         ) from error
     if special != (0, 1, 2):
         raise VocabularyError(
             model_file,
-            expected="ids 0, 1 and 2 for padding, end of text and unknown pieces, as T5 has them",
+            expected="ids 0, 1 and 2 for padding, end of text and unknown pieces, as in T5",
             found=", ".join(map(str, special)),
             fix="train it with pad_id=0, eos_id=1, unk_id=2, bos_id=-1",
         )
@@ -143,11 +143,11 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
 
 
 def t5_vocabulary(model_rows: int = t5.ROWS) -> ReviewVocabulary:
-    """The vocabulary for a model with ``model_rows`` rows in its embedding; what gin binds to ``VOCABULARY``.
+    """The vocabulary for a model with ``model_rows`` rows in its embedding; gin binds it to ``VOCABULARY``.
 
     Raises:
-      VocabularyError: it has more ids than the model has rows, or leaves 128 rows or more unused, which is another
-        vocabulary's model.
+      VocabularyError: the vocabulary has more ids than the model has rows, or leaves 128 rows or more unused, so that
+        the model must belong to another vocabulary.
     """
     vocabulary = ReviewVocabulary()
     unused = model_rows - vocabulary.vocab_size
@@ -157,7 +157,7 @@ def t5_vocabulary(model_rows: int = t5.ROWS) -> ReviewVocabulary:
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",
             found=f"{vocabulary.vocab_size} ids with the extra ids and [NL]",
-            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or name its own "
-            f"vocabulary with {t5.VOCABULARY_VARIABLE}",
+            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or set "
+            f"{t5.VOCABULARY_VARIABLE} to the model's vocabulary",
         )
     return vocabulary

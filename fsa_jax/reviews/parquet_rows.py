@@ -1,4 +1,4 @@
-"""Rows of Parquet, a few at a time; row groups that are damaged are counted, and the others are read."""
+"""Reads rows of Parquet files in batches. Damaged row groups are counted, and the others are read."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from fsa_jax.reviews import raw_row
 from fsa_jax.reviews.raw_row import BadRow, RawRow
 
 BATCH_BYTES = 64 << 20
-"""Of the rows that are decoded at a time."""
+"""Limit on the size of the rows that are decoded at a time."""
 MAX_BATCH_ROWS = 1024
 _MIN_BATCH_ROWS = 32
 _MIN_BATCH_BYTES = 16 << 10
-"""On average; a batch costs as much time as reading so many bytes."""
+"""Lower limit on the average size of a batch; the overhead of a batch equals the time to read this many bytes."""
 
-_FIX = "write or fetch it again"
+_FIX = "write or download it again"
 
 
 def parquet_rows(path: Path) -> Iterator[RawRow | BadRow]:
-    """Rows in order, without columns of dates and times, which no review needs and Python cannot always hold.
+    """Rows in order, without columns of dates and times: they are not needed, and Python cannot represent all of them.
 
     Raises:
-      DataError: it is no Parquet file, its footer is damaged, or two of its columns have one name.
+      DataError: the file is not Parquet, its footer is damaged, or two of its columns have the same name.
     """
     import pyarrow
     import pyarrow.parquet
 
-    # Damage has many faces in Arrow; MemoryError is one where a size was hit.
+    # For damaged files Arrow raises many types; MemoryError if a size field is damaged.
     broken = (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
     try:
         file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
@@ -46,7 +46,7 @@ def parquet_rows(path: Path) -> Iterator[RawRow | BadRow]:
     names = [name for _, name in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
-            path, expected="columns of different names", found=f"twice: {', '.join(twice)}", fix="rename one"
+            path, expected="columns with different names", found=f"twice: {', '.join(twice)}", fix="rename one"
         )
     if file.metadata.num_rows != sum(rows) or min(rows, default=0) < 0:
         raise DataError(path, expected="a Parquet file", found="numbers of rows that disagree", fix=_FIX)
@@ -65,9 +65,9 @@ def parquet_rows(path: Path) -> Iterator[RawRow | BadRow]:
 
 
 def _batch_rows(group: Any) -> int:
-    """Rows to decode at a time.
+    """Number of rows to decode at a time.
 
-    A value is at most as large as its column is in the file, but where a dictionary holds it, every row may have it.
+    A value is at most as large as its column in the file. But with dictionary encoding every row may have that value.
     """
     sizes = [group.column(index).total_uncompressed_size for index in range(group.num_columns)]
     largest, average = max(sizes, default=1), max(1, sum(sizes) // max(1, group.num_rows))
@@ -84,7 +84,7 @@ def _row(
     try:
         for i, name in columns:
             column = batch.column(i)
-            # A dictionary's size is not that of the value.
+            # The size of a dictionary-encoded value must be measured on the value, not on its dictionary.
             is_dictionary = pyarrow.types.is_dictionary(column.type)
             limit = raw_row.MAX_ROW_BYTES
             if not is_dictionary and column.nbytes > limit and column.slice(index, 1).nbytes > limit:

@@ -1,4 +1,4 @@
-"""Parquet files of reviews: what ``fsa sample`` writes and the teacher reads."""
+"""Parquet files of reviews, which ``fsa sample`` writes and ``fsa teach`` reads."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SCHEMA = pyarrow.schema(
 
 ROW_GROUP = 8192
 GROUP_CHARACTERS = 1 << 24
-"""A row group ends with the review that reaches it, or after ROW_GROUP."""
+"""A row group ends when its reviews have this many characters, or after ROW_GROUP reviews."""
 
 
 def write_reviews(path: Path, reviews: Iterable[Review]) -> int:
-    """Writes reviews as they come; returns how many. Pages have checksums, so that damage is noticed in reading."""
+    """Writes reviews and returns their number. Pages have checksums, so that readers notice damage."""
     count = 0
     with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for group in _groups(reviews):
@@ -42,7 +42,7 @@ def write_reviews(path: Path, reviews: Iterable[Review]) -> int:
 
 
 def is_review_file(path: Path) -> bool:
-    """Returns whether a file has the columns that :func:`write_reviews` writes, and no others."""
+    """Whether a file has exactly the columns that :func:`write_reviews` writes."""
     try:
         return pyarrow.parquet.read_schema(path).names == SCHEMA.names
     except (pyarrow.ArrowException, OSError, ValueError):
@@ -54,7 +54,7 @@ def read_reviews(path: Path) -> Iterator[Review]:
 
     Raises:
       MissingDataError: there is no such file.
-      DataError: it is no Parquet file of reviews, is damaged, or a row holds no valid review.
+      DataError: the file is not a Parquet file of reviews or is damaged, or a row is not a valid review.
     """
     fix = "write it with fsa sample"
     require_file(path, fix)

@@ -156,8 +156,8 @@ def engine_seed(key: bytes, attempt: int) -> int:
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` of ``count`` parts of a job, split by review. Machines that share only their input can each do
-    one."""
+    """Part ``index`` of ``count`` parts of a job, split by review. Each machine can do one; they share only the
+    input."""
 
     index: int = 0
     count: int = 1

@@ -25,9 +25,10 @@ ROWS = 32_128
 VOCABULARY_VARIABLE = "FSA_VOCAB"
 HUB_REPOSITORY = "google-t5/t5-base"
 T5_SHA256 = "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86"
-"""Of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
+"""SHA-256 of the SentencePiece model of T5 v1.0, v1.1 and Flan-T5."""
 ROW_PADDING = 128
-"""Rows of T5's embedding are a multiple of it; a vocabulary that leaves as many unused is another model's."""
+"""The number of rows of T5's embedding is a multiple of this. A vocabulary that leaves this many rows unused belongs to
+another model."""
 
 
 def encode_lines(text: str, newline_id: int, encode: Callable[[str], list[int]]) -> list[int]:
@@ -111,10 +112,10 @@ class T5Tokenizer:
 
 
 def configured_vocabulary() -> Path | None:
-    """The SentencePiece model that this machine has: ``$FSA_VOCAB``, else the data directory's; None where neither is.
+    """The SentencePiece model on this machine, from ``$FSA_VOCAB`` or else from the data directory; None without one.
 
     Raises:
-      VocabularyError: ``FSA_VOCAB`` names no file.
+      VocabularyError: ``FSA_VOCAB`` is not the path of a file.
     """
     configured = os.environ.get(VOCABULARY_VARIABLE)
     if configured:
@@ -124,7 +125,7 @@ def configured_vocabulary() -> Path | None:
                 f"{VOCABULARY_VARIABLE}={configured}",
                 expected="the path of a SentencePiece model",
                 found="a directory" if path.is_dir() else "nothing there",
-                fix=f"correct it, or unset it to use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
+                fix=f"correct the path, or use T5's vocabulary: unset {VOCABULARY_VARIABLE}",
             )
         return path
     path = data_dir() / "t5_vocab" / "spiece.model"
@@ -132,10 +133,10 @@ def configured_vocabulary() -> Path | None:
 
 
 def find_vocabulary() -> Path:
-    """The SentencePiece model to use, downloaded to the hub's cache where this machine has none.
+    """The SentencePiece model to use. If this machine has none, it is downloaded to the Hub's cache.
 
     Raises:
-      VocabularyError: ``FSA_VOCAB`` names no file, T5's file is not T5's, or it cannot be downloaded.
+      VocabularyError: ``FSA_VOCAB`` is not the path of a file, the file is not T5's model, or the download failed.
     """
     path = configured_vocabulary()
     if path is None:
@@ -148,7 +149,7 @@ def find_vocabulary() -> Path:
             path,
             expected=f"T5's SentencePiece model, sha256 {T5_SHA256}",
             found=f"sha256 {digest}",
-            fix=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary on purpose",
+            fix=f"delete it to download it again, or set {VOCABULARY_VARIABLE} to use another vocabulary",
         )
     return path
 
@@ -159,11 +160,11 @@ def _download() -> Path:
     cached = try_to_load_from_cache(HUB_REPOSITORY, "spiece.model")
     if isinstance(cached, str):
         return Path(cached)
-    # The hub's client tries again for half a minute where there is no network, and says nothing meanwhile.
+    # Without a network the Hub's client retries silently for half a minute, so the user is told first.
     print(f"asking the Hugging Face hub for T5's vocabulary ({HUB_REPOSITORY})", file=sys.stderr, flush=True)
     try:
         return Path(hf_hub_download(HUB_REPOSITORY, "spiece.model"))
-    except Exception as error:  # The hub's client raises its own, requests' and httpx' errors, and changes which.
+    except Exception as error:  # The Hub's client raises its own, requests' or httpx's errors.
         raise VocabularyError(
             f"{HUB_REPOSITORY} on the Hugging Face hub",
             expected="its file spiece.model",

@@ -96,7 +96,7 @@ def test_odd_values(
                 file = sampled(path, rng)
             except DataError as error:
                 # Where no row holds a review, that is the error, with the reasons.
-                assert "at least one review" in str(error) or "columns of different" in str(error)
+                assert "at least one review" in str(error) or "columns with different" in str(error)
                 return "no review"
             finally:
                 taught(path)
