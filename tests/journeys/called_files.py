@@ -5,6 +5,9 @@ started during the recording. What happens while a module is imported is not rec
 classes, and what these call. Methods that ``dataclasses`` or pydantic generate are not recorded, since they have no
 file. Nor are calls in threads that TensorFlow starts (``tf.py_function``, ``Dataset.from_generator``), which Python
 3.11 cannot profile.
+
+With a marker, only functions count that hold it when they are called or when they return: in an argument, a local
+variable or an attribute of one. A marker that is a word of a review shows which files handle the review.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 PACKAGES = {"fsa_jax": "fsa_jax", "t5x": "runtime/t5x", "fsa_base": "base/fsa_base"}
@@ -23,6 +28,8 @@ PACKAGES = {"fsa_jax": "fsa_jax", "t5x": "runtime/t5x", "fsa_base": "base/fsa_ba
 
 _AUTOGRAPH = "__autograph_generated_file"
 """TensorFlow's AutoGraph runs a translation of a function in its place, in a file of its own but with its globals."""
+
+_ELEMENTS = 100
 
 
 class CalledFiles:
@@ -33,7 +40,8 @@ class CalledFiles:
         first calls.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marker: str | None = None) -> None:
+        self._marker = marker
         self.functions: dict[str, set[str]] = {}
         self._folders = dict(_package_folders())
         self._paths: dict[str, str | None] = {}
@@ -53,7 +61,7 @@ class CalledFiles:
         threading.setprofile(None)  # pyright: ignore[reportArgumentType]
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or not self._running:
+        if event not in ("call", "return") or not self._running or (event == "return" and self._marker is None):
             return
         name = frame.f_code.co_filename
         if _AUTOGRAPH in name:
@@ -63,7 +71,8 @@ class CalledFiles:
         path = self._paths[name]
         if path is None or frame.f_code.co_qualname in self.functions.get(path, ()) or _is_importing(frame):
             return
-        self.functions.setdefault(path, set()).add(frame.f_code.co_qualname)
+        if self._marker is None or _holds(frame.f_locals, self._marker):
+            self.functions.setdefault(path, set()).add(frame.f_code.co_qualname)
 
     def _path_in_repository(self, name: str) -> str | None:
         file = Path(name)
@@ -75,10 +84,31 @@ class CalledFiles:
         return None
 
 
+def _holds(value: Any, marker: str, depth: int = 5) -> bool:
+    """Whether a value is or contains a text with ``marker``; of long containers the first _ELEMENTS are looked at."""
+    if isinstance(value, str):
+        return marker in value
+    if isinstance(value, bytes):
+        return marker.encode() in value
+    if depth == 0 or value is None or isinstance(value, int | float | type | ModuleType):
+        return False
+    if hasattr(value, "to_pylist"):  # columns, batches and tables of pyarrow
+        return _holds(value.slice(0, _ELEMENTS).to_pylist(), marker, depth)
+    if isinstance(value, Mapping):
+        parts = [*value.keys(), *value.values()] if len(value) <= _ELEMENTS else []
+    elif isinstance(value, Sequence | Set | deque):
+        parts = list(islice(value, _ELEMENTS))
+    else:
+        slots = getattr(type(value), "__slots__", ())
+        names = (slots,) if isinstance(slots, str) else slots
+        parts = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in names)]
+    return any(_holds(part, marker, depth - 1) for part in parts)
+
+
 @contextmanager
-def recording() -> Iterator[CalledFiles]:
+def recording(marker: str | None = None) -> Iterator[CalledFiles]:
     """Records the calls in the ``with`` block, until its end or until it calls ``stop``."""
-    called = CalledFiles()
+    called = CalledFiles(marker)
     called.start()
     try:
         yield called

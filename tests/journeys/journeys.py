@@ -2,6 +2,7 @@
 
     python tests/journeys/journeys.py               prints counts and files
     python tests/journeys/journeys.py --functions   prints the functions that are called in each file, too
+    python tests/journeys/journeys.py --whole       counts all that the commands of a review call
 
 * Training: from the call of ``t5x.train.train`` until its first step is compiled and has run. The run is that of
   tests/runtime/tiny_run.py: the project's T5, packed and shuffled data, Adafactor. It neither saves nor evaluates:
@@ -13,9 +14,11 @@
   training example: shuffled, tokenized and trimmed. Each stage reads what the one before it wrote. Twenty reviews go
   together, since a corpus holds out a tenth of its rows and its task needs a row that is held out.
 
-A command is recorded from the call of its function ``command`` to its return. Its report, its page and the locks on its
-output are part of it; the parser of the command line, which all commands share, is not. tests/journeys/called_files.py
-says what counts as a call, and LEFT_OUT below which files are not counted.
+A command is recorded from the call of its function ``command`` to its return. Of the four commands that a review goes
+through, those functions count that hold the review's text or a text that quotes it: what reads, filters, asks, checks
+and writes it, not the locks, pages of plots and sums beside it. A prediction is the whole command. Both are without the
+parser of the command line. tests/journeys/called_files.py says what counts as a call, and LEFT_OUT below which files
+are not counted.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ LEFT_OUT = {"training": (*ERRORS, *HOOKS, *DATA)}
 NETWORK = {"training": ("base/fsa_base/networks/*",)}
 """Journey to the files that it counts apart."""
 
+WORD = "zyzzyva"
+"""In every review: it marks what handles a review."""
 STARS = (1, 2, 2, 3, 3, 3, 3, 4, 4, 5) * 2
 """Of the reviews: the ratio that ``fsa sample`` keeps by default."""
 
@@ -68,13 +73,18 @@ class Journey:
     functions: dict[str, set[str]]
 
 
-def all_journeys(folder: Path) -> dict[str, Journey]:
-    """Makes every journey, in an empty folder; returns them by name."""
+def all_journeys(folder: Path, marker: str | None = WORD) -> dict[str, Journey]:
+    """Makes every journey, in an empty folder; returns them by name.
+
+    Args:
+      folder: the empty folder.
+      marker: word by which a review is followed through the commands; None records all that the commands call.
+    """
     from tests.serving.conftest import train_vocabulary
 
     vocabulary = train_vocabulary(folder)
     with mock.patch.dict(os.environ, {"FSA_DATA_DIR": str(folder / "data"), "FSA_VOCAB": str(vocabulary)}):
-        calls = {**dict(_review(folder)), **dict(_predictions(folder, vocabulary)), "training": _training(folder)}
+        calls = {**dict(_review(folder, marker)), **dict(_predictions(folder, vocabulary)), "training": _training(folder)}
     return {name: _journey(name, called.functions) for name, called in calls.items()}
 
 
@@ -88,14 +98,14 @@ def _matches(file: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
 
 
-def _command(name: str, *arguments: Any, **options: Any) -> CalledFiles:
+def _command(name: str, *arguments: Any, marker: str | None = None, **options: Any) -> CalledFiles:
     command = importlib.import_module(f"fsa_jax.cli.{name}").command
-    with recording() as called:
+    with recording(marker) as called:
         assert not command(*arguments, **options)
     return called
 
 
-def _review(folder: Path) -> Iterator[tuple[str, CalledFiles]]:
+def _review(folder: Path, marker: str | None) -> Iterator[tuple[str, CalledFiles]]:
     import seqio
     from hostile_server import MODEL, hostile_server
 
@@ -105,14 +115,14 @@ def _review(folder: Path) -> Iterator[tuple[str, CalledFiles]]:
     dump, reviews, store = folder / "dump.jsonl", folder / "reviews.parquet", folder / "store"
     with dump.open("w", encoding="utf-8") as lines:
         for number, (stars, text) in enumerate(zip(STARS, REVIEWS.read_text("utf-8").splitlines(), strict=False)):
-            review = {"review_id": str(number), "text": f"Visit {number}: {text}", "stars": stars}
+            review = {"review_id": str(number), "text": f"Visit {number}: {WORD}. {text}", "stars": stars}
             lines.write(json.dumps(review) + "\n")
-    yield "sample", _command("sample", str(dump), reviews, size=len(STARS))
+    yield "sample", _command("sample", str(dump), reviews, size=len(STARS), marker=marker)
     with hostile_server() as server:
         server.mode, server.raw = "raw", _analysis
-        yield "teach", _command("teach", str(reviews), store, MODEL, endpoint=server.url, prompts=["analysis"])
-    yield "check", _command("check", store, folder / "checked", reviews=reviews)
-    yield "corpus", _command("corpus", folder / "checked", folder / "data" / "corpus")
+        yield "teach", _command("teach", str(reviews), store, MODEL, endpoint=server.url, prompts=["analysis"], marker=marker)
+    yield "check", _command("check", store, folder / "checked", reviews=reviews, marker=marker)
+    yield "corpus", _command("corpus", folder / "checked", folder / "data" / "corpus", marker=marker)
     with recording() as called:
         task = seqio.get_mixture_or_task("fsa_corpus_analysis")
         dataset = task.get_dataset({"inputs": 64, "targets": 64}, "train", shuffle=True, seed=0)
@@ -121,11 +131,11 @@ def _review(folder: Path) -> Iterator[tuple[str, CalledFiles]]:
 
 
 def _analysis(good: bytes) -> bytes:
-    """What the server sends in place of a good answer, which names the visit: an analysis that the check keeps."""
+    """What the server sends in place of a good answer, which names the review: an analysis that the check keeps."""
     from hostile_server import completion, reply
 
     (visit,) = re.findall("visit [0-9]+", good.decode())
-    return reply(completion(f'Opinion Target 1: "{visit}"\nAspect: Food\nSentiment: Neutral\nReasoning: It says so.'))
+    return reply(completion(f'Opinion Target 1: "{visit}"\nAspect: Food\nSentiment: Neutral\nReasoning: {WORD}, it says.'))
 
 
 def _predictions(folder: Path, vocabulary: Path) -> Iterator[tuple[str, CalledFiles]]:
@@ -174,7 +184,7 @@ def _training(folder: Path) -> CalledFiles:
 def main() -> None:
     """Prints every journey."""
     with tempfile.TemporaryDirectory() as folder:
-        journeys = all_journeys(Path(folder))
+        journeys = all_journeys(Path(folder), None if "--whole" in sys.argv else WORD)
     for name, journey in journeys.items():
         apart = f", and {len(journey.network)} of the network" if journey.network else ""
         print(f"\n{name}: {len(journey.files)} files{apart}")
