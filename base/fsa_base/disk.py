@@ -1,13 +1,16 @@
-"""The disk: waiting until what was written is on it, and finding out that it is full or read-only."""
+"""The disk: waiting until written data is on it, detecting that it is full or read-only, and locking a file."""
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 """What file systems without it say, of folders above all."""
@@ -52,3 +55,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = link.__cause__ or link.__context__
+
+
+_POLL_SECONDS = 0.2
+
+
+def lock(descriptor: int, patience: float) -> None:
+    """Locks an open file, waiting for ``patience`` seconds while another process holds the lock.
+
+    The lock belongs to the descriptor: closing it, and every copy of it that a child process has, releases the lock.
+
+    Raises:
+      BlockingIOError: another process still holds it.
+      OSError: the file system has no locks.
+    """
+    deadline = time.monotonic() + patience
+    # Not filelock.FileLock, which opens and releases a file of its own: docs/decisions.md, 11.
+    while not filelock.lock_descriptor(descriptor, blocking=False):
+        if time.monotonic() > deadline:
+            raise BlockingIOError(errno.EAGAIN, "another process holds the lock")
+        time.sleep(_POLL_SECONDS)

@@ -2,6 +2,10 @@
 
 The verdict is ``keep`` (the text is used as written), ``repair`` (the text is used after junk or invented opinions were
 removed) or ``drop`` (the text is not used). Every repair and every drop is stored with its reason.
+
+Whether an analysis, a rewriting and the star rating of one review agree is measured by their leans: the mean sentiment
+of each on a scale from -1 (all negative) to 1 (all positive). The gap between two leans is half their distance: 0 is
+full agreement, 1 is the opposite.
 """
 
 from __future__ import annotations
@@ -11,15 +15,14 @@ from typing import Literal
 from pydantic import Field
 
 from fsa_base.errors import SettingError
-from fsa_jax.checking.agreement import analysis_lean, gap, rewriting_lean, stars_lean
-from fsa_jax.checking.facts import facts
-from fsa_jax.checking.grounding import Grounding, ground
+from fsa_jax.checking.grounding import Grounding, facts, ground
 from fsa_jax.checking.junk import clean
 from fsa_jax.common.records import Generation, Opinion, Record, Review
 from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import FAILURES, failure_reason
 from fsa_jax.text import analysis
-from fsa_jax.text.opinion_words import implicit_share
+from fsa_jax.text.words import implicit_share
+from fsa_jax.text.words import lean as lean_of_words
 
 MAX_CHARACTERS = 60_000
 """Longer texts and reviews are dropped without a check. No real answer is so long, and this bounds the time of a
@@ -36,7 +39,7 @@ class CheckSettings(Record):
     max_hallucination: float = 0.5
     """Largest allowed share of opinions without a grounded target, or of sentences with an invented fact."""
     max_stars_gap: float = 0.75
-    """Largest allowed gap between a generation's lean and its review's stars (agreement.gap)."""
+    """Largest allowed gap between a generation's lean and its review's stars (``gap``)."""
     max_partner_gap: float = 0.75
     """Largest allowed gap between the leans of an analysis and a rewriting of one review by one teacher."""
     repair_analyses: bool = True
@@ -153,7 +156,7 @@ def _ground(text: str, found: analysis.ParsedOpinion, review: str, threshold: fl
 
 
 def _scores(review: Review, opinions: list[Opinion]) -> dict[str, object]:
-    lean = analysis_lean(opinions)
+    lean = analysis.lean(opinions)
     return {
         "sentiments": tuple(opinion.sentiment for opinion in opinions),
         "lean": lean,
@@ -165,7 +168,7 @@ def _rewriting(base: CheckedGeneration, text: str, settings: CheckSettings) -> C
     by_sentence = facts(text, base.review.text)
     inventions = [fact.text for sentence in by_sentence for fact in sentence if not fact.grounded]
     with_invention = sum(any(not fact.grounded for fact in sentence) for sentence in by_sentence)
-    lean = rewriting_lean(text)
+    lean = lean_of_words(text)
     base = base.model_copy(
         update={
             "inventions": tuple(inventions),
@@ -202,3 +205,13 @@ def with_partner(checked: CheckedGeneration, partner_lean: float | None, setting
             }
         )
     return checked
+
+
+def stars_lean(stars: float | None) -> float | None:
+    """Lean of a star rating: 1 star is -1, 3 stars are 0, 5 stars are 1."""
+    return None if stars is None else max(-1.0, min(1.0, (stars - 3) / 2))
+
+
+def gap(first: float | None, second: float | None) -> float | None:
+    """Half the distance between two leans, 0 to 1; None if one of them is unknown."""
+    return None if first is None or second is None else abs(first - second) / 2

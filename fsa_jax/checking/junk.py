@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 
-from fsa_jax.checking.facts import sentences
+from fsa_jax.checking.grounding import sentences
 from fsa_jax.common.records import Understanding
 
 # Patterns start where a run of blanks or marks starts, and match it possessively (``*+``, no backtracking). Otherwise

@@ -47,16 +47,15 @@ def command(
 
     from fsa_base import checksums
     from fsa_jax.checking.assess import CheckSettings
-    from fsa_jax.checking.check_generations import check
+    from fsa_jax.checking.check_generations import ReviewIndex, check, from_store, released
     from fsa_jax.checking.checked_files import COUNTS, FOREIGN, PAGE
-    from fsa_jax.checking.inputs import ReviewIndex, from_store, released
     from fsa_jax.checking.page import render
     from fsa_jax.common.atomic_directory import written_aside
     from fsa_jax.common.output_checksums import finish
     from fsa_jax.common.paths import shown
     from fsa_jax.common.terminal import console, row_progress
-    from fsa_jax.reviews.review_files import read_reviews
-    from fsa_jax.teacher.store import StoreReader
+    from fsa_jax.reviews.parquet_files import read_reviews
+    from fsa_jax.teacher.store.reader import StoreReader
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:

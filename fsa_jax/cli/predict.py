@@ -55,7 +55,7 @@ def command(
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
     from fsa_jax.serving.predict_file import predict_file, unfinished_model
-    from fsa_jax.serving.predictor import Predictor
+    from fsa_jax.serving.predictor import Predictor, is_exported
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
@@ -70,7 +70,7 @@ def command(
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"going on with what the unfinished {output} is of: {begun}", file=sys.stderr)
-    model = begun or runs.resolve(model)
+    model = begun or (model if is_exported(model) else runs.resolve(model))
     predictor = Predictor(
         model,
         task=task,

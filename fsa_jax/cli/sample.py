@@ -70,7 +70,7 @@ def command(
     from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
     from fsa_jax.reviews.fields import FIELDS, Fields
     from fsa_jax.reviews.filters import Filters
-    from fsa_jax.reviews.review_files import is_review_file
+    from fsa_jax.reviews.parquet_files import is_review_file
     from fsa_jax.reviews.sample import SampleSettings, sample
     from fsa_jax.reviews.source import ReviewReader, Source
 

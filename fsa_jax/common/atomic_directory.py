@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fsa_base import checksums, file_lock
+from fsa_base import checksums, disk
 from fsa_base.disk import disk_error, sync
 from fsa_base.errors import FsaError, SettingError
 
@@ -212,7 +212,7 @@ class _Places:
         while True:
             descriptor = os.open(self.note, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             try:
-                file_lock.acquire(descriptor, 0)
+                disk.lock(descriptor, 0)
             except BlockingIOError:
                 os.close(descriptor)
                 raise SettingError(

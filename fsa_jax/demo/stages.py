@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_base import file_lock
+from fsa_base import disk
 from fsa_base.errors import SettingError
 
 _FORMAT = 2
@@ -150,7 +150,7 @@ def claimed(root: Path, stages: Path) -> Iterator[int]:
 def _lock(descriptor: int, root: Path) -> None:
     try:
         # A training whose demo was killed saves its state and stops within seconds.
-        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+        disk.lock(descriptor, PATIENCE_SECONDS)
     except BlockingIOError:
         raise SettingError(
             "--out",

@@ -9,15 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fsa_jax.common.hashing import hash64
-from fsa_jax.reviews.fields import normalise
-
-
-def priority(text: str, seed: int) -> int:
-    """Seeded 64-bit hash of a text's normalised words."""
-    return hash64(normalise(text), seed)
-
-
 _FIRST_ROWS = 1 << 16
 
 

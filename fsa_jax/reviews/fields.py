@@ -15,12 +15,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fsa_base.untrusted_json import has_lone_surrogate
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow, decode
 
@@ -38,9 +36,6 @@ MAX_STARS_CHARACTERS = 40
 MAX_CATEGORIES = 1000
 MAX_CATEGORY_CHARACTERS = 200
 """Longer names, or more of them, are not real categories and are ignored."""
-
-MAX_FOLDED_CHARACTERS = 4000
-"""Longer texts are normalised in pieces."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _STARS = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:stars?|/\s*5|out of 5)?", re.IGNORECASE)
@@ -147,7 +142,9 @@ def identifier(value: Any) -> str | None:
 def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
     """Removes lone surrogates and control characters, for UTF-8 and Parquet; returns the text and what was fixed."""
     repairs = []
-    if has_lone_surrogate(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         repairs.append("half a surrogate pair")
     cleaned = _CONTROL.sub(" ", text)
@@ -191,13 +188,3 @@ def _stars(value: Any, offset: float) -> float | BadRow | None:
         return BadRow("stars that are no number")
     # Adding 0.0 changes -0.0 to 0.0.
     return stars + 0.0 if 0 <= stars <= 5 else BadRow("stars outside 0 to 5")
-
-
-def normalise(text: str) -> str:
-    """The words of a text in one case and one Unicode form; copies of a review give the same words."""
-    pieces = [text]
-    if len(text) > MAX_FOLDED_CHARACTERS:
-        # Python sorts combining marks in quadratic time, and a text may consist of them.
-        pieces = [text[start : start + 1000] for start in range(0, len(text), 1000)]
-    folded = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
-    return " ".join(re.findall(r"\w+", folded.casefold()))

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from datasketch import MinHash
 
-from fsa_jax.reviews.fields import normalise
+from fsa_jax.text.words import normalise
 
 PERMUTATIONS = 64
 BANDS = 16

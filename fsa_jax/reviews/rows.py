@@ -16,7 +16,7 @@ from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_base.untrusted_json import UntrustedJsonError, parse, parse_literal
 from fsa_jax.reviews.csv_rows import csv_rows
 from fsa_jax.reviews.lines import lines
-from fsa_jax.reviews.parquet_rows import parquet_rows
+from fsa_jax.reviews.parquet_files import parquet_rows
 from fsa_jax.reviews.raw_row import EMPTY_LINE, BadRow, RawRow, decode
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")

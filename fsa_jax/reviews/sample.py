@@ -20,15 +20,15 @@ from typing import IO
 import numpy as np
 
 from fsa_base.errors import DataError, SettingError
-from fsa_jax.common.hashing import hash64
 from fsa_jax.common.records import Review
-from fsa_jax.reviews.distinct_sample import DistinctSample, priority
+from fsa_jax.reviews.distinct_sample import DistinctSample
 from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signature
+from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.raw_row import BadRow, RawRow
-from fsa_jax.reviews.review_files import write_reviews
 from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count
 from fsa_jax.reviews.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
-from fsa_jax.text.opinion_words import implicit_share as estimate_implicit_share
+from fsa_jax.text.words import hash64, priority
+from fsa_jax.text.words import implicit_share as estimate_implicit_share
 
 RESERVE = 0.25
 """Share of additional candidates per stratum, to replace near duplicates and copies in other strata."""

@@ -15,7 +15,7 @@ from ctranslate2 import specs
 from ctranslate2.specs import attention_spec, common_spec
 
 from fsa_base.networks.llama.config import LlamaConfig
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
 from fsa_jax.serving.ct2 import row_names
 from fsa_jax.serving.student import Student
 from fsa_jax.tokenizers.chat import ChatTokenizer

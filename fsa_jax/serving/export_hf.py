@@ -21,9 +21,8 @@ from fsa_jax.serving.student import Student, read_json
 from fsa_jax.serving.torch_model import TorchModel
 from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN, T5Tokenizer
 from fsa_jax.tokenizers.transformers_t5 import t5_tokenizer
+from fsa_jax.weights.hf_files import SMALL_FILES, TOKENIZER_FILES, write_directory
 from fsa_jax.weights.hf_mapping import write_parameters
-from fsa_jax.weights.hub_sources import SMALL_FILES, TOKENIZER_FILES
-from fsa_jax.weights.safetensors_files import write_directory
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError, SettingError
-from fsa_jax.reviews.parquet_rows import parquet_rows
+from fsa_jax.reviews.parquet_files import parquet_rows
 from fsa_jax.reviews.raw_row import EMPTY_LINE, NOT_UTF8, BadRow, RawRow
 from fsa_jax.reviews.rows import raw_rows
 

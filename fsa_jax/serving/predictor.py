@@ -20,6 +20,15 @@ _LONGEST_TOKEN = 512
 """Characters: far above what any vocabulary has; more of a text can only be blanks."""
 
 
+CT2_MODEL = "model.bin"
+"""File with the weights of an exported CTranslate2 model."""
+
+
+def is_exported(model: Path) -> bool:
+    """Whether a directory has an exported or imported model, not a run's checkpoints."""
+    return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
+
+
 class Predictor:
     """A student with a task. Outputs do not depend on the batch size or on what else is in a batch.
 
@@ -56,8 +65,6 @@ class Predictor:
         threads: int = 0,
         device: str = "cpu",
     ) -> None:
-        from fsa_jax.serving.ct2 import is_ct2
-
         if task not in TASKS:
             raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
         if engine is not None:
@@ -66,7 +73,7 @@ class Predictor:
             if value < 1:
                 raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
         self.task: Task = task
-        self.engine: Engine = engine or ("ct2" if is_ct2(Path(model)) else "jax")
+        self.engine: Engine = engine or ("ct2" if (Path(model) / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
         length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":

@@ -18,8 +18,8 @@ from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
 from fsa_jax.weights import t5
 from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.weights.families import family_of, open_model
+from fsa_jax.weights.hf_files import CONFIG, HF_FILES, read_config
 from fsa_jax.weights.hf_mapping import Family, materialise
-from fsa_jax.weights.hub_sources import CONFIG, HF_FILES, read_config
 
 
 @dataclass(frozen=True)

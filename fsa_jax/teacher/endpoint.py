@@ -17,9 +17,8 @@ from fsa_base.errors import FsaError, SettingError, TeacherError
 from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
 from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
-from fsa_jax.teacher.http_client import BoundedClient
+from fsa_jax.teacher.http_client import BoundedClient, Redactor, proxy_secrets, url_secrets, url_without_secrets
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
-from fsa_jax.teacher.redaction import Redactor, proxy_secrets, url_secrets, url_without_secrets
 
 IN_FLIGHT = 256
 """Default number of simultaneous requests."""

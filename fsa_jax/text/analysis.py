@@ -15,11 +15,11 @@ a sentiment that maps to the five-step scale, and whatever was dropped is return
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fsa_jax.common.records import Opinion, Sentiment
+from fsa_jax.common.records import SENTIMENTS, Opinion, Sentiment
 
 DropReason = Literal["no target", "no sentiment", "unknown sentiment", "repeated"]
 
@@ -304,3 +304,17 @@ def _closing_quote(line: str, start: int) -> int | None:
 
 def _one_line(value: str) -> str:
     return " ".join(value.split())
+
+
+_VALUE = {sentiment: (index - 2) / 2 for index, sentiment in enumerate(SENTIMENTS)}
+
+
+def lean(opinions: Sequence[Opinion]) -> float | None:
+    """Mean sentiment of an analysis, where "positive" and "very positive" both count as 1, and likewise for -1.
+
+    Teachers often write "positive" where the reviewer gives five stars, so the difference between "positive" and "very
+    positive" says little about the stars.
+    """
+    if not opinions:
+        return None
+    return sum(max(-1.0, min(1.0, 2 * _VALUE[opinion.sentiment])) for opinion in opinions) / len(opinions)

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from fsa_base import checkpoint_files
 from fsa_base.checkpoint_files import STATE
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.safetensors_files import Lazy
+from fsa_jax.weights.hf_files import Lazy
 
 
 class _OneAtATime(ocp.type_handlers.NumpyHandler):

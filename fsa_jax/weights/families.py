@@ -9,9 +9,8 @@ from typing import Any
 
 from fsa_base.errors import CheckpointError
 from fsa_jax.weights import llama, t5
+from fsa_jax.weights.hf_files import Tensor, open_directory, read_config
 from fsa_jax.weights.hf_mapping import Family, read_parameters
-from fsa_jax.weights.hub_sources import read_config
-from fsa_jax.weights.safetensors_files import Tensor, open_directory
 
 FAMILIES: tuple[Family, ...] = (t5.FAMILY, llama.FAMILY)
 

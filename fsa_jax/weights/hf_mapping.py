@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.safetensors_files import Lazy, Tensor
+from fsa_jax.weights.hf_files import Lazy, Tensor
 
 Path = tuple[str, ...]
 _LAYER = re.compile(r"layers_(\d+)")

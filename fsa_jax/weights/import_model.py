@@ -18,9 +18,8 @@ from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
 from fsa_jax.weights.checkpoints import save_weights
 from fsa_jax.weights.families import open_model
+from fsa_jax.weights.hf_files import HF_FILES, INDEX_FILE, SMALL_FILES, find_source, require_inside
 from fsa_jax.weights.hf_mapping import flatten
-from fsa_jax.weights.hub_sources import HF_FILES, SMALL_FILES, find_source, require_inside
-from fsa_jax.weights.safetensors_files import INDEX_FILE
 
 RECORD = "import.json"
 _FOREIGN = only_files("checkpoint_0/*", f"{HF_FILES}/*", RECORD, marks=[RECORD])

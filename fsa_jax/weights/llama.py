@@ -8,9 +8,8 @@ from typing import Any
 
 from fsa_base.errors import CheckpointError
 from fsa_base.networks.llama.config import LlamaConfig, RopeScaling
+from fsa_jax.weights.hf_files import Tensor, read_config, student_directory
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, Family, Leaf, count_of, flag_of, number_of
-from fsa_jax.weights.hub_sources import read_config, student_directory
-from fsa_jax.weights.safetensors_files import Tensor
 
 _DEFAULT_THETA = 10000.0
 

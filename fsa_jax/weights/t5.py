@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
+from fsa_jax.weights.hf_files import Tensor
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, ROWS_MULTIPLE, Family, Leaf, count_of, flag_of, number_of
-from fsa_jax.weights.safetensors_files import Tensor
 
 """Rows of a T5 embedding; the authors' students have 32,101, the vocabulary's ids and the newline."""
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import jax
 
-from fsa_base import file_lock
+from fsa_base import disk
 from fsa_base.errors import SettingError
 
 LOCK = ".lock"
@@ -49,7 +49,7 @@ def claimed(directory: str, lock: str = LOCK, setting: str = "MODEL_DIR", activi
 
 def _lock(descriptor: int, directory: str, setting: str, activity: str) -> None:
     try:
-        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+        disk.lock(descriptor, PATIENCE_SECONDS)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
         raise SettingError(

@@ -22,9 +22,9 @@ from hf_models import T5, write_model
 
 from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
+from fsa_jax.weights.hf_files import DTYPES
 from fsa_jax.weights.hf_mapping import flatten
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.safetensors_files import DTYPES
 
 MEMORY = 2 << 30
 LLAMA = {

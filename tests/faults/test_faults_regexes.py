@@ -34,7 +34,7 @@ NOT_OURS = {
     ("fsa_jax/reviews/domains.py", "category[3:]"): "the user's own expression, from --categories",
     ("runtime/t5x/adafactor.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
     ("runtime/t5x/restoring.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
-    ("fsa_jax/teacher/redaction.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
+    ("fsa_jax/teacher/http_client.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
         "every repetition in it is bounded by 4"
     ),
     (

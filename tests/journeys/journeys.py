@@ -84,7 +84,11 @@ def all_journeys(folder: Path, marker: str | None = WORD) -> dict[str, Journey]:
 
     vocabulary = train_vocabulary(folder)
     with mock.patch.dict(os.environ, {"FSA_DATA_DIR": str(folder / "data"), "FSA_VOCAB": str(vocabulary)}):
-        calls = {**dict(_review(folder, marker)), **dict(_predictions(folder, vocabulary)), "training": _training(folder)}
+        calls = {
+            **dict(_review(folder, marker)),
+            **dict(_predictions(folder, vocabulary)),
+            "training": _training(folder),
+        }
     return {name: _journey(name, called.functions) for name, called in calls.items()}
 
 
@@ -120,7 +124,10 @@ def _review(folder: Path, marker: str | None) -> Iterator[tuple[str, CalledFiles
     yield "sample", _command("sample", str(dump), reviews, size=len(STARS), marker=marker)
     with hostile_server() as server:
         server.mode, server.raw = "raw", _analysis
-        yield "teach", _command("teach", str(reviews), store, MODEL, endpoint=server.url, prompts=["analysis"], marker=marker)
+        yield (
+            "teach",
+            _command("teach", str(reviews), store, MODEL, endpoint=server.url, prompts=["analysis"], marker=marker),
+        )
     yield "check", _command("check", store, folder / "checked", reviews=reviews, marker=marker)
     yield "corpus", _command("corpus", folder / "checked", folder / "data" / "corpus", marker=marker)
     with recording() as called:
@@ -135,7 +142,9 @@ def _analysis(good: bytes) -> bytes:
     from hostile_server import completion, reply
 
     (visit,) = re.findall("visit [0-9]+", good.decode())
-    return reply(completion(f'Opinion Target 1: "{visit}"\nAspect: Food\nSentiment: Neutral\nReasoning: {WORD}, it says.'))
+    return reply(
+        completion(f'Opinion Target 1: "{visit}"\nAspect: Food\nSentiment: Neutral\nReasoning: {WORD}, it says.')
+    )
 
 
 def _predictions(folder: Path, vocabulary: Path) -> Iterator[tuple[str, CalledFiles]]:

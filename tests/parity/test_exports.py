@@ -20,8 +20,8 @@ from fsa_jax.serving.export_ct2 import export_ct2, write_ct2
 from fsa_jax.serving.export_hf import Check, export_hf
 from fsa_jax.serving.model_card import Card
 from fsa_jax.serving.student import Student, load_student
+from fsa_jax.weights.hf_files import open_directory
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.safetensors_files import open_directory
 
 CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/distill_base.gin")
 

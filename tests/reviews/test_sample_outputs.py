@@ -14,7 +14,7 @@ from fsa_base import disk
 from fsa_jax.cli import sample
 from fsa_jax.cli.main import main
 from fsa_jax.common import atomic_directory
-from fsa_jax.reviews.review_files import read_reviews
+from fsa_jax.reviews.parquet_files import read_reviews
 
 OPTIONS = ("--language", "null", "--near-duplicates", "null")
 

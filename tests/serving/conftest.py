@@ -12,8 +12,7 @@ import optax
 import pytest
 import sentencepiece
 
-from fsa_base.networks.t5.config import T5Config
-from fsa_base.networks.t5.network import Transformer
+from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.serving.export_check import right_padded
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights.checkpoints import save_weights

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fsa_base.errors import CheckpointError, FsaError
-from fsa_jax.weights.safetensors_files import Lazy, open_directory, read_header, write_directory
+from fsa_jax.weights.hf_files import Lazy, open_directory, read_header, write_directory
 
 TENSORS = st.dictionaries(
     st.text("abc.", min_size=1, max_size=8),

@@ -16,7 +16,7 @@ from jaxtyping import TypeCheckError, install_import_hook
 
 from fsa_base.errors import SettingError
 from fsa_base.networks.layers import ACTIVATIONS
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
 
 # Shapes are checked as the signatures give them; other tests in this process may have the unchecked modules already.
 MODULES = [

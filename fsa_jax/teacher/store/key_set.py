@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fsa_jax.teacher.generation_requests import KEY_BYTES
+KEY_BYTES = 16
 
 # numpy ignores trailing zero bytes when it compares "S" values; for keys of equal length that makes no difference.
 KEYS = np.dtype(f"S{KEY_BYTES}")
