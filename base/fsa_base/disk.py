@@ -13,14 +13,14 @@ from typing import Any
 import filelock
 
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without it say, of folders above all."""
+"""Errors of file systems that do not support fsync, especially for folders."""
 
 
 def sync(path: Any, recursive: bool = True) -> None:
-    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done.
+    """Waits until a file, or a directory with all its content, is on the disk. Does nothing for buckets.
 
     Raises:
-      OSError: something cannot be read, or the disk fails.
+      OSError: a file cannot be read, or the disk fails.
     """
     if "://" in str(path):
         return
@@ -42,7 +42,7 @@ def _sync(path: Path) -> None:
 
 
 def disk_error(error: BaseException, numbers: Collection[int]) -> OSError | None:
-    """Returns the system's error among ``numbers`` (of ``errno``) that caused ``error``, None if none did."""
+    """Returns the OSError with one of the ``numbers`` (of ``errno``) that caused ``error``; None if there is none."""
     for link in _chain(error):
         for number in numbers:
             if getattr(link, "errno", None) == number or os.strerror(number) in str(link):

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 
 def console() -> Console:
-    """Returns a console that shows text as it stands: a file may be called ``[/x]`` or ``:smile:``.
+    """Returns a console that prints text unchanged, because a file may be called ``[/x]`` or ``:smile:``.
 
-    In a log file rich would squeeze the columns of a table into 80 characters; there it is wider.
+    In a log file the console is wider than rich's default of 80 characters, in which the columns of tables do not fit.
     """
     return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 

@@ -1,7 +1,7 @@
-"""Students as CTranslate2 model specifications, built from our parameters; PyTorch is not needed.
+"""Converts students to CTranslate2 model specifications, directly from the parameters and without PyTorch.
 
-CTranslate2 keeps matrices as (outputs, inputs), fuses the projections of one attention, and tells T5 v1.0 from v1.1 by
-``scale_outputs``.
+CTranslate2 stores matrices as (outputs, inputs), fuses the projections of an attention layer, and distinguishes T5 v1.0
+from v1.1 by ``scale_outputs``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T5_MAX_DISTANCE = 128
 
 
 class _Parameters:
-    """Parameters by unstacked path, stacked or not."""
+    """Access to parameters by unstacked path, whether the layers are stacked or not."""
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
         self._flat = dict(flatten(tree))
@@ -49,7 +49,7 @@ class _Parameters:
 
 
 def _matrix(parameters: _Parameters, path: str) -> np.ndarray:
-    # Always a copy: CTranslate2 scales what it quantises in place.
+    # Always a copy, because CTranslate2 scales arrays in place when it quantises them.
     return parameters(f"{path}/kernel").T.copy()
 
 
@@ -60,7 +60,7 @@ def _fuse(spec: Any, parameters: _Parameters, paths: Sequence[str]) -> None:
 
 
 def model_spec(student: Student) -> Any:
-    """The specification of a student, weights and vocabulary included."""
+    """The specification of a student, including weights and vocabulary."""
     parameters = _Parameters(student.parameters)
     if isinstance(student.tokens, ChatTokenizer):
         spec = _decoder_spec(student.config, parameters)

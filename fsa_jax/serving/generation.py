@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
-"""From the last tokens and the cache before them to the logits of the next tokens and the cache with them."""
+"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
 
 _NEVER = -1e9
 
@@ -28,10 +28,10 @@ _NEVER = -1e9
 def greedy(
     tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, length: int
 ) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
-    """The likeliest token, one after the other, up to ``end_id`` or ``length``.
+    """Greedy decoding: chooses the most likely token at each step, up to ``end_id`` or ``length``.
 
     Returns:
-      ids, with zeros after the end, and their log-probability.
+      The ids, with zeros after the end, and their log-probability.
     """
     batch = tokens.shape[0]
     outputs, scores = jnp.zeros((batch, length), jnp.int32), jnp.zeros((batch,), jnp.float32)
@@ -56,7 +56,7 @@ def greedy(
 
 @flax.struct.dataclass
 class _Beams:
-    """The search after ``position`` tokens; beams are sorted by score, the best first."""
+    """State of the search after ``position`` tokens; beams are sorted by score, the best first."""
 
     position: Int[Array, ""]
     live: Int[Array, "batch beams length"]
@@ -79,28 +79,29 @@ def beam_search(
     length_penalty: float,
     cache_offset: int,
 ) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
-    """The best output that the search finds.
+    """Beam search: returns the best output that the search finds.
 
-    An output is done when its next token is ``end_id`` and is among the ``beams`` best candidates, or when it has
+    An output is done when its next token is ``end_id`` and among the ``beams`` best candidates, or when it has
     ``length`` tokens. Its score is its log-probability divided by (tokens ^ ``length_penalty``). An example is settled
-    when ``beams`` outputs are done and the best live one, at its length now, is not above the worst of them.
+    when ``beams`` outputs are done and the best unfinished one, scored at its current length, is not better than the
+    worst of them.
 
     Args:
-      tokens: the token before the outputs.
-      cache: of the network, a row an example.
-      step: the network.
-      end_id: ends an output.
-      length: longest output.
-      beams: kept at each step.
-      length_penalty: 0 for none, above for longer outputs.
-      cache_offset: axis of the examples in the cache, 1 where layers are stacked on axis 0.
+      tokens: token before the outputs.
+      cache: cache of the network, with one row per example.
+      step: decoding step of the network.
+      end_id: id that ends an output.
+      length: longest output in tokens.
+      beams: number of beams.
+      length_penalty: exponent of the length penalty; 0 for none, larger values prefer longer outputs.
+      cache_offset: axis of the examples in the cache; 1 if layers are stacked on axis 0.
 
     Returns:
-      ids, with zeros after the end, and scores.
+      The ids, with zeros after the end, and the scores.
     """
     batch = tokens.shape[0]
     empty = jnp.zeros((batch, beams, length), jnp.int32)
-    # All beams begin alike, so only one may win at first.
+    # All beams are equal at first, so only one may have a score.
     first_scores = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER).astype(jnp.float32)
     first = _Beams(
         position=jnp.zeros((), jnp.int32),
@@ -121,7 +122,7 @@ def beam_search(
         vocab = logits.shape[-1]
         log_probs = jax.nn.log_softmax(logits).reshape(batch, beams, vocab)
         candidates = (state.live_scores[:, :, None] + log_probs).reshape(batch, beams * vocab)
-        # Twice as many candidates as beams: even if every beam's best one ends, as many go on.
+        # Twice as many candidates as beams, so that enough remain even if the best candidate of every beam ends.
         scores, chosen = jax.lax.top_k(candidates, 2 * beams)
         parents, chosen_tokens = chosen // vocab, (chosen % vocab).astype(jnp.int32)
         sequences = jnp.take_along_axis(state.live, parents[:, :, None], axis=1)
@@ -155,23 +156,23 @@ def beam_search(
 
 
 def _map_rows(change: Callable[[Array], Array], cache: Any, offset: int) -> Any:
-    """Applies ``change`` to the leaves that hold something for every row; an index that all rows share stays."""
+    """Applies ``change`` to the leaves that have a value per row; an index that all rows share is unchanged."""
     return jax.tree.map(lambda leaf: change(leaf) if leaf.ndim > offset else leaf, cache)
 
 
 IMPOSSIBLE = -1e9
-"""Logit of an id that the vocabulary has not."""
+"""Logit of an id that is not in the vocabulary."""
 _SHORTEST = 32
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How outputs are found.
+    """Settings of decoding.
 
     Args:
-      max_length: longest output in tokens, its end included.
-      beams: 1 for greedy decoding.
-      length_penalty: of the beam search: an output's log-probability is divided by (tokens ^ length_penalty).
+      max_length: longest output in tokens, including the end token.
+      beams: number of beams; 1 for greedy decoding.
+      length_penalty: exponent of beam search: an output's log-probability is divided by (tokens ^ length_penalty).
     """
 
     max_length: int
@@ -180,7 +181,7 @@ class Decoding:
 
 
 def padded_length(longest: int) -> int:
-    """The power of two that inputs are padded to, so that few lengths are compiled."""
+    """The padded length of inputs: a power of two, so that few lengths are compiled."""
     length = _SHORTEST
     while length < longest:
         length *= 2
@@ -192,11 +193,11 @@ class Generator:
 
     Args:
       module: ``Transformer`` or ``LlamaTransformer``.
-      parameters: its parameters.
-      decoder_only: which of the two it is.
-      end_ids: ids that end an output; the first is the one that outputs show.
-      rows: ids of this and above are padding of the embedding and never chosen.
-      decoding: how outputs are found.
+      parameters: parameters of the module.
+      decoder_only: whether the module is decoder-only (``LlamaTransformer``).
+      end_ids: ids that end an output; outputs always show the first of them.
+      rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
+      decoding: settings of decoding.
     """
 
     def __init__(
@@ -219,15 +220,15 @@ class Generator:
     def __call__(
         self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
     ) -> list[tuple[list[int], float]]:
-        """Outputs of a batch, in its order.
+        """The outputs of a batch, in order.
 
         Args:
           batch: token ids of the inputs.
-          batch_size: rows that are computed, the missing ones as copies of the first; by default as many as there are.
+          batch_size: number of rows to compute; missing rows are copies of the first. By default the number of inputs.
 
         Returns:
-          For each input the output's ids, the end included where it was reached, and its score: the output's
-          log-probability, with beams divided by the length penalty.
+          For each input, the ids of the output (including the end token, if reached) and its score: the log-probability
+          of the output, divided by the length penalty if there are several beams.
         """
         rows = [*batch, *([batch[0]] * max(0, (batch_size or 0) - len(batch)))]
         length = padded_length(max(map(len, rows)))
@@ -245,7 +246,7 @@ class Generator:
 
 
 def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], rows: int) -> Float[Array, "rows vocab"]:
-    """Logits without padding ids, and with all ends as one: decoders know of one end only."""
+    """Logits without padding ids, and with all end tokens merged into one, because the searches know only one end."""
     ids = jnp.arange(logits.shape[-1])
     logits = jnp.where((ids < rows)[None, :], logits, IMPOSSIBLE)
     if len(end_ids) > 1:
@@ -318,12 +319,12 @@ def _continue_prompts(
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
 ) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
-    """Prompts are padded on the left, so that all end in the same column and answers begin in the next."""
+    """Decodes with prompts padded on the left, so that all prompts end, and all answers start, in the same column."""
     batch, prompt = inputs.shape
     variables = {"params": parameters}
     whole = jnp.pad(inputs, ((0, 0), (0, decoding.max_length - 1)))
     _, made = module.apply(variables, whole, enable_dropout=False, decode=True, mutable=["cache"])
-    # The last token of a prompt is fed by the first step, whose logits choose the answer's first token.
+    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
     before = jnp.full((batch,), prompt - 1, jnp.int32)
     _, filled = module.apply(
         {**variables, "cache": made["cache"]},

@@ -16,17 +16,17 @@ DELIMITER = "|"
 
 
 def readable(name: str) -> bool:
-    """Whether a term or category can be told from the form's own ``;`` and ``|``, so that it comes back when read."""
+    """Whether a term or category is free of the separators ``;`` and ``|``, so that it can be parsed again."""
     return bool(name.strip()) and SEPARATOR not in name and DELIMITER not in name
 
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    """Writes pairs in their order."""
+    """Writes pairs in the given order."""
     return f" {SEPARATOR} ".join(f"{name} {DELIMITER} {polarity}" for name, polarity in pairs)
 
 
 def read_pairs(text: str) -> list[tuple[str, str]]:
-    """Reads the parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule)."""
+    """Parses parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule)."""
     pairs = []
     for part in text.split(SEPARATOR):
         name, _, polarity = part.partition(DELIMITER)
@@ -41,13 +41,13 @@ Order = Literal["position", "released"]
 def encode_targets(sentence: LabelledSentence, order: Order = "position") -> str:
     """Writes a sentence's targets and polarities.
 
-    One pair for each distinct (term, polarity, start, end); aspects without a target are left out, and so are those
-    that ``unreadable_targets`` returns. Pairs with equal offsets keep the order of the file.
+    There is one pair for each distinct (term, polarity, start, end). Aspects without a target are left out, and so are
+    those that ``unreadable_targets`` returns. Pairs with equal offsets keep the order of the file.
 
     Args:
-      sentence: a labelled sentence.
-      order: "position" sorts by the offsets. "released" sorts them as its authors' code did: as text where the file
-        holds text, so that "104" comes before "22".
+      sentence: labelled sentence.
+      order: "position" sorts by the offsets. "released" sorts like the authors' code: offsets that are text in the file
+        are compared as text, so that "104" comes before "22".
     """
     distinct = {(a.target, a.polarity, a.start, a.end): a for a in sentence.aspects if a.target and readable(a.target)}
     as_text = order == "released" and any(aspect.offsets_as_text for aspect in distinct.values())
@@ -60,28 +60,28 @@ def encode_targets(sentence: LabelledSentence, order: Order = "position") -> str
 
 
 def unreadable_targets(sentence: LabelledSentence) -> list[LabelledAspect]:
-    """Aspects whose term holds ``;`` or ``|``, the form's own marks; none of the released files has any."""
+    """Aspects whose term contains the separators ``;`` or ``|``; the released files have none."""
     return [aspect for aspect in sentence.aspects if aspect.target is not None and not readable(aspect.target)]
 
 
 def decode_targets(text: str, sentence_text: str) -> list[tuple[str, str]]:
-    """Reads (term, polarity) pairs from a target or a prediction; never raises.
+    """Parses (term, polarity) pairs of a target or a prediction; never raises an error.
 
-    Released rule: a part counts if it has exactly one ``|``, a polarity of the four, and a term that is a substring of
-    the sentence. Duplicates are kept, since they count against precision.
+    The released rule: a part is valid if it has exactly one ``|``, one of the four polarities, and a term that is a
+    substring of the sentence. Duplicates are kept, because they lower precision.
     """
     return [(term, polarity) for term, polarity in read_pairs(text) if term in sentence_text]
 
 
 def category_text(category: str) -> str:
-    """``FOOD#QUALITY`` as the targets have it: ``food quality``."""
+    """The text of a category in targets: ``food quality`` for ``FOOD#QUALITY``."""
     return category.lower().replace("#", " ")
 
 
 def encode_categories(sentence: LabelledSentence, order: Order = "position") -> str:
-    """Writes a sentence's distinct categories and polarities in the order of the file, the first occurrence kept.
+    """Writes a sentence's distinct (category, polarity) pairs in the order of the file.
 
-    Categories have no place in the sentence: both orders of the ATSA codec give the same text here. Aspects without a
+    Categories have no offsets in the sentence, so both values of ``order`` give the same text. Aspects without a
     category are left out, and so are those that ``unreadable_categories`` returns.
     """
     del order
@@ -94,14 +94,15 @@ def encode_categories(sentence: LabelledSentence, order: Order = "position") -> 
 
 
 def unreadable_categories(sentence: LabelledSentence) -> list[LabelledAspect]:
-    """Aspects whose category holds ``;`` or ``|``; none of the released files has any."""
+    """Aspects whose category contains ``;`` or ``|``; the released files have none."""
     return [aspect for aspect in sentence.aspects if aspect.category is not None and not readable(aspect.category)]
 
 
 def decode_categories(text: str, sentence_text: str) -> list[tuple[str, str]]:
-    """Reads (category, polarity) pairs from a target or a prediction by the released rule; never raises.
+    """Parses (category, polarity) pairs of a target or a prediction by the released rule; never raises an error.
 
-    The sentence plays no part, since a category need not stand in it; it is taken so that both codecs read alike.
+    ``sentence_text`` is not used, because a category need not occur in the sentence. It is there so that both codecs
+    have the same arguments.
     """
     del sentence_text
     return read_pairs(text)

@@ -1,12 +1,12 @@
 """The words of a text: normalised, hashed, stemmed, and which of them are opinion words.
 
-The stemmer is light: enough to see that "batteries", "Battery" and "battery's" are one word. Both sides of every
-comparison are stemmed, so a stem need not be a word; it must only be the same for a word's inflections (plural, past,
--ing) and for few other words. Its rules follow Porter's first step (Porter 1980). Snowball's stemmer also joins derived
+The stemmer is light: it recognises that "batteries", "Battery" and "battery's" are the same word. Both sides of a
+comparison are stemmed, so a stem need not be a word. It must only be the same for all inflections of a word (plural,
+past, -ing), and for few other words. Its rules follow Porter's first step (Porter 1980). Snowball's stemmer also joins derived
 words, such as "reasonable" and "reason", which makes opinion words of ordinary words (docs/decisions.md, 12).
 
-Opinion words come from a list (``opinion_words.txt``). They estimate how explicitly a text states its sentiment, and
-which way it leans. In the labelled FSA data a sentiment is implicit if it has no opinion words; here a sentence is
+Opinion words come from a list (``opinion_words.txt``). They show whether a text states its sentiment explicitly, and
+whether it is positive or negative. In the labelled FSA data a sentiment is implicit if it has no opinion words; here a sentence is
 called implicit if none of its words is in the list. docs/sampling.md says how well that agrees with the labels.
 """
 
@@ -23,7 +23,7 @@ MAX_FOLDED_CHARACTERS = 4000
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
 MAX_WORD = 64
-"""Characters of a word. Longer runs of letters are no words: they are not taken apart, and no cache holds them."""
+"""Largest number of characters of a word. Longer runs of letters are not words; they are neither stemmed nor cached."""
 _IRREGULAR = {
     "ate": "eat",
     "bought": "buy",
@@ -86,16 +86,17 @@ def priority(text: str, seed: int) -> int:
 
 
 def words(text: str) -> list[str]:
-    """The words and numbers of a text in order, case, accents and apostrophes folded: ``["don't", "7:30", "cafe"]``."""
+    """The words and numbers of a text in order, without case, accents and apostrophe variants: ``["don't", "7:30",
+    "cafe"]``."""
     return [match.group() for match in _WORD.finditer(fold(text))]
 
 
 def fold(text: str) -> str:
-    """A text without case, accents and typographic variants. Its length may differ from the text's."""
+    """Normalises a text: without case, accents and typographic variants. The length may change."""
     text = text.replace("’", "'").replace("‘", "'")
-    if text.isascii():  # most of it, and nothing to take apart: a third of a check's time
+    if text.isascii():  # true for most text, and saves a third of the time of a check
         return text.casefold()
-    # Marks are taken out before, too: the time to put a run of them in order grows with its square.
+    # Combining marks are removed before too, because NFKD sorts a run of them in quadratic time.
     text = unicodedata.normalize("NFKD", _without_marks(text))
     return _without_marks(text).casefold()
 
@@ -105,7 +106,7 @@ def _without_marks(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """Stem of one folded word; what is longer than a word can be (``MAX_WORD``) is its own."""
+    """The stem of one folded word; a word longer than ``MAX_WORD`` is returned unchanged."""
     return _stem(word) if len(word) <= MAX_WORD else word
 
 
@@ -137,21 +138,21 @@ def _stem(word: str) -> str:
 
 
 def stems(text: str) -> list[str]:
-    """Stems of a text's words in order."""
+    """The stems of a text's words, in order."""
     return [stem(word) for word in words(text)]
 
 
 NEGATION_REACH = 3
-"""A negation turns the opinion words among the next so many words ("not at all good")."""
+"""A negation inverts opinion words among this many words after it ("not at all good")."""
 
 _SENTENCE = re.compile(r"[^.!?\n;]+")
 _MIN_WORDS = 3
-"""Shorter pieces ("So.", "5 stars") say nothing about how a reviewer writes."""
+"""Shorter sentences ("So.", "5 stars") are ignored, because they do not show how a reviewer writes."""
 
 
 @cache
 def opinion_words() -> dict[str, frozenset[str]]:
-    """Stems by section of the list: ``positive``, ``negative``, ``negation``."""
+    """The stems of the word list by section: ``positive``, ``negative``, ``negation``."""
     sections: dict[str, set[str]] = {}
     current: set[str] = set()
     for line in resources.files("fsa_jax.text").joinpath("opinion_words.txt").read_text("utf-8").splitlines():
@@ -163,7 +164,7 @@ def opinion_words() -> dict[str, frozenset[str]]:
 
 
 def opinions(text: str) -> list[int]:
-    """Opinion words of a text in order: +1 for each that speaks well, -1 for each that speaks ill."""
+    """The opinion words of a text in order, as numbers: +1 for a positive one, -1 for a negative one."""
     lists = opinion_words()
     found, negated_until = [], -1
     for position, word in enumerate(stems(text)):
@@ -176,13 +177,13 @@ def opinions(text: str) -> list[int]:
 
 
 def lean(text: str) -> float | None:
-    """Mean of a text's opinion words, -1 (all ill) to 1 (all well); None where it has none."""
+    """Mean of a text's opinion words, -1 (all negative) to 1 (all positive); None if it has none."""
     found = opinions(text)
     return sum(found) / len(found) if found else None
 
 
 def implicit_share(text: str) -> float:
-    """Share of a text's sentences without any opinion word, 0 to 1; 1 where no sentence is long enough to judge."""
+    """Share of a text's sentences without any opinion word, 0 to 1; 1 if no sentence is long enough to judge."""
     sentences = [piece for piece in _SENTENCE.findall(text) if len(piece.split()) >= _MIN_WORDS]
     if not sentences:
         return 0.0 if opinions(text) else 1.0

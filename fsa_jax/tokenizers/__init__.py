@@ -7,20 +7,20 @@ from typing import Protocol
 
 
 class Tokenizer(Protocol):
-    """What a predictor needs to know of a student's tokens."""
+    """Interface of the tokenizers that a predictor can use."""
 
     decoder_only: bool
     end_ids: tuple[int, ...]
-    """Ids that end an output; an encoder-decoder has one."""
+    """Ids that end an output; an encoder-decoder student has one."""
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Ids of an input of at most ``limit`` tokens, and whether it was cut."""
+        """The ids of an input, at most ``limit``, and whether the input was cut."""
         ...
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids of an output, its end included."""
+        """The ids of an output, including the end token."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an output, up to its end."""
+        """The text of an output, up to its end token."""
         ...

@@ -48,7 +48,7 @@ class ChatTokenizer:
                 fix="use the hf/ directory that fsa import-hf writes",
             )
         try:
-            # Any: the class depends on the model.
+            # Any, because the class depends on the model.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
         except MemoryError:
             raise

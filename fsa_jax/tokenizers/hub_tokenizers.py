@@ -1,4 +1,4 @@
-"""Whether a model's vocabulary is the one that training and serving will use."""
+"""Checks that a model's vocabulary is the one that training and serving will use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fsa_jax.tokenizers.t5 import EXTRA_IDS, PIECES, T5_SHA256, T5Tokenizer
 
 
 def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
-    """Checks that a T5's vocabulary is ``vocabulary`` (T5's own by default) and fits its embedding.
+    """Checks that the vocabulary of a T5 model is ``vocabulary`` (T5's own by default) and fits its embedding.
 
     Raises:
-      VocabularyError: it is another one, or has more ids than the embedding has rows.
+      VocabularyError: the model has another vocabulary, or more ids than rows in its embedding.
     """
     expected = "T5's own vocabulary" if vocabulary is None else str(vocabulary)
-    fix = "name the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
+    fix = "give the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
     file = source / "spiece.model"
     if file.is_file():
         found = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -45,10 +45,10 @@ def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
 
 
 def check_decoder(source: Path, rows: int) -> None:
-    """Checks that a decoder-only model brings a tokenizer whose ids its embedding has.
+    """Checks that a decoder-only model has a tokenizer, and an embedding row for each of the tokenizer's ids.
 
     Raises:
-      VocabularyError: there is none, or it has an id beyond the embedding's rows.
+      VocabularyError: there is no tokenizer, or it has an id without an embedding row.
     """
     file = source / "tokenizer.json"
     ids = _token_ids(file)
@@ -76,10 +76,10 @@ def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
         else:
             ids = list(range(len(vocab)))
             if not all(isinstance(entry, list) and entry and isinstance(entry[0], str) for entry in vocab):
-                raise ValueError("a vocabulary that is no list of pieces")
+                raise ValueError("a vocabulary that is not a list of pieces")
         ids += [token["id"] for token in added]
         if not ids or not all(type(token) is int and token >= 0 for token in ids):
-            raise ValueError("ids that are no whole numbers")
+            raise ValueError("ids that are not integers")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VocabularyError(
             file,

@@ -54,10 +54,10 @@ def decode_lines(ids: Iterable[int], newline_id: int, decode: Callable[[list[int
 
 
 class T5Tokenizer:
-    """T5's SentencePiece model, 100 extra ids, and after them the newline token of the released students.
+    """T5's SentencePiece model, followed by 100 extra ids and the newline token of the released students.
 
     Args:
-      model: SentencePiece file.
+      model: path of the SentencePiece file.
     """
 
     decoder_only = False
@@ -79,7 +79,7 @@ class T5Tokenizer:
         self.end_ids = (self._pieces.eos_id(),)
 
     def tokens(self) -> list[str]:
-        """The text of every id: pieces, extra ids (the highest first, as T5 has them), the newline.
+        """The text of every id: pieces, extra ids (the highest first, as in T5), the newline.
 
         Raises:
           VocabularyError: a piece is not UTF-8.
@@ -96,16 +96,16 @@ class T5Tokenizer:
         return encode_lines(text, self.newline_id, self._pieces.EncodeAsIds)
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Ids with the end token; cut before it."""
+        """The ids with the end token. A long text is cut before the end token."""
         ids = self._encode(text)
         return [*ids[: limit - 1], *self.end_ids], len(ids) > limit - 1
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids with the end token."""
+        """The ids with the end token."""
         return [*self._encode(text), *self.end_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text up to the end token; padding and extra ids are left out."""
+        """The text up to the end token, without padding and extra ids."""
         ends = [i for i, token in enumerate(ids) if token in self.end_ids]
         kept = [int(i) for i in (ids[: ends[0]] if ends else ids) if 0 < i < self.piece_count or i == self.newline_id]
         return decode_lines(kept, self.newline_id, self._pieces.DecodeIds)

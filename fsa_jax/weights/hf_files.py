@@ -27,7 +27,7 @@ from fsa_base.errors import CheckpointError, MissingDataError, SettingError
 
 CONFIG = "config.json"
 HF_FILES = "hf"
-"""Where ``fsa import-hf`` puts configuration and tokenizer, beside the checkpoint."""
+"""Folder next to the checkpoint in which ``fsa import-hf`` stores configuration and tokenizer."""
 STUDENT_VARIABLE = "FSA_STUDENT"
 TOKENIZER_FILES = (
     "spiece.model",
@@ -40,7 +40,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-"""Files of a tokenizer, whichever of them a model has."""
+"""Possible files of a tokenizer; a model has some of them."""
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -49,7 +49,7 @@ _CONFIG_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Source:
-    """A model's files on this machine, and what they are called: ``revision`` is a commit of the hub, None locally."""
+    """The files of a model on this machine, and its name; ``revision`` is a commit on the Hub, None for a directory."""
 
     directory: Path
     name: str
@@ -57,21 +57,21 @@ class Source:
 
 
 def find_source(name: str, revision: str | None) -> Source:
-    """Finds a model, downloading it where it is the hub's.
+    """Finds a model; a model on the Hub is downloaded.
 
     Args:
-      name: a directory, or a hub id such as ``google-t5/t5-base``.
-      revision: commit, branch or tag of the hub; the files are fetched at the commit that it names now.
+      name: directory, or id of a model on the Hub such as ``google-t5/t5-base``.
+      revision: commit, branch or tag on the Hub. It is resolved to a commit first, and all files are of that commit.
 
     Raises:
-      MissingDataError: neither a directory nor a model that the hub gives out.
-      CheckpointError: the hub has no safetensors of it.
+      MissingDataError: there is neither such a directory nor such a model on the Hub, or it cannot be downloaded.
+      CheckpointError: the model on the Hub has no safetensors files.
     """
     if Path(name).is_dir():
         return Source(Path(name), str(Path(name).resolve()), None)
     if not _HUB_ID.fullmatch(name):
         raise MissingDataError(
-            name, expected="a directory or a hub id OWNER/NAME", found="neither", fix="check the spelling"
+            name, expected="a directory or a Hub id OWNER/NAME", found="neither", fix="check the spelling"
         )
     return _download(name, revision or "main")
 
@@ -106,18 +106,19 @@ def _require_safetensors(name: str, revision: str, files: list[str]) -> None:
             f"hub model {name} at {revision}",
             expected="safetensors weights",
             found="only " + ", ".join(file for file in files if file.endswith((".bin", ".h5", ".msgpack", ".pt"))),
-            fix="pickles can run code and are not read; take a revision with safetensors (the hub's converter offers "
-            "one as refs/pr/<n>), or convert it where you trust it",
+            fix="pickles can run code and are not read; use a revision with safetensors (the Hub's converter offers "
+            "one as refs/pr/<n>), or convert the model, if you trust it",
         )
 
 
 def require_inside(directory: Path, name: str) -> None:
-    """Checks that a file of a model directory is in it, and no link to somewhere else.
+    """Checks that a file of a model directory is not a link to a file outside of the directory.
 
-    What is imported may be published later. The hub's own cache links each file to ``blobs``, which is allowed.
+    Imported files may be published later, and must not include other files of the machine. The cache of the Hub links
+    each file to ``blobs``; this is allowed.
 
     Raises:
-      CheckpointError: it leads out of the directory.
+      CheckpointError: the file is a link out of the directory.
     """
     file = directory / name
     if not file.is_symlink():
@@ -128,16 +129,16 @@ def require_inside(directory: Path, name: str) -> None:
             file,
             expected="a file of the model's directory",
             found=f"a link to {target}, outside of it",
-            fix="copy the file there in place of the link",
+            fix="replace the link by a copy of the file",
         )
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """config.json of a model directory.
+    """The content of a model directory's config.json.
 
     Raises:
-      MissingDataError: there is none.
-      CheckpointError: it is no JSON object.
+      MissingDataError: the file does not exist.
+      CheckpointError: the file is not a JSON object.
     """
     file = directory / CONFIG
     if not file.is_file():
@@ -155,10 +156,13 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def student_directory(directory: str | Path | None = None) -> Path:
-    """Configuration and tokenizer of the imported model that training begins with: ``directory`` or ``$FSA_STUDENT``.
+    """The directory with configuration and tokenizer of the imported model from which training starts.
+
+    Args:
+      directory: output directory of ``fsa import-hf``. If None, ``$FSA_STUDENT``.
 
     Raises:
-      SettingError: neither names what ``fsa import-hf`` wrote.
+      SettingError: it is not an output directory of ``fsa import-hf``.
     """
     configured = str(directory or os.environ.get(STUDENT_VARIABLE, ""))
     for candidate in (Path(configured) / HF_FILES, Path(configured)):
@@ -182,11 +186,11 @@ DTYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-"""Safetensors' names of dtypes."""
+"""Dtypes by their names in safetensors files."""
 _NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 SHARD_BYTES = 4 * 1024**3
-"""Files that are written hold at most this much."""
+"""Largest size of a file to write."""
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _MESSAGE = 200
 """Characters of the library's message that are shown: it may quote a long name of the header."""
@@ -253,7 +257,7 @@ def _opened(file: Path) -> Iterator[safe_open]:
 
 def _damaged(file: Path, found: str) -> CheckpointError:
     return CheckpointError(
-        file, expected="a whole safetensors file", found=found, fix="download the file again and compare its size"
+        file, expected="a complete safetensors file", found=found, fix="download the file again and compare its size"
     )
 
 
@@ -263,7 +267,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
     The library checks that they cover the bytes behind the header, each byte once.
 
     Raises:
-      CheckpointError: it is no safetensors file, is cut short, or holds a dtype that is no model weight.
+      CheckpointError: the file is not a safetensors file, is truncated, or has a dtype that is not supported.
     """
     with _opened(file) as opened:
         return {name: _tensor(name, opened.get_slice(name), file) for name in opened.offset_keys()}
@@ -287,8 +291,8 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
     """The tensors of all safetensors files of a model directory, by name.
 
     Raises:
-      MissingDataError: no safetensors file is there, or a shard of the index is missing.
-      CheckpointError: a file is damaged or leads out of the directory, or the index and the files disagree.
+      MissingDataError: there is no safetensors file, or a shard of the index is missing.
+      CheckpointError: a file is damaged or is a link out of the directory, or the index and the files disagree.
     """
     index = directory / INDEX_FILE
     if index.is_file():
@@ -302,7 +306,7 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             directory,
             expected=f"{SINGLE_FILE} or {INDEX_FILE}",
             found="neither",
-            fix="give a directory or a hub id that holds safetensors weights",
+            fix="give a directory or a Hub id with safetensors weights",
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
@@ -310,7 +314,7 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
             raise MissingDataError(file, expected="a shard", found="nothing", fix="download the missing shard")
         for name, tensor in read_header(file).items():
             if name in tensors:
-                raise _damaged(file, f"{name}, which {tensors[name].file.name} holds too")
+                raise _damaged(file, f"{name}, which is also in {tensors[name].file.name}")
             tensors[name] = tensor
     for name, shard in weight_map.items():
         found = tensors.get(name)
@@ -320,13 +324,13 @@ def open_directory(directory: Path) -> dict[str, Tensor]:
                 index,
                 expected=f"{name} in {shard}",
                 found=f"it in {where}",
-                fix="download the index and the shards again, of one revision",
+                fix="download the index and the shards again, all from the same revision",
             )
     return tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor to shard of an index; a shard is a file beside it."""
+    """The file name of the shard by tensor, from an index; shards are in the same directory as the index."""
     try:
         content = untrusted_json.parse(index.read_bytes())
         weight_map = content["weight_map"]
@@ -334,7 +338,7 @@ def _weight_map(index: Path) -> dict[str, str]:
             raise ValueError("no weight_map")
         for shard in weight_map.values():
             if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
-                raise ValueError(f"a shard {str(shard)[:80]!r}, which is no name of a safetensors file beside it")
+                raise ValueError(f"a shard {str(shard)[:80]!r}, which is not the name of a safetensors file next to it")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             index, expected="an index with a weight_map", found=str(error), fix="download the file again"
@@ -348,8 +352,8 @@ def _refuse_pickles(directory: Path) -> None:
         raise CheckpointError(
             directory / found[0],
             expected="safetensors weights",
-            found="a pickle or another format that can run code or that is not read here",
-            fix="take a revision with safetensors (on the hub often refs/pr/1), or convert it where you trust it: "
+            found="a pickle or another format that can run code or is not supported",
+            fix="use a revision with safetensors (on the Hub often refs/pr/1), or convert it, if you trust it: "
             "transformers' from_pretrained(...).save_pretrained(...) writes safetensors",
         )
 
@@ -367,7 +371,11 @@ def _shards(tensors: Mapping[str, Lazy], limit: int) -> list[dict[str, Lazy]]:
 
 
 def write_directory(directory: Path, tensors: Mapping[str, Lazy], *, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Writes the tensors in order, in one file or, beyond ``shard_bytes``, several with an index; returns the files."""
+    """Writes the tensors in order, to one file, or to several with an index if they exceed ``shard_bytes``.
+
+    Returns:
+      The files.
+    """
     shards = _shards(tensors, shard_bytes)
     if len(shards) == 1:
         _write(directory / SINGLE_FILE, shards[0])

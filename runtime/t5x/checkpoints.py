@@ -42,7 +42,7 @@ def checkpoint_path(directory: epath.PathLike, step: int) -> epath.Path:
 
 
 def checkpoint_steps(directory: epath.PathLike) -> list[int]:
-    """Returns the steps of the checkpoints in ``directory``, whole or damaged, ascending."""
+    """Returns the steps of the checkpoints in ``directory``, complete or damaged, ascending."""
     return checkpoint_files.checkpoint_steps(epath.Path(directory))
 
 

@@ -182,7 +182,7 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(SettingError, match="nothing is yet"):
+        with pytest.raises(SettingError, match="that does not exist"):
             predict_file(predictor, iter(rows), out, settings={}, overwrite=overwrite)
     assert out.read_text() == "mine"
     out.unlink()

@@ -176,7 +176,7 @@ def test_a_cache_of_another_length_is_an_error(params):
     cache, encoded = empty_cache(CONFIG, params, (1, 6), (1, 7)), encode(CONFIG, params, inputs)
     with pytest.raises(ValueError, match="max_decode_length must be the cache's length 7, got 5"):
         step(CONFIG, params, cache, encoded, inputs, inputs[:, :1], max_decode_length=5, decode=True)
-    with pytest.raises(ValueError, match="takes one token a row, got 2"):
+    with pytest.raises(ValueError, match="takes one token per row, got 2"):
         step(CONFIG, params, cache, encoded, inputs, inputs[:, :2], max_decode_length=7, decode=True)
 
 
