@@ -2,12 +2,14 @@
 
 The stemmer is light: it recognises that "batteries", "Battery" and "battery's" are the same word. Both sides of a
 comparison are stemmed, so a stem need not be a word. It must only be the same for all inflections of a word (plural,
-past, -ing), and for few other words. Its rules follow Porter's first step (Porter 1980). Snowball's stemmer also joins derived
-words, such as "reasonable" and "reason", which makes opinion words of ordinary words (docs/decisions.md, 12).
+past, -ing), and for few other words. Its rules follow Porter's first step (Porter 1980). Snowball's stemmer also
+joins derived words, such as "reasonable" and "reason", which makes opinion words of ordinary words
+(docs/decisions.md, 12).
 
 Opinion words come from a list (``opinion_words.txt``). They show whether a text states its sentiment explicitly, and
-whether it is positive or negative. In the labelled FSA data a sentiment is implicit if it has no opinion words; here a sentence is
-called implicit if none of its words is in the list. docs/sampling.md says how well that agrees with the labels.
+whether it is positive or negative. In the labelled FSA data a sentiment is implicit if it has no opinion
+words; here a sentence is implicit if none of its words is in the list. docs/sampling.md says how well this agrees with
+the labels.
 """
 
 from __future__ import annotations
