@@ -21,7 +21,8 @@ EVALUATIONS = 2
 
 ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
 """Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory
-to the system, and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge pages."""
+to the system, and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge
+pages."""
 
 
 def checkout() -> Path:

@@ -9,27 +9,9 @@ FOOD = Facet(
     aspects=("Food, Quality", "Food, Taste"),
     weight=4,
     coined=True,
-    modifiers=(
-        "grilled",
-        "fried",
-        "spicy",
-        "house",
-        "smoked",
-        "braised",
-        "lemon",
-        "garlic",
-        "roasted",
-        "stuffed",
-        "pulled",
-        "crispy",
-        "thai",
-        "cuban",
-        "glazed",
-        "pickled",
-        "baked",
-        "truffle",
-        "coconut",
-        "sesame",
+    modifiers=tuple(
+        """grilled fried spicy house smoked braised lemon garlic roasted stuffed pulled crispy thai cuban
+        glazed pickled baked truffle coconut sesame""".split()
     ),
     terms=terms(
         """food, pizza, pasta, sushi, burger, chicken, salad, fries+, steak, soup, bread, salmon, tacos+, dessert,
