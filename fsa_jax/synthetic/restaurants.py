@@ -10,8 +10,28 @@ FOOD = Facet(
     weight=4,
     coined=True,
     modifiers=tuple(
-        """grilled fried spicy house smoked braised lemon garlic roasted stuffed pulled crispy thai cuban
-        glazed pickled baked truffle coconut sesame""".split()
+        [
+            "grilled",
+            "fried",
+            "spicy",
+            "house",
+            "smoked",
+            "braised",
+            "lemon",
+            "garlic",
+            "roasted",
+            "stuffed",
+            "pulled",
+            "crispy",
+            "thai",
+            "cuban",
+            "glazed",
+            "pickled",
+            "baked",
+            "truffle",
+            "coconut",
+            "sesame",
+        ]
     ),
     terms=terms(
         """food, pizza, pasta, sushi, burger, chicken, salad, fries+, steak, soup, bread, salmon, tacos+, dessert,

@@ -216,8 +216,8 @@ def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
     code = """
 import json, os, sys, pathlib, numpy as np, seqio
 from etils import epath
-from t5x.data_position import TrainingData
-from t5x.datasets import DatasetConfig
+from t5x.data.position import TrainingData
+from t5x.data.datasets import DatasetConfig
 from tests.data.test_whole_shuffle import TASKS
 task = TASKS["lines of a file"]()
 config = DatasetConfig(task, {"inputs": 16, "targets": 16}, "train", 512, True, 3)

@@ -20,8 +20,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsa_base.errors import CheckpointError, SettingError
 from fsa_base.runs import BestBy, metric_rows, read_metrics, recorded_best_by
-from t5x import checkpoints, metric_log, partitioning, utils
-from t5x.metric_log import drop_rows_after, require_evaluated
+from t5x import checkpoints, partitioning, utils
+from t5x.hooks import metric_log
+from t5x.hooks.metric_log import drop_rows_after, require_evaluated
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -373,9 +374,9 @@ def test_of_several_processes_only_0_drops_rows_and_the_others_wait_for_it(tmp_p
         file.write_text(rows)
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
         monkeypatch.setattr(
-            metric_log.multihost, "barrier", lambda _, index=index: at_the_barrier.update({index: file.read_text()})
+            metric_log.processes, "barrier", lambda _, index=index: at_the_barrier.update({index: file.read_text()})
         )
-        monkeypatch.setattr(metric_log.multihost, "broadcast", lambda value, index=index: 1 if index else value)
+        monkeypatch.setattr(metric_log.processes, "broadcast", lambda value, index=index: 1 if index else value)
         assert drop_rows_after(tmp_path, 1) == 1
     assert at_the_barrier == {0: rows.splitlines(keepends=True)[0], 1: rows, 2: rows}
 

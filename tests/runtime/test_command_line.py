@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from t5x import command_line
+from t5x.configuration import command_line
 
 
 class _Unraisable:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fsa_base.errors import SettingError
-from t5x.schedules import create_learning_rate_scheduler
+from t5x.optimizers import create_learning_rate_scheduler
 
 
 @pytest.mark.parametrize(

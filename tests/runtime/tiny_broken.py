@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from fsa_base.errors import DataError
-from t5x import datasets
+from t5x.data import datasets
 
 
 class _Breaking:

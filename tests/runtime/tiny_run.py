@@ -13,7 +13,7 @@ from typing import Any
 
 import tiny_tasks
 
-from t5x import adafactor, models, partitioning, schedules, trainer, utils
+from t5x import adafactor, models, partitioning, trainer, utils
 from t5x.examples.t5 import network
 from t5x.train import train
 
@@ -82,7 +82,7 @@ def arguments(
         "partitioner": partitioning.PjitPartitioner(num_partitions=1),
         "trainer_cls": functools.partial(
             trainer.Trainer,
-            learning_rate_fn=schedules.create_learning_rate_scheduler(factors="constant", base_learning_rate=0.01),
+            learning_rate_fn=utils.create_learning_rate_scheduler(factors="constant", base_learning_rate=0.01),
             num_microbatches=None,
         ),
         "model_dir": str(model_dir),

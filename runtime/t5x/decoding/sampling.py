@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fsa_base.errors import SettingError
-from t5x.decoding.cache import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
+from t5x.decoding.networks import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
 
 _IMPOSSIBLE = -1e7
 

@@ -1,35 +1,24 @@
-"""What happens around the steps of a run: metrics, checkpoints and evaluations, each one class with ``after_step``."""
+"""Hooks that measure: the metrics of training steps, and evaluations of the targets' loss and of decoded text."""
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from t5x import metrics as metrics_lib
 from t5x.actions import ActionMode, MetricsByTask
-from t5x.checkpoint_config import SaveCheckpointConfig
-from t5x.checkpoints import CheckpointManager
-from t5x.data_position import TrainingData
-from t5x.evaluation import InferenceEvaluator
-from t5x.metric_log import MetricLog, has_row
-from t5x.periods import Periodic
-from t5x.progress import Progress
+from t5x.hooks.metric_log import MetricLog, has_row
+from t5x.hooks.progress import Progress
+from t5x.hooks.run_directory import Periodic
+from t5x.inference.evaluation import InferenceEvaluator
+from t5x.trainer import Trainer
 
 Observe = Callable[[ActionMode, MetricsByTask], None]
-
-
-class Hook(Protocol):
-    """Called after every step, in the order of the list."""
-
-    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class TrainMetrics:
@@ -99,60 +88,12 @@ class TrainMetrics:
         self._log.close()
 
 
-class SaveCheckpoints:
-    """Saves the state with the position in the data."""
-
-    def __init__(
-        self,
-        manager: CheckpointManager,
-        config: SaveCheckpointConfig,
-        trainer: Any,
-        data: TrainingData,
-        at: Periodic,
-        before: Callable[[], None],
-        log: MetricLog,
-        saved: int | None = None,
-    ) -> None:
-        self._manager, self._config, self._trainer, self._data, self._at = manager, config, trainer, data, at
-        self._before, self._log = before, log
-        self._saved = saved
-
-    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        del metrics
-        if step in self._at:
-            self.save(step)
-
-    def save(self, step: int, interim: bool = False) -> None:
-        """Saves now, unless this step is saved already; an ``interim`` checkpoint goes once there is a newer one."""
-        if step != self._saved:
-            # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
-            self._before()
-            started = time.monotonic()
-            state_dict = self._trainer.train_state.state_dict()
-            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns, interim)
-            self._saved = step
-            self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
-
-    def close(self) -> None:
-        self._before()
-        # The last evaluation came after the last save: only now is it known which checkpoint is the best.
-        self._manager.prune()
-
-
-class Evaluation(Hook, Protocol):
-    """A hook that can also be run at any step."""
-
-    def run(self, step: int) -> None: ...
-
-    def done(self, step: int) -> bool: ...
-
-
 class TrainEvaluation:
     """Loss and accuracy on fixed batches of the evaluation split, with the targets given."""
 
     def __init__(
         self,
-        trainer: Any,
+        trainer: Trainer,
         datasets: Mapping[str, Any],
         model_dir: str,
         at: Periodic,
@@ -198,7 +139,7 @@ class InferenceEvaluation:
         self,
         evaluator: InferenceEvaluator,
         tasks: Sequence[str],
-        trainer: Any,
+        trainer: Trainer,
         model_dir: str,
         at: Periodic,
         progress: Progress,
@@ -250,19 +191,3 @@ def listed(values: Mapping[str, Any], most: int = 6) -> str:
     """Returns the first ``most`` numbers of ``values`` as text."""
     numbers = {name: value for name, value in values.items() if np.ndim(value) == 0 and np.isreal(value)}
     return "  ".join(f"{name} {float(value):.4g}" for name, value in list(numbers.items())[:most]) or "no numbers"
-
-
-class CollectGarbage:
-    """Collects garbage every ``period`` steps and at no other time, so that the processes of a run pause together."""
-
-    def __init__(self, period: int) -> None:
-        self._period = period
-        gc.disable()
-
-    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        del metrics
-        if step % self._period == 0:
-            gc.collect()
-
-    def close(self) -> None:
-        gc.enable()

@@ -16,7 +16,7 @@ from typing import Any
 
 from fsa_base import extras
 from fsa_base.errors import DataError, SettingError, VocabularyError
-from t5x import multihost
+from t5x.distributed import processes
 
 
 @dataclasses.dataclass
@@ -76,6 +76,18 @@ class DatasetConfig:
         """Name of the task or mixture."""
         given = self.mixture_or_task_name
         return given if isinstance(given, str) else given.name
+
+
+class SeqioConverter:
+    """A class of SeqIO, found when it is asked for: importing SeqIO imports TensorFlow, which takes seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        import seqio
+
+        return getattr(seqio, self._name)
 
 
 @functools.cache
@@ -189,7 +201,7 @@ def _has_example(task: Any, config: DatasetConfig) -> bool:
 
 def wall_clock_seed() -> int:
     """Returns a seed from process 0's clock, the same on every process."""
-    return multihost.broadcast(int(time.time()))
+    return processes.broadcast(int(time.time()))
 
 
 def get_dataset(
@@ -210,7 +222,7 @@ def get_dataset(
       num_shards: number of parts.
       feature_converter_cls: the model's SeqIO feature converter.
       num_epochs: None repeats for ever.
-      continue_from_last_checkpoint: accepted for T5X's signature; see t5x/data_position.py.
+      continue_from_last_checkpoint: accepted for T5X's signature; see t5x/data/position.py.
 
     Returns:
       A ``tf.data.Dataset`` of dicts of int32 arrays (batch_size / num_shards, length).
@@ -336,7 +348,7 @@ def get_whole_split_datasets(
             rows = get_dataset(single, shard_id, num_shards, feature_converter_cls, num_epochs=1).unbatch()
             by_task[name] = rows
         size = cfg.batch_size // num_shards
-        batches = multihost.maximum(-(-sum(1 for _ in rows) // size))
+        batches = processes.maximum(-(-sum(1 for _ in rows) // size))
         filling = {feature: tf.zeros(spec.shape, spec.dtype) for feature, spec in rows.element_spec.items()}
         filled = rows.concatenate(tf.data.Dataset.from_tensors(filling).repeat())
         whole[name] = filled.batch(size, drop_remainder=True).take(batches)

@@ -1,21 +1,27 @@
-"""Inference evaluation: decode or score the evaluation split, and let SeqIO compute the task's metrics."""
+"""Running a model's predict or score function over a dataset on every device, and SeqIO's metrics of what it gives."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import PartitionSpec
 
 from fsa_base.errors import DataError, SettingError, require_choice
-from t5x import datasets
-from t5x.datasets import DatasetConfig
-from t5x.inference import InferenceFunction
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
+
+_INDEX = "__example_index__"
+_PADDING = -1
 
 
 def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
@@ -41,7 +47,7 @@ def scored_tasks(config: DatasetConfig) -> list[str]:
     return [task.name for task in tasks if config.split in task.splits and (task.metric_fns or task.metric_objs)]
 
 
-def open_evaluator(config: DatasetConfig, model: Any, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:
+def open_evaluator(config: DatasetConfig, model: BaseModel, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:
     """Returns the SeqIO evaluator of ``config``, its examples read and kept; results go below ``output_dir``.
 
     Raises:
@@ -107,7 +113,7 @@ class InferenceEvaluator:
         self,
         open_evaluator: Callable[[], Any],
         batch_size: int,
-        model: Any,
+        model: BaseModel,
         partitioner: PjitPartitioner,
         state_axes: Any,
     ) -> None:
@@ -169,7 +175,7 @@ class InferenceEvaluator:
 
 
 def make_function(
-    model: Any, name: str, batch_size: int, state_axes: Any, partitioner: PjitPartitioner
+    model: BaseModel, name: str, batch_size: int, state_axes: Any, partitioner: PjitPartitioner
 ) -> InferenceFunction:
     """Compiles ``predict_batch``, ``predict_batch_with_aux``, ``score_batch`` or ``score_batch_with_intermediates``."""
     if name == "score_batch_with_intermediates":
@@ -180,3 +186,94 @@ def make_function(
     else:
         function = getattr(model, name)
     return InferenceFunction(function, batch_size, state_axes, partitioner, takes_rng=name.startswith("predict"))
+
+
+class InferenceFunction:
+    """A model function such as ``predict_batch``, compiled for the mesh.
+
+    Args:
+      function: ``fn(params, batch)`` or ``fn(params, batch, rng)``; returns an array (batch, …) or a pair of one and a
+        tree of arrays (batch, …).
+      batch_size: rows of a batch over all processes.
+      state_axes: PartitionSpecs of the state.
+      partitioner: the mesh.
+      takes_rng: whether ``function`` takes a key.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        batch_size: int,
+        state_axes: Any,
+        partitioner: PjitPartitioner,
+        takes_rng: bool,
+    ) -> None:
+        self._layout = partitioner.get_data_layout(batch_size)
+        self._rows = batch_size // self._layout.num_shards
+        self._partitioner = partitioner
+
+        def run(state: Any, batch: Mapping[str, Any], rng: jax.Array) -> Any:
+            batch = dict(batch)
+            index = batch.pop(_INDEX)
+            arguments = (rng,) if takes_rng else ()
+            return index, function(state.params, batch, *arguments)
+
+        # Replicated results: every process sees the whole batch's, so nothing need be gathered afterwards.
+        data = PartitionSpec("data")
+        self._run = partitioner.partition(run, (state_axes, data, None), None)
+
+    def __call__(self, dataset: Any, state: Any, rng: jax.Array) -> list[tuple[int, Any]]:
+        """Returns (index, result) for every element of ``dataset``, sorted by index.
+
+        Args:
+          dataset: ``tf.data.Dataset`` of (index, features), unbatched and finite.
+          state: its parameters are used.
+          rng: split once a batch.
+        """
+        results: list[tuple[int, Any]] = []
+        waiting: Any = None
+        for batch in self._batches(dataset):
+            rng, batch_rng = jax.random.split(rng)
+            outputs = self._run(state, self._partitioner.global_batch(batch), batch_rng)
+            # Fetched one batch late, so that the device never waits for the host.
+            if waiting is not None:
+                results.extend(_rows(waiting))
+            waiting = outputs
+        if waiting is not None:
+            results.extend(_rows(waiting))
+        return sorted(results, key=lambda pair: pair[0])
+
+    def _batches(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
+        """Yields this process's part of every batch; the last ones are filled up with zeros."""
+        total = int(dataset.cardinality().numpy())
+        if total < 0:
+            total = sum(1 for _ in dataset)
+        batches = math.ceil(total / (self._rows * self._layout.num_shards))
+        own = dataset.shard(self._layout.num_shards, self._layout.shard_id).as_numpy_iterator()
+        for _ in range(batches):
+            taken = list(itertools.islice(own, self._rows))
+            if taken:
+                stacked = {name: np.stack([features[name] for _, features in taken]) for name in taken[0][1]}
+            else:  # Another process still has rows in this batch.
+                stacked = _no_rows(dataset.element_spec[1])
+            index = np.asarray([number for number, _ in taken], np.int32)
+            missing = self._rows - len(taken)
+            batch = {
+                name: np.pad(value, [(0, missing)] + [(0, 0)] * (value.ndim - 1)) for name, value in stacked.items()
+            }
+            batch[_INDEX] = np.pad(index, (0, missing), constant_values=_PADDING)
+            yield batch
+
+
+def _no_rows(spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.zeros((0, *value.shape), value.dtype.as_numpy_dtype) for name, value in spec.items()}
+
+
+def _rows(outputs: Any) -> list[tuple[int, Any]]:
+    """Splits the results of a batch into rows, without those that only filled it up."""
+    index, values = jax.device_get(outputs)
+    return [
+        (int(number), jax.tree.map(lambda leaf, row=row: leaf[row], values))
+        for row, number in enumerate(index)
+        if number != _PADDING
+    ]

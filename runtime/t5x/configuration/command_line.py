@@ -24,9 +24,12 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from fsa_base import devices, extras
+from fsa_base import devices
 from fsa_base.errors import FsaError, SettingError
-from t5x import datasets, device_memory, disk_errors, gin_utils, multihost, preemption
+from t5x import errors, gin_utils
+from t5x.data import datasets
+from t5x.distributed import processes
+from t5x.hooks.stopping import Interrupted
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
 INTERRUPTED = 130
@@ -89,35 +92,30 @@ def run(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see t5x/__init__.py
     try:
         status = _parse_and_run(usage, functions, arguments)
-        multihost.leave()
-    except preemption.Interrupted:
+        processes.leave()
+    except Interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        multihost.leave()
+        processes.leave()
         status = INTERRUPTED
     except KeyboardInterrupt as error:
         print("stopped", file=sys.stderr)
-        multihost.end_others(error, "stopped by Ctrl-C")
+        processes.end_others(error, "stopped by Ctrl-C")
         sys.stdout.flush()
         os._exit(INTERRUPTED)  # Threads that compile, or wait for another process, would hold up a regular end.
     except Exception as error:
-        if isinstance(error, FsaError):
-            for_user: FsaError | None = error
-        elif isinstance(error, ImportError):
-            for_user = extras.error_of(error)
-        else:
-            for_user = disk_errors.error_of(error) or device_memory.error_of(error)
-        if for_user is None and not multihost.is_joined():
+        for_user = errors.for_user(error)
+        if for_user is None and not processes.is_joined():
             raise
         status = 1 if for_user is None else 2
         # gin appends where it called from; the error says all that the user needs.
         said = f"{type(error).__name__}: {error}" if for_user is None else FsaError.__str__(for_user)
-        multihost.end_others(error, said)
+        processes.end_others(error, said)
         if for_user is None:
             traceback.print_exception(error)
         else:
             logging.debug("cause", exc_info=error)
             print(f"{_module_name()}: {said}", file=sys.stderr)
-        if multihost.is_joined():
+        if processes.is_joined():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)  # A regular end would wait for the others.
@@ -156,7 +154,7 @@ def _parse_and_run(
         # JAX's preemption service takes SIGTERM for itself, so that it would end no command that does not ask it.
         jax.config.update("jax_enable_preemption_service", False)
     if not dry_run:
-        multihost.initialize(
+        processes.initialize(
             FLAGS.multiprocess_gpu,
             FLAGS.coordinator_address,
             FLAGS.process_count,

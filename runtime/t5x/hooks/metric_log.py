@@ -21,7 +21,7 @@ from etils import epath
 
 from fsa_base.errors import SettingError
 from fsa_base.runs import METRICS, metric_rows, read_row, split_metric
-from t5x import multihost
+from t5x.distributed import processes
 
 
 class MetricLog:
@@ -78,8 +78,8 @@ def drop_rows_after(model_dir: str | Path, step: int) -> int:
     Of several processes, 0 does it and the others wait.
     """
     dropped = _drop_all_after(model_dir, step) if jax.process_index() == 0 else 0
-    multihost.barrier(f"metrics after {step} dropped")
-    return multihost.broadcast(dropped)
+    processes.barrier(f"metrics after {step} dropped")
+    return processes.broadcast(dropped)
 
 
 def set_aside(model_dir: str | Path) -> list[str]:
@@ -93,7 +93,7 @@ def set_aside(model_dir: str | Path) -> list[str]:
         for file in _files(model_dir):
             names = (file.parent / f"{file.name}.old{number or ''}" for number in itertools.count())
             renamed.append(str(file.rename(next(name for name in names if not name.exists()))))
-    multihost.barrier("metrics set aside")
+    processes.barrier("metrics set aside")
     return renamed
 
 
@@ -119,12 +119,6 @@ def _drop_rows(file: epath.Path, step: int) -> int:
         partial.write_bytes(b"".join(line + b"\n" for line in kept))
         partial.replace(file)
     return len(lines) - len(kept)
-
-
-def first_step(model_dir: str | Path) -> int | None:
-    """Returns the step of the first row of training metrics, None where there is none."""
-    rows = metric_rows(model_dir, "train", "")
-    return rows[0]["step"] if rows else None
 
 
 def has_row(model_dir: str | Path, kind: str, task: str, step: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from fsa_base.errors import SettingError, require_choice, require_float
-from t5x import checkpoints
+from t5x.checkpointing import manager
 
 RestoreMode = Literal["specific", "latest", "all"]
 
@@ -24,7 +24,7 @@ class SaveCheckpointConfig:
       keep: number of checkpoints to keep, None for all; the newest, or the best where the manager monitors a metric.
       keep_dataset_checkpoints: number of newest checkpoints that keep ``dataset/``, None for all.
       save_dataset: whether to save tf.data's own iterator state beside the position; faster to restore than the
-        position alone where many examples precede it (t5x/data_position.py).
+        position alone where many examples precede it (t5x/data/position.py).
       checkpointer_cls: names a manager too (``SaveBestCheckpointer``); the other one wins where both are given.
       state_transformation_fns: each ``fn(state_dict) -> state_dict``, applied in order before saving.
       checkpoint_manager_cls: makes the manager.
@@ -36,9 +36,9 @@ class SaveCheckpointConfig:
     keep: int | None = None
     keep_dataset_checkpoints: int | None = None
     save_dataset: bool = False
-    checkpointer_cls: Callable[..., Any] = checkpoints.Checkpointer
+    checkpointer_cls: Callable[..., Any] = manager.Checkpointer
     state_transformation_fns: Sequence[Callable[[Any], Any]] = ()
-    checkpoint_manager_cls: Callable[..., Any] = checkpoints.OrbaxCheckpointManagerInterface
+    checkpoint_manager_cls: Callable[..., Any] = manager.OrbaxCheckpointManagerInterface
 
     def __post_init__(self) -> None:
         require_float("utils.SaveCheckpointConfig.dtype", self.dtype)
@@ -52,11 +52,11 @@ class SaveCheckpointConfig:
                     fix=f"--gin.utils.SaveCheckpointConfig.{name}=None",
                 )
 
-    def make_manager(self, directory: str) -> checkpoints.CheckpointManager:
+    def make_manager(self, directory: str) -> manager.CheckpointManager:
         """Returns the manager of the checkpoints in ``directory``."""
-        default = checkpoints.OrbaxCheckpointManagerInterface
+        default = manager.OrbaxCheckpointManagerInterface
         chosen = self.checkpointer_cls if self.checkpoint_manager_cls is default else self.checkpoint_manager_cls
-        if chosen is checkpoints.Checkpointer:
+        if chosen is manager.Checkpointer:
             chosen = default
         return chosen(
             directory=directory,
@@ -93,9 +93,9 @@ class RestoreCheckpointConfig:
     fallback_to_scratch: bool = False
     dtype: str | None = None
     restore_dataset: bool = False
-    checkpointer_cls: Callable[..., Any] = checkpoints.Checkpointer
+    checkpointer_cls: Callable[..., Any] = manager.Checkpointer
     state_transformation_fns: Sequence[Callable[..., Any]] = ()
-    checkpoint_manager_cls: Callable[..., Any] = checkpoints.OrbaxCheckpointManagerInterface
+    checkpoint_manager_cls: Callable[..., Any] = manager.OrbaxCheckpointManagerInterface
 
     def __post_init__(self) -> None:
         require_choice("utils.RestoreCheckpointConfig.mode", self.mode, get_args(RestoreMode))
@@ -110,7 +110,7 @@ class RestoreCheckpointConfig:
 
 @dataclasses.dataclass
 class CheckpointConfig:
-    """``save``: None writes no checkpoints. ``restore``: None starts from scratch."""
+    """``save``: None writes no manager. ``restore``: None starts from scratch."""
 
     save: SaveCheckpointConfig | None = None
     restore: RestoreCheckpointConfig | None = None

@@ -16,10 +16,12 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsa_base import checkpoint_files
-from fsa_base.errors import CheckpointError, FsaError
-from t5x import device_memory, disk_errors, legacy_checkpoints, multihost
-from t5x.checkpoint_config import RestoreCheckpointConfig
-from t5x.checkpoints import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint
+from fsa_base.errors import CheckpointError
+from t5x import errors
+from t5x.checkpointing import legacy
+from t5x.checkpointing.config import RestoreCheckpointConfig
+from t5x.checkpointing.manager import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint
+from t5x.distributed import processes
 
 _SHOWN = 8
 
@@ -32,7 +34,7 @@ def resolve_paths(config: RestoreCheckpointConfig) -> list[str]:
     Raises:
       CheckpointError: there is no checkpoint at a path.
     """
-    return multihost.broadcast_texts([found for path in config.paths for found in _resolve(path, config.mode)])
+    return processes.broadcast_texts([found for path in config.paths for found in _resolve(path, config.mode)])
 
 
 def require_paths(config: RestoreCheckpointConfig) -> list[str]:
@@ -150,7 +152,7 @@ def _verify(path: str) -> bool:
     """
     is_first = jax.process_index() == 0
     found = checkpoint_files.verify(epath.Path(path)).to_json() if is_first else ""
-    verdict = checkpoint_files.Verdict.from_json(multihost.broadcast_texts([found])[0])
+    verdict = checkpoint_files.Verdict.from_json(processes.broadcast_texts([found])[0])
     verdict.require(say_unverified=is_first)
     return verdict.is_verified
 
@@ -232,8 +234,8 @@ def _listed(names: Sequence[str]) -> str:
 def _stored_shapes(path: str, is_verified: bool) -> dict[str, Any]:
     """Returns shape and dtype of every entry of the checkpoint at ``path``, by name with '/'."""
     try:
-        if legacy_checkpoints.is_legacy(path):
-            return legacy_checkpoints.stored_shapes(path)
+        if legacy.is_legacy(path):
+            return legacy.stored_shapes(path)
         with ocp.PyTreeCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(absolute(path) / STATE)
         tree = getattr(metadata, "item_metadata", metadata)
@@ -260,7 +262,7 @@ def read(
     if plan.transformations:
         plan, values = _transformed(plan, expected, wanted)
         arrays = {name: jax.device_put(_as(values[name], _dtype(name, wanted, plan)), layout[name]) for name in values}
-    elif legacy_checkpoints.is_legacy(plan.path):
+    elif legacy.is_legacy(plan.path):
         stored = _read_legacy(plan, set(plan.sources.values()))
         arrays = {
             name: jax.device_put(_as(stored[source], _dtype(name, wanted, plan)), layout[name])
@@ -298,14 +300,14 @@ def _read_orbax(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_legacy(plan: Plan, names: set[str]) -> dict[str, np.ndarray]:
     try:
-        return legacy_checkpoints.read(plan.path, names)
+        return legacy.read(plan.path, names)
     except Exception as error:
         raise _unreadable(plan.path, plan.is_verified, error) from error
 
 
 def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """Reads everything onto the host and lets the user's functions change it."""
-    if legacy_checkpoints.is_legacy(plan.path):
+    if legacy.is_legacy(plan.path):
         state = unflatten_dict(_read_legacy(plan, set(plan.stored)), sep="/")
     else:
         arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in plan.stored}
@@ -342,9 +344,10 @@ def _unreadable(path: str, is_verified: bool, error: Exception) -> Exception:
     Damage it is only where the files could not be compared with checksums, and where no other process may have read its
     part well: only a verdict that every process has may move a run to another checkpoint.
     """
-    for_user = disk_errors.error_of(error) or device_memory.error_of(error)
-    if for_user or isinstance(error, (FsaError, MemoryError)):
-        return for_user or error
+    if isinstance(error, MemoryError):
+        return error
+    if for_user := errors.for_user(error):
+        return for_user
     reason = str(error).strip().splitlines()
     found = f"{type(error).__name__}: {reason[0][:300] if reason else ''}"
     if not is_verified and jax.process_count() == 1:

@@ -25,9 +25,9 @@ from etils import epath
 
 from fsa_base.checkpoint_files import damaged
 from fsa_base.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
-from t5x import datasets
-from t5x.datasets import DatasetConfig
-from t5x.progress import Progress
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.hooks.progress import Progress
 
 _ADDED = ("rows", "content")
 """Parts of a position that earlier versions did not write."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+import jax
+
 _TERMINAL_SECONDS = 0.5
 _PLAIN_SECONDS = 30.0
 
@@ -87,6 +89,12 @@ class Progress:
         if self._enabled:
             self._stream.write(f"\r\x1b[2K{message}\n" if self._terminal else message + "\n")
             self._stream.flush()
+
+
+def announce(message: str) -> None:
+    """Prints ``message`` on standard error, from process 0 alone; for what is said before there is a progress line."""
+    if jax.process_index() == 0:
+        print(message, file=sys.stderr, flush=True)
 
 
 def _thousands(number: float) -> str:

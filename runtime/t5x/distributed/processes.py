@@ -14,14 +14,14 @@ import jax
 import numpy as np
 
 from fsa_base.errors import SettingError
-from t5x import peers
+from t5x.distributed import peers
 
 _DEFAULT_TIMEOUT = 300
 _VERDICT_SECONDS = 35.0
-"""Longer than the operating system takes to notice that a machine is gone (t5x/peers.py)."""
+"""Longer than the operating system takes to notice that a machine is gone (t5x/distributed/peers.py)."""
 _HEARTBEAT_SECONDS = 600
 """After which JAX aborts a run, with a stack trace, one of whose processes is silent: starved, or stopped; those that
-end are noticed by t5x/peers.py."""
+end are noticed by t5x/distributed/peers.py."""
 _NETWORK_WORDS = ("Gloo", "NCCL", "coordination", "DEADLINE_EXCEEDED", "UNAVAILABLE", "onnection reset", "barrier")
 _CLUSTERS = {
     "SlurmCluster": "Slurm",
