@@ -45,6 +45,10 @@ parity: .venv-parity/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/deptry .
+	cd base && ../$(BIN)/deptry .
+	cd runtime && ../$(BIN)/deptry .
 
 # A minute. pyright fetches itself from the npm registry, which a machine may lack, so CI leaves it to the author of a change.
 types: .venv/.installed
@@ -53,7 +57,7 @@ types: .venv/.installed
 # Python compiles what is imported; pip would compile all of every package, a third of the time.
 PIP_INSTALL := -m pip install --quiet --no-compile
 
-.venv/.installed: requirements.txt pyproject.toml runtime/pyproject.toml
+.venv/.installed: requirements.txt pyproject.toml base/pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	touch $@
@@ -61,7 +65,7 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 .venv-teacher/.installed: requirements-teacher.txt pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -r requirements-teacher.txt
-	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e .
+	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e ./base -e .
 	touch $@
 
 # The packages of .venv with PyTorch beside them: installing those again would take a minute.

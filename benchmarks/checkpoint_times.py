@@ -27,6 +27,7 @@ def measure(directory: Path) -> dict[str, float]:
     import jax
     import numpy as np
     import optax
+
     from t5x import models, optimizers, partitioning, utils
     from t5x.examples.t5 import network
 

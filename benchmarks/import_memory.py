@@ -22,9 +22,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fsa_jax.models.hf.families import family_of
-from fsa_jax.models.hf.lazy import Lazy
-from fsa_jax.models.hf.safetensors_io import write_directory
+from fsa_jax.weights.families import family_of
+from fsa_jax.weights.hf_files import Lazy, write_directory
 
 MODELS: dict[str, tuple[dict[str, Any], Any]] = {
     "T5 v1.1 large, float32": (

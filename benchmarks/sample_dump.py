@@ -17,13 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.sampling.fields import Fields
-from fsa_jax.sampling.filters import Filters
-from fsa_jax.sampling.sample import SampleSettings, sample
-from fsa_jax.sampling.source import ReviewReader, Source
-from fsa_jax.sampling.strata import PAPER_STARS_RATIO
-from fsa_jax.text.stem import words
+from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
+from fsa_jax.reviews.fields import Fields
+from fsa_jax.reviews.filters import Filters
+from fsa_jax.reviews.sample import SampleSettings, sample
+from fsa_jax.reviews.source import ReviewReader, Source
+from fsa_jax.reviews.strata import PAPER_STARS_RATIO
+from fsa_jax.text.words import words
 
 WORDS = words(
     "the food was service great bad place nice slow waiter laptop screen battery keyboard pizza and with table "

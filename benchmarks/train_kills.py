@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "runtime"))
 
 import tiny_run
+
 from t5x import checkpoints
 
 PERIOD = 4

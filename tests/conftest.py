@@ -42,11 +42,12 @@ LONG_FILES = (
     "teacher/test_store.py",
     "test_tasks.py",
     "runtime/test_models.py",
-    "models/t5/test_network.py",
+    "base/networks/test_t5_network.py",
     "runtime/test_precompile.py",
     "faults/test_faults_checkpoints.py",
     "teacher/test_teach.py",
     "serving/test_export_ct2.py",
+    "journeys/test_journeys.py",
     "test_old_artefacts.py",
 )
 """Begun first (Makefile: --no-loadscope-reorder), so that no worker is left with one when the others are done."""

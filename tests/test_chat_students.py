@@ -11,13 +11,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hf_models import write_model
 
-from fsa_jax.checkpoints import find_checkpoint, load_weights
 from fsa_jax.cli import main as cli
 from fsa_jax.synthetic.files import generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
-from tests.models.hf.hf_models import write_model
+from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from tests.parity.small_models import write_tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ import sentencepiece
 import seqio
 
 import tasks as _  # noqa: F401 - registers the tasks
-from fsa_jax.data import shares
-from fsa_jax.errors import DataError, MissingDataError, SettingError
+from fsa_base.errors import DataError, MissingDataError, SettingError
+from fsa_jax.data import train_subsets
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = {"inputs": 24, "targets": 40}
@@ -211,24 +211,26 @@ def test_missing_files_name_the_command(tmp_path, monkeypatch):
 
 def test_shares_of_the_training_data():
     whole = _ids(_examples("fsa_atsa_rest14", shuffle=False))
-    first = shares.training_share("fsa_atsa_rest14", examples=7)
+    first = train_subsets.training_share("fsa_atsa_rest14", examples=7)
     assert _ids(_examples(first, shuffle=False)) == whole[:7]
-    drawn = shares.training_share("fsa_atsa_rest14", fraction=0.25, seed=42)
+    drawn = train_subsets.training_share("fsa_atsa_rest14", fraction=0.25, seed=42)
     ids = _ids(_examples(drawn, shuffle=False))
     assert len(ids) == 5 and ids == [identity for identity in whole if identity in ids] != whole[:5]
-    assert shares.training_share("fsa_atsa_rest14", fraction=0.25, seed=42) == drawn
-    assert _ids(_examples(shares.training_share("fsa_atsa_rest14", fraction=0.25, seed=52), shuffle=False)) != ids
+    assert train_subsets.training_share("fsa_atsa_rest14", fraction=0.25, seed=42) == drawn
+    assert (
+        _ids(_examples(train_subsets.training_share("fsa_atsa_rest14", fraction=0.25, seed=52), shuffle=False)) != ids
+    )
     assert len(_examples(drawn, "validation")) == 5
-    of_both = seqio.get_mixture_or_task(shares.training_share("fsa_distill", examples=10))
+    of_both = seqio.get_mixture_or_task(train_subsets.training_share("fsa_distill", examples=10))
     assert of_both.num_input_examples("train") == 20
-    rest14 = seqio.get_mixture_or_task(shares.training_share("fsa_atsa_rest14", examples=10_000))
+    rest14 = seqio.get_mixture_or_task(train_subsets.training_share("fsa_atsa_rest14", examples=10_000))
     assert rest14.num_input_examples("train") == 20
 
 
 @pytest.mark.parametrize("options", [{}, {"examples": 3, "fraction": 0.5}, {"examples": 0}, {"fraction": 1.5}])
 def test_what_is_no_share(options):
     with pytest.raises(SettingError, match="training_share"):
-        shares.training_share("fsa_atsa_rest14", **options)
+        train_subsets.training_share("fsa_atsa_rest14", **options)
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ def command(
     """
     from rich.table import Table
 
+    from fsa_jax.common.terminal import console
     from fsa_jax.corpus.rows import Selection
-    from fsa_jax.data.corpus_files import build
-    from fsa_jax.terminal import console
+    from fsa_jax.data.build_corpus import build
 
     selection = Selection(
         teachers=tuple(teachers or ()),

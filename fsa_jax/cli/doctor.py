@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 import fsa_jax
-from fsa_jax import checkpoint_files, devices, runs
-from fsa_jax.engine import installed_engine
-from fsa_jax.errors import SettingError
-from fsa_jax.paths import DATA_DIR_VARIABLE, data_dir
+from fsa_base import checkpoint_files, devices, runs
+from fsa_base.errors import SettingError
+from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
+from fsa_jax.common.training_engine import installed_engine
 
 PACKAGES = (
     "jax",
@@ -77,18 +77,18 @@ def _devices() -> Finding:
 
 
 def _vocabulary() -> Finding:
-    from fsa_jax.data import vocabulary_files
+    from fsa_jax.tokenizers import t5
 
-    path = vocabulary_files.configured_path()
+    path = t5.configured_vocabulary()
     if path is None:
         return Finding(
             "vocabulary",
-            f"not here; it will be downloaded from {vocabulary_files.HUB_REPOSITORY} at the first use",
-            f"set {vocabulary_files.VOCABULARY_VARIABLE} to a SentencePiece model to work offline",
+            f"not here; it will be downloaded from {t5.HUB_REPOSITORY} at the first use",
+            f"set {t5.VOCABULARY_VARIABLE} to a SentencePiece model to work offline",
             optional=True,
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    which = "T5's" if digest == vocabulary_files.T5_SHA256 else "not T5's own, sha256 " + digest[:12]
+    which = "T5's" if digest == t5.T5_SHA256 else "not T5's own, sha256 " + digest[:12]
     return Finding("vocabulary", f"{path} ({which})")
 
 

@@ -38,10 +38,10 @@ def command(
         in int8, 0.1 in bfloat16, 0.05 in int16, 0.01 in float16 and 0.001 in float32.
       overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
     """
-    from fsa_jax import runs
+    from fsa_base import runs
+    from fsa_jax.serving.export_check import check_sentences
     from fsa_jax.serving.export_ct2 import export_ct2
     from fsa_jax.serving.export_hf import Check
-    from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
     checkpoint = runs.resolve(checkpoint)

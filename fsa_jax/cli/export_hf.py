@@ -47,10 +47,10 @@ def command(
       private: whether the repository on the Hub is created as private.
       overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
     """
-    from fsa_jax import runs
+    from fsa_base import runs
+    from fsa_jax.serving.export_check import check_sentences
     from fsa_jax.serving.export_hf import Check, export_hf
     from fsa_jax.serving.model_card import Card
-    from fsa_jax.serving.self_check import check_sentences
     from fsa_jax.serving.student import load_student
 
     checkpoint = runs.resolve(checkpoint)

@@ -26,7 +26,7 @@ def command(
       vocabulary: SentencePiece model of a T5 model whose vocabulary is not T5's own.
       overwrite: whether to replace an earlier import, or the unfinished one of other inputs or settings.
     """
-    from fsa_jax.models.hf.importing import import_model
+    from fsa_jax.weights.import_model import import_model
 
     record = import_model(
         source,

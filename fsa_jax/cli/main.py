@@ -11,8 +11,8 @@ import os
 import sys
 
 import fsa_jax
-from fsa_jax import extras
-from fsa_jax.errors import FsaError, SettingError
+from fsa_base import extras
+from fsa_base.errors import FsaError, SettingError
 
 COMMANDS: dict[str, str] = {
     "demo": "run the whole flow on generated data: teach, distil, fine-tune, score, report",

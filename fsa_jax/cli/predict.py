@@ -51,11 +51,11 @@ def command(
       device: device of CTranslate2.
       overwrite: whether to replace an earlier output, or the unfinished one of another model, input or settings.
     """
-    from fsa_jax import checksums, runs
-    from fsa_jax.errors import SettingError
+    from fsa_base import checksums, runs
+    from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
-    from fsa_jax.serving.predictor import Predictor
-    from fsa_jax.serving.run import predict_file, unfinished_model
+    from fsa_jax.serving.predict_file import predict_file, unfinished_model
+    from fsa_jax.serving.predictor import Predictor, is_exported
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
@@ -70,7 +70,7 @@ def command(
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
-    model = begun or runs.resolve(model)
+    model = begun or (model if is_exported(model) else runs.resolve(model))
     predictor = Predictor(
         model,
         task=task,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from fsa_jax.errors import SettingError
-from fsa_jax.file_sync import sync
-from fsa_jax.sampling.strata import PAPER_STARS_RATIO, Shortfall
+from fsa_base.disk import sync
+from fsa_base.errors import SettingError
+from fsa_jax.reviews.strata import PAPER_STARS_RATIO, Shortfall
 
 
 def command(
@@ -65,17 +65,15 @@ def command(
     """
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
-    from fsa_jax.aside import written_aside
-    from fsa_jax.sampling import report as reports
-    from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules, read_catalog
-    from fsa_jax.sampling.fields import FIELDS, Fields
-    from fsa_jax.sampling.filters import Filters
-    from fsa_jax.sampling.review_files import is_review_file
-    from fsa_jax.sampling.sample import SampleSettings, sample
-    from fsa_jax.sampling.source import ReviewReader, Source
-    from fsa_jax.terminal import console
+    from fsa_jax.common.atomic_directory import written_aside
+    from fsa_jax.common.terminal import console, row_progress
+    from fsa_jax.reviews import sample_report as reports
+    from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
+    from fsa_jax.reviews.fields import FIELDS, Fields
+    from fsa_jax.reviews.filters import Filters
+    from fsa_jax.reviews.parquet_files import is_review_file
+    from fsa_jax.reviews.sample import SampleSettings, sample
+    from fsa_jax.reviews.source import ReviewReader, Source
 
     if unknown := set(columns or ()) - set(FIELDS):
         raise SettingError(
@@ -129,15 +127,8 @@ def command(
         aside(output, is_review_file, False) as unfinished,
         # The report gets its final name before the sample, so that every sample has its report.
         aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         items: dict[str, str] = {}
         catalogs = {}
         for path in catalog or ():

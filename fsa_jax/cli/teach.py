@@ -108,15 +108,15 @@ def command(
     """
     import asyncio
 
-    from fsa_jax.errors import SettingError
-    from fsa_jax.sampling.source import Source
+    from fsa_base.errors import SettingError
+    from fsa_jax.reviews.source import Source
     from fsa_jax.teacher import teaching
     from fsa_jax.teacher.cost import Prices
     from fsa_jax.teacher.endpoint import EndpointSettings
+    from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+    from fsa_jax.teacher.http_client import read_api_key
     from fsa_jax.teacher.job import JobSettings
-    from fsa_jax.teacher.prompts import load_prompt
-    from fsa_jax.teacher.redaction import read_api_key
-    from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
+    from fsa_jax.teacher.store.shard_files import Shard
     from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
     prices = Prices(price_input, price_output, price_device_hour)

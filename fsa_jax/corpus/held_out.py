@@ -12,9 +12,8 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass
 
-from fsa_jax.records import UNDERSTANDINGS, Understanding
-from fsa_jax.sampling.bottom_k import hash64
-from fsa_jax.sampling.fields import normalise
+from fsa_jax.common.records import UNDERSTANDINGS, Understanding
+from fsa_jax.text.words import hash64, normalise
 
 HELD_OUT_ROWS = 500
 """Default limit on held-out rows, as in the paper; never more than a tenth of all rows."""

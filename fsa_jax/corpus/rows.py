@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsa_base.errors import DataError, SettingError
+from fsa_jax.checking.assess import CheckedGeneration
+from fsa_jax.checking.check_generations import released
+from fsa_jax.checking.checked_files import as_row, parts, read_part
+from fsa_jax.common.records import UNDERSTANDINGS
 from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
-from fsa_jax.errors import DataError, SettingError
-from fsa_jax.records import UNDERSTANDINGS
-from fsa_jax.sampling.rows import expand
-from fsa_jax.teacher.checking.assess import CheckedGeneration
-from fsa_jax.teacher.checking.checked_files import as_row, parts, read_part
-from fsa_jax.teacher.checking.inputs import released
-from fsa_jax.text.opinion_words import implicit_share
+from fsa_jax.reviews.rows import expand
+from fsa_jax.text.words import implicit_share
 
 TEXTS = ("review_id", "review", "response", "domain", "understanding", "teacher", "teacher_revision", "prompt_hash")
 TEXTS_OF_CHECK = ("sampling", "verdict", "repairs")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fsa_base.errors import DataError
 from fsa_jax.corpus.held_out import HeldOut
 from fsa_jax.corpus.rows import Selection, files, selected
-from fsa_jax.errors import DataError
 
 LENGTH_PERCENTILES = (5, 50, 95)
 

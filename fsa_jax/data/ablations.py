@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import seqio
 
+from fsa_base.errors import SettingError
+from fsa_jax.common.records import UNDERSTANDINGS, Understanding
 from fsa_jax.data.corpus_source import Ablation, CorpusSource
 from fsa_jax.data.tasks import add_teacher_text
-from fsa_jax.errors import SettingError
-from fsa_jax.records import UNDERSTANDINGS, Understanding
 
 ABLATIONS: Mapping[str, Ablation] = {
     "_no_reasoning": Ablation(reasoning=False),

@@ -13,9 +13,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data.chat_template import ChatTemplate
 from fsa_jax.data.tasks import OrderedTask
-from fsa_jax.models.hf.sources import student_directory
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.weights.hf_files import student_directory
 
 _ANY_LENGTH = 1 << 20
 _COLUMNS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights", "decoder_causal_attention")
@@ -35,16 +35,16 @@ class ChatVocabulary(seqio.Vocabulary):
         self._instruction = instruction
 
     @functools.cached_property
-    def template(self) -> ChatTemplate:
+    def tokenizer(self) -> ChatTokenizer:
         """The tokenizer with its chat template."""
-        return ChatTemplate(student_directory(self._directory), self._instruction)
+        return ChatTokenizer(student_directory(self._directory), self._instruction)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "template"}
+        return {name: value for name, value in self.__dict__.items() if name != "tokenizer"}
 
     @property
     def eos_id(self) -> int:
-        return self.template.end_id
+        return self.tokenizer.end_id
 
     @property
     def unk_id(self) -> int | None:
@@ -52,13 +52,13 @@ class ChatVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return self.template.size
+        return self.tokenizer.size
 
     def _encode(self, s: str) -> list[int]:
-        return self.template.response(s)[:-1]
+        return self.tokenizer.encode_target(s)[:-1]
 
     def _decode(self, ids: Iterable[int]) -> str:
-        return self.template.decode(list(ids))
+        return self.tokenizer.decode(list(ids))
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         ids = tf.py_function(lambda text: self._encode(text.numpy().decode()), [s], tf.int32)
@@ -91,8 +91,8 @@ def chat_turns(
     longest, longest_answer = (lengths.get(name) or _ANY_LENGTH for name in ("inputs", "targets"))
 
     def encode(review: Any, answer: Any) -> tuple[list[int], list[int]]:
-        prompt, _ = vocabulary.template.prompt(review.numpy().decode(), longest)
-        response = vocabulary.template.response(answer.numpy().decode())
+        prompt, _ = vocabulary.tokenizer.encode_input(review.numpy().decode(), longest)
+        response = vocabulary.tokenizer.encode_target(answer.numpy().decode())
         return prompt, [*response[:-1][: longest_answer - 1], response[-1]]
 
     def turns(example: Mapping[str, Any]) -> dict[str, Any]:

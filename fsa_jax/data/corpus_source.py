@@ -19,12 +19,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from fsa_jax import checksums
-from fsa_jax.data.corpus_files import BUILD_AGAIN, STATISTICS, require_whole
+from fsa_base import checksums
+from fsa_base.errors import DataError, MissingDataError, SettingError
+from fsa_jax.common.paths import data_dir
+from fsa_jax.common.records import Understanding
+from fsa_jax.data.build_corpus import BUILD_AGAIN, STATISTICS, require_whole
 from fsa_jax.data.shuffling import InMemory, fits
-from fsa_jax.errors import DataError, MissingDataError, SettingError
-from fsa_jax.paths import data_dir
-from fsa_jax.records import Understanding
 
 IMPLICIT_TENTH = 5
 """A review is implicit if at least this many tenths of its sentences have no opinion word, as in ``fsa sample``."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import seqio
 import tensorflow as tf
 
-from fsa_jax.sampling.bottom_k import hash64
+from fsa_jax.text.words import hash64
 
 MEMORY = 2 * 2**30
 """Files that can only be read sequentially (TFRecord) are kept in memory for a whole shuffle, up to this many bytes. It

@@ -13,12 +13,12 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data import fsa, teacher_text
+from fsa_jax.common.paths import data_dir
+from fsa_jax.common.records import LabelledSentence, Understanding
+from fsa_jax.data import benchmark_files, teacher_text
 from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
-from fsa_jax.paths import data_dir
-from fsa_jax.records import LabelledSentence, Understanding
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 EXAMPLE: Any = {
     "row": tf.TensorSpec((), tf.int64),
@@ -28,7 +28,7 @@ EXAMPLE: Any = {
 }
 """Features of both sources: the row number, the id of the review or sentence, and two texts."""
 
-CODECS: Mapping[str, Any] = {"atsa": atsa, "acsa": acsa}
+CODECS: Mapping[str, Any] = {"atsa": ATSA, "acsa": ACSA}
 
 SMALL = 2**15
 """Caches of at most this many examples are read in the order of the source (``fsa_jax.data.tasks``)."""
@@ -230,4 +230,4 @@ def _load(path: Path) -> tuple[LabelledSentence, ...]:
 @functools.lru_cache(maxsize=32)
 def _loaded(path: Path, state: tuple[int, int] | None) -> tuple[LabelledSentence, ...]:
     del state  # part of the cache key: a changed file is read again
-    return tuple(fsa.load(path))
+    return tuple(benchmark_files.load(path))

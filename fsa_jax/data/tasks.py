@@ -12,11 +12,15 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from fsa_base.errors import DataError
+from fsa_jax.common.training_engine import installed_engine
 from fsa_jax.data.shuffling import InMemory, fits, shuffled
 from fsa_jax.data.sources import CODECS, SMALL, FsaSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
-from fsa_jax.errors import DataError
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
+
+# Every run imports this module: one with both engines installed ends here.
+installed_engine()
 
 PREPROCESSORS = (
     seqio.preprocessors.tokenize,

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax import untrusted_json
+from fsa_base import untrusted_json
+from fsa_base.errors import DataError, MissingDataError, SettingError
+from fsa_jax.common.paths import data_dir
+from fsa_jax.common.records import UNDERSTANDINGS, Understanding
 from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
-from fsa_jax.data.fsa import RELEASE
-from fsa_jax.errors import DataError, MissingDataError, SettingError
-from fsa_jax.paths import data_dir
-from fsa_jax.records import UNDERSTANDINGS, Understanding
+from fsa_jax.data.benchmark_files import RELEASE
 from fsa_jax.text.analysis import is_analysis
 
 HELD_OUT_VARIABLE = "FSA_HELD_OUT"

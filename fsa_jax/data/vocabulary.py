@@ -15,12 +15,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data import vocabulary_files
-from fsa_jax.errors import VocabularyError
-
-EXTRA_IDS = 100
-T5_ROWS = 32_128
-"""Number of rows of T5's embedding: 32,000 pieces, 100 extra ids and ``[NL]``, padded to a multiple of 128."""
+from fsa_base.errors import VocabularyError
+from fsa_jax.tokenizers import t5
 
 
 class ReviewVocabulary(seqio.Vocabulary):
@@ -30,18 +26,18 @@ class ReviewVocabulary(seqio.Vocabulary):
     file is found and read at the first use, so registering a task does not need it; a pickle has only its path.
 
     Args:
-      model_file: path of a SentencePiece model. If None, ``fsa_jax.data.vocabulary_files`` finds one.
+      model_file: path of a SentencePiece model. If None, ``fsa_jax.tokenizers.t5`` finds one.
       extra_ids: number of ``<extra_id_N>`` tokens after the pieces.
     """
 
-    def __init__(self, model_file: str | Path | None = None, extra_ids: int = EXTRA_IDS) -> None:
+    def __init__(self, model_file: str | Path | None = None, extra_ids: int = t5.EXTRA_IDS) -> None:
         super().__init__(extra_ids=extra_ids)
         self._model_file = None if model_file is None else str(model_file)
 
     @property
     def model_file(self) -> str:
         """Path of the SentencePiece model."""
-        return self._model_file or str(vocabulary_files.find())
+        return self._model_file or str(t5.find_vocabulary())
 
     @property
     def newline_id(self) -> int:
@@ -76,21 +72,10 @@ class ReviewVocabulary(seqio.Vocabulary):
         return {name: value for name, value in self.__dict__.items() if name != "_loaded"}
 
     def _encode(self, s: str) -> list[int]:
-        ids: list[int] = []
-        for number, line in enumerate(s.split("\n")):
-            if number:
-                ids.append(self.newline_id)
-            ids.extend(self._pieces.tokenizer.EncodeAsIds(line))
-        return ids
+        return t5.encode_lines(s, self.newline_id, self._pieces.tokenizer.EncodeAsIds)
 
     def _decode(self, ids: Iterable[int]) -> str:
-        lines: list[list[int]] = [[]]
-        for token in ids:
-            if token == self.newline_id:
-                lines.append([])
-            else:
-                lines[-1].append(int(token))
-        return "\n".join(self._pieces.tokenizer.DecodeIds(line) for line in lines)
+        return t5.decode_lines(ids, self.newline_id, self._pieces.tokenizer.DecodeIds)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
         """Encodes a string (shape ``[]``) to int32 ids ``[length]``, or strings ``[n]`` to ragged ``[n, length]``."""
@@ -145,7 +130,7 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
             model_file,
             expected="a SentencePiece model",
             found=f"{type(error).__name__}: {error}",
-            fix=f"set {vocabulary_files.VOCABULARY_VARIABLE} to a SentencePiece model, or unset it to use T5's",
+            fix=f"set {t5.VOCABULARY_VARIABLE} to a SentencePiece model, or unset it to use T5's",
         ) from error
     if special != (0, 1, 2):
         raise VocabularyError(
@@ -157,7 +142,7 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
     return pieces
 
 
-def t5_vocabulary(model_rows: int = T5_ROWS) -> ReviewVocabulary:
+def t5_vocabulary(model_rows: int = t5.ROWS) -> ReviewVocabulary:
     """The vocabulary for a model with ``model_rows`` rows in its embedding; gin binds it to ``VOCABULARY``.
 
     Raises:
@@ -166,13 +151,13 @@ def t5_vocabulary(model_rows: int = T5_ROWS) -> ReviewVocabulary:
     """
     vocabulary = ReviewVocabulary()
     unused = model_rows - vocabulary.vocab_size
-    if not 0 <= unused < vocabulary_files.ROW_PADDING:
-        fitting = -(-vocabulary.vocab_size // vocabulary_files.ROW_PADDING) * vocabulary_files.ROW_PADDING
+    if not 0 <= unused < t5.ROW_PADDING:
+        fitting = -(-vocabulary.vocab_size // t5.ROW_PADDING) * t5.ROW_PADDING
         raise VocabularyError(
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",
             found=f"{vocabulary.vocab_size} ids with the extra ids and [NL]",
             fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or set "
-            f"{vocabulary_files.VOCABULARY_VARIABLE} to the model's vocabulary",
+            f"{t5.VOCABULARY_VARIABLE} to the model's vocabulary",
         )
     return vocabulary

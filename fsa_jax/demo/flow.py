@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from fsa_jax.demo import gather, vocabulary
+from fsa_jax.demo import run_outputs, vocabulary
 from fsa_jax.demo.commands import Commands, checkout
 from fsa_jax.demo.page import Circumstances, claim, page, table
 from fsa_jax.demo.plan import Finetuning, Plan
@@ -68,18 +68,18 @@ class Demo:
             self._one("distillation", plan.distilled(), lambda: self._distil(pool))
             search = [(arm, rate, settings.seeds[0]) for rate in settings.learning_rates for arm in ARMS]
             self._finetune("search of the learning rates", search, pool)
-            trials = [gather.trial(self._layout, run) for run in search]
+            trials = [run_outputs.trial(self._layout, run) for run in search]
             rates = {arm: best_rate(trials, arm) for arm in ARMS}
             self._say("   best on dev: " + ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items()))
             finals = [(arm, rates[arm], seed) for seed in settings.seeds for arm in ARMS]
             rest = [run for run in finals if run not in search]
             self._finetune("fine-tuning with the other seeds", rest, pool)
-            trials += [gather.trial(self._layout, run) for run in rest]
+            trials += [run_outputs.trial(self._layout, run) for run in rest]
             self._test("scoring on the test sentences", finals, pool)
-            sentences = gather.test_sentences(self._layout)
-            results = gather.measure(settings, self._layout, sentences, trials, finals)
+            sentences = run_outputs.test_sentences(self._layout)
+            results = run_outputs.measure(settings, self._layout, sentences, trials, finals)
             self._layout.results.write_text(results.model_dump_json(indent=1))
-            report = page(results, settings, sentences, gather.lesson(self._layout), self._circumstances())
+            report = page(results, settings, sentences, run_outputs.lesson(self._layout), self._circumstances())
             self._layout.report.write_text(render(report), encoding="utf-8")
         self._show(results)
         return results
@@ -197,10 +197,10 @@ class Demo:
         return Circumstances(
             command=self._command,
             made=time.strftime("%-d %B %Y"),
-            versions=tuple(gather.versions()),
-            hardware=tuple(gather.hardware()),
+            versions=tuple(run_outputs.versions()),
+            hardware=tuple(run_outputs.hardware()),
             seconds=tuple(self._times),
-            parameters=gather.parameters(self._layout),
+            parameters=run_outputs.parameters(self._layout),
         )
 
     def _show(self, results: Results) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fsa_jax.common.records import LabelledSentence
 from fsa_jax.demo.results import ARMS, TEST_SUBSETS, Results, gold_pairs
 from fsa_jax.demo.settings import DemoSettings
 from fsa_jax.evaluation.report import Cell, Example, Examples, Facts, Plot, Prediction, Report, Section, Table, Texts
-from fsa_jax.records import LabelledSentence
 
 NAMES = {"scratch": "from scratch", "distilled": "distilled"}
 SUBSET_NAMES = {"original": "easy", "hard": "hard", "implicit": "implicit", "multi": "several polarities"}

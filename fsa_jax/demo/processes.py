@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.runs import read_rows
+from fsa_base.runs import read_rows
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from fsa_jax.common.records import LabelledSentence, Record
 from fsa_jax.evaluation.compare import paired_bootstrap
 from fsa_jax.evaluation.metrics import tuple_f1
 from fsa_jax.evaluation.subsets import Subset, select
-from fsa_jax.records import LabelledSentence, Record
 
 ARMS = ("scratch", "distilled")
 """The student that is trained only on labelled sentences, and the one that is distilled first."""

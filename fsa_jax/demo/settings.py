@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.errors import SettingError
-from fsa_jax.records import Record
+from fsa_base.errors import SettingError
+from fsa_jax.common.records import Record
 
 ROWS_MULTIPLE = 128
 """The number of rows of a student's embedding is padded to a multiple of this."""

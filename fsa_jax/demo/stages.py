@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_jax import file_lock
-from fsa_jax.errors import SettingError
+from fsa_base import disk
+from fsa_base.errors import SettingError
 
 _FORMAT = 2
 """Part of every key. Increase it when a stage computes a different result from the same settings."""
@@ -151,7 +151,7 @@ def claimed(root: Path, stages: Path) -> Iterator[int]:
 def _lock(descriptor: int, root: Path) -> None:
     try:
         # If a demo was killed, its training saves its state and stops within seconds, so waiting helps.
-        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+        disk.lock(descriptor, PATIENCE_SECONDS)
     except BlockingIOError:
         raise SettingError(
             "--out",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from fsa_jax.records import POLARITIES
+from fsa_jax.common.records import POLARITIES
 from fsa_jax.synthetic.files import RESPONSE_KEY
 from fsa_jax.text.pairs import DELIMITER, SEPARATOR, write_pairs
 

@@ -14,7 +14,7 @@ from typing import Literal
 import jinja2
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from fsa_jax.figures import data_uri
+from fsa_jax.common.svg import data_uri
 
 Pairs = Sequence[tuple[str, str]]
 """A pair: (aspect term or aspect category, polarity)."""

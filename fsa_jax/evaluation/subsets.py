@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from fsa_jax.errors import DataError, SettingError
-from fsa_jax.records import LabelledSentence
+from fsa_base.errors import DataError, SettingError
+from fsa_jax.common.records import LabelledSentence
 
 Subset = Literal["all", "original", "hard", "implicit", "multi"]
 SUBSETS: tuple[str, ...] = get_args(Subset)

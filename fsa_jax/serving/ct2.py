@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax import untrusted_json
-from fsa_jax.errors import CheckpointError
-from fsa_jax.extras import not_installed
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_base import untrusted_json
+from fsa_base.errors import CheckpointError
+from fsa_base.extras import not_installed
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
@@ -43,7 +45,7 @@ class Ct2Student:
 
     path: Path
     description: dict[str, Any]
-    tokens: Tokenization
+    tokens: Tokenizer
 
 
 def is_ct2(directory: Path) -> bool:
@@ -66,9 +68,9 @@ def load_ct2_student(directory: Path) -> Ct2Student:
         )
     description = _description(directory / DESCRIPTION)
     if description["decoder_only"]:
-        tokens: Tokenization = ChatTokenization(directory / TOKENIZER, description["instruction"])
+        tokens: Tokenizer = ChatTokenizer(directory / TOKENIZER, description["instruction"])
     else:
-        tokens = T5Tokenization(directory / TOKENIZER / "spiece.model")
+        tokens = T5Tokenizer(directory / TOKENIZER / "spiece.model")
     return Ct2Student(directory, description, tokens)
 
 
@@ -91,13 +93,13 @@ def _description(file: Path) -> dict[str, Any]:
     return content
 
 
-def row_names(tokens: Tokenization, rows: int) -> list[str]:
+def row_names(tokens: Tokenizer, rows: int) -> list[str]:
     """CTranslate2's name for every row of an embedding: the text of its token, or an invented name if it has no token.
 
     All names are different, because CTranslate2 identifies a token by its name.
     """
-    assert isinstance(tokens, T5Tokenization | ChatTokenization)
-    texts = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
+    assert isinstance(tokens, T5Tokenizer | ChatTokenizer)
+    texts = tokens.tokens()[:rows]
     names: dict[str, None] = {}
     for i, text in enumerate([*texts, *(f"<unused_{i}>" for i in range(len(texts), rows))]):
         names[text if text not in names else f"<row_{i}>"] = None
@@ -204,7 +206,7 @@ class Ct2Generator:
         return [[self._names[i] for i in row] for row in rows]
 
     def forced(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Log-probabilities ``[tokens, rows]`` of all tokens at every position of given outputs."""
+        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of given outputs."""
         return [self._forced(prompt, output) for prompt, output in zip(inputs, outputs, strict=True)]
 
     def _forced(self, prompt: Sequence[int], output: Sequence[int]) -> np.ndarray:

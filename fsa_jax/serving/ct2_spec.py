@@ -14,12 +14,13 @@ import numpy as np
 from ctranslate2 import specs
 from ctranslate2.specs import attention_spec, common_spec
 
-from fsa_jax.models.hf.mapping import flatten, layer_of, stacked
-from fsa_jax.models.llama.config import LlamaConfig
-from fsa_jax.models.t5.config import T5Config
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.t5.network import T5Config
 from fsa_jax.serving.ct2 import row_names
 from fsa_jax.serving.student import Student
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
+from fsa_jax.weights.hf_mapping import flatten, layer_of, stacked
 
 _ACTIVATIONS = {
     "relu": common_spec.Activation.RELU,
@@ -61,14 +62,14 @@ def _fuse(spec: Any, parameters: _Parameters, paths: Sequence[str]) -> None:
 def model_spec(student: Student) -> Any:
     """The specification of a student, including weights and vocabulary."""
     parameters = _Parameters(student.parameters)
-    if isinstance(student.tokens, ChatTokenization):
+    if isinstance(student.tokens, ChatTokenizer):
         spec = _decoder_spec(student.config, parameters)
         spec.register_vocabulary(row_names(student.tokens, student.rows))
-        spec.config.bos_token = spec.config.eos_token = student.tokens.template.end_token
+        spec.config.bos_token = spec.config.eos_token = student.tokens.end_token
         spec.config.unk_token = ""
         spec.config.layer_norm_epsilon = student.config.norm_epsilon
         return spec
-    assert isinstance(student.tokens, T5Tokenization)
+    assert isinstance(student.tokens, T5Tokenizer)
     spec = _t5_spec(student.config, parameters, student.rows)
     tokens = row_names(student.tokens, student.rows)
     spec.register_source_vocabulary(tokens)

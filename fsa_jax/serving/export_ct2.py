@@ -6,15 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
-from fsa_jax.aside import only_files, written_aside
-from fsa_jax.errors import SettingError
-from fsa_jax.serving import self_check
+from fsa_base.errors import SettingError
+from fsa_jax.common.atomic_directory import only_files, written_aside
+from fsa_jax.serving import export_check
 from fsa_jax.serving.ct2 import DESCRIPTION, TOKENIZER, Ct2Generator, import_ctranslate2, load_ct2_student
 from fsa_jax.serving.export_hf import Check
 from fsa_jax.serving.student import Student
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
-QUANTIZATIONS = tuple(self_check.TOLERANCES)
+QUANTIZATIONS = tuple(export_check.TOLERANCES)
 
 
 _FOREIGN = only_files(
@@ -30,7 +31,7 @@ _FOREIGN = only_files(
 
 def export_ct2(
     student: Student, out: Path, *, quantization: str, check: Check, overwrite: bool = False
-) -> self_check.Agreement:
+) -> export_check.Agreement:
     """Writes ``out`` with a CTranslate2 model, its tokenizer and ``student.json``. The model is run and checked first.
 
     Args:
@@ -61,15 +62,15 @@ def export_ct2(
         overwrite=overwrite,
     ) as partial:
         # Computed before the export, because quantisation scales the parameters in place.
-        expected = self_check.Reference(student, check.sentences, check.max_length)
+        expected = export_check.Reference(student, check.sentences, check.max_length)
         write_ct2(student, partial, quantization)
         exported = load_ct2_student(partial)
-        self_check.require_same_inputs(expected, check.sentences, exported.tokens)
-        agreement = self_check.compare(expected, Ct2Generator(exported, max_length=check.max_length))
-        other_type = self_check.OTHER_TYPE.format(option="--quantization")
+        export_check.require_same_inputs(expected, check.sentences, exported.tokens)
+        agreement = export_check.compare(expected, Ct2Generator(exported, max_length=check.max_length))
+        other_type = export_check.OTHER_TYPE.format(option="--quantization")
         fix = other_type if quantization != "float32" else "report it: float32 must be exact"
         what = f"the CTranslate2 model in {quantization}"
-        self_check.require(agreement, quantization, check.tolerance, what, fix)
+        export_check.require(agreement, quantization, check.tolerance, what, fix)
     return agreement
 
 
@@ -91,14 +92,14 @@ def write_ct2(student: Student, directory: Path, quantization: str) -> None:
     spec.save(str(directory))
     tokens = student.tokens
     (directory / TOKENIZER).mkdir()
-    if isinstance(tokens, T5Tokenization):
+    if isinstance(tokens, T5Tokenizer):
         shutil.copyfile(tokens.model, directory / TOKENIZER / "spiece.model")
-    elif isinstance(tokens, ChatTokenization):
-        tokens.template.save(directory / TOKENIZER)
+    elif isinstance(tokens, ChatTokenizer):
+        tokens.save(directory / TOKENIZER)
     description = {
         "family": student.family.name,
         "decoder_only": tokens.decoder_only,
-        "instruction": tokens.template.instruction if isinstance(tokens, ChatTokenization) else "",
+        "instruction": tokens.instruction if isinstance(tokens, ChatTokenizer) else "",
         "quantization": quantization,
         "rows": student.rows,
         "step": student.step,

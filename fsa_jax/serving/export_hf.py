@@ -12,18 +12,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fsa_jax.aside import only_files, written_aside
-from fsa_jax.errors import SettingError
-from fsa_jax.models.hf.mapping import write_parameters
-from fsa_jax.models.hf.safetensors_io import write_directory
-from fsa_jax.models.hf.sources import SMALL_FILES, TOKENIZER_FILES
-from fsa_jax.serving import self_check
+from fsa_base.errors import SettingError
+from fsa_jax.common.atomic_directory import only_files, written_aside
+from fsa_jax.serving import export_check
 from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.prediction import LONGEST_OUTPUT
 from fsa_jax.serving.student import Student, read_json
-from fsa_jax.serving.t5_tokenizer import t5_tokenizer
-from fsa_jax.serving.tokenization import NEWLINE_TOKEN, T5Tokenization
 from fsa_jax.serving.torch_model import TorchModel
+from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN, T5Tokenizer
+from fsa_jax.tokenizers.transformers_t5 import t5_tokenizer
+from fsa_jax.weights.hf_files import SMALL_FILES, TOKENIZER_FILES, write_directory
+from fsa_jax.weights.hf_mapping import write_parameters
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -71,7 +70,7 @@ def _foreign(out: Path) -> str | None:
 
 def export_hf(
     student: Student, out: Path, *, dtype: str, check: Check, card: Card, overwrite: bool = False
-) -> self_check.Agreement:
+) -> export_check.Agreement:
     """Writes ``out`` with config.json, safetensors, tokenizer and model card. PyTorch runs and checks the model first.
 
     Args:
@@ -100,19 +99,19 @@ def export_hf(
         inputs=[student.path],
         overwrite=overwrite,
     ) as partial:
-        expected = self_check.Reference(student, check.sentences, check.max_length)
+        expected = export_check.Reference(student, check.sentences, check.max_length)
         write_hf(student, partial, dtype, expected.answers)
         exported = TorchModel(partial, student, check.max_length)
         exported.require_same_inputs(check.sentences, expected)
-        agreement = self_check.compare(expected, exported)
-        other_type = self_check.OTHER_TYPE.format(option="--dtype")
+        agreement = export_check.compare(expected, exported)
+        other_type = export_check.OTHER_TYPE.format(option="--dtype")
         fix = other_type if dtype != "float32" else "report it: float32 must be exact"
-        self_check.require(agreement, dtype, check.tolerance, f"the Hugging Face model in {dtype}", fix)
+        export_check.require(agreement, dtype, check.tolerance, f"the Hugging Face model in {dtype}", fix)
         write_card(partial / CARD, student, card, dtype, agreement, check.source)
     return agreement
 
 
-def write_hf(student: Student, directory: Path, dtype: str, answers: self_check.Answers) -> None:
+def write_hf(student: Student, directory: Path, dtype: str, answers: export_check.Answers) -> None:
     """Writes the files of an export, except the model card, to a directory, without the check."""
     weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
     write_directory(directory, weights)
@@ -127,7 +126,7 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def _generation_config(student: Student, config: dict[str, Any], answers: self_check.Answers) -> dict[str, Any]:
+def _generation_config(student: Student, config: dict[str, Any], answers: export_check.Answers) -> dict[str, Any]:
     """A generation_config.json with which ``generate`` decodes like ``fsa predict``: greedily and without constraints.
 
     The imported model's own file is for chats (Qwen2.5's samples and penalises repetition). Without such a file
@@ -163,7 +162,7 @@ def _require_torch() -> None:
 def _write_tokenizer(student: Student, directory: Path) -> None:
     """Copies the student's tokenizer; for T5 it is built from the SentencePiece model and ``[NL]``."""
     tokens = student.tokens
-    if not isinstance(tokens, T5Tokenization):
+    if not isinstance(tokens, T5Tokenizer):
         assert student.hf_files is not None
         for name in TOKENIZER_FILES:
             if (student.hf_files / name).is_file():

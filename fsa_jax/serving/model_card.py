@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 import fsa_jax
-from fsa_jax.engine import installed_engine
-from fsa_jax.serving.self_check import Agreement
+from fsa_jax.common.training_engine import installed_engine
+from fsa_jax.serving.export_check import Agreement
 from fsa_jax.serving.student import Student, read_json
 
 NOT_SAID = "not said"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from fsa_jax.records import LabelledAspect, Opinion, Record
-from fsa_jax.text import acsa, analysis, atsa
+from fsa_jax.common.records import LabelledAspect, Opinion, Record
+from fsa_jax.text import analysis
+from fsa_jax.text.pairs import ACSA, ATSA
 
 Task = Literal["atsa", "acsa", "analysis", "rewriting"]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -37,9 +38,9 @@ def read_prediction(task: Task, id: str, text: str, generated: str, score: float
     aspects: tuple[LabelledAspect, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     if task == "atsa":
-        aspects = tuple(_located(atsa.decode(generated, text), text))
+        aspects = tuple(_located(ATSA.decode(generated, text), text))
     elif task == "acsa":
-        pairs = acsa.decode(generated, text)
+        pairs = ACSA.decode(generated, text)
         aspects = tuple(LabelledAspect.model_validate({"category": name, "polarity": p}) for name, p in pairs)
     elif task == "analysis":
         opinions = tuple(parsed.opinion for parsed in analysis.parse(generated).opinions)

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsa_jax
-from fsa_jax import checksums
-from fsa_jax.errors import SettingError, require_choice
+from fsa_base import checksums
+from fsa_base.errors import SettingError, require_choice
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 Engine = Literal["jax", "ct2"]
 _LONGEST_TOKEN = 512
 """Upper limit on the characters of a token, far above that of any vocabulary, except for runs of blanks."""
+
+
+CT2_MODEL = "model.bin"
+"""File with the weights of an exported CTranslate2 model."""
+
+
+def is_exported(model: Path) -> bool:
+    """Whether a directory has an exported or imported model, not a run's checkpoints."""
+    return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
 
 
 class Predictor:
@@ -54,8 +65,6 @@ class Predictor:
         threads: int = 0,
         device: str = "cpu",
     ) -> None:
-        from fsa_jax.serving.ct2 import is_ct2
-
         if task not in TASKS:
             raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
         if engine is not None:
@@ -64,7 +73,7 @@ class Predictor:
             if value < 1:
                 raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
         self.task: Task = task
-        self.engine: Engine = engine or ("ct2" if is_ct2(Path(model)) else "jax")
+        self.engine: Engine = engine or ("ct2" if (Path(model) / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
         length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":
@@ -88,7 +97,7 @@ class Predictor:
             files, library = student.hf_files, "jax"
             self._generate = student.generator(Decoding(length, beams))
             self._side_by_side = 1
-        self.tokens: Tokenization = student.tokens
+        self.tokens: Tokenizer = student.tokens
         self.identity: dict[str, Any] = {
             "model": str(student.path.resolve()),
             "model content": checksums.digest(student.path),
@@ -144,11 +153,11 @@ class Predictor:
         return ids, cut or len(text) > most
 
 
-def _vocabulary_digest(tokens: Tokenization) -> str:
-    if isinstance(tokens, T5Tokenization):
+def _vocabulary_digest(tokens: Tokenizer) -> str:
+    if isinstance(tokens, T5Tokenizer):
         return checksums.file_digest(tokens.model)
-    assert isinstance(tokens, ChatTokenization)
-    return checksums.digest(tokens.template.directory)
+    assert isinstance(tokens, ChatTokenizer)
+    return checksums.digest(tokens.directory)
 
 
 def _jax_device() -> str:

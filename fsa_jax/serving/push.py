@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
 
 
 def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.checkpoints import find_checkpoint, load_weights, step_of
-from fsa_jax.data import vocabulary_files
-from fsa_jax.errors import CheckpointError, SettingError, VocabularyError
-from fsa_jax.models.hf.families import family_of, open_model
-from fsa_jax.models.hf.mapping import Family, materialise
-from fsa_jax.models.hf.sources import CONFIG, HF_FILES, read_config
-from fsa_jax.models.t5 import hf as t5
+from fsa_base.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.serving.generation import Decoding, Generator
-from fsa_jax.serving.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
+from fsa_jax.weights import t5
+from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
+from fsa_jax.weights.families import family_of, open_model
+from fsa_jax.weights.hf_files import CONFIG, HF_FILES, read_config
+from fsa_jax.weights.hf_mapping import Family, materialise
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,17 @@ class Student:
     parameters: dict[str, Any]
     hf_config: dict[str, Any]
     hf_files: Path | None
-    tokens: Tokenization
+    tokens: Tokenizer
     rows: int
 
     @property
     def module(self) -> Any:
         """The network."""
         if self.tokens.decoder_only:
-            from fsa_jax.models.llama.network import LlamaTransformer
+            from fsa_base.networks.llama.network import LlamaTransformer
 
             return LlamaTransformer(self.config)
-        from fsa_jax.models.t5.network import Transformer
+        from fsa_base.networks.t5.network import Transformer
 
         return Transformer(self.config)
 
@@ -135,16 +136,16 @@ def _is_stacked(parameters: dict[str, Any]) -> bool:
     return "layers" in parameters.get("decoder", {})
 
 
-def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenization:
+def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenizer:
     if family.name != "T5":
         assert files is not None  # Students other than T5 always have a config.json.
-        return ChatTokenization(files, instruction)
+        return ChatTokenizer(files, instruction)
     beside = files / "spiece.model" if files else None
     if vocabulary is None:
-        vocabulary = beside if beside and beside.is_file() else vocabulary_files.find()
-    tokens = T5Tokenization(vocabulary)
+        vocabulary = beside if beside and beside.is_file() else find_vocabulary()
+    tokens = T5Tokenizer(vocabulary)
     # Rows are padded to a multiple of 128. A vocabulary next to a student belongs to it, whatever the number of rows.
-    fewest = 0 if vocabulary == beside else rows - vocabulary_files.ROW_PADDING + 1
+    fewest = 0 if vocabulary == beside else rows - ROW_PADDING + 1
     if not fewest <= tokens.size <= rows + 1:
         raise VocabularyError(
             vocabulary,
@@ -156,7 +157,7 @@ def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: i
 
 
 def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dict[str, Any]) -> None:
-    from fsa_jax.models.hf.mapping import write_parameters
+    from fsa_jax.weights.hf_mapping import write_parameters
 
     try:
         write_parameters(family, config, parameters, np.float32)

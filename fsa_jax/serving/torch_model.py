@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.errors import VocabularyError
+from fsa_base.errors import VocabularyError
 from fsa_jax.serving.ct2 import log_softmax
-from fsa_jax.serving.self_check import LONGEST_INPUT, Reference, require_same_inputs
+from fsa_jax.serving.export_check import LONGEST_INPUT, Reference, require_same_inputs
 from fsa_jax.serving.student import Student
-from fsa_jax.serving.tokenization import NEWLINE_TOKEN, ChatTokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN
 
 _BATCH = 16
 
@@ -45,8 +46,8 @@ class TorchModel:
           FsaError: it gives other ids.
         """
         tokens = self._student.tokens
-        if isinstance(tokens, ChatTokenization):
-            require_same_inputs(expected, sentences, ChatTokenization(self._directory, tokens.template.instruction))
+        if isinstance(tokens, ChatTokenizer):
+            require_same_inputs(expected, sentences, ChatTokenizer(self._directory, tokens.instruction))
             return
         from transformers import AutoTokenizer
 

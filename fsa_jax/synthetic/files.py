@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.records import Understanding
+from fsa_jax.common.records import Understanding
 from fsa_jax.synthetic.grammar import KnownOpinion, Passage
 from fsa_jax.synthetic.laptops import LAPTOPS
 from fsa_jax.synthetic.lexicon import Domain

@@ -73,14 +73,19 @@ class Domain:
     """Sentences without any opinion."""
 
 
+def phrases(text: str) -> tuple[str, ...]:
+    """Parses ``grilled, deep fried``: comma-separated phrases."""
+    return tuple(" ".join(part.split()) for part in text.split(",") if part.strip())
+
+
 def terms(text: str) -> tuple[Term, ...]:
     """Parses ``pasta, fries+``: comma-separated terms, with a plus sign after plurals."""
-    return tuple(Term(part.rstrip("+"), part.endswith("+")) for part in _parts(text))
+    return tuple(Term(part.rstrip("+"), part.endswith("+")) for part in phrases(text))
 
 
 def words(text: str) -> tuple[Word, ...]:
     """Parses ``tasty, superb!``: comma-separated opinion words, with an exclamation mark after strong ones."""
-    return tuple(Word(part.rstrip("!"), part.endswith("!")) for part in _parts(text))
+    return tuple(Word(part.rstrip("!"), part.endswith("!")) for part in phrases(text))
 
 
 def facts(text: str) -> tuple[Fact, ...]:
@@ -90,10 +95,6 @@ def facts(text: str) -> tuple[Fact, ...]:
         clause, meaning = (part.strip() for part in line.split("="))
         found.append(Fact(clause, meaning.rstrip("!"), meaning.endswith("!")))
     return tuple(found)
-
-
-def _parts(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in text.split(",") if part.strip()]
 
 
 GENERAL_WORDS: dict[Valence, tuple[Word, ...]] = {

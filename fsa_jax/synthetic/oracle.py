@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from fsa_jax.errors import SettingError
-from fsa_jax.records import Opinion, Sentiment, Understanding
+from fsa_base.errors import SettingError
+from fsa_jax.common.records import Opinion, Sentiment, Understanding
 from fsa_jax.synthetic.clauses import draw_facet, draw_term
 from fsa_jax.synthetic.grammar import KnownOpinion
 from fsa_jax.synthetic.lexicon import Domain

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fsa_jax.errors import SettingError
-from fsa_jax.records import Review
+from fsa_base.errors import SettingError
+from fsa_jax.common.records import Review
 from fsa_jax.synthetic.grammar import (
     Difficulty,
     KnownOpinion,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from fsa_jax.sampling.fields import clean_text
-from fsa_jax.teacher.requests import Request
+from fsa_jax.reviews.fields import clean_text
 
 TOO_LONG = "too long"
 REFUSED = "refused"
@@ -71,34 +69,3 @@ def judge(
     elif text is None or not text.strip():
         failure = f"{EMPTY}: finished by {one_line(str(finish_reason))}"
     return Answer(text, failure, input_tokens, output_tokens)
-
-
-class Engine(Protocol):
-    """Something that answers requests: vLLM in this process, or an endpoint.
-
-    Attributes:
-      devices: number of accelerators that it uses; 0 if none or unknown.
-      in_flight: number of simultaneous requests that keeps it busy.
-    """
-
-    devices: int
-    in_flight: int
-
-    async def ask(self, request: Request) -> Answer | None:
-        """Answers one request. A failure of this request alone is returned as an Answer with ``failure``.
-
-        Returns:
-          None if the engine was told to stop while the request was waiting to be sent.
-
-        Raises:
-          TeacherError: the engine cannot answer any request.
-        """
-        ...
-
-    def stop(self) -> None:
-        """Sends no more requests; requests that were sent may still be answered."""
-        ...
-
-    async def close(self) -> None:
-        """Releases the resources of the engine."""
-        ...

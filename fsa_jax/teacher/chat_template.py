@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fsa_jax.errors import TeacherError
-from fsa_jax.teacher.requests import Request
+from fsa_base.errors import TeacherError
+from fsa_jax.teacher.generation_requests import Request
 
 
 class ChatTokenizer:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fsa_jax.teacher.answers import failure_reason
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.parts import StoredGeneration
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from fsa_jax.common.terminal import console
 from fsa_jax.teacher.cost import Bill, Prices, bills
 from fsa_jax.teacher.estimate import Estimate
 from fsa_jax.teacher.store.reader import StoreReader
-from fsa_jax.terminal import console
 
 
 def print_report(store: Path, prices: Prices) -> None:

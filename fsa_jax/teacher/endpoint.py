@@ -12,14 +12,13 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import httpx2
 import openai
 
-from fsa_jax import untrusted_json
-from fsa_jax.errors import FsaError, SettingError, TeacherError
-from fsa_jax.sampling.fields import clean_text
+from fsa_base import untrusted_json
+from fsa_base.errors import FsaError, SettingError, TeacherError
+from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
-from fsa_jax.teacher.http_client import BoundedClient
+from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
+from fsa_jax.teacher.http_client import BoundedClient, Redactor, proxy_secrets, url_secrets, url_without_secrets
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
-from fsa_jax.teacher.redaction import Redactor, proxy_secrets, url_secrets, url_without_secrets
-from fsa_jax.teacher.requests import Request, Teacher, expected_input_tokens
 
 IN_FLIGHT = 256
 """Default number of simultaneous requests."""

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fsa_jax.teacher.cost import Bill, Bills, Prices
+from fsa_jax.teacher.generation_requests import CHARACTERS_PER_TOKEN, Prompt, Request, RequestMaker
 from fsa_jax.teacher.job import JobSettings
-from fsa_jax.teacher.prompts import Prompt
-from fsa_jax.teacher.requests import CHARACTERS_PER_TOKEN, Request, RequestMaker
 
 SAMPLE = 500
 """Number of requests per prompt whose tokens are counted."""

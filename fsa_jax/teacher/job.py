@@ -14,16 +14,56 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
+from typing import Protocol
 
-from fsa_jax.errors import TeacherError
-from fsa_jax.records import Review
-from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, Engine, failed, failure_reason
+from fsa_base.errors import TeacherError
+from fsa_jax.common.records import Review
+from fsa_jax.reviews.fields import Fields, parse_review
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.source import Losses, Source, row_count
+from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
-from fsa_jax.teacher.key_set import KeySet, as_keys
-from fsa_jax.teacher.requests import Request, RequestMaker, Shard, Teacher, engine_seed, expected_input_tokens
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, Teacher, engine_seed, expected_input_tokens
+from fsa_jax.teacher.store.key_set import KeySet, as_keys
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
+
+
+def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
+    """Yields reviews in the order of their files, one at a time.
+
+    Args:
+      sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
+      losses: counter of rows without text, broken JSON, fixed encodings and so on, with their places.
+      limit: largest number of reviews; None for all.
+
+    Raises:
+      DataError: the content of a file does not fit its name.
+    """
+    fields = Fields({})
+    count = 0
+    for source in sources:
+        for name, rows in source.parts():
+            number = 0
+            for raw in rows():
+                if count == limit:
+                    return
+                place = f"{name}:{raw.line or number + 1}"
+                number += row_count(raw)
+                losses.read += row_count(raw)
+                row = raw if isinstance(raw, BadRow) else raw.parse()
+                parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
+                if isinstance(parsed, BadRow):
+                    losses.drop(parsed.reason, place, row_count(raw))
+                    continue
+                for repair in parsed.repairs if isinstance(raw, BadRow) else (*raw.repairs, *parsed.repairs):
+                    losses.repair(repair, place)
+                count += 1
+                losses.kept += 1
+                yield parsed.review
+
 
 BATCH = 1024
 """Number of requests that are looked up in the store at a time."""
@@ -48,6 +88,37 @@ class JobSettings:
     in_flight: int | None = None
     max_review_characters: int = 20_000
     max_consecutive_errors: int = 100
+
+
+class Engine(Protocol):
+    """Something that answers requests: vLLM in this process, or an endpoint.
+
+    Attributes:
+      devices: number of accelerators that it uses; 0 if none or unknown.
+      in_flight: number of simultaneous requests that keeps it busy.
+    """
+
+    devices: int
+    in_flight: int
+
+    async def ask(self, request: Request) -> Answer | None:
+        """Answers one request. A failure of this request alone is returned as an Answer with ``failure``.
+
+        Returns:
+          None if the engine was told to stop while the request was waiting to be sent.
+
+        Raises:
+          TeacherError: the engine cannot answer any request.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Sends no more requests; requests that were sent may still be answered."""
+        ...
+
+    async def close(self) -> None:
+        """Releases the resources of the engine."""
+        ...
 
 
 @dataclass
@@ -88,6 +159,12 @@ def missing_requests(
         missing = seen.add_new(keys) & ~writer.done.contains(keys)
         outcome.skipped += len(batch) - int(missing.sum())
         yield [_retried(request, writer) for request, wanted in zip(batch, missing.tolist(), strict=True) if wanted]
+
+
+def unless_empty(batches: Iterator[list[Request]]) -> Iterator[list[Request]] | None:
+    """The batches, or None if they have no request. A model takes minutes to load, so it is not loaded for nothing."""
+    first = next((batch for batch in batches if batch), None)
+    return None if first is None else chain([first], batches)
 
 
 def _retried(request: Request, writer: ShardWriter) -> Request:

@@ -1,4 +1,7 @@
-"""How fast requests are sent to an endpoint: rate limits, ``Retry-After`` headers and the pause after a failure."""
+"""How fast requests are sent to an endpoint: rate limits, ``Retry-After`` headers and the pause after a failure.
+
+Why not aiolimiter and tenacity: docs/decisions.md, 13.
+"""
 
 from __future__ import annotations
 

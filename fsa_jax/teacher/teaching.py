@@ -8,21 +8,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fsa_jax.sampling.source import Losses, Source
+from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.teacher import cost_report
-from fsa_jax.teacher.answers import Engine
 from fsa_jax.teacher.chat_template import ChatTokenizer
 from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import estimate
-from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
-from fsa_jax.teacher.requests import Request, RequestMaker, Shard, expected_input_tokens
-from fsa_jax.teacher.review_input import read_reviews
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, expected_input_tokens
+from fsa_jax.teacher.job import Engine, Job, JobSettings, Outcome, missing_requests, read_reviews, unless_empty
+from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
 
@@ -64,11 +62,9 @@ async def teach(task: Task) -> int:
             print(f"{writer.torn} unfinished lines of a killed job: their requests are sent again", file=sys.stderr)
         outcome = Outcome()
         reviews = read_reviews(task.sources, losses, task.limit)
-        batches = missing_requests(reviews, task.maker, task.shard, writer, outcome)
-        # A model takes minutes to load, so it is not loaded if there is nothing left to ask.
-        first = next((batch for batch in batches if batch), None)
-        if first is not None:
-            await _ask(task, writer, chain([first], batches), outcome)
+        batches = unless_empty(missing_requests(reviews, task.maker, task.shard, writer, outcome))
+        if batches is not None:
+            await _ask(task, writer, batches, outcome)
     _print_outcome(outcome, losses)
     if outcome.stored or outcome.skipped:
         cost_report.print_report(task.store, task.prices)

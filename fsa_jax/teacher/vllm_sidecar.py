@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.errors import SettingError, TeacherError
-from fsa_jax.sampling.fields import clean_text
+from fsa_base.errors import SettingError, TeacherError
+from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, judge
 from fsa_jax.teacher.chat_template import ChatTokenizer
-from fsa_jax.teacher.requests import Request, SamplingSettings, Teacher
+from fsa_jax.teacher.generation_requests import Request, SamplingSettings, Teacher
 from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
 
 TEMPLATE_ARGUMENTS = "chat_template_kwargs"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from typing import Generic, Protocol, TypeVar
 
-from fsa_jax.errors import TeacherError
+from fsa_base.errors import TeacherError
 
 logger = logging.getLogger(__name__)
 

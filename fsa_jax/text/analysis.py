@@ -15,11 +15,11 @@ to the five-step scale. Dropped parts are returned with their reasons.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fsa_jax.records import Opinion, Sentiment
+from fsa_jax.common.records import SENTIMENTS, Opinion, Sentiment
 
 DropReason = Literal["no target", "no sentiment", "unknown sentiment", "repeated"]
 
@@ -80,7 +80,7 @@ def write(opinions: Iterable[Opinion]) -> str:
 def parse(text: str) -> Analysis:
     """Parses an analysis text of a student or a teacher; never raises an error.
 
-    Text about another, invented review is not recognised here; ``fsa_jax.teacher.checking`` removes it before.
+    Text about another, invented review is not recognised here; ``fsa_jax.checking`` removes it before.
     """
     opinions: list[ParsedOpinion] = []
     dropped: list[Dropped] = []
@@ -305,3 +305,17 @@ def _closing_quote(line: str, start: int) -> int | None:
 
 def _one_line(value: str) -> str:
     return " ".join(value.split())
+
+
+_VALUE = {sentiment: (index - 2) / 2 for index, sentiment in enumerate(SENTIMENTS)}
+
+
+def lean(opinions: Sequence[Opinion]) -> float | None:
+    """Mean sentiment of an analysis, where "positive" and "very positive" both count as 1, and likewise for -1.
+
+    Teachers often write "positive" where the reviewer gives five stars, so the difference between "positive" and "very
+    positive" says little about the stars.
+    """
+    if not opinions:
+        return None
+    return sum(max(-1.0, min(1.0, 2 * _VALUE[opinion.sentiment])) for opinion in opinions) / len(opinions)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from absl import logging
 
-from fsa_jax.errors import require_choice
-from t5x import multihost
+from fsa_base.errors import require_choice
+from t5x.distributed import processes
 
 MetricsByTask = Mapping[str, Mapping[str, Any]]
 
@@ -130,5 +130,5 @@ class Actions:
         """
         if self._undecided:
             self._undecided = False
-            self._stop = multihost.any_process(self._stop)
+            self._stop = processes.any_process(self._stop)
         return self._stop

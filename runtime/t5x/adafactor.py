@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import SettingError
-from t5x.optimizers import Optimizer, OptimizerDef, OptimizerState, axes_by_path, names_of_path
+from fsa_base.errors import SettingError
+from t5x.optimizers import HParamMap, Optimizer, OptimizerDef, OptimizerState, axes_by_path, names_of_path
 
 Axes = tuple[int, ...]
 
@@ -316,31 +315,6 @@ class Adafactor(OptimizerDef):
             )
         # Of a matrix the sizes say which dimensions are worth factoring.
         return HEURISTIC_RULE
-
-
-class HParamMap:
-    """A hyperparameter that differs by parameter: the first regular expression that matches the path counts."""
-
-    def __init__(self, rules: Sequence[tuple[str, Any]]) -> None:
-        self._rules = [(re.compile(pattern), value) for pattern, value in rules]
-
-    @classmethod
-    def of(cls, rules: Any) -> HParamMap:
-        """Returns ``rules`` as a map: itself, a mapping or (pattern, value) pairs."""
-        if isinstance(rules, HParamMap):
-            return rules
-        return cls(list(rules.items()) if isinstance(rules, Mapping) else rules)
-
-    def __getitem__(self, path: str) -> Any:
-        for pattern, value in self._rules:
-            if pattern.search(path):
-                return value
-        raise SettingError(
-            "HParamMap",
-            expected=f"a pattern that matches {path}",
-            found=", ".join(pattern.pattern for pattern, _ in self._rules),
-            fix="end the map with ('.*', …)",
-        )
 
 
 def _without(values: Sequence[Any], axes: Axes) -> tuple[Any, ...]:

@@ -8,25 +8,34 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, hooks, metric_log, multihost, restoring
-from t5x.checkpoint_config import RestoreCheckpointConfig
-from t5x.datasets import DatasetConfig
-from t5x.initialization import TrainStateInitializer
-from t5x.periods import Periodic
-from t5x.progress import Progress
+from t5x import gin_utils
+from t5x.checkpointing import restoring
+from t5x.checkpointing.config import RestoreCheckpointConfig
+from t5x.configuration import command_line
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.distributed import processes
+from t5x.hooks import metric_log, run_directory
+from t5x.hooks.metrics import TrainEvaluation, listed
+from t5x.hooks.progress import Progress
+from t5x.hooks.run_directory import Periodic
+from t5x.inference import evaluation
+from t5x.models.base import BaseModel
+from t5x.partitioning import PjitPartitioner
+from t5x.train_state import TrainStateInitializer
 
 
 def evaluate(
     *,
-    model: Any,
+    model: BaseModel,
     dataset_cfg: DatasetConfig,
     restore_checkpoint_cfg: RestoreCheckpointConfig,
-    partitioner: Any,
+    partitioner: PjitPartitioner,
     output_dir: str,
     inference_evaluator_cls: Callable[..., Any] = evaluation.seqio_evaluator,
     training_evaluator_cls: Callable[..., Any] | None = None,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
-    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_whole_split_datasets,
     fallback_init_rng: int | None = None,
     use_orbax: bool = True,
@@ -54,7 +63,7 @@ def evaluate(
       FsaError: what the user can fix: settings, data, checkpoints.
     """
     del use_orbax
-    checkpoints.require_writable(output_dir)
+    run_directory.require_writable(output_dir)
     datasets.verify_matching_vocabs(dataset_cfg, model)
     paths = restoring.require_paths(restore_checkpoint_cfg)
     seqio_evaluator = evaluation.open_evaluator(dataset_cfg, model, output_dir, inference_evaluator_cls)
@@ -89,13 +98,13 @@ def evaluate(
             rng=jax.random.PRNGKey(0),
         )
         at = Periodic(0, 0, None)
-        training = hooks.TrainEvaluation(trainer, batches, output_dir, at, progress, lambda mode, metrics: None)
+        training = TrainEvaluation(trainer, batches, output_dir, at, progress, lambda mode, metrics: None)
     done = epath.Path(output_dir) / f"eval.{dataset_cfg.name}.ckpt"
     evaluated = done.read_text().strip() if jax.process_index() == 0 and done.exists() else ""
     if restore_checkpoint_cfg.mode == "all" and evaluated in paths:
         progress.say(f"evaluated already, up to {evaluated}")
         paths = paths[paths.index(evaluated) + 1 :]
-    paths = multihost.broadcast_texts(paths)  # Process 0 alone knows what is done.
+    paths = processes.broadcast_texts(paths)  # Process 0 alone knows what is done.
     init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
     for path in paths:
         state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)
@@ -106,8 +115,8 @@ def evaluate(
             training.run(step)
         evaluator.start(state, step)
         for task, values in evaluator.finish().items():
-            progress.say(f"step {step}: inference_eval/{task}  {hooks.listed(values)}")
-        multihost.barrier(f"evaluated {path}")
+            progress.say(f"step {step}: inference_eval/{task}  {listed(values)}")
+        processes.barrier(f"evaluated {path}")
         if jax.process_index() == 0:
             done.write_text(path)
     if training is not None:

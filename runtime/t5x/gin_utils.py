@@ -15,9 +15,9 @@ import jax
 from etils import epath
 
 import gin
-from fsa_jax import extras
-from fsa_jax.errors import FsaError, SettingError
-from t5x import gin_types
+from fsa_base import extras
+from fsa_base.errors import FsaError, SettingError
+from t5x.configuration import gin_types
 
 # "t5x/configs/runs/pretrain.gin" means the installed engine's, from any directory.
 _ENGINE_PARENT = str(Path(__file__).resolve().parents[1])

@@ -17,14 +17,22 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from fsa_jax import checkpoint_files
-from fsa_jax.errors import DataError, SettingError, require_choice
-from fsa_jax.file_sync import sync
-from t5x import checkpoints, command_line, datasets, evaluation, gin_utils, multihost, restoring, run_lock
-from t5x.checkpoint_config import RestoreCheckpointConfig
-from t5x.datasets import DatasetConfig
-from t5x.inference import InferenceFunction
-from t5x.inference_files import (
+from fsa_base import checkpoint_files
+from fsa_base.disk import sync
+from fsa_base.errors import DataError, SettingError, require_choice
+from t5x import gin_utils
+from t5x.checkpointing import restoring
+from t5x.checkpointing.config import RestoreCheckpointConfig
+from t5x.checkpointing.manager import absolute
+from t5x.configuration import command_line
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.distributed import processes
+from t5x.hooks import run_directory
+from t5x.hooks.progress import Progress
+from t5x.inference import evaluation
+from t5x.inference.evaluation import InferenceFunction
+from t5x.inference.files import (
     chunk_path,
     merge_chunks_to_file,
     require_same_settings,
@@ -33,8 +41,9 @@ from t5x.inference_files import (
     write_inferences_to_file,
     write_settings,
 )
-from t5x.initialization import TrainStateInitializer
-from t5x.progress import Progress
+from t5x.models.base import BaseModel
+from t5x.partitioning import PjitPartitioner
+from t5x.train_state import TrainStateInitializer
 
 MODES = {"predict": "predict_batch", "score": "score_batch", "predict_with_aux": "predict_batch_with_aux"}
 
@@ -42,10 +51,10 @@ MODES = {"predict": "predict_batch", "score": "score_batch", "predict_with_aux":
 def infer(
     *,
     mode: Literal["predict", "score", "predict_with_aux"],
-    model: Any,
+    model: BaseModel,
     dataset_cfg: DatasetConfig,
     restore_checkpoint_cfg: RestoreCheckpointConfig,
-    partitioner: Any,
+    partitioner: PjitPartitioner,
     output_dir: str,
     checkpoint_period: int,
     shard_id: int = 0,
@@ -53,7 +62,7 @@ def infer(
     merge_chunked_results: bool = True,
     write_fn: Callable[..., None] = write_inferences_to_file,
     checkpoint_ds_iter: bool = True,
-    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     fallback_init_rng: int | None = None,
     merge_fn: Callable[..., None] = merge_chunks_to_file,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
@@ -93,7 +102,7 @@ def infer(
     """
     del checkpoint_ds_iter, use_orbax
     _check(mode, shard_id, num_shards, restore_checkpoint_cfg)
-    checkpoints.require_writable(output_dir)
+    run_directory.require_writable(output_dir)
     provider = datasets.find_provider(dataset_cfg)
     if verify_matching_vocabs_fn is not None:
         verify_matching_vocabs_fn(dataset_cfg, model)
@@ -126,7 +135,7 @@ def infer(
     write = functools.partial(write_fn, mode=mode, vocabulary=vocabulary)
     chunk_size = checkpoint_period * dataset_cfg.batch_size
     settings = {
-        "checkpoint": str(checkpoints.absolute(path)),
+        "checkpoint": str(absolute(path)),
         "its content": checkpoint_files.state_digest(epath.Path(path)),
         "examples of a chunk": chunk_size,
         "configuration": hashlib.sha256(gin_utils.get_gin_config_str().encode()).hexdigest(),
@@ -134,7 +143,7 @@ def infer(
     for task in tasks:
         name = f"{task.name}-{mode}.{file_extension}-{shard_id:05}-of-{num_shards:05}"
         # By task and part, since other parts are other jobs in the same directory.
-        with run_lock.claimed(output_dir, f".{name}.lock", "INFER_OUTPUT_DIR", f"inferring {name}"):
+        with run_directory.claimed(output_dir, f".{name}.lock", "INFER_OUTPUT_DIR", f"inferring {name}"):
             result, completed = epath.Path(output_dir) / name, epath.Path(output_dir) / f"{name}.COMPLETED"
             chunks = epath.Path(output_dir) / f"{name}.chunks"
             examples = _examples(task, dataset_cfg, shard_id, num_shards)
@@ -143,7 +152,7 @@ def infer(
             wanted = settings | of_examples
             done = _is_done(completed, result, chunks, -(-total // chunk_size), merge_chunked_results)
             # Asked of process 0 alone, which holds the lock.
-            if multihost.broadcast(int(done)):
+            if processes.broadcast(int(done)):
                 if jax.process_index() == 0:
                     doubt = "" if was_of_same_settings(completed, wanted) else ", not of which settings: not verified"
                     print(f"{result} is done already; {completed.name} says so{doubt}", flush=True)
@@ -157,7 +166,7 @@ def infer(
                 # What it speaks of is gone, and it must not speak of the result to come.
                 completed.unlink(missing_ok=True)
             _infer_task(function, state, examples, features, total, chunks, chunk_size, write, keep_aux_as_numpy)
-            multihost.barrier(name)
+            processes.barrier(name)
             if jax.process_index() == 0:
                 if merge_chunked_results:
                     merge_fn(output_dir, name, str(chunks), step)
@@ -220,11 +229,11 @@ def _infer_task(
     """Does every chunk of the ``total`` examples that has no file yet."""
     chunks = -(-total // chunk_size)
     progress = Progress(0, chunks, enabled=jax.process_index() == 0, unit="chunk")
-    multihost.barrier(f"{directory.name} begins")
+    processes.barrier(f"{directory.name} begins")
     for number in range(chunks):
         file = chunk_path(directory, number)
         # Asked of process 0 alone, since the others may see the file system a moment later.
-        if multihost.broadcast(int(file.exists())):
+        if processes.broadcast(int(file.exists())):
             continue
         begin, size = number * chunk_size, min(chunk_size, total - number * chunk_size)
         part = features.skip(begin).take(size).enumerate()

@@ -1,4 +1,4 @@
-"""Cross entropy with label smoothing and z-loss, and what it is divided by."""
+"""The loss of a transformer: cross entropy with label smoothing and z-loss, its normaliser, and its metrics."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from clu import metrics as clu_metrics
+from jaxtyping import Array, Float, Int, Num
 
-from fsa_jax.errors import require_choice
+from fsa_base.errors import require_choice
+from t5x.metrics import AveragePerStep, MetricMap, TimeRate
 
 
 class SpecialLossNormalizingFactor(enum.Enum):
@@ -165,3 +167,100 @@ token_cross_entropy.defvjp(_forward, _backward)
 def _is_target(targets: Array, vocab_size: int) -> Array:
     ids = jax.lax.broadcasted_iota(targets.dtype, (*targets.shape, vocab_size), targets.ndim)
     return targets[..., None] == ids
+
+
+def log_likelihood(
+    logits: Float[Array, "batch length vocab"],
+    targets: Int[Array, "batch length"],
+    weights: Num[Array, "batch length"] | None,
+) -> tuple[Float[Array, " batch"], dict[str, tuple[Array]]]:
+    """Returns Σ log p(target)·weight of every example, and the weight, id and score of every token (by name)."""
+    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets)
+    cross_entropy = token_losses[0]
+    weights = jnp.ones(targets.shape, cross_entropy.dtype) if weights is None else weights
+    token_scores = -cross_entropy * weights
+    tokens = {"loss_weights": (weights,), "target_tokens": (targets,), "token_scores": (token_scores,)}
+    return jnp.sum(token_scores, axis=-1), tokens
+
+
+class TransformerLoss:
+    """The loss of a batch of logits, and the metrics that go with it.
+
+    Args:
+      label_smoothing: see :func:`weighted_cross_entropy`.
+      z_loss: see there.
+      normalizing_factor: what the summed loss is divided by.
+    """
+
+    def __init__(self, label_smoothing: float, z_loss: float, normalizing_factor: LossNormalizer) -> None:
+        self._label_smoothing = label_smoothing
+        self._z_loss = z_loss
+        self._factor = parse_loss_normalizer(normalizing_factor)
+
+    def batch_normalizer(self, batch: Mapping[str, Array]) -> Array | float | None:
+        """Returns what the summed loss of ``batch`` is divided by, if that depends on the batch; else None."""
+        return loss_normalizer(self._factor, batch) if isinstance(self._factor, SpecialLossNormalizingFactor) else None
+
+    def of_batch(
+        self, logits: Float[Array, "batch length vocab"], batch: Mapping[str, Array], normalizer: Array | float | None
+    ) -> tuple[Float[Array, ""], MetricMap]:
+        """Returns the loss and the metrics of ``batch``, divided by ``normalizer`` or, if None, by the batch's own."""
+        if normalizer is None:
+            normalizer = loss_normalizer(self._factor, batch)
+        weights = target_weights(self._factor, batch)
+        targets = batch["decoder_target_tokens"]
+        loss, z_loss = weighted_cross_entropy(logits, targets, weights, self._label_smoothing, self._z_loss, normalizer)
+        return loss, _metrics(logits, batch, loss, z_loss, 1.0 if normalizer is None else normalizer)
+
+
+def _metrics(
+    logits: Float[Array, "batch length vocab"],
+    batch: Mapping[str, Array],
+    loss: Float[Array, ""],
+    z_loss: Float[Array, ""],
+    divisor: Array | float,
+) -> MetricMap:
+    """Metrics of a batch; what is named per token is in nats per token, whatever the loss was divided by.
+
+    T5X divides those by its loss normaliser a second time, which leaves a number that nobody can read.
+    """
+    targets, weights = batch["decoder_target_tokens"], batch.get("decoder_loss_weights")
+    target_tokens = jnp.float32(targets.size)
+    mask = jnp.ones(targets.shape, bool) if weights is None else weights > 0
+    real_tokens = jnp.sum(mask).astype(jnp.float32)
+    correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) & mask).astype(jnp.float32)
+    cross_entropy = loss - z_loss
+    summed, summed_z = loss * divisor, z_loss * divisor
+    metrics: MetricMap = {
+        "accuracy": _ratio(correct, real_tokens),
+        "loss": AveragePerStep(loss),
+        "loss_per_nonpadding_target_token": _ratio(summed, real_tokens),
+        "loss_per_all_target_tokens": _ratio(summed, target_tokens),
+        "z_loss": AveragePerStep(z_loss),
+        "z_loss_per_all_target_tokens": _ratio(summed_z, target_tokens),
+        "cross_ent_loss": AveragePerStep(cross_entropy),
+        "cross_ent_loss_per_all_target_tokens": _ratio(summed - summed_z, target_tokens),
+        "timing/target_tokens_per_second": TimeRate(target_tokens),
+        "timing/target_tokens_per_second_per_core": TimeRate(target_tokens / jax.device_count()),
+        "non_padding_fraction/loss_weights": _ratio(real_tokens, target_tokens),
+    }
+    real_total, total = jnp.float32(0), jnp.float32(0)
+    for side in ("encoder", "decoder"):
+        tokens = batch.get("encoder_input_tokens" if side == "encoder" else "decoder_target_tokens")
+        if tokens is None:
+            continue
+        segment_ids = batch.get(f"{side}_segment_ids")
+        real = jnp.sum((tokens if segment_ids is None else segment_ids) != 0).astype(jnp.float32)
+        # Segments of a packed row are numbered from 1, so that its largest id is how many it holds.
+        rows = jnp.float32(tokens.shape[0]) if segment_ids is None else jnp.sum(jnp.max(segment_ids, axis=-1))
+        metrics[f"effective_batch_size/{side}"] = AveragePerStep(rows.astype(jnp.float32))
+        size = jnp.float32(tokens.size)
+        metrics[f"non_padding_fraction/{side}"] = _ratio(real, size)
+        real_total, total = real_total + real, total + size
+    metrics["non_padding_fraction/overall"] = _ratio(real_total, total)
+    return metrics
+
+
+def _ratio(total: Array, count: Array) -> clu_metrics.Average:
+    """Sum of ``total`` over steps divided by that of ``count``."""
+    return clu_metrics.Average(total=total, count=count)  # type: ignore[call-arg]

@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from fsa_jax.errors import require_choice
-from t5x import command_line
+from fsa_base.errors import require_choice
 from t5x import infer as infer_command  # `infer` here is what gin's run files find in __main__.
+from t5x.configuration import command_line
 
 _MODES = {
     "train": ("t5x.train", ["train"]),

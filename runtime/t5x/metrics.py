@@ -118,11 +118,6 @@ class StepsPerTime(clu_metrics.Metric):
         return self.steps / self.seconds
 
 
-def ratio(total: Any, count: Any) -> clu_metrics.Average:
-    """Sum of ``total`` over steps divided by that of ``count``."""
-    return clu_metrics.Average(total=total, count=count)  # type: ignore[call-arg]
-
-
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Merges two maps of metrics by name."""
     return {name: metric.merge(second[name]) for name, metric in first.items()}

@@ -1,4 +1,4 @@
-"""Optimizers as the engine sees them, and Optax behind that interface.
+"""Optimizers as the engine sees them, Optax behind that interface, and learning-rate schedules.
 
 An :class:`OptimizerDef` is a pure description; :class:`Optimizer` couples it with parameters and state. In a
 checkpoint the state is ``{"step": int32 (), "param_states": {...}}`` (docs/engine.md).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -20,9 +21,11 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError, SettingError, require_choice
 
 Params = Any
+LearningRateFn = Callable[[jax.Array | int], jax.Array]
+"""From the step, counted from 0, to the learning rate."""
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +190,31 @@ def names_of_path(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
+class HParamMap:
+    """A hyperparameter that differs by parameter: the first regular expression that matches the path counts."""
+
+    def __init__(self, rules: Sequence[tuple[str, Any]]) -> None:
+        self._rules = [(re.compile(pattern), value) for pattern, value in rules]
+
+    @classmethod
+    def of(cls, rules: Any) -> HParamMap:
+        """Returns ``rules`` as a map: itself, a mapping or (pattern, value) pairs."""
+        if isinstance(rules, HParamMap):
+            return rules
+        return cls(list(rules.items()) if isinstance(rules, Mapping) else rules)
+
+    def __getitem__(self, path: str) -> Any:
+        for pattern, value in self._rules:
+            if pattern.search(path):
+                return value
+        raise SettingError(
+            "HParamMap",
+            expected=f"a pattern that matches {path}",
+            found=", ".join(pattern.pattern for pattern, _ in self._rules),
+            fix="end the map with ('.*', …)",
+        )
+
+
 def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
     kept = {name: _without_empty(node) if isinstance(node, dict) else node for name, node in tree.items()}
     return {name: node for name, node in kept.items() if node is not None and not (isinstance(node, dict) and not node)}
@@ -270,3 +298,68 @@ sgd = wrap_optax_optimizer(optax.sgd)
 sign_sgd = wrap_optax_optimizer(optax.sign_sgd)
 sm3 = wrap_optax_optimizer(optax.sm3)
 yogi = wrap_optax_optimizer(optax.yogi)
+
+
+def create_learning_rate_scheduler(
+    factors: str = "constant * linear_warmup * rsqrt_decay",
+    base_learning_rate: float = 0.5,
+    warmup_steps: int = 1000,
+    decay_factor: float = 0.5,
+    steps_per_decay: int = 20000,
+    steps_per_cycle: int = 100000,
+    step_offset: int = 0,
+    min_learning_rate: float = 1e-8,
+) -> LearningRateFn:
+    """Returns a function from the 0-based step to the float32 learning rate: a product of named factors, as in T5X.
+
+    Args:
+      factors: names joined by ``*``:
+        ``constant`` (``base_learning_rate``), ``linear_warmup`` (0 to 1 over ``warmup_steps``), ``linear_decay``
+        (warm-up to the base rate, then down by ``decay_factor`` of it a step; includes the base rate),
+        ``rsqrt_decay`` (1/√max(step, warmup), no ramp), ``rsqrt_normalized_decay`` (the same times √warmup, so that
+        it starts at 1), ``decay_every`` (times ``decay_factor`` every ``steps_per_decay``) and ``cosine_decay``
+        (1 to 0 over each ``steps_per_cycle`` after the warm-up).
+      base_learning_rate: value of ``constant``.
+      warmup_steps: length of the warm-up, in steps.
+      decay_factor: of ``linear_decay`` and ``decay_every``.
+      steps_per_decay: period of ``decay_every``, in steps.
+      steps_per_cycle: period of ``cosine_decay``, in steps.
+      step_offset: subtracted from the step; before it the schedule stands at step 0.
+      min_learning_rate: the rate never falls below this.
+
+    Raises:
+      SettingError: an unknown factor.
+    """
+
+    def linear_decay(step: jax.Array) -> jax.Array:
+        falling = 1.0 + decay_factor * (warmup_steps - step)
+        return base_learning_rate * jnp.minimum(step / warmup_steps, falling)
+
+    def cosine_decay(step: jax.Array) -> jax.Array:
+        progress = jnp.maximum(0.0, (step - warmup_steps) / float(steps_per_cycle))
+        return jnp.maximum(0.0, 0.5 * (1.0 + jnp.cos(jnp.pi * (progress % 1.0))))
+
+    known: dict[str, Callable[[jax.Array], jax.Array | float]] = {
+        "constant": lambda step: base_learning_rate,
+        "linear_warmup": lambda step: jnp.minimum(1.0, step / warmup_steps),
+        "linear_decay": linear_decay,
+        "rsqrt_decay": lambda step: 1.0 / jnp.sqrt(jnp.maximum(step, warmup_steps)),
+        "rsqrt_normalized_decay": lambda step: jnp.sqrt(warmup_steps) / jnp.sqrt(jnp.maximum(step, warmup_steps)),
+        "decay_every": lambda step: decay_factor ** (step // steps_per_decay),
+        "cosine_decay": cosine_decay,
+    }
+    names = [name.strip() for name in factors.split("*")]
+    for at, name in enumerate(names):
+        others = [(i, other) for i, other in enumerate(names) if i == at or other in known]
+        corrected = " * ".join("{choice}" if i == at else other for i, other in others)
+        fix = f"--gin.{{setting}}=\"'{corrected}'\""
+        require_choice("utils.create_learning_rate_scheduler.factors", name, known, fix)
+
+    def learning_rate(step: jax.Array | int) -> jax.Array:
+        since_offset = jnp.maximum(0, jnp.asarray(step) - step_offset)
+        rate: jax.Array | float = 1.0
+        for name in names:
+            rate = rate * known[name](since_offset)
+        return jnp.asarray(jnp.maximum(rate, min_learning_rate), jnp.float32)
+
+    return learning_rate

@@ -18,7 +18,7 @@ from flax.linen import partitioning as flax_partitioning
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fsa_jax.errors import SettingError, require_choice
+from fsa_base.errors import SettingError, require_choice
 
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 HardwareMesh = tuple[int, ...]

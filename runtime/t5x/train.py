@@ -1,61 +1,45 @@
 """``python -m t5x.train``: train a model, or go on with it.
 
-One step, from here to the device: :func:`train` → ``train_loop.steps`` → ``Trainer.train_step`` →
-``PjitPartitioner`` → the model's ``loss_fn`` → the optimizer.
+One step, from here to the device: :func:`train` → ``Trainer.train_step`` → ``PjitPartitioner`` → the model's
+``loss_fn`` → the optimizer. What happens around the steps is in t5x/hooks.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import functools
-import math
-import os
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 
-from fsa_jax.checkpoint_files import damaged as damaged_checkpoint
-from fsa_jax.errors import CheckpointError, DamagedCheckpointError, SettingError, require_choice
-from t5x import (
-    checkpoints,
-    command_line,
-    datasets,
-    device_memory,
-    evaluation,
-    hooks,
-    metric_log,
-    model_info,
-    multihost,
-    periods,
-    run_lock,
-    train_loop,
-)
-from t5x.actions import Actions
-from t5x.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig
-from t5x.checkpoints import checkpoint_path, checkpoint_steps
-from t5x.data_position import TrainingData
-from t5x.datasets import DatasetConfig
-from t5x.initialization import TrainStateInitializer
-from t5x.periods import Periodic
-from t5x.preemption import Interrupted, Preemption
-from t5x.progress import Progress
-from t5x.restoring import resolve_paths
-from t5x.training_setup import set_up
+from fsa_base.errors import SettingError, require_choice
+from t5x.checkpointing.config import CheckpointConfig
+from t5x.configuration import command_line
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.data.position import TrainingData
+from t5x.hooks.checkpoints import first_state
+from t5x.hooks.run_directory import require_writable
+from t5x.hooks.run_hooks import HookSettings, RunHooks
+from t5x.inference import evaluation
+from t5x.models.base import BaseModel
+from t5x.partitioning import PjitPartitioner
+from t5x.train_state import FlaxOptimTrainState, TrainStateInitializer
+from t5x.trainer import Trainer
 
 
 def train(
     *,
-    model: Any,
+    model: BaseModel,
     train_dataset_cfg: DatasetConfig,
     train_eval_dataset_cfg: DatasetConfig | None,
     infer_eval_dataset_cfg: DatasetConfig | None,
     checkpoint_cfg: CheckpointConfig,
-    partitioner: Any,
-    trainer_cls: Callable[..., Any],
+    partitioner: PjitPartitioner,
+    trainer_cls: Callable[..., Trainer],
     model_dir: str,
     total_steps: int,
     eval_steps: int,
@@ -69,14 +53,14 @@ def train(
     get_dataset_fn: Callable[..., Any] = datasets.get_dataset,
     concurrent_metrics: bool = True,
     actions: Mapping[Any, Sequence[Any]] | None = None,
-    train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_training_eval_datasets,
+    train_eval_get_dataset_fn: Callable[..., Mapping[str, Any]] = datasets.get_training_eval_datasets,
     run_eval_before_training: bool = False,
-    train_state_initializer_cls: Callable[..., Any] = TrainStateInitializer,
+    train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     use_orbax: bool = True,
     verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
     gc_period: int = 0,
     on_corrupt_checkpoint: Literal["error", "previous"] = "error",
-) -> tuple[int, Any]:
+) -> tuple[int, FlaxOptimTrainState]:
     """Trains ``model`` from the latest checkpoint in ``model_dir``, from the one to restore, or from scratch.
 
     Args:
@@ -118,158 +102,140 @@ def train(
     """
     del use_orbax
     began = time.monotonic()
-    save = checkpoint_cfg.save
-    save_period = save.period if save is not None else None
     require_choice("train.on_corrupt_checkpoint", on_corrupt_checkpoint, ("error", "previous"))
-    _check_periods(save_period, eval_period)
-    if train_eval_dataset_cfg is not None and eval_steps < 1:
-        raise SettingError(
-            "EVAL_STEPS",
-            expected="a positive number of batches for the training evaluation",
-            found=str(eval_steps),
-            fix="--gin.EVAL_STEPS=20, or --gin.train.train_eval_dataset_cfg=None for no such evaluation",
-        )
-    checkpoints.require_writable(model_dir)
-    setup = set_up(
-        model,
-        train_dataset_cfg,
-        partitioner,
-        random_seed,
-        use_hardware_rng,
-        get_dataset_fn,
-        train_state_initializer_cls,
-        verify_matching_vocabs_fn,
-        save_iterator=save is not None and save.save_dataset,
+    hook_settings = HookSettings(
+        model_dir=model_dir,
+        checkpoint_cfg=checkpoint_cfg,
+        train_eval_dataset_cfg=train_eval_dataset_cfg,
+        infer_eval_dataset_cfg=infer_eval_dataset_cfg,
+        eval_steps=eval_steps,
+        eval_period=eval_period,
+        stats_period=stats_period,
+        summarize_config_fn=summarize_config_fn,
+        inference_evaluator_cls=inference_evaluator_cls,
+        concurrent_metrics=concurrent_metrics,
+        actions=actions,
+        train_eval_get_dataset_fn=train_eval_get_dataset_fn,
+        run_eval_before_training=run_eval_before_training,
+        gc_period=gc_period,
     )
-    data, batch, initializer = setup.data, setup.batch, setup.initializer
-    eval_datasets = {}
-    if train_eval_dataset_cfg is not None:
-        eval_layout = partitioner.get_data_layout(train_eval_dataset_cfg.batch_size)
-        eval_datasets = train_eval_get_dataset_fn(
-            train_eval_dataset_cfg,
-            eval_layout.shard_id,
-            eval_layout.num_shards,
-            eval_steps,
-            model.FEATURE_CONVERTER_CLS,
-        )
-    decoded_tasks = [] if infer_eval_dataset_cfg is None else evaluation.scored_tasks(infer_eval_dataset_cfg)
-    manager = None if save is None else save.make_manager(model_dir)
-    metric_log.require_evaluated(
-        getattr(manager, "metric", None), {"training_eval": list(eval_datasets), "inference_eval": decoded_tasks}
+    require_writable(model_dir)
+    setup = TrainingSetup(
+        model=model,
+        train_dataset_cfg=train_dataset_cfg,
+        partitioner=partitioner,
+        random_seed=random_seed,
+        use_hardware_rng=use_hardware_rng,
+        get_dataset_fn=get_dataset_fn,
+        train_state_initializer_cls=train_state_initializer_cls,
+        verify_matching_vocabs_fn=verify_matching_vocabs_fn,
+        save_iterator=checkpoint_cfg.save is not None and checkpoint_cfg.save.save_dataset,
     )
-    trainer = setup.trainer(trainer_cls, list(eval_datasets), model_dir)
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    with run_lock.claimed(model_dir), Preemption() as preemption, contextlib.ExitStack() as stack:
-        stack.callback(pool.shutdown, wait=False)  # Ctrl-C does not wait for the compiler.
-        # Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
-        compiling = pool.submit(_timed, trainer.compile_train, batch)
-        trainer.train_state, is_resuming = _first_state(
-            initializer, model_dir, checkpoint_cfg.restore, setup.init_rng, data, on_corrupt_checkpoint
+    hooks = RunHooks(hook_settings, model, partitioner, setup.data, began)
+    trainer = setup.trainer(trainer_cls, hooks.eval_names, model_dir)
+    with hooks.around_run(), _compiling(trainer, setup.batch) as compilation:
+        trainer.train_state, is_resuming = first_state(
+            setup.initializer, model_dir, checkpoint_cfg.restore, setup.init_rng, setup.data, on_corrupt_checkpoint
         )
-        first = int(trainer.train_state.step)
+        first = step = int(trainer.train_state.step)
         last = _last_step(first, total_steps, relative_steps)
-        log = metric_log.MetricLog(os.path.join(model_dir, "train"))
-        if is_resuming:
-            metric_log.drop_rows_after(model_dir, first)
-        elif old := metric_log.set_aside(model_dir):
-            _say(f"{model_dir} has metrics and no checkpoint to go on from: they are kept as {', '.join(old)}")
-        stats_period = stats_period or min(period for period in (save_period, eval_period) if period)
-        began_at = periods.beginning(model_dir, first, is_resuming, stats_period)
-        summarize_config_fn(model_dir, log.tensorboard, first)
-        model_info.write(os.path.join(model_dir, "model-info.txt"), initializer.shapes, initializer.train_state_axes)
-        timings = {"timing/init_or_restore_seconds": time.monotonic() - began}
-
-        progress = Progress(first, last, enabled=jax.process_index() == 0)
-        observed = Actions(actions, lambda: trainer.train_state)
-        tokens = math.prod(batch["decoder_target_tokens"].shape) if "decoder_target_tokens" in batch else 0
-        metrics = hooks.TrainMetrics(log, progress, Periodic(began_at, last, stats_period), tokens, observed.observe)
-        saver = None
-        if save is not None and manager is not None:
-            at = Periodic(began_at, last, save.period, save.checkpoint_steps or ())
-            saved = first if is_resuming else None
-            saver = hooks.SaveCheckpoints(manager, save, trainer, data, at, metrics.flush, log, saved)
-        evaluations: list[hooks.Evaluation] = []
-        at = Periodic(began_at, last, eval_period)
-        if eval_datasets:
-            evaluations.append(hooks.TrainEvaluation(trainer, eval_datasets, model_dir, at, progress, observed.observe))
-        if infer_eval_dataset_cfg is not None and not decoded_tasks:
-            _say(
-                f"no evaluation of decoded text: no task of {infer_eval_dataset_cfg.name} has metrics and the split "
-                f"{infer_eval_dataset_cfg.split!r}"
-            )
-        elif infer_eval_dataset_cfg is not None:
-            open_evaluator = functools.partial(
-                evaluation.open_evaluator, infer_eval_dataset_cfg, model, model_dir, inference_evaluator_cls
-            )
-            evaluator = evaluation.InferenceEvaluator(
-                open_evaluator, infer_eval_dataset_cfg.batch_size, model, partitioner, initializer.train_state_axes
-            )
-            decoded = hooks.InferenceEvaluation(
-                evaluator, decoded_tasks, trainer, model_dir, at, progress, observed.observe, concurrent_metrics
-            )
-            evaluations.append(decoded)
-            if manager is not None:
-                manager.being_scored = decoded.pending
-        run_hooks: list[hooks.Hook] = [metrics, *([saver] if saver else []), *evaluations]
-        if gc_period:
-            run_hooks.append(hooks.CollectGarbage(gc_period))
-
-        if saver is not None and not is_resuming:
-            saver.save(first)
-        timings["timing/compilation_seconds"] = compiling.result()
-        device_memory.require(trainer.step_memory, device_memory.limit())
-        timings["timing/uptime"] = time.monotonic() - began
-        log.write_once(first, timings)
-        # A run that was killed between a save and its evaluation makes up for the evaluation.
-        due = is_resuming and first in at and (first > began_at or first == last)
-        for run_evaluation in evaluations:
-            if (due or (run_eval_before_training and first == began_at)) and not multihost.broadcast(
-                int(run_evaluation.done(first))
-            ):
-                run_evaluation.run(first)
-        preemption.catch_interrupts()
-        step = train_loop.run(
-            trainer, data, first, last, run_hooks, lambda at: preemption.should_stop(at) or observed.should_stop()
-        )
-        if saver is not None and step < last:
-            saver.save(step, interim=preemption.requested)
-        for hook in reversed(run_hooks):
-            hook.close()
-        stopped = preemption.requested and step < last
-        if stopped:
-            why = "Ctrl-C" if preemption.interrupted else "SIGTERM"
-            _say_preempted(progress, why, step, last, saver is not None)
-    if stopped and preemption.interrupted:
-        raise Interrupted
+        hooks.begin(trainer, setup.initializer, first, last, is_resuming, setup.batch)
+        compilation_seconds = compilation.result()
+        trainer.require_memory()
+        hooks.before_first_step(compilation_seconds)
+        while not hooks.should_stop(step) and step < last:
+            metrics = trainer.train_step(next(setup.data))
+            step += 1
+            hooks.after_step(step, metrics)
+        hooks.end(step)
     return step, trainer.train_state
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> float:
-    began = time.monotonic()
-    function(*arguments)
-    return time.monotonic() - began
+@dataclass(kw_only=True)
+class TrainingSetup:
+    """What a train step is made of, from settings that training and precompilation share; see :func:`train` for them.
 
-
-def _check_periods(save_period: int | None, eval_period: int) -> None:
-    """Saves and evaluations must fall together, or the best checkpoint would have no score.
+    Attributes:
+      save_iterator: whether checkpoints hold the state of tf.data's iterator.
+      init_rng: key of the initial parameters.
+      trainer_rng: key of dropout.
+      data: this process's batches.
+      batch: shape and dtype of every feature of a global batch.
+      initializer: makes states.
 
     Raises:
-      SettingError: neither period is a multiple of the other.
+      FsaError: settings or data that do not fit.
     """
-    if not eval_period or eval_period < 0:
-        raise SettingError(
-            "train.eval_period",
-            expected="a positive number",
-            found=repr(eval_period),
-            fix="--gin.train.eval_period=1000",
+
+    model: BaseModel
+    train_dataset_cfg: DatasetConfig
+    partitioner: PjitPartitioner
+    random_seed: int | None
+    use_hardware_rng: bool
+    get_dataset_fn: Callable[..., Any]
+    train_state_initializer_cls: Callable[..., TrainStateInitializer]
+    verify_matching_vocabs_fn: Callable[..., None] | None
+    save_iterator: bool = False
+    init_rng: jax.Array = field(init=False)
+    trainer_rng: jax.Array = field(init=False)
+    data: TrainingData = field(init=False)
+    batch: dict[str, jax.ShapeDtypeStruct] = field(init=False)
+    initializer: TrainStateInitializer = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.train_dataset_cfg
+        if self.random_seed is None or self.use_hardware_rng:
+            jax.config.update("jax_default_prng_impl", "unsafe_rbg")
+        seed = datasets.wall_clock_seed() if self.random_seed is None else self.random_seed
+        self.init_rng, self.trainer_rng = jax.random.split(jax.random.PRNGKey(seed))
+        if self.verify_matching_vocabs_fn is not None:
+            self.verify_matching_vocabs_fn(config, self.model)
+        layout = self.partitioner.get_data_layout(config.batch_size)
+        converter = self.model.FEATURE_CONVERTER_CLS
+        self.data = TrainingData(
+            config, layout.shard_id, layout.num_shards, converter, self.get_dataset_fn, self.save_iterator
         )
-    if save_period and save_period % eval_period and eval_period % save_period:
-        raise SettingError(
-            "train.eval_period",
-            expected=f"a multiple or a divisor of the save period, {save_period}",
-            found=str(eval_period),
-            fix=f"--gin.train.eval_period={save_period}, or change utils.SaveCheckpointConfig.period",
+        self.batch = datasets.feature_shapes(self.data.dataset, config.batch_size)
+        self.initializer = self.train_state_initializer_cls(
+            optimizer_def=self.model.optimizer_def,
+            init_fn=self.model.get_initial_variables,
+            input_shapes={name: spec.shape for name, spec in self.batch.items()},
+            input_types={name: spec.dtype for name, spec in self.batch.items()},
+            partitioner=self.partitioner,
         )
+
+    def trainer(self, trainer_cls: Callable[..., Trainer], eval_names: Sequence[str], summary_dir: str) -> Trainer:
+        """Returns the trainer, of a state that has shapes and no values yet."""
+        return trainer_cls(
+            model=self.model,
+            train_state=self.initializer.shapes,
+            partitioner=self.partitioner,
+            eval_names=list(eval_names),
+            summary_dir=summary_dir,
+            train_state_axes=self.initializer.train_state_axes,
+            rng=self.trainer_rng,
+        )
+
+
+@contextlib.contextmanager
+def _compiling(
+    trainer: Trainer, batch: Mapping[str, jax.ShapeDtypeStruct]
+) -> Iterator[concurrent.futures.Future[float]]:
+    """Compiles the train step in another thread, and gives how many seconds that took.
+
+    Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
+    """
+
+    def seconds() -> float:
+        began = time.monotonic()
+        trainer.compile_train(batch)
+        return time.monotonic() - began
+
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        yield pool.submit(seconds)
+    finally:
+        pool.shutdown(wait=False)  # Ctrl-C does not wait for the compiler.
 
 
 def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
@@ -284,95 +250,6 @@ def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
             "or TRAIN_STEPS_RELATIVE",
         )
     return total_steps
-
-
-def _first_state(
-    initializer: TrainStateInitializer,
-    model_dir: str,
-    restore: RestoreCheckpointConfig | None,
-    init_rng: jax.Array,
-    data: TrainingData,
-    on_corrupt: str,
-) -> tuple[Any, bool]:
-    """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position."""
-    if (state := _resumed(initializer, model_dir, init_rng, data, on_corrupt)) is not None:
-        return state, True
-    if restore is not None and restore.paths:
-        path = resolve_paths(restore)[-1]
-        _say(f"starting from {path}")
-        state = initializer.from_path(path, restore, init_rng)
-        if restore.restore_dataset:
-            _seek(data, checkpoints.epath.Path(path))
-        return state, False
-    _say("starting FROM SCRATCH with random weights: no checkpoint to start from is given (INITIAL_CHECKPOINT_PATH)")
-    return initializer.from_scratch(init_rng), False
-
-
-def _resumed(
-    initializer: TrainStateInitializer, model_dir: str, init_rng: jax.Array, data: TrainingData, on_corrupt: str
-) -> Any | None:
-    """Returns the state of the newest checkpoint in ``model_dir``, or of the newest whole one; None without any.
-
-    Damaged ones are set aside only when a whole one is found: a run that cannot go on changes nothing.
-
-    Raises:
-      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
-    """
-    own = RestoreCheckpointConfig(path=model_dir)
-    damaged: dict[Any, str] = {}
-    steps = checkpoint_steps(model_dir)
-    while (step := multihost.broadcast(steps.pop() if steps else -1)) >= 0:
-        path = checkpoint_path(model_dir, step)
-        try:
-            state = initializer.from_path(str(path), own, init_rng, is_resuming=True)
-            _seek(data, path)
-        except DamagedCheckpointError as error:
-            if on_corrupt == "error":
-                raise
-            state = None  # two states may not fit
-            damaged[path] = error.found
-            continue
-        for unusable, found in damaged.items():
-            aside = checkpoints.set_aside(unusable).name
-            _say(f"{unusable} cannot be used: {found}\nset aside as {aside}; going on with {path.name}")
-        _say(f"resuming {path} (step {step})")
-        return state
-    aside = checkpoints.all_set_aside(model_dir)
-    if damaged or aside:
-        reasons = [f"{path.name}: {found}" for path, found in damaged.items()]
-        raise CheckpointError(
-            model_dir,
-            expected="a whole checkpoint to go on from",
-            found="; ".join(reasons) or f"only checkpoints that were set aside: {', '.join(aside)}",
-            fix="put a whole checkpoint back, or begin anew in another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
-        )
-    return None
-
-
-def _seek(data: TrainingData, path: Any) -> None:
-    """Moves ``data`` to the checkpoint's position; what is damaged for one process is damaged for all."""
-    error = None
-    try:
-        data.seek(path / checkpoints.DATASET)
-    except DamagedCheckpointError as own:
-        error = own
-    if multihost.any_process(error is not None):
-        raise error or damaged_checkpoint(path, "its position in the data, which another process cannot read")
-
-
-def _say(message: str) -> None:
-    if jax.process_index() == 0:
-        print(message, file=sys.stderr, flush=True)
-
-
-def _say_preempted(progress: Progress, why: str, step: int, last: int, saved: bool) -> None:
-    if saved:
-        progress.say(
-            f"{why}: saved checkpoint_{step} with its position in the data; "
-            f"the same command goes on with step {step + 1} of {last}"
-        )
-    else:
-        progress.say(f"{why}: stopped after step {step} of {last}; nothing is saved, SaveCheckpointConfig is None")
 
 
 USAGE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -12,12 +13,12 @@ import numpy as np
 from clu import metrics as clu_metrics
 from jax.sharding import PartitionSpec
 
-from fsa_jax.errors import DataError, SettingError
-from t5x import device_memory
+from fsa_base.errors import DataError, SettingError
 from t5x import metrics as metrics_lib
+from t5x.errors import MEMORY_FIX
 from t5x.metrics import AveragePerStep, MetricMap, StepsPerTime, Sum, Time, TimeRate
+from t5x.optimizers import LearningRateFn
 from t5x.partitioning import PartitionedFunction, PjitPartitioner
-from t5x.schedules import LearningRateFn
 
 Batch = Mapping[str, Any]
 
@@ -41,6 +42,59 @@ class WeightMetricsComputer:
             for name, tree in trees.items()
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         }
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on each device while a step runs.
+
+    Attributes:
+      arguments: train state and batch.
+      temporary: activations, gradients and whatever else lives within the step, and metrics.
+    """
+
+    arguments: int
+    temporary: int
+
+    @classmethod
+    def of(cls, compiled: jax.stages.Compiled) -> StepMemory | None:
+        """Returns the needs of a compiled step; None where the backend does not tell."""
+        found = compiled.memory_analysis()
+        if found is None:
+            return None
+        # Donated arguments are where outputs are written; those take no room of their own.
+        outputs = found.output_size_in_bytes - found.alias_size_in_bytes
+        return cls(found.argument_size_in_bytes, found.temp_size_in_bytes + max(outputs, 0))
+
+    def __str__(self) -> str:
+        return f"{_gib(self.arguments + self.temporary)} a device ({_gib(self.arguments)} state and batch)"
+
+    def require(self, available: int | None) -> None:
+        """Checks that the step fits.
+
+        Args:
+          available: bytes on a device; None if not known.
+
+        Raises:
+          SettingError: it does not.
+        """
+        if available is not None and self.arguments + self.temporary > available:
+            raise SettingError(
+                "BATCH_SIZE",
+                expected=f"a train step within the {_gib(available)} of a device",
+                found=str(self),
+                fix=MEMORY_FIX,
+            )
+
+
+def device_memory_limit() -> int | None:
+    """Returns the bytes that JAX may use on a device of this process; None where the device does not tell (CPUs)."""
+    statistics = jax.local_devices()[0].memory_stats()
+    return (statistics or {}).get("bytes_limit")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"
 
 
 class Trainer:
@@ -86,7 +140,7 @@ class Trainer:
         self.rng = rng
         self.learning_rate_fn = learning_rate_fn
         self.num_microbatches = num_microbatches or 1
-        self.step_memory: device_memory.StepMemory | None = None
+        self.step_memory: StepMemory | None = None
         self.weight_metrics_computer = weight_metrics_computer
         data = partitioner.data_partition_spec
         self._train: PartitionedFunction | jax.stages.Compiled = partitioner.partition(
@@ -107,16 +161,32 @@ class Trainer:
         self.train_state, metrics = self._train(self.train_state, batch, self.rng)
         return metrics
 
-    def compile_train(self, batch_shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-        """Compiles the train step ahead of time for global batches of these shapes and dtypes."""
-        assert isinstance(self._train, PartitionedFunction)
-        self._train = self.partitioner.compile(self._train, _shapes(self.train_state), dict(batch_shapes), self.rng)
-        self.step_memory = device_memory.of_step(self._train)
+    def compile_train(
+        self, batch_shapes: Mapping[str, jax.ShapeDtypeStruct]
+    ) -> tuple[jax.stages.Lowered, jax.stages.Compiled]:
+        """Compiles the train step ahead of time for global batches of these shapes and dtypes.
 
-    def lower_train(self, batch_shapes: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
-        """Returns the train step before compilation."""
+        ``train_state`` may still consist of shapes alone. A program that takes more memory than a device has is
+        found out by :meth:`require_memory`, not here.
+
+        Returns:
+          The step before and after XLA's compilation.
+        """
         assert isinstance(self._train, PartitionedFunction)
-        return self._train.lower(_shapes(self.train_state), dict(batch_shapes), self.rng)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), self.train_state)
+        lowered = self._train.lower(shapes, dict(batch_shapes), self.rng)
+        self._train = compiled = lowered.compile()
+        self.step_memory = StepMemory.of(compiled)
+        return lowered, compiled
+
+    def require_memory(self) -> None:
+        """Checks that the compiled step fits into the memory of this process's devices, before the first step.
+
+        Raises:
+          SettingError: it does not.
+        """
+        if self.step_memory is not None:
+            self.step_memory.require(device_memory_limit())
 
     def eval_step(self, batch: Batch) -> MetricMap:
         """Returns the metrics of one evaluation batch, on the device."""
@@ -222,7 +292,3 @@ def _run_metrics(batch: Batch, learning_rate: jax.Array) -> MetricMap:
         "timing/seqs_per_second": TimeRate(examples),
         "timing/seqs_per_second_per_core": TimeRate(examples / jax.device_count()),
     }
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)

@@ -1,15 +1,15 @@
 """T5X's names for gin files: ``utils.DatasetConfig`` and the like. Everything lives elsewhere."""
 
-from t5x.checkpoint_config import CheckpointConfig, RestoreCheckpointConfig, SaveCheckpointConfig
-from t5x.datasets import (
+from t5x.checkpointing.config import CheckpointConfig, RestoreCheckpointConfig, SaveCheckpointConfig
+from t5x.data.datasets import (
     DatasetConfig,
     get_dataset,
     get_training_eval_datasets,
     get_vocabulary,
     verify_matching_vocabs,
 )
-from t5x.initialization import TrainStateInitializer
-from t5x.schedules import create_learning_rate_scheduler
+from t5x.optimizers import create_learning_rate_scheduler
+from t5x.train_state import TrainStateInitializer
 
 __all__ = [
     "CheckpointConfig",

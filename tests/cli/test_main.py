@@ -11,8 +11,8 @@ import sys
 import pytest
 
 import fsa_jax
+from fsa_base.errors import DataError
 from fsa_jax.cli import main as cli
-from fsa_jax.errors import DataError
 
 
 def test_help_lists_every_command(capsys):

@@ -11,7 +11,7 @@ from rich.table import Table
 
 import fsa_jax
 from fsa_jax.cli.main import main
-from fsa_jax.terminal import console
+from fsa_jax.common.terminal import console
 
 NAME = "[/x][red]:smile:"
 

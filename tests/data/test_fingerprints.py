@@ -7,13 +7,13 @@ import types
 from pathlib import Path
 
 import pytest
-from t5x import data_position
-from t5x.datasets import DatasetConfig
 
-from fsa_jax import checksums
+from fsa_base import checksums
 from fsa_jax.data import teacher_text
 from fsa_jax.data.corpus_source import WHOLE, Ablation, CorpusSource
 from fsa_jax.data.sources import FsaSource, TeacherTextSource
+from t5x.data import position
+from t5x.data.datasets import DatasetConfig
 
 
 @pytest.fixture
@@ -69,6 +69,6 @@ def test_another_corpus_or_ablation_of_it(data_dir: Path):
 def test_a_cache_with_other_numbers_of_tokens():
     def content(**statistics: int) -> str | None:
         task = types.SimpleNamespace(get_cached_stats=lambda split: {"train": statistics}[split], source=None)
-        return data_position._content(task, DatasetConfig("task", {}, "train", 8, True, 0, use_cached=True))
+        return position._content(task, DatasetConfig("task", {}, "train", 8, True, 0, use_cached=True))
 
     assert content(examples=4, tokens=9) == content(tokens=9, examples=4) != content(examples=4, tokens=8)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.data import teacher_text
-from fsa_jax.errors import DataError, MissingDataError, SettingError
 
 ANALYSIS = 'Opinion Target 1: "tea"\nSentiment: Positive'
 

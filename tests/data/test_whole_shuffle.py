@@ -18,7 +18,7 @@ import tensorflow as tf
 from scipy import stats
 
 from fsa_jax.cli.main import main
-from fsa_jax.data import shares
+from fsa_jax.data import train_subsets
 from fsa_jax.data.corpus_source import CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
 from fsa_jax.data.tasks import OrderedTask
@@ -125,7 +125,7 @@ def test_the_released_training_sets_are_shuffled_whole(data_dir):
 
     is_whole(rows(a_task(FsaSource("atsa/rest14"))))
     seqio.TaskRegistry.add_provider("whole_fsa", a_task(FsaSource("atsa/rest14"), "whole_fsa"))
-    share = shares.training_share("whole_fsa", fraction=0.75, seed=1, module=__name__)
+    share = train_subsets.training_share("whole_fsa", fraction=0.75, seed=1, module=__name__)
     order = rows(seqio.get_mixture_or_task(share))
     is_whole(order)
     assert len(set(order)) == 1824
@@ -216,8 +216,8 @@ def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
     code = """
 import json, os, sys, pathlib, numpy as np, seqio
 from etils import epath
-from t5x.data_position import TrainingData
-from t5x.datasets import DatasetConfig
+from t5x.data.position import TrainingData
+from t5x.data.datasets import DatasetConfig
 from tests.data.test_whole_shuffle import TASKS
 task = TASKS["lines of a file"]()
 config = DatasetConfig(task, {"inputs": 16, "targets": 16}, "train", 512, True, 3)

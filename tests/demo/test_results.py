@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from fsa_base.errors import SettingError
+from fsa_jax.common.records import LabelledAspect, LabelledSentence
 from fsa_jax.demo.page import Circumstances, Lesson, claim, page, table
 from fsa_jax.demo.results import ARMS, Results, Trial, best_rate, compare, score_run
 from fsa_jax.demo.settings import DemoSettings
-from fsa_jax.errors import SettingError
 from fsa_jax.evaluation.report import render
-from fsa_jax.records import LabelledAspect, LabelledSentence
 
 SETTINGS = DemoSettings(learning_rates=(1e-3, 3e-3), seeds=(1, 2))
 

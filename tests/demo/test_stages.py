@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsa_base.errors import MissingDataError, SettingError
 from fsa_jax.demo import stages
 from fsa_jax.demo.plan import Plan
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.demo.stages import Ledger, Stage, claimed
-from fsa_jax.errors import MissingDataError, SettingError
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fsa_jax.data import fsa
+from fsa_jax.data import benchmark_files
 from fsa_jax.evaluation.metrics import tuple_f1
 from fsa_jax.evaluation.subsets import select
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "testdata" / "released_fsa.json").read_text())
-CODECS = {"atsa": atsa, "acsa": acsa}
+CODECS = {"atsa": ATSA, "acsa": ACSA}
 FILES = [(task, name) for task in CODECS for name in GOLDEN[task]]
 
 
@@ -46,7 +46,7 @@ def mangled(index: int, encoded: str) -> str:
 
 @pytest.mark.parametrize(("task", "name"), FILES)
 def test_encoded_targets_equal_the_released_code_s(task, name, real_data_dir):
-    sentences = fsa.load(real_data_dir / "fsa" / name)
+    sentences = benchmark_files.load(real_data_dir / "fsa" / name)
     encoded = [CODECS[task].encode(sentence, order="released") for sentence in sentences]
     assert len(sentences) == GOLDEN[task][name]["sentences"]
     assert digest(encoded) == GOLDEN[task][name]["sha256"]
@@ -57,7 +57,7 @@ def test_encoded_targets_equal_the_released_code_s(task, name, real_data_dir):
 def test_scores_equal_the_released_code_s(task, name, real_data_dir):
     codec = CODECS[task]
     gold, predicted = [], []
-    for index, sentence in enumerate(fsa.load(real_data_dir / "fsa" / name)):
+    for index, sentence in enumerate(benchmark_files.load(real_data_dir / "fsa" / name)):
         encoded = untied(codec.encode(sentence, order="released"))
         gold.append(codec.decode(encoded, sentence.text))
         predicted.append(codec.decode(mangled(index, encoded), sentence.text))
@@ -71,6 +71,6 @@ def test_scores_equal_the_released_code_s(task, name, real_data_dir):
 @pytest.mark.parametrize("name", GOLDEN["subsets"])
 def test_subsets_equal_the_released_code_s(name, real_data_dir):
     directory = real_data_dir / "fsa" / name
-    sentences = fsa.load(directory / "test.json") + fsa.load(directory / "hard_test.json")
+    sentences = benchmark_files.load(directory / "test.json") + benchmark_files.load(directory / "hard_test.json")
     counts = {subset: len(select(sentences, subset)) for subset in GOLDEN["subsets"][name]}
     assert counts == GOLDEN["subsets"][name]

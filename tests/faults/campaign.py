@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fsa_jax.errors import FsaError
+from fsa_base.errors import FsaError
 
 CASE_SECONDS = 10.0
 """No case may take longer; nothing that is tried here is large."""

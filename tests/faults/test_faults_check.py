@@ -16,17 +16,16 @@ import pyarrow
 import pytest
 from damage import damaged
 
+from fsa_base.errors import DataError
+from fsa_jax.checking.assess import MAX_CHARACTERS, CheckSettings, assess
+from fsa_jax.checking.check_generations import check, released
+from fsa_jax.checking.checked_files import SCHEMA, as_row, parts, read_part, require_whole
 from fsa_jax.cli.main import main
+from fsa_jax.common.records import Generation, Review
 from fsa_jax.corpus.rows import files, rows
-from fsa_jax.errors import DataError
-from fsa_jax.records import Generation, Review
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
-from fsa_jax.teacher.checking.assess import MAX_CHARACTERS, CheckSettings, assess
-from fsa_jax.teacher.checking.checked_files import SCHEMA, as_row, parts, read_part, require_whole
-from fsa_jax.teacher.checking.inputs import released
-from fsa_jax.teacher.checking.run import check
 
 _MARKS = (
     " \t\n\r\x0b\x00\x1b\x7f\x85\u2028\u202e\ud800\udfff\ufffe፩²①é\u0301\u0316\ufdfa🍕\"'“”‘’()[]{}<>:;,.!?-–—…*#_&"

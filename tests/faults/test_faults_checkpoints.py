@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from campaign import Campaign
 from damage import damaged
 from flax.traverse_util import flatten_dict
 
-from fsa_jax.checkpoints import load_weights, save_weights
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
+from fsa_jax.weights.checkpoints import load_weights, save_weights
 
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 tiny_run = pytest.importorskip("tiny_run")
-train = pytest.importorskip("t5x.train")
+pytest.importorskip("t5x.train")
 
 SAVE = {"save_dataset": True}
 STEPS = (0, 2, 4, 6)
@@ -65,18 +63,20 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         tiny_run.run(directory, STEPS[-1], period=2, save=SAVE)
-        from t5x import datasets, partitioning, training_setup
-        from t5x.initialization import TrainStateInitializer
+        from t5x import partitioning
+        from t5x.data import datasets
+        from t5x.train import TrainingSetup
+        from t5x.train_state import TrainStateInitializer
 
-        self._setup = training_setup.set_up(
-            tiny_run.model(),
-            tiny_run.dataset(),
-            partitioning.PjitPartitioner(num_partitions=1),
-            0,
-            False,
-            datasets.get_dataset,
-            TrainStateInitializer,
-            None,
+        self._setup = TrainingSetup(
+            model=tiny_run.model(),
+            train_dataset_cfg=tiny_run.dataset(),
+            partitioner=partitioning.PjitPartitioner(num_partitions=1),
+            random_seed=0,
+            use_hardware_rng=False,
+            get_dataset_fn=datasets.get_dataset,
+            train_state_initializer_cls=TrainStateInitializer,
+            verify_matching_vocabs_fn=None,
             save_iterator=True,
         )
         self.values = {step: self._restored(directory, "error", step)[1] for step in STEPS}
@@ -87,8 +87,10 @@ class Run:
             shutil.rmtree(alone, ignore_errors=True)
             shutil.copytree(directory / f"checkpoint_{step}", alone / f"checkpoint_{step}")
             directory = alone
+        from t5x.hooks.checkpoints import first_state
+
         setup = self._setup
-        state, is_resuming = train._first_state(
+        state, is_resuming = first_state(
             setup.initializer, str(directory), None, setup.init_rng, setup.data, on_corrupt
         )
         assert is_resuming

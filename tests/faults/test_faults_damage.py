@@ -9,7 +9,7 @@ import pytest
 from campaign import Campaign
 from damage import KINDS, damaged
 
-from fsa_jax.errors import DataError
+from fsa_base.errors import DataError
 
 
 def test_damage_always_changes_the_bytes_and_repeats_with_its_seed() -> None:

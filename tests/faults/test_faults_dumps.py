@@ -13,18 +13,18 @@ from campaign import Campaign
 from damage import damaged
 from odd_dumps import FORMATS
 
+from fsa_base.errors import DataError
 from fsa_jax.cli.sample import command
-from fsa_jax.errors import DataError
-from fsa_jax.sampling.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.sampling.fields import Fields
-from fsa_jax.sampling.filters import Filters
-from fsa_jax.sampling.lines import lines
-from fsa_jax.sampling.raw_row import BadRow
-from fsa_jax.sampling.report import as_json
-from fsa_jax.sampling.review_files import read_reviews
-from fsa_jax.sampling.sample import SampleSettings, sample
-from fsa_jax.sampling.source import Losses, ReviewReader, Source
-from fsa_jax.teacher.review_input import read_reviews as read_dump
+from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
+from fsa_jax.reviews.fields import Fields
+from fsa_jax.reviews.filters import Filters
+from fsa_jax.reviews.lines import lines
+from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.sample import SampleSettings, sample
+from fsa_jax.reviews.sample_report import as_json
+from fsa_jax.reviews.source import Losses, ReviewReader, Source
+from fsa_jax.teacher.job import read_reviews as read_dump
 
 ROWS = 12
 MEMORY_GIB = 0.7

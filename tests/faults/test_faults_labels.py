@@ -13,8 +13,8 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 
-from fsa_jax.data import fsa
-from fsa_jax.errors import DataError
+from fsa_base.errors import DataError
+from fsa_jax.data import benchmark_files
 from fsa_jax.synthetic.files import write_labelled
 from fsa_jax.synthetic.world import SplitSizes
 
@@ -100,7 +100,7 @@ def test_faults_labels(
 
         def attempt(file: Path = file) -> str:
             try:
-                found = fsa.load(file)
+                found = benchmark_files.load(file)
             except DataError as error:
                 assert re.fullmatch(re.escape(str(file)) + r":[1-9]\d*", error.where), error.where
                 assert len(str(error)) < 1500
@@ -114,4 +114,4 @@ def test_faults_labels(
 def test_undamaged_files_are_read(files: list[Path]) -> None:
     assert len(files) == 16
     for file in files:
-        _require_all(file, fsa.load(file))
+        _require_all(file, benchmark_files.load(file))

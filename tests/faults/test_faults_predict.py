@@ -17,7 +17,7 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 
-from fsa_jax.errors import CheckpointError, DataError, FsaError
+from fsa_base.errors import CheckpointError, DataError, FsaError
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.prediction import TASKS, Prediction, read_prediction
 

@@ -31,13 +31,16 @@ LIMITS = ((25, 0.02), (32, 0.02), (250, 0.02), (1000, 0.03), (4000, 0.04), (1600
 """Characters of the string, and the seconds that no expression may take for it."""
 
 NOT_OURS = {
-    ("fsa_jax/sampling/domains.py", "category[3:]"): "the user's own expression, from --categories",
+    ("fsa_jax/reviews/domains.py", "category[3:]"): "the user's own expression, from --categories",
     ("runtime/t5x/adafactor.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
     ("runtime/t5x/restoring.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
-    ("fsa_jax/teacher/redaction.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
+    ("fsa_jax/teacher/http_client.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
         "every repetition in it is bounded by 4"
     ),
-    ("fsa_jax/aside.py", "re.escape(f'.{self._out.name}.partial-') + '([0-9]+)'"): "no repetition but the last",
+    (
+        "fsa_jax/common/atomic_directory.py",
+        "re.escape(f'.{self._out.name}.partial-') + '([0-9]+)'",
+    ): "no repetition but the last",
 }
 """Expressions that are put together at run time, by file and source text, and why they need no search."""
 

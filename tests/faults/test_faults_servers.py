@@ -19,11 +19,12 @@ from campaign import Campaign
 from damage import damaged
 from hostile_server import MODEL, MODES, HostileServer, hostile_server
 
+from fsa_base.errors import FsaError, SettingError, TeacherError
 from fsa_jax.cli import teach
 from fsa_jax.cli.main import main
-from fsa_jax.errors import FsaError, SettingError, TeacherError
 from fsa_jax.teacher.answers import FAILURES, failure_reason
-from fsa_jax.teacher.store import StoredGeneration, StoreReader
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader
 
 KEY = "sk-Never/Shown+42"
 REVIEWS = 4

@@ -19,13 +19,17 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 
-from fsa_jax.checksums import LIST
+from fsa_base.checksums import LIST
+from fsa_base.errors import FsaError
 from fsa_jax.cli.main import main
-from fsa_jax.errors import FsaError
-from fsa_jax.records import Review
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.requests import RequestMaker, SamplingSettings, Shard, Teacher
-from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, errors, generations
+from fsa_jax.common.records import Review
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+from fsa_jax.teacher.store import errors
+from fsa_jax.teacher.store.errors import StoreError
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader, generations
+from fsa_jax.teacher.store.shard_files import Shard
+from fsa_jax.teacher.store.writer import ShardWriter
 
 ROWS = 18
 FOLDER = Shard().folder

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fsa_jax.models.hf.families import open_model
-from fsa_jax.models.hf.mapping import materialise
+from fsa_jax.weights.families import open_model
+from fsa_jax.weights.hf_mapping import materialise
 
 FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
 T5_FAMILIES = FAMILIES[:3]

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from small_models import DECODERS, FAMILIES, T5_FAMILIES, write_tokenizer
 
-from fsa_jax.errors import CheckpointError, SettingError
-from fsa_jax.models.hf.importing import import_model
-from fsa_jax.models.hf.safetensors_io import open_directory
+from fsa_base.errors import CheckpointError, SettingError
 from fsa_jax.serving import Predictor
 from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
+from fsa_jax.serving.export_check import Reference, compare
 from fsa_jax.serving.export_ct2 import export_ct2, write_ct2
 from fsa_jax.serving.export_hf import Check, export_hf
 from fsa_jax.serving.model_card import Card
-from fsa_jax.serving.self_check import Reference, compare
 from fsa_jax.serving.student import Student, load_student
+from fsa_jax.weights.hf_files import open_directory
+from fsa_jax.weights.import_model import import_model
 
 CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/distill_base.gin")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_models import DECODERS, T5_FAMILIES, TIED_V1_1, load, padded, token_rows
 
-from fsa_jax.models.llama.network import LlamaTransformer
-from fsa_jax.models.t5.network import Transformer
+from fsa_base.networks.llama.network import LlamaTransformer
+from fsa_base.networks.t5.network import Transformer
 
 TOLERANCE = 1e-4
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_models import FAMILIES, T5_FAMILIES, load, padded, token_rows
 
-from fsa_jax.models.llama.network import LlamaTransformer
-from fsa_jax.models.t5.network import Transformer
+from fsa_base.networks.llama.network import LlamaTransformer
+from fsa_base.networks.t5.network import Transformer
 from fsa_jax.serving.generation import Decoding, Generator
 
 LENGTH = 24

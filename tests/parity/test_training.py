@@ -14,19 +14,19 @@ import jax
 import numpy as np
 import pytest
 from small_models import DECODERS, load, padded
+
+from fsa_base.networks.llama.network import LlamaTransformer
+from fsa_base.networks.t5.network import Transformer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
+from fsa_jax.training import optim
+from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
+from fsa_jax.weights.import_model import import_model
+from fsa_jax.weights.t5 import config_from_parameters
 from t5x import models, optimizers
 from t5x.metrics import summarize
 from t5x.partitioning import PjitPartitioner, make_mesh
 from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer
-
-from fsa_jax import optim
-from fsa_jax.checkpoints import find_checkpoint, load_weights
-from fsa_jax.models.hf.importing import import_model
-from fsa_jax.models.llama.network import LlamaTransformer
-from fsa_jax.models.t5.hf import config_from_parameters
-from fsa_jax.models.t5.network import Transformer
-from fsa_jax.serving.tokenization import T5Tokenization
 
 STEPS = 100
 BATCH = 2
@@ -36,7 +36,7 @@ PEAK, FINAL = 3e-3, 1e-5
 @pytest.fixture(scope="module")
 def batches(texts) -> list[tuple[np.ndarray, np.ndarray]]:
     """Reviews and teacher text in T5's ids, cut as in the recipe, each batch padded to its longest row."""
-    tokens, rows = T5Tokenization(texts.vocabulary), texts.rows
+    tokens, rows = T5Tokenizer(texts.vocabulary), texts.rows
     made = []
     for step in range(STEPS):
         chosen = [rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)]

@@ -11,11 +11,13 @@ import os
 import sys
 
 import jax
-from t5x import multihost
+
+from t5x.distributed import processes
 
 
 def _stop(model_dir: str) -> int:
     import tiny_run
+
     from t5x import actions
 
     return tiny_run.run(
@@ -32,15 +34,15 @@ def main() -> None:
     os.environ.pop("TPU_SKIP_MDS_QUERY", None)
     address = os.environ.get("ADDRESS")
     if address:
-        multihost.initialize(True, address, 2, int(os.environ["INDEX"]), 60)
+        processes.initialize(True, address, 2, int(os.environ["INDEX"]), 60)
     else:
-        multihost.initialize(False, None, None, None, 60)
+        processes.initialize(False, None, None, None, 60)
     if sys.argv[1] == "join":
         print(json.dumps([jax.process_count(), jax.process_index(), jax.device_count()]))
     else:
         print(json.dumps(_stop(sys.argv[2])))
-    if hasattr(multihost, "leave"):
-        multihost.leave()
+    if hasattr(processes, "leave"):
+        processes.leave()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 
-from t5x import checkpoints, train, train_loop, trainer
+from etils import epath
+
+from t5x import checkpoints, train, trainer
 
 
 def _die(*_, **__) -> None:
@@ -36,19 +38,11 @@ def _arm(moment: str, number: int) -> None:
 
         def compile_train(self, batch):
             threading.Timer(0.2, _die).start()
-            original(self, batch)
+            return original(self, batch)
 
         trainer.Trainer.compile_train = compile_train
     elif moment == "step":
-        original_steps = train_loop.steps
-
-        def steps(*args):
-            for step, metrics in original_steps(*args):
-                yield step, metrics
-                if step == number:
-                    _die()
-
-        train_loop.steps = steps
+        _before(trainer.Trainer, "train_step", lambda self, batch: int(self.train_state.step) == number)
     elif moment == "writing":
         original_write = manager._write
 
@@ -61,7 +55,7 @@ def _arm(moment: str, number: int) -> None:
 
         manager._write = write
     elif moment == "committing":
-        _before(checkpoints.epath.Path("/").__class__, "rename", lambda path, target: f"_{number}.tmp-" in path.name)
+        _before(epath.Path("/").__class__, "rename", lambda path, target: f"_{number}.tmp-" in path.name)
     elif moment == "committed":
         _before(manager, "prune", lambda self: checkpoints.checkpoint_steps(self.directory)[-1:] == [number])
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+
+from fsa_base.errors import SettingError
 from t5x import adafactor
 from t5x.adafactor import HEURISTIC_RULE, Adafactor, FactorDim, HParamMap, standard_logical_factor_rules
-
-from fsa_jax.errors import SettingError
 
 
 def run(optimizer, params, gradients):

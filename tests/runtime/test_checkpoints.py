@@ -17,11 +17,12 @@ import tiny_run
 from etils import epath
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
-from t5x import checkpoints, metric_log, partitioning, utils
-from t5x.metric_log import drop_rows_after, require_evaluated
 
-from fsa_jax.errors import CheckpointError, SettingError
-from fsa_jax.runs import BestBy, metric_rows, read_metrics, recorded_best_by
+from fsa_base.errors import CheckpointError, SettingError
+from fsa_base.runs import BestBy, metric_rows, read_metrics, recorded_best_by
+from t5x import checkpoints, partitioning, utils
+from t5x.hooks import metric_log
+from t5x.hooks.metric_log import drop_rows_after, require_evaluated
 
 KERNEL = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 STATE = {"target": {"kernel": KERNEL}, "state": {"step": jnp.int32(0), "param_states": {}}}
@@ -265,7 +266,7 @@ def test_a_misspelt_on_corrupt_checkpoint_is_refused_at_the_start(tmp_path):
 
 def test_dataset_positions_are_pruned_and_a_deleted_one_is_found(tmp_path):
     """Entry 3: what keep_dataset_checkpoints deleted is no damage, what something else deleted is."""
-    from fsa_jax import checkpoint_files  # 528859f has none, and shows the other tests' failures
+    from fsa_base import checkpoint_files  # 528859f has none, and shows the other tests' failures
 
     tiny_run.run(tmp_path, 6, period=2, save={"keep_dataset_checkpoints": 1})
     assert [(tmp_path / f"checkpoint_{step}" / "dataset").exists() for step in (0, 2, 4, 6)] == [False] * 3 + [True]
@@ -373,9 +374,9 @@ def test_of_several_processes_only_0_drops_rows_and_the_others_wait_for_it(tmp_p
         file.write_text(rows)
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
         monkeypatch.setattr(
-            metric_log.multihost, "barrier", lambda _, index=index: at_the_barrier.update({index: file.read_text()})
+            metric_log.processes, "barrier", lambda _, index=index: at_the_barrier.update({index: file.read_text()})
         )
-        monkeypatch.setattr(metric_log.multihost, "broadcast", lambda value, index=index: 1 if index else value)
+        monkeypatch.setattr(metric_log.processes, "broadcast", lambda value, index=index: 1 if index else value)
         assert drop_rows_after(tmp_path, 1) == 1
     assert at_the_barrier == {0: rows.splitlines(keepends=True)[0], 1: rows, 2: rows}
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import tiny_run
-from t5x import actions, checkpoints, evaluation, infer, losses, partitioning, schedules, utils
-from t5x.examples.decoder_only import network as decoder_only
 
-from fsa_jax.errors import SettingError, require_choice
-from fsa_jax.models.llama.config import LlamaConfig
-from fsa_jax.models.t5.config import T5Config
+from fsa_base.errors import SettingError, require_choice
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.t5.network import T5Config
+from t5x import actions, checkpoints, infer, losses, partitioning, utils
+from t5x.examples.decoder_only import network as decoder_only
+from t5x.inference import evaluation
 
 SIZES: dict[str, Any] = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_layers": 1, "head_dim": 8, "mlp_dim": 8}
 
@@ -42,7 +43,7 @@ SIZES: dict[str, Any] = {"emb_dim": 8, "num_heads": 1, "num_kv_heads": 1, "num_l
             lambda: losses.parse_loss_normalizer("NUM_REAL_TARGET"),
             "LOSS_NORMALIZING_FACTOR: .*'NUM_REAL_TARGET_TOKENS'",
         ),
-        (lambda: schedules.create_learning_rate_scheduler("constnat"), "factors: .*near 'constant'"),
+        (lambda: utils.create_learning_rate_scheduler("constnat"), "factors: .*near 'constant'"),
         (lambda: partitioning.PjitPartitioner(1, backend="gpuu"), "PjitPartitioner.backend: .*found 'gpuu'"),
         (
             lambda: partitioning.PjitPartitioner(1, logical_axis_rules=[("batch", "date")]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from t5x import command_line
+
+from t5x.configuration import command_line
 
 
 class _Unraisable:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import seqio
 import tiny_run
-from t5x import datasets
 
-from fsa_jax.errors import DataError, SettingError, VocabularyError
+from fsa_base.errors import DataError, SettingError, VocabularyError
+from t5x.data import datasets
 
 CONVERTER = seqio.EncDecFeatureConverter
 
@@ -87,6 +87,6 @@ def test_train_eval_datasets_are_those_of_the_tasks_and_of_the_mixture():
 def test_a_model_with_another_vocabulary_is_refused():
     model = tiny_run.model()
     datasets.verify_matching_vocabs(tiny_run.dataset(), model)
-    model._output_vocabulary = seqio.ByteVocabulary()
+    model.output_vocabulary = seqio.ByteVocabulary()
     with pytest.raises(VocabularyError, match="task tiny_noisy, targets"):
         datasets.verify_matching_vocabs(tiny_run.dataset(), model)

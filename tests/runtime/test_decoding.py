@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from t5x.decoding import beam_search, temperature_sample
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x.decoding import beam_search, temperature_sample
 
 VOCAB, END = 4, 1
 LOGITS = np.random.RandomState(2).randn(3, VOCAB, VOCAB, VOCAB).astype(np.float32) * 1.5

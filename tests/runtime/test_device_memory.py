@@ -5,16 +5,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from t5x import device_memory
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x.errors import for_user
+from t5x.trainer import StepMemory
 
 
 def test_the_needs_of_a_compiled_function():
     def two_products(x):
         return (jnp.sin(x) @ x) @ x
 
-    needs = device_memory.of_step(jax.jit(two_products).lower(jnp.ones((512, 512))).compile())
+    needs = StepMemory.of(jax.jit(two_products).lower(jnp.ones((512, 512))).compile())
     assert needs is not None
     assert needs.arguments == 512 * 512 * 4
     assert 512 * 512 * 4 <= needs.temporary <= 5 * 512 * 512 * 4
@@ -22,22 +23,21 @@ def test_the_needs_of_a_compiled_function():
 
 def test_donated_arguments_are_counted_once():
     step = jax.jit(lambda x: x + 1, donate_argnums=0).lower(jnp.ones(2**20)).compile()
-    needs = device_memory.of_step(step)
+    needs = StepMemory.of(step)
     assert needs is not None and needs.arguments == 2**22 and needs.temporary < 2**20
 
 
 def test_a_step_that_does_not_fit_is_an_error_with_what_mends_it():
-    needs = device_memory.StepMemory(arguments=60 * 2**30, temporary=30 * 2**30)
-    device_memory.require(needs, 90 * 2**30)
-    device_memory.require(needs, None)
-    device_memory.require(None, 1)
+    needs = StepMemory(arguments=60 * 2**30, temporary=30 * 2**30)
+    needs.require(90 * 2**30)
+    needs.require(None)
     with pytest.raises(SettingError, match=r"within the 80 GiB of a device, found 90 GiB a device \(60 GiB state"):
-        device_memory.require(needs, 80 * 2**30)
+        needs.require(80 * 2**30)
 
 
 def test_memory_that_runs_out_later_is_an_error_too():
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.\nBufferAssignment …")
-    found = device_memory.error_of(error)
+    found = for_user(error)
     assert found is not None and found.found == "RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes."
     assert "num_microbatches" in found.fix
-    assert device_memory.error_of(jax.errors.JaxRuntimeError("INTERNAL: something else")) is None
+    assert for_user(jax.errors.JaxRuntimeError("INTERNAL: something else")) is None

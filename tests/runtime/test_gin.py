@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+
+import gin
+from fsa_base.errors import SettingError
 from t5x import gin_utils
 from t5x.eval import evaluate
 from t5x.infer import create_task_from_tfexample_file, infer
 from t5x.train import train
-
-import gin
-from fsa_jax.errors import SettingError
 
 RUNS = "t5x/configs/runs"
 

@@ -14,13 +14,15 @@ import tensorflow as tf
 import tiny_run
 import tiny_tasks
 from etils import epath
-from t5x import checkpoints, inference_files, partitioning, run_lock, utils
-from t5x.eval import evaluate
-from t5x.infer import create_task_from_tfexample_file, infer
-from t5x.inference_files import was_of_same_settings, write_inferences_to_file
 
-from fsa_jax import checkpoint_files
-from fsa_jax.errors import CheckpointError, SettingError
+from fsa_base import checkpoint_files
+from fsa_base.errors import CheckpointError, SettingError
+from t5x import checkpoints, partitioning, utils
+from t5x.eval import evaluate
+from t5x.hooks import run_directory
+from t5x.infer import create_task_from_tfexample_file, infer
+from t5x.inference import files
+from t5x.inference.files import was_of_same_settings, write_inferences_to_file
 
 LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
 EVALUATOR = functools.partial(seqio.Evaluator, logger_cls=LOGGERS)
@@ -297,7 +299,7 @@ def test_an_inference_whose_result_is_gone_is_not_done(trained, tmp_path, merged
 
 
 def test_of_two_inferences_into_one_place_the_second_is_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(run_directory, "PATIENCE_SECONDS", 0.0)
     refused: list[str] = []
 
     def write(path, *args, **kwargs):
@@ -324,7 +326,7 @@ def test_what_is_renamed_is_on_the_disk_and_the_result_before_its_chunks_go(trai
         chunks = len(list(tmp_path.glob("*.chunks/chunk-??????")))
         synced.append(f"{Path(path).relative_to(tmp_path)}, chunks: {chunks}".replace(RESULT, "R"))
 
-    monkeypatch.setattr(inference_files, "sync", sync)
+    monkeypatch.setattr(files, "sync", sync)
     monkeypatch.setattr("t5x.infer.sync", sync)
     _of_day(5)
     _infer_reviews(trained, tmp_path, checkpoint_period=3)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pair
 import tiny_run
+
 from t5x import checkpoints
 
 

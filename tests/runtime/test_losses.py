@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from fsa_base.errors import SettingError
 from t5x import losses
 from t5x.losses import SpecialLossNormalizingFactor as Special
-
-from fsa_jax.errors import SettingError
 
 LOGITS = np.random.RandomState(0).randn(3, 5, 7) * 3
 TARGETS = np.random.RandomState(1).randint(0, 7, (3, 5))

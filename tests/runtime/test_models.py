@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_network import TinyVocabulary, tiny_batch, tiny_model, tiny_variables
+
+from fsa_base.errors import VocabularyError
+from fsa_base.networks.t5 import T5Config, Transformer
 from t5x.decoding import beam_search, temperature_sample
 from t5x.examples.decoder_only.network import DecoderWrapper, TransformerConfig
 from t5x.models import DecoderOnlyModel, EncoderDecoderModel
-from tiny_network import TinyVocabulary, tiny_batch, tiny_model, tiny_variables
-
-from fsa_jax.errors import VocabularyError
-from fsa_jax.models.t5 import T5Config, Transformer
 
 VOCAB, END = 24, 1
 SIZES = {"vocab_size": VOCAB, "emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 16, "dropout_rate": 0.0}

@@ -7,10 +7,10 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec
+
+from fsa_base.errors import CheckpointError
 from t5x import optimizers
 from t5x.train_state import FlaxOptimTrainState, InferenceState
-
-from fsa_jax.errors import CheckpointError
 
 PARAMS = {"dense": {"kernel": jnp.arange(6.0).reshape(2, 3) / 5, "bias": jnp.ones(3)}, "scale": jnp.full((2,), 0.5)}
 GRADS = jax.tree.map(lambda param: jnp.cos(param) - 0.3, PARAMS)

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from tiny_network import tiny_batch, tiny_model, tiny_trainer, tiny_variables
+
+from fsa_base.errors import SettingError
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
 from t5x.partitioning import PjitPartitioner, make_mesh, standard_logical_axis_rules
 from t5x.train_state import FlaxOptimTrainState
-from tiny_network import tiny_batch, tiny_model, tiny_trainer, tiny_variables
-
-from fsa_jax.errors import SettingError
 
 
 class FakeDevice:

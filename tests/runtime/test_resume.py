@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import pytest
 import tiny_run
 from etils import epath
-from t5x import actions, checkpoints, data_position, hooks, trainer
-from t5x.checkpoint_config import RestoreCheckpointConfig
 
-from fsa_jax.errors import DamagedCheckpointError
+from fsa_base.errors import DamagedCheckpointError
+from t5x import actions, checkpoints, trainer
+from t5x.checkpointing.config import RestoreCheckpointConfig
+from t5x.data import position
+from t5x.hooks import metrics
 
 
 class _Terminate(actions.BaseAction):
@@ -62,9 +64,7 @@ def test_tf_data_s_own_state_gives_the_same_position(tmp_path, uninterrupted):
 @pytest.mark.parametrize("suffix", [".json", ".index", ".data-00000-of-00001"])
 def test_a_position_that_is_cut_off_is_a_damaged_checkpoint_and_the_data_begins_again(tmp_path, suffix):
     """Entry 4: json's and TensorFlow's errors were tracebacks, among them a bare IndexError."""
-    data = data_position.TrainingData(
-        tiny_run.dataset(), 0, 1, tiny_run.model().FEATURE_CONVERTER_CLS, save_iterator=True
-    )
+    data = position.TrainingData(tiny_run.dataset(), 0, 1, tiny_run.model().FEATURE_CONVERTER_CLS, save_iterator=True)
     first = next(data)
     next(data)
     data.save(epath.Path(tmp_path))
@@ -195,7 +195,7 @@ def test_an_evaluation_of_decoded_text_is_done_when_every_task_has_its_row(tmp_p
     """Entry 24: SeqIO writes them task by task, and a kill may come between."""
     (tmp_path / "inference_eval").mkdir()
     nothing: Any = None
-    evaluation = hooks.InferenceEvaluation(
+    evaluation = metrics.InferenceEvaluation(
         nothing, ["one", "two"], nothing, str(tmp_path), nothing, nothing, nothing, concurrent=True
     )
     (tmp_path / "inference_eval" / "one-metrics.jsonl").write_text('{"step": 4, "f1": 1}\n')
@@ -284,7 +284,7 @@ def test_a_long_search_for_the_place_in_the_data_shows_how_far_it_is(tmp_path, c
     tiny_run.run(tmp_path, 4)
     tiny_run.run(tmp_path, 5)
     assert "passing over" not in capfd.readouterr().err
-    monkeypatch.setattr(data_position, "_PATIENCE", 0.0)
+    monkeypatch.setattr(position, "_PATIENCE", 0.0)
     tiny_run.run(tmp_path, 6)
     assert "passing over batch 5/5" in capfd.readouterr().err
 
@@ -301,4 +301,4 @@ def test_a_task_that_cannot_count_its_rows_is_trained_on_all_the_same(use_cached
             raise ValueError(f"Stats do not exist for {split}")
 
     config = tiny_run.dataset(split="train[:5]", use_cached=use_cached)
-    assert data_position._rows(Task(), config) is None
+    assert position._rows(Task(), config) is None

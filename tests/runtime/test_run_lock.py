@@ -8,16 +8,15 @@ import time
 
 import pytest
 import tiny_run
-from t5x import run_lock
 
-from fsa_jax import file_lock
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x.hooks import run_directory
 
 
 def test_a_second_run_is_refused_and_names_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_lock, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(run_directory, "PATIENCE_SECONDS", 0.0)
     with (
-        run_lock.claimed(str(tmp_path)),
+        run_directory.claimed(str(tmp_path)),
         pytest.raises(SettingError, match=f"no other run in .* one that is training: process {os.getpid()} on"),
     ):
         tiny_run.run(tmp_path, 4)
@@ -25,11 +24,11 @@ def test_a_second_run_is_refused_and_names_the_first(tmp_path, monkeypatch):
 
 
 def test_a_run_waits_for_the_one_before_to_end(tmp_path):
-    first = run_lock.claimed(str(tmp_path))
+    first = run_directory.claimed(str(tmp_path))
     first.__enter__()
     began = time.monotonic()
     threading.Timer(0.5, first.__exit__, (None, None, None)).start()
-    with run_lock.claimed(str(tmp_path)):
+    with run_directory.claimed(str(tmp_path)):
         assert time.monotonic() - began >= 0.4
 
 
@@ -37,6 +36,6 @@ def test_a_directory_whose_disk_has_no_locks_is_not_guarded(tmp_path, monkeypatc
     def flock(descriptor, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(file_lock.fcntl, "flock", flock)
-    with run_lock.claimed(str(tmp_path)), run_lock.claimed(str(tmp_path)):
+    monkeypatch.setattr("fcntl.flock", flock)
+    with run_directory.claimed(str(tmp_path)), run_directory.claimed(str(tmp_path)):
         pass

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from t5x.schedules import create_learning_rate_scheduler
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x.optimizers import create_learning_rate_scheduler
 
 
 @pytest.mark.parametrize(

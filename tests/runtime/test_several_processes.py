@@ -17,9 +17,9 @@ import numpy as np
 import pair
 import pytest
 import tiny_run
-from t5x import multihost, peers
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
+from t5x.distributed import peers, processes
 
 ALONE = {
     "a batch script of Slurm": {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
@@ -40,29 +40,29 @@ def test_a_lone_process_waits_for_nobody(environment, monkeypatch):
     """Entry 14."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert multihost.find_cluster(1) is None
-    multihost.initialize(False, None, None, None, 1)
-    assert not multihost.is_joined()
+    assert processes.find_cluster(1) is None
+    processes.initialize(False, None, None, None, 1)
+    assert not processes.is_joined()
 
 
 def test_one_of_several_is_told_by_the_environment(monkeypatch):
     """Entry 14."""
     for name, value in (ALONE["mpirun -n 1"] | {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}).items():
         monkeypatch.setenv(name, value)
-    found = multihost.find_cluster(1)
+    found = processes.find_cluster(1)
     assert found is not None and (found.name, found.count, found.index) == ("Open MPI", 3, 2)
     assert found.address().startswith("10.96.0.1:")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "three")
     with pytest.raises(SettingError, match="Open MPI: expected an environment"):
-        multihost.find_cluster(1)
+        processes.find_cluster(1)
 
 
 def test_who_is_missing_or_does_not_belong_is_told():
     """Entry 17: JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
     with pytest.raises(SettingError, match="no word of process 1, 2 in 1 s"):
-        multihost.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
+        processes.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
     with pytest.raises(SettingError, match="found process 0 at localhost:"):
-        multihost.initialize(True, f"localhost:{pair.free_port()}", 2, 1, 1)
+        processes.initialize(True, f"localhost:{pair.free_port()}", 2, 1, 1)
     port = pair.free_port()
     hub = peers.Hub(3, port)
     for index, count, refusal in (
@@ -70,7 +70,7 @@ def test_who_is_missing_or_does_not_belong_is_told():
         (3, 3, "the index 3 of 3 processes"),
     ):
         with pytest.raises(SettingError, match=refusal):
-            multihost.initialize(True, f"localhost:{port}", count, index, 5)
+            processes.initialize(True, f"localhost:{port}", count, index, 5)
     greeting = b'{"process": 1, "count": 3}\n'
     with socket.create_connection(("localhost", port)) as first, socket.create_connection(("localhost", port)) as noise:
         first.sendall(greeting)
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_told():
         with pytest.raises(
             SettingError, match=r"a port of this machine that is free, found .*\n.* the same other port"
         ):
-            multihost.initialize(True, f"localhost:{port}", 2, 0, 1)
+            processes.initialize(True, f"localhost:{port}", 2, 0, 1)
 
 
 def test_the_port_of_jax_s_service_is_chosen_when_all_are_there():
@@ -119,7 +119,7 @@ def test_the_port_of_jax_s_service_is_chosen_when_all_are_there():
 
 HUB = """
 import json, resource, socket, subprocess, sys
-from t5x import peers
+from t5x.distributed import peers
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 hub = peers.Hub(60, int(sys.argv[1]))
 subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])

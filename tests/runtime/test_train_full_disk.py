@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tiny_run
+
 from t5x import checkpoints
 
 STEPS = 16

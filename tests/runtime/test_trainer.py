@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny_network import tiny_batch, tiny_model, tiny_trainer
+
+from fsa_base.errors import DataError, SettingError
 from t5x import metrics as metrics_lib
 from t5x import optimizers
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
+from t5x.optimizers import create_learning_rate_scheduler
 from t5x.partitioning import PjitPartitioner, make_mesh
-from t5x.schedules import create_learning_rate_scheduler
 from t5x.trainer import Trainer, WeightMetricsComputer
-from tiny_network import tiny_batch, tiny_model, tiny_trainer
-
-from fsa_jax.errors import DataError, SettingError
 
 NORMALIZERS = [None, 5.0, "NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from t5x import datasets
 
-from fsa_jax.errors import DataError
+from fsa_base.errors import DataError
+from t5x.data import datasets
 
 
 class _Breaking:

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.partitioning import param_with_axes, with_sharding_constraint
+
 from t5x.models import EncoderDecoderModel
+from t5x.optimizers import create_learning_rate_scheduler
 from t5x.partitioning import PjitPartitioner
-from t5x.schedules import create_learning_rate_scheduler
 from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer
 

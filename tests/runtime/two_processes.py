@@ -7,10 +7,11 @@ import sys
 
 import jax
 import numpy as np
+from tiny_network import tiny_batch, tiny_model, tiny_trainer
+
 from t5x import metrics as metrics_lib
 from t5x.adafactor import Adafactor, standard_logical_factor_rules
 from t5x.partitioning import PjitPartitioner
-from tiny_network import tiny_batch, tiny_model, tiny_trainer
 
 
 def main(port: str, index: int, num_partitions: int) -> None:

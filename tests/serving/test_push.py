@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsa_jax.errors import CheckpointError
+from fsa_base.errors import CheckpointError
 from fsa_jax.serving.push import push_to_hub
 
 
@@ -28,7 +28,7 @@ def test_a_name_that_the_hub_refuses(exported):
 
 def test_a_hub_that_does_not_answer(exported):
     code = (
-        "import sys; from pathlib import Path; from fsa_jax.errors import CheckpointError\n"
+        "import sys; from pathlib import Path; from fsa_base.errors import CheckpointError\n"
         "from fsa_jax.serving.push import push_to_hub\n"
         "try: push_to_hub(Path(sys.argv[1]), 'me/student', private=True)\n"
         "except CheckpointError as error: print(error)\n"

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from fsa_jax.checkpoints import load_weights, save_weights
+from fsa_base.errors import FsaError, SettingError, VocabularyError
 from fsa_jax.cli.main import main
-from fsa_jax.errors import FsaError, SettingError, VocabularyError
-from fsa_jax.models.hf import families
-from fsa_jax.serving import Predictor, run, student
+from fsa_jax.serving import Predictor, student
+from fsa_jax.serving import predict_file as predict_module
 from fsa_jax.serving.inputs import Row, read_rows
+from fsa_jax.serving.predict_file import predict_file
 from fsa_jax.serving.prediction import Prediction, read_prediction
-from fsa_jax.serving.run import predict_file
-from fsa_jax.serving.tokenization import T5Tokenization
+from fsa_jax.tokenizers.t5 import T5Tokenizer
+from fsa_jax.weights import families
+from fsa_jax.weights.checkpoints import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +59,17 @@ def stop_after(chunks: int, monkeypatch) -> None:
         calls.append(descriptor)
         real(descriptor)
         if len(calls) == chunks:
-            monkeypatch.setattr(run.os, "fsync", real)
+            monkeypatch.setattr(predict_module.os, "fsync", real)
             raise Stopped
 
-    monkeypatch.setattr(run, "CHUNK", 5)
-    monkeypatch.setattr(run.os, "fsync", stop)
+    monkeypatch.setattr(predict_module, "CHUNK", 5)
+    monkeypatch.setattr(predict_module.os, "fsync", stop)
 
 
 @pytest.mark.parametrize("damage", ["none", "half a line", "zeros", "a whole line more"])
 def test_a_stopped_run_goes_on_where_it_stopped(damage, predictor, rows, tmp_path, monkeypatch):
     """Entry 5: the output is that of a run that was not stopped, byte for byte, whatever the stop left at its end."""
-    monkeypatch.setattr(run, "CHUNK", 5)
+    monkeypatch.setattr(predict_module, "CHUNK", 5)
     whole = predict_file(predictor, iter(rows), tmp_path / "whole.jsonl", settings={"a": 1})
     stop_after(3, monkeypatch)
     out, part = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.partial"
@@ -269,7 +270,7 @@ def test_bad_input_names_its_place(name, content, message, tmp_path):
 
 def test_a_vocabulary_that_is_another_students_is_refused(vocabulary, tmp_path):
     """A student of 64,000 pieces would be read with T5's 32,000, where nobody names its own."""
-    ids = T5Tokenization(vocabulary).size
+    ids = T5Tokenizer(vocabulary).size
     family = families.family_of({"model_type": "t5"})
     for rows in (ids - 1, ids, ids + 127):
         assert student._tokens(family, None, vocabulary, rows, "").size == ids

@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from fsa_jax.data import fsa, teacher_text
+from fsa_jax.data import benchmark_files, teacher_text
 from fsa_jax.evaluation.subsets import select
 from fsa_jax.synthetic.files import DATASETS, TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes, draw_labelled, draw_reviews
-from fsa_jax.text import analysis, atsa
+from fsa_jax.text import analysis
+from fsa_jax.text.pairs import ATSA
 
 SIZES = SplitSizes(train=30, dev=20, test=40, hard_test=40)
 
@@ -30,7 +31,7 @@ def test_labelled_sentences_come_back_as_they_were_drawn(world, name, domain):
     for split, passages in drawn.items():
         path = world / "fsa" / name / f"{split}.json"
         assert path.read_bytes().startswith(b"\xef\xbb\xbf"), "as released: with a byte-order mark"
-        sentences = fsa.load(path)
+        sentences = benchmark_files.load(path)
         assert [sentence.text for sentence in sentences] == [passage.text for passage in passages]
         for sentence, passage in zip(sentences, passages, strict=True):
             assert sentence.hard == (split == "hard_test")
@@ -46,14 +47,14 @@ def test_labelled_sentences_come_back_as_they_were_drawn(world, name, domain):
 
 
 def test_pairs_of_the_labels_survive_their_codec(world):
-    for sentence in fsa.load(world / "fsa" / "atsa" / "rest14" / "hard_test.json"):
-        pairs = atsa.decode(atsa.encode(sentence), sentence.text)
+    for sentence in benchmark_files.load(world / "fsa" / "atsa" / "rest14" / "hard_test.json"):
+        pairs = ATSA.decode(ATSA.encode(sentence), sentence.text)
         assert pairs == [(aspect.target, aspect.polarity) for aspect in sentence.aspects]
 
 
 def test_every_subset_of_the_paper_has_sentences(world):
     folder = world / "fsa" / "atsa" / "laptop14"
-    test = [*fsa.load(folder / "test.json"), *fsa.load(folder / "hard_test.json")]
+    test = [*benchmark_files.load(folder / "test.json"), *benchmark_files.load(folder / "hard_test.json")]
     for subset in ("original", "hard", "implicit", "multi"):
         assert select(test, subset)
 
@@ -82,7 +83,7 @@ def _withheld(world) -> set[str]:
         sentence.text
         for name, _ in DATASETS
         for split in ("dev", "test", "hard_test")
-        for sentence in fsa.load(world / "fsa" / name / f"{split}.json")
+        for sentence in benchmark_files.load(world / "fsa" / name / f"{split}.json")
         if any(aspect.target for aspect in sentence.aspects)
     }
 

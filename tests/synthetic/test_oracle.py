@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import KnownReview, draw_reviews
 from fsa_jax.text import analysis

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsa_jax.errors import SettingError
+from fsa_base.errors import SettingError
 from fsa_jax.synthetic.clauses import zipf
 from fsa_jax.synthetic.grammar import Difficulty, Passage, Style, draw_sentence
 from fsa_jax.synthetic.lexicon import Domain, facts, terms, words

@@ -11,8 +11,8 @@ from stored_rows import reviews, row
 
 from fsa_jax.teacher.answers import judge
 from fsa_jax.teacher.cost import Budget, Prices, _Spans, bills
+from fsa_jax.teacher.generation_requests import RequestMaker
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
-from fsa_jax.teacher.requests import RequestMaker
 
 
 def test_bills_by_hand(maker: RequestMaker):

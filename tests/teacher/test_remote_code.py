@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stored_rows import MODEL
 
-from fsa_jax.errors import SettingError, TeacherError
+from fsa_base.errors import SettingError, TeacherError
 from fsa_jax.teacher.chat_template import ChatTokenizer
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 

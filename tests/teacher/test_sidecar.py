@@ -18,7 +18,8 @@ import pytest
 from stored_rows import reviews
 
 from fsa_jax.teacher.answers import failure_reason
-from fsa_jax.teacher.store import StoredGeneration, StoreReader
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader
 
 pytestmark = pytest.mark.teacher
 pytest.importorskip("vllm", reason="needs the teacher's own environment (make test-teacher)")

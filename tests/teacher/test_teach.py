@@ -16,8 +16,8 @@ from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.cli.main import main
-from fsa_jax.teacher.requests import Shard
-from fsa_jax.teacher.store import StoreReader, generations
+from fsa_jax.teacher.store.reader import StoreReader, generations
+from fsa_jax.teacher.store.shard_files import Shard
 
 Serve = Callable[..., ServerProcess]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
-from fsa_jax.teacher.requests import Shard
-from fsa_jax.teacher.store import StoreReader
-from fsa_jax.teacher.store.layout import contents
+from fsa_jax.teacher.store.reader import StoreReader
+from fsa_jax.teacher.store.shard_files import Shard, contents
 
 REVIEWS = 1200
 

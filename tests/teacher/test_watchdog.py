@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fsa_jax.errors import TeacherError
+from fsa_base.errors import TeacherError
 from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsa_jax.records import SENTIMENTS, Opinion
+from fsa_jax.common.records import SENTIMENTS, Opinion
 from fsa_jax.text import analysis
 
 _words = st.text("abcdefghij ABC'-éñ", min_size=1, max_size=30).map(lambda text: " ".join(text.split())).filter(bool)

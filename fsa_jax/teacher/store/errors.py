@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsa_jax.errors import FsaError
+from fsa_base.errors import FsaError
 
 _FULL = {
     errno.ENOSPC: "no space left",

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fsa_jax.checksums import LIST
-from fsa_jax.file_sync import sync
+from fsa_base.checksums import LIST
+from fsa_base.disk import sync
 from fsa_jax.teacher.store.errors import StoreError, reading, storing
 
 ASIDE = ".aside"

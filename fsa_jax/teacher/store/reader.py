@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fsa_jax.errors import MissingDataError
-from fsa_jax.records import Generation
-from fsa_jax.teacher.key_set import KEYS, KeySet
-from fsa_jax.teacher.store.layout import SealedJournal, contents, shard_folders
-from fsa_jax.teacher.store.parts import Part
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_base.errors import MissingDataError
+from fsa_jax.common.records import Generation
+from fsa_jax.teacher.store.key_set import KEYS, KeySet
+from fsa_jax.teacher.store.parts import Part, StoredGeneration
+from fsa_jax.teacher.store.shard_files import SealedJournal, contents, shard_folders
 
 _Place = tuple[int, int]
 
@@ -44,9 +43,9 @@ class StoreReader:
         self._sources = [source for shard in self._shards for source in shard]
 
     def attempts_by_shard(self) -> Iterator[Iterator[StoredGeneration]]:
-        """Every row that was ever stored, shard by shard. These are all the requests that were paid for."""
+        """Every row that was ever stored, without its text, shard by shard: all the requests that were paid for."""
         for shard in self._shards:
-            yield (row for source in shard for row in source.generations())
+            yield (row for source in shard for row in source.generations(texts=False))
 
     def __iter__(self) -> Iterator[StoredGeneration]:
         """One row for each key, failures included, in the order of the shards. Needs 16 bytes of memory per row."""

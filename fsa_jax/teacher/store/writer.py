@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,14 +11,12 @@ from typing import IO
 
 import numpy as np
 
-from fsa_jax.teacher.key_set import KEYS, KeySet
-from fsa_jax.teacher.requests import Shard
+from fsa_base import disk
 from fsa_jax.teacher.store.errors import StoreError, storing
-from fsa_jax.teacher.store.journal import Journal
-from fsa_jax.teacher.store.layout import SealedJournal, contents, fold, journal_path, shard_folders
+from fsa_jax.teacher.store.key_set import KEYS, KeySet
 from fsa_jax.teacher.store.part_list import change_list
-from fsa_jax.teacher.store.parts import Part, merge
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.parts import Part, StoredGeneration, merge
+from fsa_jax.teacher.store.shard_files import Journal, SealedJournal, Shard, contents, fold, journal_path, shard_folders
 
 ROWS_PER_PART = 20_000
 _LOCK = "lock"
@@ -76,7 +73,7 @@ class ShardWriter:
         with storing(path):
             file = path.open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.lock(file.fileno(), 0)
         except BlockingIOError as error:
             owner = _owner(path)
             file.close()
@@ -101,7 +98,7 @@ class ShardWriter:
             return
         with path.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                disk.lock(file.fileno(), 0)
             except BlockingIOError as error:
                 raise StoreError(
                     self.root,
@@ -181,10 +178,10 @@ class ShardWriter:
         return journal
 
     def stored(self) -> Iterator[StoredGeneration]:
-        """All rows that this shard had when it was opened, and those of journals that became parts since."""
+        """All rows of this shard, without their texts, except those in the journal that is being written."""
         found = contents(self.folder)
         for source in (*found.parts, *found.journals):
-            yield from source.generations()
+            yield from source.generations(texts=False)
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
         """Stores rows. Once it returns, they survive a kill; after ``sync`` they also survive a power cut.

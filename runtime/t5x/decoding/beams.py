@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from t5x.decoding.cache import DecodingState, TokensToLogits, drop_left, repeat_cache, select_decodes
+from t5x.decoding.networks import DecodingState, TokensToLogits, drop_left, repeat_cache, select_decodes
 
 LOG_ZERO = -1e7
 """Stands for log 0; two of them add up to a number."""

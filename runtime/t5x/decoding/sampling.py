@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fsa_jax.errors import SettingError
-from t5x.decoding.cache import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
+from fsa_base.errors import SettingError
+from t5x.decoding.networks import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
 
 _IMPOSSIBLE = -1e7
 

@@ -22,14 +22,14 @@ import flax
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+import gin
 from t5x import decoding, gin_utils, models
 from t5x.eval import evaluate
 from t5x.examples.decoder_only import network as lm
 from t5x.examples.t5 import network as t5
 from t5x.infer import infer
 from t5x.train import train
-
-import gin
 from tests.runtime.conformance import tasks
 
 __all__ = ["evaluate", "infer", "train"]  # where the run files look for them: in __main__

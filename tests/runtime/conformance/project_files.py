@@ -26,7 +26,7 @@ T5 += [f"network.T5Config.{name} = {value!r}" for name, value in T5_SIZES.items(
 CHAT_STUDENT = {"model_type": "qwen2", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64}
 CHAT_STUDENT |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0}
 CHAT_STUDENT |= {"tie_word_embeddings": True}
-CHAT = ["hf.student_config.dtype = 'float32'"]
+CHAT = ["llama.student_config.dtype = 'float32'"]
 SHORT = ["TASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 32}", "BATCH_SIZE = 4"]
 LONG = ["TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 256}", "BATCH_SIZE = 4"]
 DISTIL = [*SHORT, "train_script.train.eval_period = 2", "utils.SaveCheckpointConfig.period = 2"]
@@ -55,12 +55,13 @@ for run, before in (("pretrain", ""), ("finetune", "pretrain"), ("eval", "finetu
 
 def make_world(world: Path) -> None:
     """Writes generated data, a vocabulary for it and a chat student with random weights, all from fixed seeds."""
+    from hf_models import write_model
+
     from fsa_jax.demo import vocabulary
-    from fsa_jax.models.hf.importing import import_model
     from fsa_jax.synthetic.files import TEACHER_FILE, generate
     from fsa_jax.synthetic.oracle import Oracle
     from fsa_jax.synthetic.world import SplitSizes
-    from tests.models.hf.hf_models import write_model
+    from fsa_jax.weights.import_model import import_model
     from tests.parity.small_models import write_tokenizer
 
     sizes = SplitSizes(train=24, dev=8, test=8, hard_test=8)
@@ -73,9 +74,8 @@ def make_world(world: Path) -> None:
 
 def run_file(name: str, world: Path, out: Path) -> dict[int, float]:
     """Runs one file; returns the loss by step where it trains."""
-    from t5x import gin_utils
-
     import gin
+    from t5x import gin_utils
     from tests.runtime.conformance.engine_runs import evaluate, infer, scalars, train
 
     files, bindings, before = FILES[name]

@@ -13,18 +13,17 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_jax.errors import require_float
-from fsa_jax.models.t5.attention import attention_mask, causal_mask
-from fsa_jax.models.t5.config import Mode, check_config
-from fsa_jax.models.t5.layers import Embedding, LayerNorm, constrain, dropout
-from fsa_jax.models.t5.network import apply_layers, attention, mlp, output_logits, relative_position_bias
+from fsa_base.errors import require_float
+from fsa_base.networks.layers import Embedding, LayerNorm, Mode, apply_layers, check_config, constrain, dropout
+from fsa_base.networks.t5.attention import attention_mask, causal_mask
+from fsa_base.networks.t5.network import attention, mlp, output_logits, relative_position_bias
 
 Tokens = Num[Array, "batch length"]
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder-only model's shape; fields as in ``fsa_jax.models.t5.T5Config``, with ``num_layers`` layers.
+    """A decoder-only model's shape; fields as in ``fsa_base.networks.t5.T5Config``, with ``num_layers`` layers.
 
     Raises:
       SettingError: a value that no model can have.

@@ -1,0 +1,210 @@
+"""What the networks share: layers other than attention, stacks of layers, and the checks of a configuration.
+
+Parameters are float32, with logical axes for partitioning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.partitioning import param_with_axes, scan_with_axes, with_sharding_constraint
+from jaxtyping import Array, Float, Num
+
+from fsa_base.errors import SettingError
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,  # the tanh approximation, as in T5 v1.1
+    "silu": jax.nn.silu,
+    "linear": lambda x: x,
+}
+"""Activation functions by the names that ``mlp_activations`` of a configuration may have."""
+
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+embedding_init = nn.initializers.normal(stddev=1.0)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The mode of a call of a network. It is static: known when the call is compiled.
+
+    Args:
+      enable_dropout: whether dropout is used (training).
+      decode: whether to decode one token per row, with keys and values of earlier tokens in the ``cache`` collection.
+      prefill: whether to read whole prompts and store their keys and values in the cache.
+    """
+
+    enable_dropout: bool = False
+    decode: bool = False
+    prefill: bool = False
+
+
+def check_config(config: Any) -> None:
+    """Checks the fields that all transformer configurations of this project have.
+
+    Raises:
+      SettingError: a value that no model can have.
+    """
+    kind = type(config).__name__
+    for name, value in vars(config).items():
+        counts = name.startswith("num_") or name in ("vocab_size", "emb_dim", "head_dim", "mlp_dim")
+        if counts and (not isinstance(value, int) or value < 1):
+            raise SettingError(
+                f"{kind}.{name}", expected="a positive integer", found=repr(value), fix=f"set {kind}.{name}"
+            )
+    unknown = [name for name in config.mlp_activations if name not in ACTIVATIONS]
+    if unknown or not config.mlp_activations:
+        raise SettingError(
+            f"{kind}.mlp_activations",
+            expected=f"one or more of {', '.join(ACTIVATIONS)}",
+            found=repr(config.mlp_activations),
+            fix="('relu',) for T5 v1.0, ('gelu', 'linear') for T5 v1.1",
+        )
+    if not 0.0 <= config.dropout_rate < 1.0:
+        raise SettingError(
+            f"{kind}.dropout_rate",
+            expected="a number from 0 to below 1",
+            found=repr(config.dropout_rate),
+            fix="set the macro DROPOUT_RATE, e.g. 0.0 for pretraining, 0.1 for fine-tuning",
+        )
+
+
+def constrain(x: Array, *axes: str) -> Array:
+    """Tells the partitioner the logical axes of an activation; has no effect outside a mesh."""
+    return with_sharding_constraint(x, jax.sharding.PartitionSpec(*axes))
+
+
+class LayerNorm(nn.Module):
+    """T5's layer norm: divides by the root mean square, without subtracting the mean and without bias, in float32."""
+
+    dtype: Any = jnp.float32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch embed"]) -> Float[Array, "*batch embed"]:
+        x = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        normed = (x * jax.lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+        scale = param_with_axes("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",))
+        return normed * scale.astype(self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Linear(nn.Module):
+    """A linear layer without bias: a matrix ``kernel`` with logical axes ``axes``."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: Any = jnp.float32
+    kernel_init: Callable = kernel_init
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        kernel = param_with_axes("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Embedding(nn.Module):
+    """Token embeddings, which may also serve as the output projection (``attend``)."""
+
+    num_embeddings: int
+    features: int
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.embedding = param_with_axes(
+            "embedding", embedding_init, (self.num_embeddings, self.features), jnp.float32, axes=("vocab", "embed")
+        )
+
+    def __call__(self, ids: Num[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        """Rows of the table; zeros for ids outside of it. Ids may be floats, because engines initialise with floats."""
+        ids = ids.astype(jnp.int32)
+        # Looked up in float32, so that the gradients of all occurrences of a token are summed in float32.
+        rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
+        inside = (ids >= 0) & (ids < self.num_embeddings)
+        return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
+
+    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
+        """Float32 dot products with every row."""
+        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+
+
+class Mlp(nn.Module):
+    """T5's feed-forward layer: ``wi`` for one activation, or the product of ``wi_0``, ``wi_1`` ...; then ``wo``."""
+
+    mlp_dim: int
+    activations: Sequence[str]
+    dropout_rate: float
+    enable_dropout: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
+        branches = []
+        for i, activation in enumerate(self.activations):
+            name = "wi" if len(self.activations) == 1 else f"wi_{i}"
+            hidden = Linear(self.mlp_dim, ("embed", "mlp"), self.dtype, name=name)(x)
+            branches.append(ACTIVATIONS[activation](hidden))
+        hidden = dropout(reduce(mul, branches), self.dropout_rate, self.enable_dropout)
+        hidden = constrain(hidden, "batch", "length", "mlp")
+        return Linear(x.shape[-1], ("mlp", "embed"), self.dtype, name="wo")(hidden)
+
+
+def dropout(
+    x: Float[Array, "batch length features"],
+    rate: float,
+    enabled: bool,
+    *,
+    over_length: bool = True,
+    name: str | None = None,
+) -> Float[Array, "batch length features"]:
+    """Dropout, for use in a compact method. With ``over_length`` a feature is dropped at all positions of a row.
+
+    The name of the module (by default ``Dropout_<n>``) decides its random numbers.
+    """
+    return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
+
+
+def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
+    """Logits from the embedding table, scaled as in T5 v1.0."""
+    return embedding.attend(x) / math.sqrt(x.shape[-1])
+
+
+def apply_layers(
+    layer: type[nn.Module], config: Any, mode: Mode, count: int, x: Float[Array, "batch length embed"], *context: Any
+) -> Float[Array, "batch length embed"]:
+    """Applies ``count`` layers in a compact method: ``layers_0``, ``layers_1`` ..., or one scanned ``layers``.
+
+    Args:
+      layer: module class that takes ``(config, mode)``, is called with ``(x, *context)`` and returns ``(x, None)``.
+      config: configuration; this function uses its ``scan_layers`` and ``remat``.
+      mode: mode of the call, passed to the layer.
+      count: number of layers.
+      x: input of the first layer.
+      *context: masks and biases, passed to every layer.
+
+    Returns:
+      The output of the last layer.
+    """
+    if config.remat:
+        layer = nn.remat(layer, prevent_cse=not config.scan_layers)
+    if config.scan_layers:
+        layer = scan_with_axes(
+            layer,
+            variable_axes={"params": 0, "cache": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=cast(Any, nn.broadcast),
+            length=count,
+            axis_name="layers",
+        )
+        return layer(config, mode, name="layers")(x, *context)[0]
+    for i in range(count):
+        x, _ = layer(config, mode, name=f"layers_{i}")(x, *context)
+    return x

@@ -1,0 +1,53 @@
+"""Finds the training engine that provides the package ``t5x``: the one in runtime/, or upstream T5X, but never both.
+
+Both install the same package, so the one that Python happens to find first would be used silently; a run must not
+depend on that. ``fsa_jax.data.tasks`` checks it, which every run imports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+from fsa_base.errors import SettingError
+
+PACKAGE = "t5x"
+RUNTIME_DISTRIBUTION = "fsa-jax-runtime"
+UPSTREAM_DISTRIBUTION = "t5x"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An installed training engine: name of its distribution, version and description."""
+
+    distribution: str
+    version: str
+    description: str
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def installed_engine() -> Engine | None:
+    """Returns the installed engine; None if there is none.
+
+    Raises:
+      SettingError: both engines are installed.
+    """
+    runtime, upstream = _version(RUNTIME_DISTRIBUTION), _version(UPSTREAM_DISTRIBUTION)
+    if runtime and upstream:
+        raise SettingError(
+            "installed packages",
+            expected="one training engine that provides the package t5x",
+            found=f"two: {RUNTIME_DISTRIBUTION} {runtime} and upstream {UPSTREAM_DISTRIBUTION} {upstream}",
+            fix=f"pip uninstall {UPSTREAM_DISTRIBUTION}  (or, to keep upstream: pip uninstall {RUNTIME_DISTRIBUTION})",
+        )
+    if runtime:
+        return Engine(RUNTIME_DISTRIBUTION, runtime, "our independent implementation of the T5X contract (runtime/)")
+    if upstream:
+        return Engine(UPSTREAM_DISTRIBUTION, upstream, "upstream google-research/t5x")
+    return None

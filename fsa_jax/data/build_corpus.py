@@ -1,0 +1,132 @@
+"""Builds ``sentiment_corpus`` on disk: both forms, statistics and the dataset card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from fsa_base import checksums
+from fsa_base.errors import DataError, SettingError
+from fsa_jax.checking import checked_files
+from fsa_jax.common import output_checksums
+from fsa_jax.common.atomic_directory import only_files, written_aside
+from fsa_jax.common.paths import shown
+from fsa_jax.corpus.rows import Selection, check_of, files, held_out
+from fsa_jax.corpus.statistics import card, summarise
+from fsa_jax.data.sentiment_corpus import SentimentCorpus
+
+CARD = "README.md"
+STATISTICS = "statistics.json"
+BUILD_AGAIN = "build it again: fsa corpus CHECKED DATA_DIR --overwrite"
+_FORMS = ("analysis/*.*.*/*", "rewriting/*.*.*/*")
+_FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *output_checksums.FILES, marks=[CARD, *_FORMS])
+
+
+def build(
+    source: Path,
+    data_dir: Path,
+    selection: Selection,
+    *,
+    shards: int | None = None,
+    beam_options: list[str] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics.
+
+    Args:
+      source: output of ``fsa check``, or a file in the released layout.
+      data_dir: TFDS data directory.
+      selection: selection of rows.
+      shards: number of files per split; None lets TFDS choose by size.
+      beam_options: Beam pipeline options; None builds in this process.
+      overwrite: whether to replace an existing corpus, or an unfinished one of another source or selection.
+
+    Raises:
+      SettingError: aside.written_aside refuses the output folder, or the folder is inside the source.
+      DataError: no row is selected, or the check is damaged.
+    """
+    root = data_dir / "sentiment_corpus"
+    check_root = check_of(source)
+    if check_root is not None:
+        if Path(os.path.realpath(check_root)) in Path(os.path.realpath(root)).parents:
+            raise SettingError(
+                data_dir, expected="a folder outside the check", found="one inside it", fix="choose another folder"
+            )
+        checked_files.require_whole(check_root)
+    settings = {"source": os.path.realpath(source), "shards": shards, "beam": beam_options, **asdict(selection)}
+    with written_aside(
+        root, command="fsa corpus", settings=settings, foreign=_FOREIGN, inputs=[source], overwrite=overwrite
+    ) as partial:
+        validation = held_out(files(source), selection)
+        summary = summarise(source, selection, validation)
+        building = partial / ".tfds"
+        for form, splits in sorted(summary.parts.items()):
+            builder = SentimentCorpus(
+                config=form,
+                data_dir=str(building),
+                source=source,
+                selection=selection,
+                held_out_reviews=validation,
+                splits=tuple(sorted(splits)),
+                beam=beam_options is not None,
+            )
+            builder.download_and_prepare(download_config=_download_config(shards, beam_options))
+        for entry in sorted((building / root.name).iterdir()):
+            entry.rename(partial / entry.name)
+        shutil.rmtree(building)
+        _same_bytes_every_time(partial)
+        statistics = {**summary.as_json(), "checksums": checksums.LIST}
+        text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
+        (partial / STATISTICS).write_text(text, encoding="utf-8")
+        # The counts are about all parts, so they are not used if the source is a single part.
+        check = _counts(check_root) if check_root is not None and source.is_dir() else None
+        (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
+        output_checksums.finish(partial)
+    return statistics
+
+
+def require_whole(root: Path) -> None:
+    """Compares the files of a corpus with their checksums, once per process (:func:`finished.require_whole`).
+
+    Raises:
+      DataError: a file is missing or damaged.
+    """
+    output_checksums.require_whole(root, metadata=STATISTICS, fix=BUILD_AGAIN)
+
+
+def _same_bytes_every_time(folder: Path) -> None:
+    """Rewrites every example with its features sorted by name, because their order in TFDS files is random."""
+    for file in sorted(folder.rglob("*.tfrecord-*")):
+        new = file.with_name(f"{file.name}.new")
+        with tf.io.TFRecordWriter(str(new)) as writer:
+            for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                example = tf.train.Example.FromString(record)
+                writer.write(example.SerializeToString(deterministic=True))
+        new.replace(file)
+
+
+def _counts(check_root: Path) -> dict[str, Any] | None:
+    path = check_root / checked_files.COUNTS
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return {"reasons": {str(reason): int(count) for reason, count in content["reasons"].items()}}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(path, expected="the counts of fsa check", found=str(error), fix=checked_files.AGAIN) from error
+
+
+def _download_config(shards: int | None, beam_options: list[str] | None) -> tfds.download.DownloadConfig:
+    options = None
+    if beam_options is not None:
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        options = PipelineOptions(beam_options)
+    return tfds.download.DownloadConfig(num_shards=shards, beam_options=options)

@@ -1,1 +1,0 @@
-"""Import and export of Hugging Face weights: safetensors files, parameter names and configurations."""

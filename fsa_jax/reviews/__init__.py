@@ -1,0 +1,1 @@
+"""Reviews: readers of dumps, filters, and rating-stratified sampling."""

@@ -1,1 +1,0 @@
-"""Readers of review dumps and rating-stratified sampling."""

@@ -1,0 +1,269 @@
+"""The training data as a stream with a position that can be saved and found again exactly.
+
+tf.data replays a pipeline exactly when its seed is the same, so the seed and the number of batches taken are a
+position: to go back there, the pipeline is built with the recorded seed and that many batches are passed over. This
+works with every SeqIO pipeline (shuffled, packed, cached, mixed) and costs a few bytes a checkpoint; passing over costs
+the preprocessing of the examples before, without the device. Where that is too slow, ``save_dataset`` saves tf.data's
+own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
+functions cannot be saved that way and say so.
+
+A position holds for the same task, split, rows, their content where it is known, lengths, batch size and packing. With
+others, the data begins anew; with another number of processes, which each take a part of the examples, as many batches
+are passed over. Both are said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import jax
+from absl import logging
+from etils import epath
+
+from fsa_base.checkpoint_files import damaged
+from fsa_base.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
+from t5x.data import datasets
+from t5x.data.datasets import DatasetConfig
+from t5x.hooks.progress import Progress
+
+_ADDED = ("rows", "content")
+"""Parts of a position that earlier versions did not write."""
+
+_PATIENCE = 5.0
+"""Seconds after which a search for the place in the data shows how far it is."""
+
+
+class TrainingData:
+    """An endless iterator over the batches of this process.
+
+    Args:
+      config: the dataset.
+      shard_id: of this process.
+      num_shards: number of parts.
+      converter: the model's feature converter class.
+      get_dataset: makes the ``tf.data.Dataset``; :func:`t5x.datasets.get_dataset` or the like.
+      save_iterator: whether :meth:`save` writes tf.data's iterator state too.
+
+    Attributes:
+      dataset: the ``tf.data.Dataset``, from the beginning.
+      seed: of the pipeline.
+      taken: number of batches taken since the beginning.
+
+    Raises:
+      DataError: the data is not there or empty.
+      SettingError: no such task.
+    """
+
+    def __init__(
+        self,
+        config: DatasetConfig,
+        shard_id: int,
+        num_shards: int,
+        converter: Any,
+        get_dataset: Any = datasets.get_dataset,
+        save_iterator: bool = False,
+    ) -> None:
+        self._name = f"train_ds-{shard_id:03}-of-{num_shards:03}"
+        self._config = config
+        self._make = lambda seeded: get_dataset(seeded, shard_id, num_shards, converter)
+        self._save_iterator = save_iterator
+        self.taken = 0
+        self._iterator: Any = None
+        datasets.check(config)
+        self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
+        # Of the files as they are now: they may grow while the run goes on with the rows that it has.
+        self._identity = _identity(config)
+
+    def _build(self, seed: int) -> None:
+        self.seed = seed
+        self.dataset = self._make(dataclasses.replace(self._config, seed=seed))
+
+    def seek(self, directory: epath.Path) -> None:
+        """Goes to the position that a checkpoint's ``dataset/`` holds, if it is one of this data.
+
+        Raises:
+          DamagedCheckpointError: the position cannot be read; the data is at its beginning then.
+          CheckpointError: the state of tf.data's iterator is one of other data.
+        """
+        before = self.seed
+        try:
+            self._seek(directory)
+        except DamagedCheckpointError:
+            self._iterator, self.taken = None, 0
+            self._build(before)
+            raise
+
+    def _seek(self, directory: epath.Path) -> None:
+        position = self._read(directory)
+        if position is None:
+            return
+        # A dataset that has been iterated over is shuffled in another order when that is done again.
+        if position["seed"] != self.seed or self._iterator is not None:
+            self._build(position["seed"])
+        if self._save_iterator and (directory / f"{self._name}.index").exists():
+            self._iterator = self._restored(directory / self._name)
+        else:
+            self._iterator = self._passed_over(position["batches"])
+        self.taken = position["batches"]
+
+    def _passed_over(self, batches: int) -> Any:
+        # Not dataset.skip: of a long run this takes minutes, and whoever waits wants to know how many.
+        iterator = iter(self.dataset)
+        progress = Progress(0, batches, enabled=jax.process_index() == 0, unit="passing over batch", after=_PATIENCE)
+        for passed in range(1, batches + 1):
+            self._next(iterator, passed - 1)
+            if progress.due(passed):
+                progress.show(passed, {}, 0)
+        return iterator
+
+    def _restored(self, state: epath.Path) -> Any:
+        tf = datasets.tensorflow()
+        iterator = iter(self.dataset)
+        try:
+            tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
+        except MemoryError:
+            raise
+        except Exception as error:  # of a file that is cut off, TensorFlow may raise an IndexError
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            # What another pipeline causes; all else, and a file that is not there, is damage.
+            causes = AssertionError | ValueError | tf.errors.InvalidArgumentError | tf.errors.NotFoundError
+            if not isinstance(error, causes) or "No such file" in str(error):
+                raise damaged(state, reason) from error
+            raise CheckpointError(
+                state,
+                expected="the state of this training data's iterator",
+                found=reason,
+                fix="--gin.utils.SaveCheckpointConfig.save_dataset=False, to pass over the examples before instead",
+            ) from error
+        return iterator
+
+    def __iter__(self) -> TrainingData:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """Returns the next batch: arrays (batch_size / num_shards, length).
+
+        Raises:
+          DataError: there is none.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self.dataset)
+        batch = self._next(self._iterator, self.taken)
+        self.taken += 1
+        return {name: value.numpy() for name, value in batch.items()}
+
+    def _next(self, iterator: Any, taken: int) -> Any:
+        batch = next(iterator, None)
+        if batch is None:
+            raise DataError(
+                f"task {self._config.name}, split {self._config.split!r}",
+                expected=f"a batch of {self._config.batch_size}",
+                found=f"the end of the data after {taken} batches",
+                fix="lower BATCH_SIZE, or let the dataset repeat",
+            )
+        return batch
+
+    def save(self, directory: epath.Path) -> None:
+        """Writes the position into ``directory``, a checkpoint's ``dataset/``."""
+        position = {"batches": self.taken, "seed": self.seed, **self._identity}
+        (directory / f"{self._name}.json").write_text(json.dumps(position))
+        if self._save_iterator and self._iterator is not None:
+            tf = datasets.tensorflow()
+            try:
+                tf.train.Checkpoint(ds=self._iterator).write(str(directory / self._name))
+            except tf.errors.OpError as error:
+                raise SettingError(
+                    "SaveCheckpointConfig.save_dataset",
+                    expected="a tf.data pipeline that can save its state",
+                    found=f"task {self._config.name}: {str(error).splitlines()[0]}",
+                    fix="--gin.utils.SaveCheckpointConfig.save_dataset=False: positions are exact without it",
+                ) from error
+
+    def _read(self, directory: epath.Path) -> dict[str, Any] | None:
+        own = directory / f"{self._name}.json"
+        files = [own] if own.exists() else sorted(directory.glob("train_ds-*.json")) if directory.exists() else []
+        if not files:
+            logging.warning("%s has no position of the training data: the data begins ANEW", directory.parent)
+            return None
+        if files[0] != own:
+            logging.warning(
+                "%s was saved by another number of processes: as many batches are passed over, but which examples "
+                "they hold differs",
+                directory.parent,
+            )
+        position = _position(files[0])
+        wanted = self._identity | ({} if self._config.seed is None else {"seed": self._config.seed})
+        for name in _ADDED:
+            if name not in position:
+                wanted.pop(name, None)
+        changed = [
+            f"{name} is {value} and was {position.get(name)}"
+            for name, value in wanted.items()
+            if position.get(name) != value
+        ]
+        if changed:
+            logging.warning(
+                "the training data is not that of %s: %s; it begins ANEW", directory.parent, ", ".join(changed)
+            )
+            return None
+        return position
+
+
+def _position(file: epath.Path) -> dict[str, Any]:
+    try:
+        position = json.loads(file.read_bytes())
+        counts = [position["seed"], position["batches"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+    if any(type(count) is not int or abs(count) >= 2**63 for count in counts) or counts[1] < 0:
+        raise damaged(file, f"seed and batches {counts}")
+    return position
+
+
+def _identity(config: DatasetConfig) -> dict[str, Any]:
+    """What must be the same for a position to mean the same batch.
+
+    Tasks may name the ORDER of their examples. Orders are of row numbers: more rows, or others, are another order.
+    """
+    import seqio
+
+    tasks = seqio.get_subtasks(datasets.find_provider(config))
+    orders = sorted({task.ORDER for task in tasks if hasattr(task, "ORDER")})
+    rows = {task.name: known for task in tasks if (known := _rows(task, config)) is not None}
+    content = {task.name: known for task in tasks if (known := _content(task, config)) is not None}
+    return {
+        **({"order": ", ".join(orders)} if orders and config.shuffle else {}),
+        **({"rows": rows} if rows else {}),
+        **({"content": content} if content else {}),
+        "name": config.name,
+        "split": config.split,
+        "lengths": dict(config.task_feature_lengths or {}),
+        "batch_size": config.batch_size,
+        "pack": config.pack,
+        "shuffle": config.shuffle,
+        "use_cached": config.use_cached,
+    }
+
+
+def _rows(task: Any, config: DatasetConfig) -> int | None:
+    """How many rows a task has; None where it cannot tell."""
+    try:
+        if config.use_cached:
+            return task.get_cached_stats(config.split).get("examples")
+        return task.num_input_examples(config.split)
+    except (ValueError, KeyError):  # no statistics in the cache, none of a part of a split
+        return None
+
+
+def _content(task: Any, config: DatasetConfig) -> str | None:
+    """What tells a task's rows from as many others: the statistics of a cache, else what its source says."""
+    try:
+        if config.use_cached:
+            statistics = json.dumps(task.get_cached_stats(config.split), sort_keys=True)
+            return hashlib.sha256(statistics.encode()).hexdigest()[:12]
+        return task.source.fingerprint(config.split) if hasattr(task.source, "fingerprint") else None
+    except (ValueError, KeyError):
+        return None

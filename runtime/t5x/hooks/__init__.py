@@ -1,0 +1,1 @@
+"""What happens around the steps of a training: metrics, checkpoints, evaluations, progress, and stopping early."""

@@ -1,0 +1,147 @@
+"""The hook that saves checkpoints, and the state that a run begins with, which an earlier start may have saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from fsa_base import checkpoint_files
+from fsa_base.checkpoint_files import DATASET
+from fsa_base.errors import CheckpointError, DamagedCheckpointError
+from t5x.checkpointing import manager
+from t5x.checkpointing.config import RestoreCheckpointConfig, SaveCheckpointConfig
+from t5x.checkpointing.manager import CheckpointManager
+from t5x.checkpointing.restoring import resolve_paths
+from t5x.data.position import TrainingData
+from t5x.distributed import processes
+from t5x.hooks.metric_log import MetricLog
+from t5x.hooks.progress import announce
+from t5x.hooks.run_directory import Periodic
+from t5x.train_state import TrainStateInitializer
+from t5x.trainer import Trainer
+
+
+def first_state(
+    initializer: TrainStateInitializer,
+    model_dir: str,
+    restore: RestoreCheckpointConfig | None,
+    init_rng: jax.Array,
+    data: TrainingData,
+    on_corrupt: str,
+) -> tuple[Any, bool]:
+    """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position.
+
+    It is the newest checkpoint in ``model_dir``, else the one that ``restore`` names, else a fresh state.
+
+    Raises:
+      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
+    """
+    if (state := _resumed(initializer, model_dir, init_rng, data, on_corrupt)) is not None:
+        return state, True
+    if restore is not None and restore.paths:
+        path = resolve_paths(restore)[-1]
+        announce(f"starting from {path}")
+        state = initializer.from_path(path, restore, init_rng)
+        if restore.restore_dataset:
+            _seek(data, epath.Path(path))
+        return state, False
+    announce(
+        "starting FROM SCRATCH with random weights: no checkpoint to start from is given (INITIAL_CHECKPOINT_PATH)"
+    )
+    return initializer.from_scratch(init_rng), False
+
+
+def _resumed(
+    initializer: TrainStateInitializer, model_dir: str, init_rng: jax.Array, data: TrainingData, on_corrupt: str
+) -> Any | None:
+    """Returns the state of the newest checkpoint in ``model_dir``, or of the newest whole one; None without any.
+
+    Damaged ones are set aside only when a whole one is found: a run that cannot go on changes nothing.
+
+    Raises:
+      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
+    """
+    own = RestoreCheckpointConfig(path=model_dir)
+    damaged: dict[Any, str] = {}
+    steps = manager.checkpoint_steps(model_dir)
+    while (step := processes.broadcast(steps.pop() if steps else -1)) >= 0:
+        path = manager.checkpoint_path(model_dir, step)
+        try:
+            state = initializer.from_path(str(path), own, init_rng, is_resuming=True)
+            _seek(data, path)
+        except DamagedCheckpointError as error:
+            if on_corrupt == "error":
+                raise
+            state = None  # two states may not fit
+            damaged[path] = error.found
+            continue
+        for unusable, found in damaged.items():
+            aside = manager.set_aside(unusable).name
+            announce(f"{unusable} cannot be used: {found}\nset aside as {aside}; going on with {path.name}")
+        announce(f"resuming {path} (step {step})")
+        return state
+    aside = manager.all_set_aside(model_dir)
+    if damaged or aside:
+        reasons = [f"{path.name}: {found}" for path, found in damaged.items()]
+        raise CheckpointError(
+            model_dir,
+            expected="a whole checkpoint to go on from",
+            found="; ".join(reasons) or f"only checkpoints that were set aside: {', '.join(aside)}",
+            fix="put a whole checkpoint back, or begin anew in another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
+        )
+    return None
+
+
+def _seek(data: TrainingData, path: Any) -> None:
+    """Moves ``data`` to the checkpoint's position; what is damaged for one process is damaged for all."""
+    error = None
+    try:
+        data.seek(path / DATASET)
+    except DamagedCheckpointError as own:
+        error = own
+    if processes.any_process(error is not None):
+        raise error or checkpoint_files.damaged(path, "its position in the data, which another process cannot read")
+
+
+class SaveCheckpoints:
+    """Saves the state with the position in the data."""
+
+    def __init__(
+        self,
+        manager: CheckpointManager,
+        config: SaveCheckpointConfig,
+        trainer: Trainer,
+        data: TrainingData,
+        at: Periodic,
+        before: Callable[[], None],
+        log: MetricLog,
+        saved: int | None = None,
+    ) -> None:
+        self._manager, self._config, self._trainer, self._data, self._at = manager, config, trainer, data, at
+        self._before, self._log = before, log
+        self._saved = saved
+
+    def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        del metrics
+        if step in self._at:
+            self.save(step)
+
+    def save(self, step: int, interim: bool = False) -> None:
+        """Saves now, unless this step is saved already; an ``interim`` checkpoint goes once there is a newer one."""
+        if step != self._saved:
+            # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
+            self._before()
+            started = time.monotonic()
+            state_dict = self._trainer.train_state.state_dict()
+            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns, interim)
+            self._saved = step
+            self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
+
+    def close(self) -> None:
+        self._before()
+        # The last evaluation came after the last save: only now is it known which checkpoint is the best.
+        self._manager.prune()

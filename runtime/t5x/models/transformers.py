@@ -1,0 +1,392 @@
+"""Transformers as the engine sees them: a network, vocabularies, an optimizer, and what to do with a batch.
+
+A batch is a dict of int32 arrays (batch, length) under SeqIO's names: ``encoder_input_tokens``,
+``decoder_input_tokens``, ``decoder_target_tokens``, ``decoder_loss_weights``, packed ones also
+``{encoder,decoder}_{segment_ids,positions}``; decoder-only ones may hold ``decoder_causal_attention``.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fsa_base.errors import VocabularyError
+from t5x import decoding, losses
+from t5x.data.datasets import SeqioConverter
+from t5x.models.base import BaseModel, Batch, Params
+from t5x.optimizers import OptimizerDef
+
+DecodeFn = Callable[..., tuple[Array, Array]]
+
+
+class BaseTransformerModel(BaseModel):
+    """Loss, metrics and scores that all transformers share.
+
+    Args:
+      module: the network.
+      input_vocabulary: of the inputs.
+      output_vocabulary: of the targets; its ``eos_id`` ends decoding.
+      optimizer_def: the optimizer of its parameters.
+      decode_fn: :func:`t5x.decoding.beam_search`, :func:`t5x.decoding.temperature_sample` or the like.
+      label_smoothing: see :func:`t5x.losses.weighted_cross_entropy`.
+      z_loss: see there.
+      loss_normalizing_factor: what the summed loss is divided by: None, a number or a name of
+        :class:`t5x.losses.SpecialLossNormalizingFactor`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: Any,
+        output_vocabulary: Any,
+        optimizer_def: OptimizerDef | None,
+        decode_fn: DecodeFn,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: losses.LossNormalizer = None,
+    ) -> None:
+        super().__init__(optimizer_def)
+        self.module = module
+        self.input_vocabulary = input_vocabulary
+        self.output_vocabulary = output_vocabulary
+        self.decode_fn = decode_fn
+        self._loss = losses.TransformerLoss(label_smoothing, z_loss, loss_normalizing_factor)
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends a target; 1 where the vocabulary has none."""
+        return self.output_vocabulary.eos_id or 1
+
+    @abc.abstractmethod
+    def _compute_logits(
+        self,
+        params: Params,
+        batch: Batch,
+        dropout_rng: Array | None = None,
+        mutable: Any = False,
+        other_variables: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Returns logits (batch, length, vocabulary); with ``mutable`` also the variables that changed."""
+
+    def batch_loss_normalizer(self, batch: Batch) -> Array | float | None:
+        """Returns what the summed loss of ``batch`` is divided by, if that depends on the batch; else None."""
+        return self._loss.batch_normalizer(batch)
+
+    def loss_fn(  # type: ignore[override]
+        self,
+        params: Params,
+        batch: Batch,
+        dropout_rng: Array | None,
+        flax_mutables: Mapping[str, Any] | None = None,
+        *,
+        loss_normalizer: Array | float | None = None,
+    ) -> Any:
+        """Returns the loss to differentiate and the metrics of the batch.
+
+        Args:
+          params: parameters.
+          batch: see the module.
+          dropout_rng: key of dropout; None turns dropout off.
+          flax_mutables: the network's other collections, if it has any.
+          loss_normalizer: divisor of the loss instead of the batch's own, for a slice of a larger batch.
+
+        Returns:
+          ``(loss, metrics)``, or ``(loss, (metrics, flax_mutables))`` where ``flax_mutables`` was given.
+        """
+        mutable = list(flax_mutables) if flax_mutables and dropout_rng is not None else False
+        logits = self._compute_logits(params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables)
+        new_mutables = flax_mutables
+        if mutable:
+            logits, new_mutables = logits
+        self._require_rows(logits)
+        loss, metrics = self._loss.of_batch(logits, batch, loss_normalizer)
+        return loss, (metrics, new_mutables) if flax_mutables else metrics
+
+    def _require_rows(self, logits: Array) -> None:
+        """Ids beyond the network's rows would be taken for others, or count for nothing, in silence.
+
+        Raises:
+          VocabularyError: the vocabulary has more ids than the network.
+        """
+        # Models that are built for their loss alone may have no vocabulary.
+        rows, ids = logits.shape[-1], getattr(self.output_vocabulary, "vocab_size", 0)
+        if rows < ids:
+            raise VocabularyError(
+                "the model",
+                expected=f"logits for the {ids} ids of its vocabulary",
+                found=f"{rows}",
+                fix="bind the network's vocabulary size (T5Config.vocab_size) to that or more, a multiple of 128",
+            )
+
+    def score_batch(  # type: ignore[override]
+        self, params: Params, batch: Batch, return_intermediates: bool = False
+    ) -> Any:
+        """Returns Σ log p(target)·weight of every example, without smoothing or z-loss.
+
+        Returns:
+          scores (batch,); with ``return_intermediates`` also ``{"intermediates": …}``: what the network sowed, and
+          under ``decoder`` the scores, ids and weights of every token.
+        """
+        targets = batch["decoder_target_tokens"]
+        intermediates: dict[str, Any] = {}
+        if return_intermediates:
+            logits, changed = self._compute_logits(params, batch, mutable=["intermediates"])
+            intermediates = dict(changed.get("intermediates", {}))
+        else:
+            logits = self._compute_logits(params, batch)
+        scores, tokens = losses.log_likelihood(logits, targets, batch.get("decoder_loss_weights"))
+        if not return_intermediates:
+            return scores
+        intermediates["decoder"] = {**intermediates.get("decoder", {}), **tokens}
+        return scores, {"intermediates": intermediates}
+
+    def _rngs(self, dropout_rng: Array | None) -> dict[str, Array]:
+        return {} if dropout_rng is None else {"dropout": dropout_rng}
+
+    def _predict(
+        self,
+        predict: Callable[..., tuple[Array, Array]],
+        params: Params,
+        batch: Batch,
+        rng: Array | None,
+        options: Mapping[str, Any],
+        return_all_decodes: bool | None,
+        **arguments: Any,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Returns what ``predict``, a function of t5x/decoding/networks.py, decodes: the best alone, or all."""
+        options = {"eos_id": self.eos_id, **options, **({} if rng is None else {"decode_rng": rng})}
+        decodes, scores = predict(self.module, params, batch, self.decode_fn, options=options, **arguments)
+        if return_all_decodes:
+            return decodes, {"scores": scores}
+        return decodes[:, -1, :], {"scores": scores[:, -1]}
+
+
+class EncoderDecoderModel(BaseTransformerModel):
+    """An encoder-decoder such as T5; see :class:`BaseTransformerModel` for the arguments.
+
+    Args:
+      module: its ``__call__``, ``encode`` and ``decode`` as in docs/engine.md.
+      input_vocabulary: of the inputs.
+      output_vocabulary: of the targets.
+      optimizer_def: the optimizer.
+      decode_fn: decoder of :meth:`predict_batch`.
+      feature_converter_cls: SeqIO feature converter; ``seqio.EncDecFeatureConverter`` if None.
+      label_smoothing: of the loss.
+      z_loss: of the loss.
+      loss_normalizing_factor: of the loss.
+      default_decoder_params: arguments of ``decode_fn`` for every call.
+    """
+
+    FEATURE_CONVERTER_CLS = SeqioConverter("EncDecFeatureConverter")
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_vocabulary: Any,
+        output_vocabulary: Any,
+        optimizer_def: OptimizerDef | None,
+        decode_fn: DecodeFn = decoding.beam_search,
+        feature_converter_cls: Any = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: losses.LossNormalizer = None,
+        default_decoder_params: Mapping[str, Any] | None = None,
+    ) -> None:
+        vocabularies, loss = (input_vocabulary, output_vocabulary), (label_smoothing, z_loss, loss_normalizing_factor)
+        super().__init__(module, *vocabularies, optimizer_def, decode_fn, *loss)
+        if feature_converter_cls is not None:
+            self.FEATURE_CONVERTER_CLS = feature_converter_cls
+        self._default_decoder_params = dict(default_decoder_params or {})
+
+    def get_initial_variables(
+        self, rng: Array, input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        def ones(name: str, like: str | None = None) -> Array | None:
+            return initial_tokens(input_shapes, input_types, name, like)
+
+        return self.module.init(
+            rng,
+            ones("encoder_input_tokens"),
+            ones("decoder_input_tokens"),
+            ones("decoder_target_tokens", like="decoder_input_tokens"),
+            encoder_positions=ones("encoder_positions"),
+            decoder_positions=ones("decoder_positions"),
+            encoder_segment_ids=ones("encoder_segment_ids"),
+            decoder_segment_ids=ones("decoder_segment_ids"),
+            decode=False,
+            enable_dropout=False,
+        )
+
+    def _compute_logits(
+        self,
+        params: Params,
+        batch: Batch,
+        dropout_rng: Array | None = None,
+        mutable: Any = False,
+        other_variables: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self.module.apply(
+            {"params": params, **(other_variables or {})},
+            batch["encoder_input_tokens"],
+            batch["decoder_input_tokens"],
+            batch["decoder_target_tokens"],
+            encoder_segment_ids=batch.get("encoder_segment_ids"),
+            decoder_segment_ids=batch.get("decoder_segment_ids"),
+            encoder_positions=batch.get("encoder_positions"),
+            decoder_positions=batch.get("decoder_positions"),
+            decode=False,
+            enable_dropout=dropout_rng is not None,
+            rngs=self._rngs(dropout_rng),
+            mutable=mutable,
+        )
+
+    def predict_batch_with_aux(  # type: ignore[override]
+        self,
+        params: Params,
+        batch: Batch,
+        rng: Array | None = None,
+        decoder_params: Mapping[str, Any] | None = None,
+        return_all_decodes: bool | None = None,
+        num_decodes: int | None = None,
+        prompt_with_targets: bool = False,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Decodes with a cache; decoded rows keep their end token, zeros follow it.
+
+        Args:
+          params: parameters.
+          batch: of it ``encoder_input_tokens`` is read; ``decoder_input_tokens`` gives the length, and the prompt.
+          rng: key of sampling.
+          decoder_params: arguments of the decode function, over the model's defaults.
+          return_all_decodes: whether to return every decode instead of the best.
+          num_decodes: beams or samples per example; 1 if None.
+          prompt_with_targets: whether decodes must begin with the tokens in ``decoder_input_tokens``.
+
+        Returns:
+          ids (batch, length) and ``{"scores": (batch,)}``; with ``return_all_decodes`` (batch, decodes, length) and
+          (batch, decodes), the best last.
+        """
+        return self._predict(
+            decoding.decode_from_encoder,
+            params,
+            batch,
+            rng,
+            {**self._default_decoder_params, **(decoder_params or {})},
+            return_all_decodes,
+            num_decodes=1 if num_decodes is None else num_decodes,
+            prompt_with_targets=prompt_with_targets,
+        )
+
+
+class DecoderOnlyModel(BaseTransformerModel):
+    """A language model, with or without a prefix; see :class:`BaseTransformerModel` for the arguments.
+
+    Args:
+      module: its ``__call__`` as in docs/engine.md.
+      vocabulary: of inputs and targets.
+      optimizer_def: the optimizer.
+      decode_fn: decoder of :meth:`predict_batch`.
+      inputs_bidirectional_attention: whether tokens of the prefix attend to all of it.
+      feature_converter_cls: SeqIO feature converter; ``seqio.DecoderFeatureConverter`` if None.
+      label_smoothing: of the loss.
+      z_loss: of the loss.
+      loss_normalizing_factor: of the loss.
+    """
+
+    FEATURE_CONVERTER_CLS = SeqioConverter("DecoderFeatureConverter")
+
+    def __init__(
+        self,
+        module: nn.Module,
+        vocabulary: Any,
+        optimizer_def: OptimizerDef | None,
+        decode_fn: DecodeFn = decoding.temperature_sample,
+        inputs_bidirectional_attention: bool = False,
+        feature_converter_cls: Any = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_normalizing_factor: losses.LossNormalizer = None,
+    ) -> None:
+        loss = (label_smoothing, z_loss, loss_normalizing_factor)
+        super().__init__(module, vocabulary, vocabulary, optimizer_def, decode_fn, *loss)
+        if feature_converter_cls is not None:
+            self.FEATURE_CONVERTER_CLS = feature_converter_cls
+        self._inputs_bidirectional_attention = inputs_bidirectional_attention
+
+    def get_initial_variables(
+        self, rng: Array, input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        tokens = initial_tokens(input_shapes, input_types, "decoder_input_tokens")
+        return self.module.init(rng, tokens, tokens, enable_dropout=False)
+
+    def _compute_logits(
+        self,
+        params: Params,
+        batch: Batch,
+        dropout_rng: Array | None = None,
+        mutable: Any = False,
+        other_variables: Mapping[str, Any] | None = None,
+    ) -> Any:
+        bidirectional = self._inputs_bidirectional_attention
+        causal_attention = batch.get("decoder_causal_attention") if bidirectional else None
+        return self.module.apply(
+            {"params": params, **(other_variables or {})},
+            batch["decoder_input_tokens"],
+            batch["decoder_target_tokens"],
+            decoder_segment_ids=batch.get("decoder_segment_ids"),
+            decoder_positions=batch.get("decoder_positions"),
+            decoder_causal_attention=causal_attention,
+            rngs=self._rngs(dropout_rng),
+            decode=False,
+            enable_dropout=dropout_rng is not None,
+            mutable=mutable,
+        )
+
+    def predict_batch_with_aux(  # type: ignore[override]
+        self,
+        params: Params,
+        batch: Batch,
+        rng: Array | None = None,
+        *,
+        return_all_decodes: bool = False,
+        num_decodes: int = 1,
+        decoder_params: Mapping[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Continues the prefix of every example; the prefix enters the cache in one pass.
+
+        Args:
+          params: parameters.
+          batch: ``decoder_input_tokens`` and ``decoder_causal_attention``, which is 1 on the beginning token and the
+            prefix, must be there.
+          rng: key of sampling.
+          return_all_decodes: whether to return every decode instead of the best.
+          num_decodes: samples or beams per example.
+          decoder_params: arguments of the decode function.
+
+        Returns:
+          As :meth:`EncoderDecoderModel.predict_batch_with_aux`; the prefix is cut off.
+        """
+        return self._predict(
+            decoding.continue_prefix,
+            params,
+            batch,
+            rng,
+            decoder_params or {},
+            return_all_decodes,
+            num_decodes=num_decodes,
+            inputs_bidirectional_attention=self._inputs_bidirectional_attention,
+        )
+
+
+def initial_tokens(
+    input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None, name: str, like: str | None = None
+) -> Array | None:
+    """Ones of the shape and type that feature ``name`` has, None where batches lack it and nothing is ``like`` it."""
+    name = name if name in input_shapes or like is None else like
+    if name not in input_shapes:
+        return None
+    return jnp.ones(input_shapes[name], (input_types or {}).get(name, jnp.int32))
