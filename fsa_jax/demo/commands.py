@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fsa_jax
-from fsa_base.errors import MissingDataError
-from fsa_jax.common.paths import DATA_DIR_VARIABLE
+from fsa_jax.data.vocabulary_files import VOCABULARY_VARIABLE
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
+from fsa_jax.errors import MissingDataError
+from fsa_jax.paths import DATA_DIR_VARIABLE
 
 TASK = "fsa_atsa_rest14"
 
@@ -20,9 +20,8 @@ EVALUATIONS = 2
 """Number of evaluations of a training, at equal distances, with the last one at its end."""
 
 ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
-"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory
-to the system, and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge
-pages."""
+"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory,
+and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge pages."""
 
 
 def checkout() -> Path:
