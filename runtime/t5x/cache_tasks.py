@@ -1,6 +1,6 @@
 """``seqio_cache_tasks`` with list flags that may be repeated: ``--tasks=a --tasks=b`` caches both.
 
-SeqIO's own command keeps only the last of them and leaves the others out without a word. Everything else is SeqIO's.
+SeqIO's own command uses only the last one and ignores the others silently. Everything else is unchanged.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 _LISTS = ("tasks", "excluded_tasks", "tasks_additional_cache_dirs", "pipeline_options")
-"""Flags of SeqIO's command that hold a comma-separated list."""
+"""Flags of SeqIO's command whose value is a comma-separated list."""
 
 
 def with_joined_lists(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with every list flag given once, its values joined by commas where it first stood."""
+    """Returns the arguments with each list flag only once, at its first position, with its values joined by commas."""
     joined: list[str] = []
     at: dict[str, int] = {}
     words = iter(arguments)
@@ -35,7 +35,7 @@ def with_joined_lists(arguments: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point of the console script, which takes the place of SeqIO's."""
+    """Entry point of the console script, which replaces SeqIO's."""
     from seqio.scripts import cache_tasks_main
 
     sys.argv[1:] = with_joined_lists(sys.argv[1:])
