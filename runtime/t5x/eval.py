@@ -23,6 +23,7 @@ from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
 from t5x.train_state import TrainStateInitializer
+from t5x.trainer import Trainer
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     partitioner: PjitPartitioner,
     output_dir: str,
     inference_evaluator_cls: Callable[..., Any] = evaluation.seqio_evaluator,
-    training_evaluator_cls: Callable[..., Any] | None = None,
+    training_evaluator_cls: Callable[..., Trainer] | None = None,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
     train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_whole_split_datasets,

@@ -16,6 +16,7 @@ from etils import epath
 
 import gin
 from fsa_base import extras
+from fsa_base.disk import replacing
 from fsa_base.errors import FsaError, SettingError
 from t5x.configuration import gin_types
 
@@ -244,10 +245,8 @@ def summarize_gin_config(model_dir: str, summary_writer: Any | None, step: int) 
         return
     text = get_gin_config_str()
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
-    path = epath.Path(model_dir) / "config.gin"
-    partial = path.parent / "config.gin.tmp"
-    partial.write_text(text)
-    partial.replace(path)
+    with replacing(epath.Path(model_dir) / "config.gin") as partial:
+        partial.write_text(text)
     if summary_writer is not None:
         summary_writer.write_texts(step, {"config": gin.markdown(text)})
         summary_writer.flush()
