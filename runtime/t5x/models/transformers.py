@@ -18,7 +18,7 @@ from jaxtyping import Array
 from fsa_base.errors import VocabularyError
 from t5x import decoding, losses
 from t5x.data.datasets import SeqioConverter
-from t5x.models.base import BaseModel, Batch, Params
+from t5x.models.base import BaseModel, Batch, Params, Vocabulary
 from t5x.optimizers import OptimizerDef
 
 DecodeFn = Callable[..., tuple[Array, Array]]
@@ -42,8 +42,8 @@ class BaseTransformerModel(BaseModel):
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: Any,
-        output_vocabulary: Any,
+        input_vocabulary: Vocabulary,
+        output_vocabulary: Vocabulary,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn,
         label_smoothing: float = 0.0,
@@ -187,8 +187,8 @@ class EncoderDecoderModel(BaseTransformerModel):
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: Any,
-        output_vocabulary: Any,
+        input_vocabulary: Vocabulary,
+        output_vocabulary: Vocabulary,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn = decoding.beam_search,
         feature_converter_cls: Any = None,
@@ -302,7 +302,7 @@ class DecoderOnlyModel(BaseTransformerModel):
     def __init__(
         self,
         module: nn.Module,
-        vocabulary: Any,
+        vocabulary: Vocabulary,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn = decoding.temperature_sample,
         inputs_bidirectional_attention: bool = False,

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError, install_import_hook
+from jaxtyping import TypeCheckError
+from shape_checks import checked
 
 from fsa_base.errors import SettingError
 from fsa_base.networks.layers import ACTIVATIONS
 from fsa_base.networks.t5.network import T5Config
 
-# Shapes are checked as the signatures give them; other tests in this process may have the unchecked modules already.
-MODULES = [
-    "fsa_base.networks.layers",
-    *(f"fsa_base.networks.t5.{name}" for name in ("position", "attention", "network")),
-]
-unchecked = {name: sys.modules.pop(name, None) for name in MODULES}
-with install_import_hook(MODULES, "beartype.beartype"):
-    layers, position, _, network = (importlib.import_module(name) for name in MODULES)
-sys.modules.update({name: module for name, module in unchecked.items() if module})
+# The modules' functions check the shapes in their signatures.
+layers, position, _, network = checked(
+    "fsa_base.networks.layers", *(f"fsa_base.networks.t5.{name}" for name in ("position", "attention", "network"))
+)
 Transformer = network.Transformer
 
 CONFIG = T5Config(
