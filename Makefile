@@ -45,6 +45,10 @@ parity: .venv-parity/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/deptry .
+	cd base && ../$(BIN)/deptry .
+	cd runtime && ../$(BIN)/deptry .
 
 # A minute. pyright fetches itself from the npm registry, which a machine may lack, so CI leaves it to the author of a change.
 types: .venv/.installed

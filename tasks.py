@@ -7,13 +7,13 @@ from fsa_jax.data.corpus_source import WHOLE, CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
 from fsa_jax.data.tasks import add_fsa, add_teacher_text
 
-# Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures take one of each form: the paper asks
-# both prompts about every review.
+# Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures alternate between the two forms,
+# because the paper uses both prompts for every review.
 add_teacher_text("fsa_analysis", TeacherTextSource("analysis"))
 add_teacher_text("fsa_rewriting", TeacherTextSource("rewriting"))
 seqio.MixtureRegistry.add("fsa_distill", ["fsa_analysis", "fsa_rewriting"], default_rate=1.0)
 
-# Teacher text that `fsa corpus` wrote, $FSA_DATA_DIR/corpus, whole and thinned for ablations.
+# The corpus that `fsa corpus` wrote, $FSA_DATA_DIR/corpus, complete and reduced for ablations.
 for suffix, ablation in {"": WHOLE, **ABLATIONS}.items():
     forms = [f"fsa_corpus_analysis{suffix}", f"fsa_corpus_rewriting{suffix}"]
     add_teacher_text(forms[0], CorpusSource("analysis", ablation))

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from fsa_jax.weights.families import family_of
-from fsa_jax.weights.safetensors_files import Lazy, write_directory
+from fsa_jax.weights.hf_files import Lazy, write_directory
 
 MODELS: dict[str, tuple[dict[str, Any], Any]] = {
     "T5 v1.1 large, float32": (

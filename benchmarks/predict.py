@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from fsa_jax.data.benchmark_files import load
 from fsa_jax.evaluation.metrics import tuple_f1
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 _TRANSFORMERS = """
 import json, sys
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=1, help="predict the sentences so many times over")
     options = parser.parse_args()
     sentences = [sentence for file in options.input for sentence in load(file)] * options.copies
-    codec = {"atsa": atsa, "acsa": acsa}[options.task]
+    codec = {"atsa": ATSA, "acsa": ACSA}[options.task]
     gold = [codec.decode(codec.encode(sentence), sentence.text) for sentence in sentences]
     fsa, vocabulary = str(Path(sys.executable).parent / "fsa"), []
     if options.vocabulary:

@@ -23,7 +23,7 @@ from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.source import ReviewReader, Source
 from fsa_jax.reviews.strata import PAPER_STARS_RATIO
-from fsa_jax.text.stem import words
+from fsa_jax.text.words import words
 
 WORDS = words(
     "the food was service great bad place nice slow waiter laptop screen battery keyboard pizza and with table "

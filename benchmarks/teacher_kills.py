@@ -23,10 +23,9 @@ from pathlib import Path
 from teacher_server import MODEL, completion
 
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher, engine_seed
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.store import StoreReader
-from fsa_jax.teacher.store.layout import contents
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, engine_seed, load_prompt
+from fsa_jax.teacher.store.reader import StoreReader
+from fsa_jax.teacher.store.shard_files import Shard, contents
 
 FAULTS = ["--fail=0.1", "--limit=0.05", "--stall=0.01", "--broken=0.05", "--cut=0.05"]
 

@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fsa_jax.common.records import Review
-from fsa_jax.reviews.review_files import write_reviews
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreReader
-from fsa_jax.teacher.store.layout import contents
+from fsa_jax.reviews.parquet_files import write_reviews
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader
+from fsa_jax.teacher.store.shard_files import Shard, contents
+from fsa_jax.teacher.store.writer import ShardWriter
 
 TEXT = (
     "The soup of visit {0} was lovely and came at once, but we had waited {1} minutes for a table by the door, and the "

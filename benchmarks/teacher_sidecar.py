@@ -23,10 +23,10 @@ from pathlib import Path
 from fsa_jax.common.records import Review
 from fsa_jax.teacher.chat_template import ChatTokenizer
 from fsa_jax.teacher.cost import Budget, Prices
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
 from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.store import ShardWriter
+from fsa_jax.teacher.store.shard_files import Shard
+from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, VllmSidecar, resolve_revision
 
 ENGINE = {"max_model_len": 2048, "dtype": "float32", "enforce_eager": True}

@@ -47,6 +47,7 @@ LONG_FILES = (
     "faults/test_faults_checkpoints.py",
     "teacher/test_teach.py",
     "serving/test_export_ct2.py",
+    "journeys/test_journeys.py",
     "test_old_artefacts.py",
 )
 """Begun first (Makefile: --no-loadscope-reorder), so that no worker is left with one when the others are done."""

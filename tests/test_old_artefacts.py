@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from fsa_jax.cli.main import main
-from fsa_jax.teacher.store import generations
+from fsa_jax.teacher.store.reader import generations
 
 ROOT = Path(__file__).parents[1]
 OLD = ROOT / "tests" / "testdata" / "v528859f"

@@ -1,17 +1,17 @@
-"""The files of a checkpoint: what a checkpoint is, and whether its files are as they were written. Needs no JAX.
+"""The files of a checkpoint: its layout, and the check that its files are unchanged. Needs no JAX.
 
 ::
 
     checkpoint_<step>/state/                Orbax's arrays
-                      dataset/              position in the training data, and dataset/checksums.sha256 of its files
+                      dataset/              data position, and dataset/checksums.sha256 of its files
                       _CHECKPOINT_METADATA  JSON; says that this checkpoint has checksums
-                      checksums.sha256      of state/ and _CHECKPOINT_METADATA
-                      commit_success.txt    the digests of both lists
+                      checksums.sha256      checksums of state/ and _CHECKPOINT_METADATA
+                      commit_success.txt    marker: the digests of both lists of checksums
 
-:func:`begin` writes the metadata, :func:`seal` the lists and the marker, and :func:`verify` compares. The metadata
-announces the lists, the marker holds their digests, and a list names the metadata: no single file can change or vanish
-unnoticed.
-``dataset/`` has a list of its own because it may be deleted later (:func:`forget_dataset`).
+:func:`begin` writes the metadata, :func:`seal` writes the lists and the marker, and :func:`verify` compares. The
+metadata says that there are lists, the marker has the digests of the lists, and a list has the checksum of the
+metadata. So no file can change or disappear unnoticed.
+``dataset/`` has a separate list because it may be deleted later (:func:`forget_dataset`).
 
 Paths may be ``pathlib.Path`` or ``epath.Path``.
 """
@@ -38,9 +38,9 @@ DATASET = "dataset"
 METADATA = "_CHECKPOINT_METADATA"
 COMMITTED = "commit_success.txt"
 LEGACY = "checkpoint"
-"""The file of T5X's checkpoints before Orbax."""
+"""Name of the file in T5X's checkpoints before Orbax."""
 FORMAT = 1
-"""Of the lists and the marker."""
+"""Version of the format of the lists and the marker."""
 
 _STEP = re.compile(r"checkpoint_(\d+)")
 _MARKER = re.compile(
@@ -54,16 +54,16 @@ _SHOWN = 6
 
 
 def step_of(path: Any) -> int | None:
-    """Returns the training step in a checkpoint's name, None where it has none."""
+    """Returns the training step in a checkpoint's name; None if the name has none."""
     match = _STEP.fullmatch(path.name)
     return int(match[1]) if match else None
 
 
 def is_checkpoint(path: Any) -> bool:
-    """Returns whether ``path`` (also a string) is a checkpoint, whole or damaged.
+    """Returns whether ``path`` (also a string) is a checkpoint, complete or damaged.
 
-    It is one by its name, ``checkpoint_<step>``, or by any of its files: one that has lost ``state/`` is damaged, and
-    not passed over for an older one.
+    The name ``checkpoint_<step>`` or any of its files makes a directory a checkpoint. So a checkpoint without
+    ``state/`` counts as damaged, and is not silently skipped in favour of an older one.
     """
     path = as_path(path)
     if not path.is_dir():
@@ -72,7 +72,7 @@ def is_checkpoint(path: Any) -> bool:
 
 
 def checkpoint_steps(directory: Any) -> list[int]:
-    """Returns the steps of the checkpoints in ``directory`` (also a string), whole or damaged, ascending."""
+    """Returns the steps of the checkpoints in ``directory`` (also a string), complete or damaged, ascending."""
     directory = as_path(directory)
     if not directory.is_dir():
         return []
@@ -81,7 +81,7 @@ def checkpoint_steps(directory: Any) -> list[int]:
 
 
 def find_checkpoints(path: Path) -> list[Path]:
-    """Returns the checkpoints in ``path``, oldest first, or ``path`` itself if it is one; whole or damaged.
+    """Returns the checkpoints in ``path``, oldest first, or ``path`` itself if it is one; complete or damaged.
 
     Raises:
       CheckpointError: there is none.
@@ -90,15 +90,15 @@ def find_checkpoints(path: Path) -> list[Path]:
     if not found and not is_checkpoint(path):
         raise CheckpointError(
             path,
-            expected="a checkpoint_<step> with state/, or a directory that holds some",
+            expected="a checkpoint_<step> with state/, or a directory of checkpoints",
             found="none" if path.is_dir() else "nothing",
-            fix="give a run's MODEL_DIR, one of its checkpoints, or what fsa import-hf wrote",
+            fix="give a run's MODEL_DIR, one of its checkpoints, or an output directory of fsa import-hf",
         )
     return found or [path]
 
 
 def begin(path: Any, step: int, more: Mapping[str, Any] | None = None) -> None:
-    """Makes the directory of a checkpoint, with an empty ``dataset/`` and its metadata, ``more`` among them."""
+    """Creates the directory of a checkpoint, with an empty ``dataset/`` and its metadata, which include ``more``."""
     path.mkdir(parents=True)
     (path / DATASET).mkdir()
     custom = {**(more or {}), "step": step, "checksums": FORMAT}
@@ -108,9 +108,9 @@ def begin(path: Any, step: int, more: Mapping[str, Any] | None = None) -> None:
 def seal(path: Any, step: int) -> None:
     """Writes the lists of checksums and then the marker, and waits until all files are on the disk.
 
-    To be called by one process, when every process has written its arrays and its part of ``dataset/``, and before the
-    checkpoint gets its name. It needs no device and no other process: a save in the background can call it from the
-    thread that finishes it.
+    One process calls this, after all processes have written their arrays and their part of ``dataset/``, and before the
+    checkpoint gets its final name. It needs no device and no other process, so a background save can call it from its
+    thread.
 
     Raises:
       OSError: a file cannot be read or written.
@@ -129,18 +129,18 @@ def _write_marker(file: Any, step: int | str, state: str, dataset: str) -> None:
 
 
 def state_digest(path: Any) -> str:
-    """Returns what tells the arrays of one checkpoint from any other's, also once ``dataset/`` is deleted.
+    """Returns a digest that identifies the arrays of a checkpoint, even after ``dataset/`` is deleted.
 
-    Empty for a checkpoint without checksums.
+    The digest is empty for a checkpoint without checksums.
     """
     marker = _MARKER.fullmatch(_text(path / COMMITTED) or "")
     return marker["state"] if marker else ""
 
 
 def forget_dataset(path: Any) -> None:
-    """Deletes ``dataset/`` of a checkpoint that keeps the rest; cut off anywhere, the checkpoint is whole.
+    """Deletes ``dataset/`` of a checkpoint. If this is interrupted at any point, the checkpoint is still valid.
 
-    The marker says first that ``dataset/`` is gone on purpose; then it vanishes under its name as a whole.
+    First the marker records that ``dataset/`` was deleted on purpose; then ``dataset/`` is renamed and deleted.
     """
     marker = _MARKER.fullmatch(_text(path / COMMITTED) or "")
     if marker and marker["dataset"] != "pruned":
@@ -162,12 +162,12 @@ def _remove(path: Any) -> None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a checkpoint's files.
+    """Result of the check of a checkpoint's files.
 
     Attributes:
-      path: of the checkpoint.
-      problems: what is damaged, a sentence each.
-      unverified: why there is nothing to compare with; empty where there is.
+      path: path of the checkpoint.
+      problems: description of each damaged or missing file.
+      unverified: the reason why the files cannot be compared with checksums; empty if they can.
     """
 
     path: str
@@ -176,7 +176,7 @@ class Verdict:
 
     @property
     def is_verified(self) -> bool:
-        """Whether every file is as it was written."""
+        """Whether every file is unchanged since it was written."""
         return not self.problems and not self.unverified
 
     def __str__(self) -> str:
@@ -186,10 +186,10 @@ class Verdict:
         return f"not verified: {self.unverified}" if self.unverified else "whole"
 
     def require(self, say_unverified: bool = True) -> None:
-        """Says on standard error that the checkpoint is not verified, if so.
+        """Prints a warning on standard error if the checkpoint cannot be verified.
 
         Raises:
-          DamagedCheckpointError: it is damaged.
+          DamagedCheckpointError: the checkpoint is damaged.
         """
         if self.problems:
             raise damaged(self.path, str(self))
@@ -197,7 +197,7 @@ class Verdict:
             print(f"{self.path}: {self}", file=sys.stderr, flush=True)
 
     def to_json(self) -> str:
-        """Returns the verdict as text, for the other processes."""
+        """Returns the verdict as text, to send it to other processes."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -211,10 +211,10 @@ def damaged(path: object, found: str) -> DamagedCheckpointError:
     """Returns the error for a checkpoint at ``path`` whose files cannot be used."""
     return DamagedCheckpointError(
         path,
-        expected="a complete checkpoint, its files as they were written",
+        expected="a complete checkpoint with unchanged files",
         found=found,
         fix="copy the whole checkpoint directory again, or take another checkpoint (fsa doctor --checkpoint "
-        f"{os.path.dirname(str(path)) or '.'} checks all); a training run goes on from the newest whole one with "
+        f"{os.path.dirname(str(path)) or '.'} checks all); a training run continues from the newest undamaged one with "
         "--gin.train.on_corrupt_checkpoint=\"'previous'\"",
     )
 
@@ -226,7 +226,7 @@ def verify(path: Any) -> Verdict:
     """
     marker = _text(path / COMMITTED)
     verdict = _compare(path, marker)
-    # A training that goes on beside this deletes dataset/, having said so in the marker.
+    # A training that runs at the same time may delete dataset/, and records this in the marker before.
     return verdict if not verdict.problems or _text(path / COMMITTED) == marker else verify(path)
 
 
@@ -257,10 +257,10 @@ def _without_marker(path: Any, marker: str | None) -> Verdict:
 
 
 def metadata(path: Any) -> dict[str, Any]:
-    """Returns what this project says in a checkpoint's metadata; nothing where there is none.
+    """Returns this project's part of a checkpoint's metadata; empty if there is none.
 
     Raises:
-      OSError, ValueError, AttributeError: it cannot be read, or is no JSON object.
+      OSError, ValueError, AttributeError: the file cannot be read, or is not a JSON object.
     """
     if not (path / METADATA).exists():
         return {}

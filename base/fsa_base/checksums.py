@@ -1,11 +1,11 @@
-"""Checksums of the files in a directory, and whether the files still agree with them.
+"""Writes checksums of the files in a directory, and compares the files with them.
 
-The list is a text file in the format of ``sha256sum``: ``sha256sum -c checksums.sha256`` checks the files without
-this project. A list cannot prove itself: whoever writes one keeps the list's own digest in a marker file, which is
+The list is a text file in the format of ``sha256sum``, so ``sha256sum -c checksums.sha256`` checks the files without
+this project. The list itself must be protected too: the caller stores the digest of the list in a marker file, which is
 written last, and passes it to :func:`problems`.
 
-Files that an operating system adds to any folder (``.DS_Store``, ``Thumbs.db``, ``.nfs…`` for a file that was deleted
-while it was open) are neither listed nor missed: nobody here reads them, and they come and go.
+Files that operating systems add to any folder (``.DS_Store``, ``Thumbs.db``, ``.nfs…`` for a file that was deleted
+while it was open) are ignored, because they are not read here and may appear and disappear.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNREADABLE = "cannot be read"
 
 
 def is_of_the_system(name: str) -> bool:
-    """Whether an operating system adds files of this name, with or without folders before it, to any folder."""
+    """Whether operating systems add files with this name (with or without a folder) to any folder."""
     return bool(_OF_THE_SYSTEM.fullmatch(name))
 
 
@@ -43,7 +43,7 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
 
     Args:
       directory: a ``pathlib.Path`` or an ``epath.Path``.
-      skip: relative names (``/`` as separator) of files and directories that are not listed, such as the marker.
+      skip: relative names (``/`` as separator) of files and directories to leave out, such as the marker.
 
     Returns:
       The digest of the list, for the marker.
@@ -54,10 +54,10 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
 
 
 def digest(directory: Any) -> str:
-    """Returns the digest of a directory's content: of its list if it has one, else of the one that it would get.
+    """Returns the digest of a directory's content: of its list of checksums, or else of the list that it would get.
 
-    Hidden files are not its content: what a download notes of itself, what is being written there. What cannot be read,
-    such as a link to a folder, counts by its name.
+    Hidden files are left out, because they are notes of downloads or files being written. A file that cannot be read,
+    such as a link to a folder, is represented by its name.
     """
     if (directory / LIST).is_file():
         return file_digest(directory / LIST)
@@ -71,12 +71,12 @@ def _listing(directory: Any, names: list[str], function: Callable[[Any], str]) -
 
 
 def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()) -> list[str]:
-    """Returns what is wrong with the files below ``directory``, a sentence each; nothing if all agree with the list.
+    """Returns a description of each problem with the files below ``directory``; empty if all agree with the list.
 
     Args:
       directory: a ``pathlib.Path`` or an ``epath.Path``.
-      list_digest: what :func:`write` returned, None if the list's own digest is not known.
-      skip: as in :func:`write`.
+      list_digest: result of :func:`write`; None if the digest of the list is not known.
+      skip: names to leave out, as in :func:`write`.
     """
     try:
         data = (directory / LIST).read_bytes()
@@ -88,8 +88,8 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
     for line in data.decode(errors="replace").splitlines():
         match = _LINE.fullmatch(line)
         if match is None:
-            return [f"{LIST} has a line that is no checksum"]
-        if not is_of_the_system(match[2]):  # Lists of earlier versions may have some.
+            return [f"{LIST} has a line that is not a checksum"]
+        if not is_of_the_system(match[2]):  # Lists of earlier versions may contain such files.
             expected[match[2]] = match[1]
     present = set(_files(directory, {*skip, LIST}))
     found = [f"{name} is missing" for name in sorted(expected.keys() - present)]
@@ -104,7 +104,7 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
 
 
 def _map(function: Callable[[Any], str], directory: Any, names: list[str]) -> list[str]:
-    # Hashing and reading release Python's lock, so threads use all cores.
+    # Hashing and reading release Python's global lock, so threads use all cores.
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda name: function(directory / name), names))
 

@@ -1,4 +1,4 @@
-"""The devices that JAX computes on, and what it says where it overlooks some."""
+"""The devices that JAX uses, and JAX's warnings about accelerators that it does not use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fsa_base.errors import SettingError
 
 INSTALL = (
     "pip install -r requirements-cuda.txt for NVIDIA GPUs (nvidia-smi shows whether their driver works), "
-    "requirements-tpu.txt for TPUs, or JAX_PLATFORMS=cpu to do without them"
+    "requirements-tpu.txt for TPUs, or JAX_PLATFORMS=cpu to use the CPU"
 )
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What JAX found.
+    """The devices that JAX found.
 
     Attributes:
-      count: devices of all processes.
-      kind: their kinds, as JAX calls them.
+      count: number of devices of all processes.
+      kind: JAX's names of the kinds of devices.
       platform: ``cpu``, ``gpu`` or ``tpu``.
-      warnings: JAX's, of accelerators that are here and not used.
+      warnings: JAX's warnings about accelerators that exist but are not used.
     """
 
     count: int
@@ -45,10 +45,10 @@ class _Collector(logging.Handler):
 
 
 def find() -> Devices:
-    """Returns the devices, starting JAX's backends where they are not; only then does JAX warn of what it overlooks.
+    """Returns the devices. Starts JAX's backends if needed, because JAX gives its warnings only then.
 
     Raises:
-      SettingError: there is none that JAX can use.
+      SettingError: there is no device that JAX can use.
     """
     import jax
 
@@ -57,7 +57,7 @@ def find() -> Devices:
     logger.addHandler(collector)
     try:
         devices = jax.devices()
-    # JAX asserts where it does not have the platform that JAX_PLATFORMS names.
+    # JAX raises AssertionError if it does not have the platform in JAX_PLATFORMS.
     except (RuntimeError, AssertionError) as error:
         platforms = os.environ.get("JAX_PLATFORMS")
         raise SettingError(

@@ -1,4 +1,4 @@
-"""The disk: replacing files safely, waiting until what was written is on it, and finding out that it is full."""
+"""The disk: replacing files safely, waiting until written data is on it, detecting that it is full, locking a file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without it say, of folders above all."""
+"""Errors of file systems that do not support fsync, especially for folders."""
 
 
 def sync(path: Any, recursive: bool = True) -> None:
-    """Waits until a file or a directory, with all that is in it, is on the disk; in buckets nothing is to be done.
+    """Waits until a file, or a directory with all its content, is on the disk. Does nothing for buckets.
 
     Raises:
-      OSError: something cannot be read, or the disk fails.
+      OSError: a file cannot be read, or the disk fails.
     """
     if "://" in str(path):
         return
@@ -75,7 +78,7 @@ def free_path(path: Any, suffix: str) -> Any:
 
 
 def disk_error(error: BaseException, numbers: Collection[int]) -> OSError | None:
-    """Returns the system's error among ``numbers`` (of ``errno``) that caused ``error``, None if none did."""
+    """Returns the OSError with one of the ``numbers`` (of ``errno``) that caused ``error``; None if there is none."""
     for link in _chain(error):
         for number in numbers:
             if getattr(link, "errno", None) == number or os.strerror(number) in str(link):
@@ -88,3 +91,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = link.__cause__ or link.__context__
+
+
+_POLL_SECONDS = 0.2
+
+
+def lock(descriptor: int, patience: float) -> None:
+    """Locks an open file, waiting for ``patience`` seconds while another process holds the lock.
+
+    The lock belongs to the descriptor: closing it, and every copy of it that a child process has, releases the lock.
+
+    Raises:
+      BlockingIOError: another process still holds it.
+      OSError: the file system has no locks.
+    """
+    deadline = time.monotonic() + patience
+    # Not filelock.FileLock, which opens and releases a file of its own: docs/decisions.md, 11.
+    while not filelock.lock_descriptor(descriptor, blocking=False):
+        if time.monotonic() > deadline:
+            raise BlockingIOError(errno.EAGAIN, "another process holds the lock")
+        time.sleep(_POLL_SECONDS)

@@ -1,8 +1,8 @@
-"""The one family of errors that a user of fsa_jax is meant to read.
+"""The errors that are meant for users of fsa_jax.
 
-Every error says where (a file and line, or a setting), what was expected, what was found, and what
-fixes it. Command lines print it without a traceback and exit with 2; everything else that escapes is
-a defect of ours and keeps its traceback.
+Every error says where it happened (a file and line, or a setting), what was expected, what was found, and how to fix
+it. Commands print it without a traceback and exit with status 2. Any other exception is a bug of fsa_jax and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _SHOWN = 12
 
 
 class FsaError(Exception):
-    """Something that the user can fix.
+    """An error that the user can fix.
 
     Args:
-      where: file (with ``:line`` where there is one), command-line option or setting.
-      expected: what should have been there.
-      found: what was there instead.
-      fix: the command or the change that fixes it.
+      where: file (with ``:line`` if known), command-line option or setting.
+      expected: what was expected.
+      found: what was found instead.
+      fix: command or change that fixes the error.
     """
 
     def __init__(self, where: object, *, expected: str, found: str, fix: str) -> None:
@@ -34,7 +34,7 @@ class FsaError(Exception):
         return f"{self.where}: expected {self.expected}, found {self.found}\n  to fix it: {self.fix}"
 
     def __reduce__(self):
-        # Exceptions cross process borders in Beam and multiprocessing; keyword-only arguments do not by default.
+        # Beam and multiprocessing pickle exceptions; by default this fails with keyword-only arguments.
         return (_rebuild, (type(self), self.where, self.expected, self.found, self.fix))
 
 
@@ -43,34 +43,34 @@ def _rebuild(cls: type[FsaError], where: str, expected: str, found: str, fix: st
 
 
 class DataError(FsaError):
-    """A file of reviews, labels or teacher text that does not hold what it should."""
+    """A file of reviews, labels or teacher text has unexpected content."""
 
 
 class MissingDataError(DataError):
-    """A file or folder that is not there."""
+    """A file or folder is missing."""
 
 
 class VocabularyError(FsaError):
-    """A vocabulary that is missing or is not the one that was asked for."""
+    """A vocabulary is missing, or is not the expected one."""
 
 
 class SettingError(FsaError):
-    """A command-line option, gin binding or environment variable with an unusable value."""
+    """A command-line option, gin binding or environment variable has an unusable value."""
 
 
 def require_choice(
     setting: str, value: object, choices: Iterable[str], fix: str = "--gin.{setting}=\"'{choice}'\""
 ) -> None:
-    """Checks a setting that takes one of a few words.
+    """Checks a setting whose value must be one of a few words.
 
     Args:
-      setting: its name.
-      value: what it was given.
-      choices: the words.
-      fix: the command that sets it, with ``{setting}`` and ``{choice}``, for which the nearest word stands.
+      setting: name of the setting.
+      value: value of the setting.
+      choices: allowed words.
+      fix: command that sets it, with the placeholders ``{setting}`` and ``{choice}`` (the most similar word).
 
     Raises:
-      SettingError: ``value`` is none of them.
+      SettingError: ``value`` is not one of the words.
     """
     words = list(choices)
     if value in words:
@@ -88,22 +88,22 @@ def require_choice(
 
 
 def require_float(setting: str, dtype: object) -> None:
-    """Checks a dtype of parameters or activations that is given as a word; dtypes themselves pass, and None.
+    """Checks the dtype of parameters or activations if it is given as a word; dtype objects and None are accepted.
 
     Raises:
-      SettingError: no such dtype.
+      SettingError: there is no such floating-point dtype.
     """
     if isinstance(dtype, str):
         require_choice(setting, dtype, ("float32", "bfloat16", "float16", "float64"))
 
 
 class CheckpointError(FsaError):
-    """A checkpoint that cannot be written, read or matched to the model."""
+    """A checkpoint cannot be written, cannot be read, or does not fit the model."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose files are not as they were written: no setting helps, another checkpoint does."""
+    """Files of a checkpoint have changed since they were written. Only another checkpoint helps, not a setting."""
 
 
 class TeacherError(FsaError):
-    """A teacher that cannot be reached or answers what nobody can use."""
+    """A teacher cannot be reached, or its answers are unusable."""

@@ -1,4 +1,4 @@
-"""Packages that are not installed: the extra of pyproject.toml that brings one, and the error that says so."""
+"""Errors about missing packages, with the extra of pyproject.toml that installs the package."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
 
 @functools.cache
 def requirements() -> dict[str, tuple[str, ...]]:
-    """Returns the extras that bring a distribution, by the distribution's name in lower case and with hyphens.
+    """Returns the extras that install a distribution, by the distribution's name in lower case and with hyphens.
 
-    There are none where fsa_jax itself is not installed.
+    The result is empty if fsa_jax itself is not installed.
     """
     found: dict[str, tuple[str, ...]] = {}
     try:
@@ -34,10 +34,10 @@ def requirements() -> dict[str, tuple[str, ...]]:
 
 
 def extras_of(module: str) -> tuple[str, ...]:
-    """Returns the extras that bring a module; empty where none does.
+    """Returns the extras that install a module; empty if none does.
 
     Example:
-      ``("train",)`` for ``orbax.checkpoint``, which is in orbax-checkpoint.
+      ``("train",)`` for ``orbax.checkpoint``, which is in the distribution orbax-checkpoint.
     """
     top = _normalised(module.split(".")[0])
     if not top:
@@ -49,15 +49,15 @@ def extras_of(module: str) -> tuple[str, ...]:
 
 
 def not_installed(module: str, where: object = "", instead: str = "") -> SettingError:
-    """Returns the error of a module that is needed and not installed.
+    """Returns the error for a module that is needed but not installed.
 
     Args:
-      module: as it is imported.
-      where: what needs it.
-      instead: what else the user can do.
+      module: name with which the module is imported.
+      where: the file, command or setting that needs it.
+      instead: what the user can do instead.
     """
     extras = extras_of(module)
-    one = f", or this extra alone: pip install -e '.[{extras[0]}]'" if extras else ""
+    one = f", or only this extra: pip install -e '.[{extras[0]}]'" if extras else ""
     return SettingError(
         where or f"import {module}",
         expected=f"the package {module.split('.')[0]}" + (f" (extra {' or '.join(extras)})" if extras else ""),
@@ -67,8 +67,8 @@ def not_installed(module: str, where: object = "", instead: str = "") -> Setting
 
 
 def error_of(error: ImportError) -> SettingError | None:
-    """Returns the error for the user where a module of an extra is not installed, None for any other."""
-    # Where gin has passed an error on, the name is in its message alone.
+    """Returns the user's error if a module of an extra is not installed; None for any other import error."""
+    # If gin re-raised the error, the name of the module is only in the message.
     named = _MESSAGE.search(str(error))
     name = error.name or (named[1] if named else "")
     if not isinstance(error, ModuleNotFoundError) or not extras_of(name):

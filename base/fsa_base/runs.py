@@ -1,11 +1,11 @@
-"""What a run's MODEL_DIR says of its checkpoints: their metrics, and which of them is the best.
+"""Reads the metrics of the checkpoints in a run's MODEL_DIR, and finds the best checkpoint.
 
-For gin files that both engines read::
+Used in gin files for both engines::
 
     CHECKPOINT_PATH = @runs.best_checkpoint()
     runs.best_checkpoint.directory = %MODEL_DIR
 
-and for commands, which take ``MODEL_DIR@best`` and ``MODEL_DIR@newest``.
+and by commands, which accept ``MODEL_DIR@best`` and ``MODEL_DIR@newest``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fsa_base.errors import CheckpointError, FsaError, SettingError, require_cho
 
 METRICS = "metrics.jsonl"
 BEST_BY = "best_by.json"
-"""Beside the checkpoints: the metric that the run keeps the best by."""
+"""File next to the checkpoints with the metric by which the run keeps the best ones."""
 
 _CHOICE = re.compile(r"(.+)@(best|newest)")
 
 
 @dataclasses.dataclass(frozen=True)
 class BestBy:
-    """What makes a checkpoint the best.
+    """The criterion for the best checkpoint.
 
     Args:
-      metric: ``train/<metric>``, ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``; ``eval/``
-        before the metric, as in TensorBoard's tags, may be left out.
+      metric: name of the metric: ``train/<metric>``, ``training_eval/<task>/<metric>`` or
+        ``inference_eval/<task>/<metric>``; ``eval/`` before the metric, as in TensorBoard's tags, may be left out.
       mode: ``max`` or ``min``.
     """
 
@@ -48,20 +48,20 @@ class BestBy:
 
 
 def best_checkpoint(directory: str, metric: str | None = None, mode: str | None = None) -> str:
-    """Returns the path of the best of the checkpoints that are in ``directory``.
+    """Returns the path of the best checkpoint that exists in ``directory``.
 
-    Of equal values the later checkpoint is the best. Checkpoints without a value, and with one that is no finite
-    number, are never the best. The checkpoint's files are not read here: a damaged one is an error of whoever reads
-    it, and not passed over.
+    Of equal values the later checkpoint is the best. Checkpoints without a value, or with a value that is not a finite
+    number, are never the best. The files of the checkpoint are not read here; if it is damaged, the function that reads
+    it raises an error, and no other checkpoint is used.
 
     Args:
-      directory: a run's MODEL_DIR.
-      metric: as in :class:`BestBy`; by default what the run itself keeps the best by.
-      mode: ``max`` or ``min``; by default the run's, ``max`` where ``metric`` is given.
+      directory: MODEL_DIR of the run.
+      metric: name of the metric, see :class:`BestBy`; by default the one by which the run keeps the best checkpoints.
+      mode: ``max`` or ``min``; by default that of the run, or ``max`` if ``metric`` is given.
 
     Raises:
       CheckpointError: there is no checkpoint, or none with a value.
-      SettingError: the run keeps the best by no metric and none is named, or it is no metric of the run.
+      SettingError: no metric is given and the run has none for the best checkpoint, or the run has no such metric.
     """
     steps = _require_steps(directory)
     best_by = BestBy(metric, mode or "max") if metric else _require_best_by(directory)
@@ -72,15 +72,15 @@ def best_checkpoint(directory: str, metric: str | None = None, mode: str | None 
         raise CheckpointError(
             directory,
             expected=f"a checkpoint with a finite {best_by.metric}",
-            found=f"none among those of steps {', '.join(map(str, steps))}",
-            fix=f"take the newest, {directory}@newest (in gin: @runs.newest_checkpoint()), or name one",
+            found=f"none among the checkpoints of steps {', '.join(map(str, steps))}",
+            fix=f"use the newest, {directory}@newest (in gin: @runs.newest_checkpoint()), or give a checkpoint",
         )
     values = read_metrics(directory, best_by.metric)
     ever = _ranked(values, best_by)[-1]
     if _worth(values[ever], best_by) > _worth(values[step], best_by):
         print(
-            f"{directory}: {best_by.metric} was best at step {ever} ({values[ever]:g}), of which there is no "
-            f"checkpoint; the best that there is: checkpoint_{step} ({values[step]:g})",
+            f"{directory}: {best_by.metric} was best at step {ever} ({values[ever]:g}), but that checkpoint does not "
+            f"exist; the best existing one is checkpoint_{step} ({values[step]:g})",
             file=sys.stderr,
         )
     return str(as_path(directory) / f"checkpoint_{step}")
@@ -96,12 +96,12 @@ def newest_checkpoint(directory: str) -> str:
 
 
 def named(path: Path) -> Path:
-    """Returns the checkpoint that ``MODEL_DIR@best`` or ``MODEL_DIR@newest`` names; any other path as it is.
+    """Returns the checkpoint for ``MODEL_DIR@best`` or ``MODEL_DIR@newest``; any other path is returned unchanged.
 
-    A path that exists is that path, also where its name ends in ``@best``.
+    An existing path is returned unchanged, even if its name ends in ``@best``.
 
     Raises:
-      CheckpointError, SettingError: as :func:`best_checkpoint` and :func:`newest_checkpoint`.
+      CheckpointError, SettingError: see :func:`best_checkpoint` and :func:`newest_checkpoint`.
     """
     match = _CHOICE.fullmatch(str(path))
     if match is None or path.exists():
@@ -111,9 +111,9 @@ def named(path: Path) -> Path:
 
 
 def resolve(path: Path) -> Path:
-    """As :func:`named`, for commands that take the newest checkpoint of a MODEL_DIR alone.
+    """Like :func:`named`, for commands that use the newest checkpoint if they get a MODEL_DIR only.
 
-    Where the run keeps the best by a metric and its newest checkpoint is another, a line on standard error says so.
+    Prints a note on standard error if the best checkpoint of the run is not the newest one.
     """
     found = named(path)
     _say_if_another_is_best(found)
@@ -125,11 +125,11 @@ def _say_if_another_is_best(directory: Path) -> None:
     try:
         best_by = recorded_best_by(directory) if steps else None
         step = best_step(directory, best_by, steps) if best_by else None
-    except FsaError:  # Nobody asked for the best.
+    except FsaError:  # The user did not ask for the best checkpoint, so this is no error.
         return
     if best_by and step is not None and step != steps[-1]:
         print(
-            f"{directory}: taking checkpoint_{steps[-1]}, its newest; the best by {best_by.metric} is "
+            f"{directory}: using checkpoint_{steps[-1]}, the newest; the best by {best_by.metric} is "
             f"checkpoint_{step}: {directory}@best",
             file=sys.stderr,
         )
@@ -148,20 +148,20 @@ def _require_steps(directory: str | Path) -> list[int]:
 
 
 def best_step(directory: Any, best_by: BestBy, steps: Sequence[int]) -> int | None:
-    """Returns the best of ``steps``, None where none has a finite value."""
+    """Returns the best of ``steps``; None if none has a finite value."""
     values = read_metrics(directory, best_by.metric)
     finite = {step: values[step] for step in steps if step in values and math.isfinite(values[step])}
     return next(reversed(_ranked(finite, best_by)), None)
 
 
 def ranked_steps(directory: Any, best_by: BestBy, steps: Sequence[int]) -> list[int]:
-    """Returns those of ``steps`` that have a value, from the worst (also what is not finite) to the best."""
+    """Returns the ``steps`` that have a value, from the worst to the best; values that are not finite are worst."""
     values = read_metrics(directory, best_by.metric)
     return _ranked({step: values[step] for step in steps if step in values}, best_by)
 
 
 def _ranked(values: Mapping[int, float], best_by: BestBy) -> list[int]:
-    # Of equal values the later one is better: it has seen more.
+    # Of equal values the later step is better, because it was trained on more data.
     return sorted(values, key=lambda step: (_worth(values[step], best_by), step))
 
 
@@ -172,7 +172,7 @@ def _worth(value: float, best_by: BestBy) -> float:
 
 
 class Metric(NamedTuple):
-    """The parts of a metric's name; ``task`` is empty for ``train``."""
+    """The parts of the name of a metric; ``task`` is empty for ``train``."""
 
     kind: str
     task: str
@@ -180,10 +180,10 @@ class Metric(NamedTuple):
 
 
 def split_metric(name: str) -> Metric:
-    """Returns the parts of a metric's name.
+    """Returns the parts of the name of a metric.
 
     Raises:
-      SettingError: no such kind of metric.
+      SettingError: there is no such kind of metric.
     """
     kind, _, rest = name.partition("/")
     task, _, metric = ("", "", rest) if kind == "train" else rest.partition("/")
@@ -198,7 +198,7 @@ def split_metric(name: str) -> Metric:
 
 
 def read_row(line: bytes) -> dict[str, Any] | None:
-    """Returns a row of a file of metrics, None where the line is none: half-written by a killed run, or damaged."""
+    """Returns a row of a metrics file; None if the line is damaged, or incomplete because the run was killed."""
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError):
@@ -207,7 +207,7 @@ def read_row(line: bytes) -> dict[str, Any] | None:
 
 
 def read_rows(file: Any) -> list[dict[str, Any]]:
-    """Returns the rows of a file of metrics, in the order in which they were written; none where there is no file."""
+    """Returns the rows of a metrics file, in the order in which they were written; empty if there is no file."""
     lines = file.read_bytes().splitlines() if file.exists() else []
     return [row for row in map(read_row, lines) if row is not None]
 
@@ -224,7 +224,7 @@ def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
 
 
 def scores_of(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """Returns the metrics of decoded text at the step of a run's checkpoint: task to name to value."""
+    """Returns the metrics of decoded text at the step of a checkpoint, by task and name."""
     run, step = checkpoint.parent, checkpoint_files.step_of(checkpoint)
     tasks = sorted(file.name.removesuffix(f"-{METRICS}") for file in (run / "inference_eval").glob(f"*-{METRICS}"))
     return {
@@ -236,14 +236,14 @@ def scores_of(checkpoint: Path) -> dict[str, dict[str, float]]:
 
 
 def read_metrics(directory: Any, name: str) -> dict[int, float]:
-    """Returns the values of a metric by step; where a step was evaluated more than once, the last value.
+    """Returns the values of a metric by step; if a step was evaluated several times, the last value.
 
     Args:
-      directory: the run's directory.
-      name: as in :class:`BestBy`.
+      directory: directory of the run.
+      name: name of the metric, see :class:`BestBy`.
 
     Raises:
-      SettingError: no such kind of metric, or evaluations ran and none has a metric of that name.
+      SettingError: there is no such kind of metric, or there were evaluations but none has such a metric.
     """
     kind, task, metric = split_metric(name)
     rows = metric_rows(directory, kind, task)
@@ -254,7 +254,7 @@ def read_metrics(directory: Any, name: str) -> dict[int, float]:
             "metric_name_to_monitor",
             expected=f"a metric of {kind}: {', '.join(key for key in rows[-1] if key != 'step')}",
             found=repr(metric),
-            fix="bind one of those names",
+            fix="bind one of these names",
         )
     return values
 
@@ -267,7 +267,7 @@ def _number(value: Any) -> float:
 
 
 def record_best_by(directory: Any, best_by: BestBy | None) -> None:
-    """Notes beside the checkpoints what the run keeps the best by; None removes the note of an earlier start."""
+    """Writes BEST_BY, the criterion by which the run keeps the best checkpoints; None removes an earlier one."""
     file = as_path(directory) / BEST_BY
     if best_by is None:
         file.unlink(missing_ok=True)
@@ -280,12 +280,13 @@ def record_best_by(directory: Any, best_by: BestBy | None) -> None:
 
 
 def recorded_best_by(directory: Any) -> BestBy | None:
-    """Returns what the run keeps the best by, None where it keeps the newest.
+    """Returns the criterion by which the run keeps the best checkpoints; None if it keeps the newest.
 
-    It is in BEST_BY; of runs of upstream T5X and of older versions in config.gin, of which nothing is evaluated.
+    It is read from BEST_BY. For runs of upstream T5X and of older versions it is read from config.gin, which is only
+    parsed and not executed.
 
     Raises:
-      SettingError: BEST_BY is damaged, or config.gin names several metrics.
+      SettingError: BEST_BY is damaged, or config.gin has several metrics.
     """
     file = as_path(directory) / BEST_BY
     if not file.exists():
@@ -295,7 +296,7 @@ def recorded_best_by(directory: Any) -> BestBy | None:
         return BestBy(str(content["metric"]), content["mode"])
     except (untrusted_json.UntrustedJsonError, KeyError, TypeError) as error:
         raise SettingError(
-            file, expected='{"metric": …, "mode": …}', found=str(error), fix="write it again, or name a checkpoint"
+            file, expected='{"metric": …, "mode": …}', found=str(error), fix="write it again, or give a checkpoint"
         ) from error
 
 
@@ -306,14 +307,14 @@ def _require_best_by(directory: str | Path) -> BestBy:
             directory,
             expected=f"a run that keeps the best checkpoint by a metric, in {BEST_BY} or config.gin",
             found="none",
-            fix=f"take the newest, {directory}@newest, or name a checkpoint; in gin, @runs.newest_checkpoint(), or "
+            fix=f"use the newest, {directory}@newest, or give a checkpoint; in gin, @runs.newest_checkpoint(), or "
             "runs.best_checkpoint.metric = 'inference_eval/TASK/f1'",
         )
     return best_by
 
 
 def _configured_best_by(config: Any) -> BestBy | None:
-    """What the managers of checkpoints in a config.gin monitor; their bindings are read, and nothing is looked up."""
+    """The metric that checkpoint managers in a config.gin monitor. The bindings are only parsed, not resolved."""
     if not config.exists():
         return None
     from gin import config_parser
@@ -337,7 +338,7 @@ def _configured_best_by(config: Any) -> BestBy | None:
                 bound[statement.arg_name].add(statement.value)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise SettingError(
-            config, expected="the configuration of a run", found=str(error), fix="name a checkpoint"
+            config, expected="the configuration of a run", found=str(error), fix="give a checkpoint"
         ) from error
     found = {
         name: {macros.get(value.name) if isinstance(value, _Macro) else value for value in values}
@@ -349,7 +350,7 @@ def _configured_best_by(config: Any) -> BestBy | None:
             config,
             expected="one metric_name_to_monitor",
             found=", ".join(sorted(map(str, metrics))),
-            fix="name it: runs.best_checkpoint.metric = 'inference_eval/TASK/f1' in gin, or name a checkpoint",
+            fix="in gin, bind runs.best_checkpoint.metric = 'inference_eval/TASK/f1', or give a checkpoint",
         )
     mode = next(iter(found["metric_mode"] - {None}), "max")
     return BestBy(str(metrics.pop()), str(mode)) if metrics else None

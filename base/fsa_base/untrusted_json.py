@@ -1,7 +1,7 @@
-"""JSON that somebody else wrote, and Python literals in its place: a value, or a reason; never a traceback later.
+"""Parses untrusted JSON, or Python literals in place of JSON, into values that are safe to use.
 
-``json`` alone lets through what fails long after it was parsed: nesting that a recursive function cannot follow,
-strings that UTF-8 cannot hold; and it has three kinds of exceptions for the rest.
+``json`` accepts values that cause errors later: nesting that is too deep for recursive functions, and strings that
+cannot be encoded in UTF-8. For other problems it raises three kinds of exceptions.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import warnings
 from typing import Any
 
 MAX_DEPTH = 100
-"""Objects and arrays inside one another. Python's own limit depends on who calls."""
+"""Largest nesting of objects and arrays. Python's own limit depends on the depth of the call stack."""
 MAX_DIGITS = 4300
-"""Of a whole number: Python's limit for reading and printing one."""
+"""Largest number of digits of an integer: Python's limit for parsing and printing integers."""
 MAX_LITERAL_CHARACTERS = 200_000
-"""Of Python literals, which take some 300 bytes of memory for each byte of text while they are parsed."""
+"""Largest size of a Python literal. Parsing needs about 300 bytes of memory per byte of text."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -29,7 +29,7 @@ class UntrustedJsonError(ValueError):
     """Text that cannot be used as JSON.
 
     Attributes:
-      reason: one of few fixed phrases, so that reasons can be counted; it holds nothing of the text.
+      reason: one of few fixed phrases, so that reasons can be counted; it contains nothing of the text.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -38,15 +38,15 @@ class UntrustedJsonError(ValueError):
 
 
 def parse(text: str | bytes, *, lone_surrogates: bool = False) -> Any:
-    """Returns the value of a JSON text; its nesting is at most MAX_DEPTH, and its numbers can be printed.
+    """Returns the value of a JSON text. Its nesting is at most MAX_DEPTH, and its numbers can be printed.
 
     Args:
-      text: bytes must be UTF-8.
-      lone_surrogates: let strings with half a surrogate pair (``"\\ud800"``) through, for callers that clean them.
-        Nothing can write such a string to a file, so that they are refused otherwise.
+      text: JSON text; bytes must be UTF-8.
+      lone_surrogates: whether to accept strings with half a surrogate pair (``"\\ud800"``), for callers that clean
+        them. Such strings cannot be written to a file, so by default they are refused.
 
     Raises:
-      UntrustedJsonError: it is not JSON, or holds something that would fail later.
+      UntrustedJsonError: the text is not JSON, or has a value that would fail later.
     """
     if isinstance(text, bytes):
         try:
@@ -61,8 +61,8 @@ def parse(text: str | bytes, *, lone_surrogates: bool = False) -> Any:
         raise UntrustedJsonError("broken JSON", str(error)) from None
     except ValueError:
         raise _too_many_digits() from None
-    # Most texts need no look at their values: whatever is deep has many brackets, and half a pair is always escaped
-    # in text that came from a file.
+    # The values of most texts need not be checked: deep nesting needs many brackets, and in text from a file half a
+    # surrogate pair is always escaped.
     surrogates = not lone_surrogates and bool(_SURROGATE_ESCAPE.search(text) or _SURROGATE.search(text))
     if surrogates or text.count("[") + text.count("{") > MAX_DEPTH:
         _check(value, surrogates)
@@ -70,10 +70,11 @@ def parse(text: str | bytes, *, lone_surrogates: bool = False) -> Any:
 
 
 def parse_literal(text: str) -> Any:
-    """Returns the value of a Python literal, as JSON would have it; lone surrogates stay. Nothing is evaluated.
+    """Returns the value of a Python literal, with JSON types. Lone surrogates are kept. No code is executed.
 
     Raises:
-      UntrustedJsonError: it is no literal, is longer than MAX_LITERAL_CHARACTERS, or has no equal in JSON.
+      UntrustedJsonError: the text is not a literal, is longer than MAX_LITERAL_CHARACTERS, or has no equivalent in
+        JSON.
     """
     if len(text) > MAX_LITERAL_CHARACTERS:
         raise UntrustedJsonError(f"Python literal of over {MAX_LITERAL_CHARACTERS:,} characters")
@@ -82,14 +83,14 @@ def parse_literal(text: str) -> Any:
             warnings.simplefilter("ignore")
             value = ast.literal_eval(text.strip())
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        # Their messages quote the text, and say little else.
+        # The messages of these errors quote the untrusted text and say little else, so they are dropped.
         raise UntrustedJsonError("broken JSON") from None
     _check(value, surrogates=False)
     return value
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Returns whether a string holds half a surrogate pair, so that UTF-8 cannot hold it."""
+    """Returns whether a string has half a surrogate pair, so that it cannot be encoded in UTF-8."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
@@ -103,7 +104,7 @@ def _check(value: Any, surrogates: bool) -> None:
                     raise UntrustedJsonError("text with half a surrogate pair")
             elif isinstance(part, dict):
                 if not all(isinstance(key, str) for key in part):
-                    raise UntrustedJsonError("broken JSON", "a key that is no text")
+                    raise UntrustedJsonError("broken JSON", "a key that is not text")
                 if surrogates and any(map(has_lone_surrogate, part)):
                     raise UntrustedJsonError("text with half a surrogate pair")
                 below.extend(part.values())

@@ -1,7 +1,11 @@
 """The check of one generation: what is wrong with it, what can be fixed, and whether it is kept.
 
-A verdict is ``keep`` (as written), ``repair`` (kept, after junk or invented opinions were removed) or ``drop``; every
-repair and every drop carries its reason.
+The verdict is ``keep`` (the text is used as written), ``repair`` (the text is used after junk or invented opinions were
+removed) or ``drop`` (the text is not used). Every repair and every drop is stored with its reason.
+
+Whether an analysis, a rewriting and the star rating of one review agree is measured by their leans: the mean sentiment
+of each on a scale from -1 (all negative) to 1 (all positive). The gap between two leans is half their distance: 0 is
+full agreement, 1 is the opposite.
 """
 
 from __future__ import annotations
@@ -11,42 +15,43 @@ from typing import Literal
 from pydantic import Field
 
 from fsa_base.errors import SettingError
-from fsa_jax.checking.agreement import analysis_lean, gap, rewriting_lean, stars_lean
-from fsa_jax.checking.facts import facts
-from fsa_jax.checking.grounding import Grounding, ground
+from fsa_jax.checking.grounding import Grounding, facts, ground
 from fsa_jax.checking.junk import clean
 from fsa_jax.common.records import Generation, Opinion, Record, Review
 from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import FAILURES, failure_reason
 from fsa_jax.text import analysis
-from fsa_jax.text.opinion_words import implicit_share
+from fsa_jax.text.words import implicit_share
+from fsa_jax.text.words import lean as lean_of_words
 
 MAX_CHARACTERS = 60_000
-"""Longer texts and reviews are dropped unread: no teacher's answer is as long, and every rule's time is bounded."""
+"""Longer texts and reviews are dropped without a check. No real answer is so long, and this bounds the time of a
+check."""
 
 Verdict = Literal["keep", "repair", "drop"]
 
 
 class CheckSettings(Record):
-    """Thresholds of the check. 1 switches a limit off."""
+    """Thresholds of the check. The value 1 turns a limit off."""
 
     grounding: float = 0.5
-    """Share of a target's words that the review must hold (grounding.ground)."""
+    """Share of the words of an opinion target that must occur in the review (grounding.ground)."""
     max_hallucination: float = 0.5
-    """Largest share of opinions without a grounded target, or of sentences with an invented fact."""
+    """Largest allowed share of opinions without a grounded target, or of sentences with an invented fact."""
     max_stars_gap: float = 0.75
-    """Largest gap between a generation's lean and its review's stars (agreement.gap)."""
+    """Largest allowed gap between a generation's lean and its review's stars (``gap``)."""
     max_partner_gap: float = 0.75
-    """Largest gap between the leans of an analysis and a rewriting of one review by one teacher."""
+    """Largest allowed gap between the leans of an analysis and a rewriting of one review by one teacher."""
     repair_analyses: bool = True
-    """Remove opinions whose target is not grounded; else they stay, and only their share is held against the row."""
+    """Whether to remove opinions whose target is not grounded. If False they stay, and only count in the hallucination
+    score."""
 
     def checked(self) -> CheckSettings:
-        """Itself, once every threshold is known to lie in 0 to 1."""
+        """Checks that every threshold lies between 0 and 1; returns self."""
         for name in ("grounding", "max_hallucination", "max_stars_gap", "max_partner_gap"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise SettingError(name, expected="0 to 1", found=str(value), fix="1 switches a limit off")
+                raise SettingError(name, expected="0 to 1", found=str(value), fix="to turn a limit off, use 1")
         return self
 
 
@@ -57,20 +62,20 @@ class CheckedGeneration(Record):
     generation: Generation
     verdict: Verdict
     reason: str | None = None
-    """Why it is dropped; None where it is kept."""
+    """Why the generation is dropped; None if it is kept."""
     repairs: tuple[str, ...] = ()
     response: str = ""
-    """The text to learn from; the teacher's own where it is dropped."""
+    """The text that the student learns from. For a dropped generation: the teacher's text unchanged."""
     lost_opinions: tuple[str, ...] = ()
-    """Why parts of the analysis state no usable opinion (analysis.DropReason)."""
+    """Why parts of the analysis do not give a usable opinion (analysis.DropReason)."""
     sentiments: tuple[str, ...] = ()
     grounding: tuple[str, ...] = ()
-    """How each opinion's target stands in the review (grounding.Kind), in order."""
+    """How each opinion's target occurs in the review (grounding.Kind), in order."""
     inventions: tuple[str, ...] = ()
-    """Targets, names and numbers that the review does not hold."""
+    """Targets, names and numbers that do not occur in the review."""
     hallucination: float | None = Field(default=None, ge=0, le=1)
-    """Share of opinions with an ungrounded target, or of sentences with an ungrounded fact, before any repair of them;
-    None where the text could not be checked."""
+    """Share of opinions with an ungrounded target, or of sentences with an ungrounded fact, before such opinions are
+    removed. None if the text could not be checked."""
     lean: float | None = None
     stars_gap: float | None = None
     partner_gap: float | None = None
@@ -79,7 +84,7 @@ class CheckedGeneration(Record):
 
 
 def assess(review: Review, generation: Generation, settings: CheckSettings) -> CheckedGeneration:
-    """Checks one generation by itself; what needs its partner is added by :func:`with_partner`."""
+    """Checks one generation alone. :func:`with_partner` adds the comparison with the other form."""
     text, repairs = clean_text(generation.text or "")
     if repairs:
         generation = generation.model_copy(update={"text": text})
@@ -92,7 +97,7 @@ def assess(review: Review, generation: Generation, settings: CheckSettings) -> C
         implicit_share=implicit_share(review.text),
     )
     if generation.failure is not None:
-        # Details differ from row to row; reasons are counted, so they must be few.
+        # Reasons are counted, so the details, which differ from row to row, are left out.
         failure = failure_reason(generation.failure)
         return base.model_copy(
             update={"reason": f"teacher failed: {failure if failure in FAILURES else 'another reason'}"}
@@ -145,13 +150,13 @@ def _analysis(base: CheckedGeneration, text: str, settings: CheckSettings) -> Ch
 
 
 def _ground(text: str, found: analysis.ParsedOpinion, review: str, threshold: float) -> Grounding:
-    """The parser takes brackets off a target; here they tell an unfilled slot of the template."""
+    """Like :func:`ground`, but on the target as written: the parser removes brackets, which mark an unfilled slot."""
     bracketed = text[found.start - 1 : found.start] == "[" and text[found.end : found.end + 1] == "]"
     return ground(f"[{found.opinion.target}]" if bracketed else found.opinion.target, review, threshold)
 
 
 def _scores(review: Review, opinions: list[Opinion]) -> dict[str, object]:
-    lean = analysis_lean(opinions)
+    lean = analysis.lean(opinions)
     return {
         "sentiments": tuple(opinion.sentiment for opinion in opinions),
         "lean": lean,
@@ -163,7 +168,7 @@ def _rewriting(base: CheckedGeneration, text: str, settings: CheckSettings) -> C
     by_sentence = facts(text, base.review.text)
     inventions = [fact.text for sentence in by_sentence for fact in sentence if not fact.grounded]
     with_invention = sum(any(not fact.grounded for fact in sentence) for sentence in by_sentence)
-    lean = rewriting_lean(text)
+    lean = lean_of_words(text)
     base = base.model_copy(
         update={
             "inventions": tuple(inventions),
@@ -188,7 +193,7 @@ def _decide(base: CheckedGeneration, text: str, settings: CheckSettings) -> Chec
 
 
 def with_partner(checked: CheckedGeneration, partner_lean: float | None, settings: CheckSettings) -> CheckedGeneration:
-    """Adds the lean of the other form of the same review by the same teacher."""
+    """Adds the lean of the other form (analysis or rewriting) of the same review by the same teacher."""
     distance = gap(checked.lean, partner_lean)
     checked = checked.model_copy(update={"partner_gap": distance})
     if checked.verdict != "drop" and distance is not None and distance > settings.max_partner_gap:
@@ -200,3 +205,13 @@ def with_partner(checked: CheckedGeneration, partner_lean: float | None, setting
             }
         )
     return checked
+
+
+def stars_lean(stars: float | None) -> float | None:
+    """Lean of a star rating: 1 star is -1, 3 stars are 0, 5 stars are 1."""
+    return None if stars is None else max(-1.0, min(1.0, (stars - 3) / 2))
+
+
+def gap(first: float | None, second: float | None) -> float | None:
+    """Half the distance between two leans, 0 to 1; None if one of them is unknown."""
+    return None if first is None or second is None else abs(first - second) / 2

@@ -1,34 +1,42 @@
-"""A check from end to end: two passes over the generations, in memory that does not grow with them.
+"""A whole check, from its input to the checked files: two passes over the generations, with constant memory.
 
-The first pass checks every generation by itself, in as many processes as are wanted, and notes its lean and the hashes
-of its key and text in a scratch database; the second adds what needs other rows (the partner's lean), settles the
-verdict, and writes it.
+The input is a generation store with its reviews, or a file in the layout of the papers' authors. The first pass checks
+every generation alone, in several processes if asked. It stores its lean and the hashes of its key and text in a
+temporary database. The second pass adds what needs other rows (the lean of the other form), decides the verdict and
+writes it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import re
 import signal
 import sqlite3
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
+from fsa_base.errors import DataError
 from fsa_jax.checking.assess import CheckedGeneration, CheckSettings, assess, with_partner
 from fsa_jax.checking.checked_files import PartWriter, as_row
 from fsa_jax.checking.statistics import Statistics
-from fsa_jax.common.hashing import hash64
 from fsa_jax.common.records import Generation, Review
-from fsa_jax.reviews.distinct_sample import priority
+from fsa_jax.reviews.fields import Fields, clean_text, parse_review
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.rows import expand, raw_rows
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.text.analysis import is_analysis
+from fsa_jax.text.words import hash64, priority
 
 CHUNK = 500
-"""Generations that a process checks at once; for fewer in all, none is started."""
+"""Number of generations that a process checks at a time; if there are fewer in total, no process is started."""
 _CHUNK_CHARACTERS = 20_000_000
-"""Of reviews and texts in a chunk, which is in memory as a whole; ordinary chunks hold a twentieth of it."""
+"""Limit on the characters of reviews and texts in a chunk, because a chunk is kept in memory. Ordinary chunks have a
+twentieth of it."""
 
 _OTHER = {"analysis": "rewriting", "rewriting": "analysis"}
 
@@ -44,10 +52,10 @@ def check(
 
     Args:
       pairs: reviews with their generations, in any order.
-      settings: thresholds.
-      output: folder, new or empty.
-      progress: called with ``check`` or ``write`` and the rows done, every 500.
-      workers: processes that check; what is written is the same for any number.
+      settings: thresholds of the check.
+      output: new or empty folder.
+      progress: called every 500 rows with the phase (``check`` or ``write``) and the number of rows done.
+      workers: number of processes that check; the output does not depend on it.
     """
     settings.checked()
     statistics = Statistics()
@@ -77,7 +85,7 @@ def check(
 def _assessed(
     pairs: Iterable[tuple[Review, Generation]], settings: CheckSettings, workers: int
 ) -> Iterator[CheckedGeneration]:
-    """Every generation checked by itself, in the order of ``pairs``."""
+    """Checks every generation alone; yields the results in the order of ``pairs``."""
     chunks = _chunks(pairs)
     first, second = next(chunks, []), next(chunks, [])
     chunks = chain([first, second], chunks)
@@ -85,9 +93,10 @@ def _assessed(
         for chunk in chunks:
             yield from _assess_chunk(chunk, settings)
         return
-    # A bounded queue: a pool's own map would read all pairs into memory. Spawned, since this process has threads.
+    # The queue is bounded, because the pool's own map() would read all pairs into memory. Processes are spawned, not
+    # forked, because this process has threads.
     waiting: deque[Future[list[CheckedGeneration]]] = deque()
-    # Ctrl-C reaches every process of the terminal; this one alone answers it, the workers end with it.
+    # Ctrl-C reaches every process of the terminal. Only this one handles it; the workers end when it ends.
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -122,7 +131,7 @@ def _read(path: Path) -> Iterator[CheckedGeneration]:
 
 
 class _Notes:
-    """What the second pass must know of other rows, in a scratch file."""
+    """What the second pass needs to know about other rows, in a temporary file."""
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(path, isolation_level=None)
@@ -139,13 +148,13 @@ class _Notes:
         return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hashed - 2**63,)).rowcount == 1
 
     def without_duplicates(self, checked: CheckedGeneration) -> CheckedGeneration:
-        """Drops a generation that was met before, and text that its teacher gave for another review too."""
+        """Drops a generation that occurred before, and a text that its teacher also gave for another review."""
         generation = checked.generation
         if checked.verdict == "drop":
             return checked
         key = generation.model_dump_json(exclude={"text", "failure", "input_tokens", "output_tokens"})
         reason = None
-        # The authors' rows have no seed; the text tells two answers apart.
+        # The authors' rows have no seed, so two answers are distinguished by their text.
         if not self._first_time(hash64(f"key {key} {generation.text if generation.prompt_hash == 'released' else ''}")):
             reason = "the same generation twice"
         elif not self._first_time(
@@ -164,7 +173,7 @@ class _Notes:
             )
 
     def partner_lean(self, checked: CheckedGeneration) -> float | None:
-        """Mean lean of the other form's kept texts about the review by the same teacher."""
+        """Mean lean of the kept texts of the other form, by the same teacher about the same review."""
         key = self._key(checked, _OTHER[checked.generation.understanding])
         row = self._database.execute("SELECT total / rows FROM lean WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
@@ -172,3 +181,105 @@ class _Notes:
     @staticmethod
     def _key(checked: CheckedGeneration, understanding: str) -> int:
         return hash64(f"{checked.review.id}\n{checked.generation.teacher}\n{understanding}") - 2**63
+
+
+_RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
+RELEASED_PROMPT = "released"
+"""Used as the prompt hash of the authors' teacher text, because the wording of their prompts is not public."""
+
+
+def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Generation]]:
+    """Reads rows in the authors' layout, ``ID Text Overall TEACHER_response``; a row may have text of several teachers.
+
+    Analysis and rewriting use the same column name; the text itself shows which form it is.
+
+    Args:
+      path: file, or folder of files.
+      skipped: counter by reason of rows without a review or without teacher text.
+
+    Raises:
+      DataError: no row has a ``…_response`` column.
+    """
+    fields = Fields({})
+    responses = 0
+    for file in expand(path):
+        for raw in raw_rows(file):
+            row = raw if isinstance(raw, BadRow) else raw.parse()
+            parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
+            if isinstance(row, BadRow) or isinstance(parsed, BadRow):
+                bad = row if isinstance(row, BadRow) else parsed
+                skipped[bad.reason] += bad.rows  # pyright: ignore[reportAttributeAccessIssue]
+                continue
+            found = [(match["teacher"], row[key]) for key in row if (match := _RESPONSE.fullmatch(key))]
+            if not found:
+                skipped["no …_response column"] += 1
+            for teacher, text in found:
+                responses += 1
+                text = text if isinstance(text, str) else ""
+                yield (
+                    parsed.review,
+                    Generation(
+                        review_id=parsed.review.id,
+                        understanding="analysis" if is_analysis(text) else "rewriting",
+                        prompt_hash=RELEASED_PROMPT,
+                        teacher=teacher,
+                        text=text,
+                    ),
+                )
+    if not responses:
+        raise DataError(
+            path,
+            expected="rows with ID, Text, Overall and TEACHER_response",
+            found=", ".join(f"{count} x {reason}" for reason, count in skipped.most_common()) or "no row",
+            fix="name a generation store with --reviews REVIEWS.parquet, or a file in the released layout",
+        )
+
+
+class ReviewIndex:
+    """An index of reviews by id in a file, so that a million reviews need no memory. Of equal ids, the first is used.
+
+    Args:
+      path: path of a new temporary file.
+      reviews: all reviews.
+      unused: counter of reviews whose id was used before by a different review; exact copies are not counted.
+    """
+
+    def __init__(self, path: Path, reviews: Iterable[Review], unused: Counter[str]):
+        self._database = sqlite3.connect(path)
+        # The file is temporary, so it need not survive a crash.
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE review (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
+        for review in reviews:
+            row = review.id, review.model_dump_json()
+            new = self._database.execute("INSERT OR IGNORE INTO review VALUES (?, ?)", row).rowcount
+            if not new and self.get(review.id) != review:
+                unused["another review with an id that was there before"] += 1
+        self._database.commit()
+
+    def get(self, review_id: str) -> Review | None:
+        with closing(self._database.execute("SELECT json FROM review WHERE id = ?", (review_id,))) as found:
+            row = found.fetchone()
+        return Review.model_validate_json(row[0]) if row else None
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def from_store(
+    stored: Iterable[StoredGeneration], reviews: ReviewIndex, skipped: Counter[str]
+) -> Iterator[tuple[Review, Generation]]:
+    """Generations with their reviews; ``skipped`` counts those whose review is missing or has another text.
+
+    The text of a review may change while its id stays the same (a newer dump, a fixed encoding). The store then has
+    generations about both texts, and a generation about the old text must not be paired with the new text.
+    """
+    for row in stored:
+        review = reviews.get(row.review_id)
+        if review is None:
+            skipped["generation without its review"] += 1
+        # fsa teach cleans the text of reviews; here the reviews are as in their file.
+        elif not row.is_about(review.text) and not row.is_about(clean_text(review.text)[0]):
+            skipped["generation about another text of its review"] += 1
+        else:
+            yield review, row.generation(keep_cut_off=True)

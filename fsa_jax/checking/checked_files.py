@@ -42,7 +42,8 @@ SCHEMA = pyarrow.schema(
         ("implicit_share", _NUMBER),
     ]
 )
-"""One row a generation: its review, where the text came from, and the check's scores (assess.CheckedGeneration)."""
+"""One row per generation: its review, the origin of the text, and the scores of the check
+(assess.CheckedGeneration)."""
 
 COUNTS, PAGE = "check.json", "check.html"
 FOREIGN = only_files(
@@ -51,7 +52,7 @@ FOREIGN = only_files(
     COUNTS,
     PAGE,
     *output_checksums.FILES,
-    # What an earlier version left when it was killed.
+    # Files that an earlier version left behind when it was killed.
     "kept/.part-*",
     "dropped/.part-*",
     ".check*/*.sqlite",
@@ -67,11 +68,12 @@ _DETAIL_CHARACTERS = 300
 PART_ROWS = 50_000
 _GROUP_ROWS = 5_000
 _GROUP_CHARACTERS = 100_000_000
-"""Of reviews and texts in a group, which is in memory as a whole; ordinary groups hold a twentieth of it."""
+"""Limit on the characters of reviews and texts in a row group, because a group is kept in memory. Ordinary groups have
+a twentieth of it."""
 
 
 def as_row(checked: CheckedGeneration) -> dict[str, Any]:
-    """A checked generation under the names of SCHEMA."""
+    """A checked generation as a row: values by the column names of SCHEMA."""
     review, generation = checked.review, checked.generation
     return {
         "review_id": review.id,
@@ -100,7 +102,7 @@ def as_row(checked: CheckedGeneration) -> dict[str, Any]:
 
 
 class PartWriter:
-    """Writes rows as ``part-00000.parquet`` and on, into a folder that is new or empty. Use as a context."""
+    """Writes rows to ``part-00000.parquet``, ``part-00001.parquet`` … in a new or empty folder. A context manager."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -112,7 +114,7 @@ class PartWriter:
 
     def __enter__(self) -> PartWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if any(self._folder.iterdir()):  # two checks must never mix
+        if any(self._folder.iterdir()):  # the files of two checks must never mix
             raise SettingError(
                 self._folder, expected="an empty folder", found="files in it", fix="choose another output"
             )
@@ -130,7 +132,7 @@ class PartWriter:
         if kind is None:
             self._flush()
             if self._writer is None and self._part == 0:
-                self._open()  # no row at all is an answer too, and has a schema
+                self._open()  # a check without rows is valid: its file has only the schema
             self._close()
         elif self._writer is not None:
             self._writer.close()
@@ -156,10 +158,10 @@ class PartWriter:
 
 
 def parts(folder: Path) -> list[Path]:
-    """The parts of a check, in order.
+    """The Parquet parts of a check, in order.
 
     Raises:
-      MissingDataError: the folder holds none.
+      MissingDataError: the folder has no part.
     """
     found = sorted(folder.glob("part-*.parquet"))
     if not found:
@@ -168,7 +170,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def require_whole(root: Path) -> None:
-    """Compares a check's files with their checksums (:func:`finished.require_whole`).
+    """Compares the files of a check with their checksums (:func:`finished.require_whole`).
 
     Raises:
       DataError: a file is missing or damaged.
@@ -180,7 +182,7 @@ def read_part(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of one part, under the names of SCHEMA.
 
     Raises:
-      DataError: it is no part of a check, or damaged.
+      DataError: the file is not a part of a check, or is damaged.
     """
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -195,7 +197,7 @@ def read_part(path: Path) -> Iterator[dict[str, Any]]:
                 )
             for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
                 yield from batch.to_pylist()
-    # Bytes that are damaged where no checksum is may end in any of these.
+    # Damaged bytes that no checksum covers can raise any of these.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise DataError(
             path, expected="a Parquet file that can be read", found=str(error)[:_DETAIL_CHARACTERS], fix=AGAIN

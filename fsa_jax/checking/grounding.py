@@ -1,8 +1,13 @@
-"""Is an opinion target in the review? Exactly, after normalisation, with other spelling, or not at all.
+"""Looks for the targets of an analysis, and for the facts of a rewriting, in the review.
 
-The paper's human evaluation counts targets that are not in the review as hallucination (arXiv 2412.18552, section
-4.2); how it was measured is not public, so the rule is ours, checked against 60 rows labelled by reading
+A target is found exactly, after normalisation, with another spelling, or not at all. The paper's human evaluation
+counts targets that are not in the review as hallucination (arXiv 2412.18552, section 4.2). Its exact procedure is not
+public, so this rule is our own. It was checked against 60 rows that were labelled by hand
 (tests/testdata/grounding_labels.json, docs/checking.md).
+
+A rewriting may use other words for opinions, but must not invent facts. Some facts can be checked without a model:
+numbers (in digits or words), names (capitalised words inside a sentence), weekdays and months. Many reviews are written
+in lower case only, so names are compared without case.
 """
 
 from __future__ import annotations
@@ -16,20 +21,22 @@ from typing import Literal
 
 import numpy as np
 
-from fsa_jax.text.stem import MAX_WORD, fold, stem, words
+from fsa_jax.text.words import MAX_WORD, fold, stem, words
 
 Kind = Literal["exact", "normalised", "fuzzy", "absent"]
 
 FUZZY_RATIO = 0.84
-"""Similarity from which two words of four letters or more count as one misspelt: one wrong letter in five or six."""
+"""Words of four letters or more with at least this similarity count as spellings of one word: one wrong letter in five
+or six."""
 
 _BUCKETS = 32
-"""Letters are told apart by their code modulo this, when the spellings that are compared at all are chosen."""
+"""Number of letter classes (character code modulo this number) that are counted to preselect similar spellings."""
 _MAX_CANDIDATES = 20
-"""Spellings that a word is compared with at most; in a real review there are seldom more than three."""
+"""Largest number of spellings that a word is compared with; real reviews rarely have more than three candidates."""
 
 SURE_SHARE = 0.6
-"""With this share of its words found, a target stands without its head ("monitor warranty policies")."""
+"""If this share of its words is found, a target is grounded even without its head word ("monitor warranty
+policies")."""
 
 _FUNCTION_WORDS = frozenset(
     words(
@@ -38,7 +45,7 @@ _FUNCTION_WORDS = frozenset(
         "those to up was we were what when where which who will with would you your"
     )
 )
-# Words that name a facet of a thing rather than the thing: "pizza quality" stands on "pizza".
+# Words that name a property of a thing, not the thing itself: "pizza quality" is grounded by "pizza".
 _LIGHT_WORDS = frozenset(
     map(
         stem,
@@ -51,7 +58,7 @@ _LIGHT_WORDS = frozenset(
     )
 )
 _HEAD_ENDS = frozenset(words("about after at before by during for from in of on that to when where which while with"))
-# Prefixes alone would take "rest" for "restaurant", so short forms are named.
+# Short forms are listed, because a general rule for prefixes would accept "rest" for "restaurant".
 _SHORT_FORMS = tuple(
     frozenset(map(stem, words(pair)))
     for pair in re.split(
@@ -66,12 +73,12 @@ _SLOT = re.compile(r"\s*[\[<{][^\]>}]*[\]>}]\s*")
 
 @dataclass(frozen=True)
 class Grounding:
-    """How a target stands in a review.
+    """Whether and how a target occurs in a review.
 
     Args:
-      kind: ``exact`` as it is (without case), ``normalised`` by inflection, order or joined spelling, ``fuzzy`` with a
-        misspelling or abbreviation, ``absent`` otherwise.
-      score: share of the target's content words that the review holds, 0 to 1.
+      kind: ``exact``: found as written, ignoring case; ``normalised``: found with another inflection, word order or
+        joined spelling; ``fuzzy``: found with a misspelling or abbreviation; ``absent``: not found.
+      score: share of the target's content words that occur in the review, 0 to 1.
     """
 
     kind: Kind
@@ -84,19 +91,19 @@ class Grounding:
 
 @dataclass(frozen=True)
 class ReviewWords:
-    """A review prepared for many look-ups."""
+    """The words of a review, prepared for many look-ups."""
 
     text: str
-    """The review, folded."""
+    """The review, case-folded."""
     folded: str
-    """Its words, a space between."""
+    """Its words, joined by single spaces."""
     runs: frozenset[str]
-    """Whole runs of letters, digits and underscores."""
+    """Its maximal sequences of letters, digits and underscores."""
     stems: frozenset[str]
     spellings: tuple[str, ...]
-    """Words of four letters or more, as written and as stems, that a misspelling is compared with; sorted."""
+    """Words of four letters or more and their stems, sorted; a misspelt word is compared with these."""
     joined: frozenset[str]
-    """Neighbouring words written together, so that "touch pad" answers for "touchpad"."""
+    """Pairs of neighbouring words, joined, so that "touchpad" is found in "touch pad"."""
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
@@ -111,7 +118,7 @@ class ReviewWords:
 
 @lru_cache(maxsize=64)
 def review_words(review: str) -> ReviewWords:
-    """Prepares a review; the last few are kept, as a review has several targets and rewritings."""
+    """Prepares a review. The last few results are cached, because a review has several targets and rewritings."""
     found = words(review)
     stemmed = [stem(word) for word in found]
     text = fold(review)
@@ -131,9 +138,10 @@ def ground(target: str, review: str, threshold: float = 0.5) -> Grounding:
     Args:
       target: opinion target as the teacher wrote it.
       review: the review's text.
-      threshold: share of content words that must be found; the head word must be among them, unless SURE_SHARE is.
+      threshold: share of content words that must be found. The head word must be one of them, unless at least
+        SURE_SHARE of the words are found.
 
-    A target in brackets is a slot of the prompt's template that the teacher left unfilled: absent.
+    A target in brackets is a slot of the prompt's template that the teacher did not fill, so it is ``absent``.
     """
     if _SLOT.fullmatch(target):
         return Grounding("absent", 0.0)
@@ -159,7 +167,7 @@ def _content(target_words: list[str]) -> list[str]:
 
 
 def _head(target_words: list[str], content: list[str]) -> str:
-    """The word that says what the target is: the last content word before any "of", "in", "with" …"""
+    """The head word, which names the target: the last content word before any "of", "in", "with" …"""
     head, known = None, frozenset(content)
     for word in target_words:
         if word in _HEAD_ENDS and head is not None:
@@ -170,7 +178,11 @@ def _head(target_words: list[str], content: list[str]) -> str:
 
 
 def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] | None:
-    """How a folded word stands in a review: inflected or joined otherwise, misspelt or abbreviated, or not."""
+    """How a case-folded word occurs in a review.
+
+    Returns:
+      ``normalised`` if it is inflected or joined differently, ``fuzzy`` if it is misspelt or abbreviated, else None.
+    """
     stemmed = stem(word)
     if stemmed in review.stems or word in review.joined or stemmed in review.joined:
         return "normalised"
@@ -186,7 +198,7 @@ def find_word(word: str, review: ReviewWords) -> Literal["normalised", "fuzzy"] 
 
 
 def _candidates(word: str, review: ReviewWords) -> list[str]:
-    """Spellings that may be as similar to a word as FUZZY_RATIO: those that share enough letters, most first."""
+    """Spellings that share enough letters with a word to reach FUZZY_RATIO; those that share most come first."""
     shared = np.minimum(review.letters, _letters((word,))).sum(1)
     lengths = review.letters.sum(1) + len(word)
     found = np.flatnonzero(2 * shared >= FUZZY_RATIO * lengths - 1e-9)
@@ -203,3 +215,165 @@ def _letters(spellings: Sequence[str]) -> np.ndarray:
 
 def _prefixes(word: str) -> list[str]:
     return [word[:end] for end in range(3, len(word) - 2)]
+
+
+_UNITS = {
+    word: value
+    for value, word in enumerate(
+        words(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen"
+        )
+    )
+}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
+}
+_COUNTED = frozenset(words("one two three"))
+"""When spelt out, these are not facts: "one" is often a pronoun, and writers count ("there are two drawbacks")."""
+_GROUPS = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
+_TWO = frozenset(words("couple pair both twice double two"))
+_THREE = frozenset(words("triple thrice"))
+_TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d{1,2}:\d{2}|\d+(?:\.\d+)?|[^\W\d_]+")
+_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]+)*[.!?]*")
+_CALENDAR = frozenset(
+    words(
+        "monday tuesday wednesday thursday friday saturday sunday january february march april june july august "
+        "september october november december"
+    )
+)
+# Capitalised words that do not name one particular thing.
+_NO_NAMES = frozenset(
+    words(
+        "i i'm i've i'd i'll ok okay tv tvs usb cd dvd pc wifi wi fi diy bbq atm faq us usa united states am pm god "
+        "american french english italian mexican chinese japanese korean thai indian asian greek mediterranean "
+        "european southern western eastern northern internet led lcd hd gps bluetooth christmas overall however "
+        "although despite moreover furthermore additionally after before this that the a an it in on review "
+        "rating star stars mr mrs ms dr sir madam"
+    )
+)
+_OPENING_MARKS = frozenset("\"'“‘(*- ")
+_NAME = re.compile(r"\b(?:[A-Z][\w'’&.-]*[\w])(?:\s+(?:&\s+)?[A-Z][\w'’&.-]*[\w])*")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact that can be looked up: its kind, its spelling in the rewriting, and whether the review has it."""
+
+    kind: Literal["number", "name", "date"]
+    text: str
+    grounded: bool
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a rewriting in order; a full stop inside a number or a name does not end one."""
+    return [piece.strip() for piece in _SENTENCE.findall(text) if piece.strip()]
+
+
+def facts(rewriting: str, review: str) -> list[list[Fact]]:
+    """The facts of each sentence of a rewriting; each fact tells whether it is in the review."""
+    known = _known_numbers(review)
+    return [[*_numbers(sentence, known), *_names(sentence, review)] for sentence in sentences(rewriting)]
+
+
+def numbers(text: str, ratings: bool = False) -> list[tuple[float, str]]:
+    """Numbers of a text, digits or words, with their spelling: ``"over fifty for $7.50"`` → 50 and 7.5.
+
+    A clock time counts in hours (7:30 → 7.5). "one" to "three" are left out when spelt out. Ratings ("five stars",
+    "five-star") are left out unless ``ratings`` is True: teachers take them from the star rating, not from the text.
+    """
+    tokens = _TOKEN.findall(fold(text).replace("-", " "))
+    found: list[tuple[float, str]] = []
+    value: float | None = None
+    spelling: list[str] = []
+
+    def close() -> None:
+        nonlocal value
+        if value is not None and not (len(spelling) == 1 and spelling[0] in _COUNTED):
+            found.append((value, " ".join(spelling)))
+        value = None
+        spelling.clear()
+
+    for token in tokens:
+        if token[0].isdecimal():
+            close()
+            value = _digits(token)
+            spelling.append(token)
+        elif token in _GROUPS:
+            value = (1 if value is None else value) * _GROUPS[token]
+            spelling.append(token)
+        elif token in _TENS or token in _UNITS:
+            number = _TENS.get(token, _UNITS.get(token, 0))
+            joins = bool(spelling) and (spelling[-1] in _GROUPS or (spelling[-1] in _TENS and 0 < number < 10))
+            if not joins:
+                close()
+            value = (value or 0) + number
+            spelling.append(token)
+        else:
+            if token in ("star", "stars") and not ratings:
+                value = None
+            close()
+    close()
+    return found
+
+
+def _digits(token: str) -> float:
+    if ":" in token:
+        hours, minutes = token.split(":")
+        return int(hours) + int(minutes) / 60
+    return float(token.replace(",", ""))
+
+
+@lru_cache(maxsize=64)
+def _known_numbers(review: str) -> frozenset[float]:
+    known = {value for value, _ in numbers(review, ratings=True)}
+    # "1 1/2 hours", "a couple" and "twice" state a number in another way.
+    for said, value in ((_TWO, 2.0), (_THREE, 3.0)):
+        if not said.isdisjoint(review_words(review).runs):
+            known.add(value)
+    return frozenset(known)
+
+
+def _numbers(sentence: str, known: frozenset[float]) -> list[Fact]:
+    return [
+        # "2018" in the rewriting may be "'18" in the review: the last two digits of a year are enough.
+        Fact("number", spelling, value in known or (1900 < value < 2100 and value % 100 in known))
+        for value, spelling in numbers(sentence)
+    ]
+
+
+def _names(sentence: str, review: str) -> list[Fact]:
+    prepared = review_words(review)
+    found = []
+    for match in _NAME.finditer(sentence):
+        written = re.findall(r"[^\W_]+(?:['’][^\W\d_]+)?", match.group())
+        before = match.start()
+        while before > 0 and sentence[before - 1] in _OPENING_MARKS:
+            before -= 1
+        starts = before == 0 or sentence[before - 1] == ":"
+        # The first word of a sentence is capitalised even if it is not a name.
+        parts = [part for part in written if _is_name(fold(part), only_dates=starts)]
+        if not parts:
+            continue
+        folded = [fold(part).removesuffix("'s") for part in parts]
+        held = [_held(part, prepared) for part in folded]
+        kind = "date" if any(part in _CALENDAR for part in folded) else "name"
+        found.append(Fact(kind, " ".join(parts), sum(held) * 2 >= len(held)))
+    return found
+
+
+def _is_name(part: str, only_dates: bool) -> bool:
+    if only_dates:
+        return part in _CALENDAR
+    part = part.removesuffix("'s")
+    return part not in _NO_NAMES and len(part) > 1 and not part.isdigit()
+
+
+def _held(part: str, prepared: ReviewWords) -> bool:
+    if find_word(part, prepared) is not None or part in prepared.text:
+        return True
+    if part in _CALENDAR:
+        return part[:3] in prepared.runs
+    # "Bostonian" is grounded by "Boston".
+    return len(part) > 5 and part[:5] in prepared.beginnings

@@ -1,8 +1,9 @@
-"""Teacher junk: what real teachers write around, after or in place of what they were asked for.
+"""Junk: text that real teachers write before, after or instead of the answer that they were asked for.
 
-Seen in the released Mixtral text and handled here: trailing confidence lines, headers, the prompt's instructions
-echoed, notes to graders, JSON copies of the answer, and whole invented reviews with analyses of their own after the
-real one. Removing it is a repair that is counted by kind; what leaves nothing to keep is a defect.
+The released Mixtral text has these kinds, which are handled here: confidence lines at the end, headers, repeated
+instructions of the prompt, notes to graders, JSON copies of the answer, and whole invented reviews with their own
+analyses after the real one. Removing junk is a repair, counted by kind. If no text is left, the generation has a
+defect.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 
-from fsa_jax.checking.facts import sentences
+from fsa_jax.checking.grounding import sentences
 from fsa_jax.common.records import Understanding
 
-# Patterns begin where a run of blanks or marks begins and give none of it back (``*+``): else their time would grow
-# with the square of a text's length (tests/faults/test_faults_regexes.py).
+# Patterns start where a run of blanks or marks starts, and match it possessively (``*+``, no backtracking). Otherwise
+# their time would grow with the square of a text's length (tests/faults/test_faults_regexes.py).
 _CONFIDENCE = re.compile(
     r"((?<=\w)[^\w\n]*+\n|\A)(?:\W*+(?:confidence|certainty)\b[^\n:]{0,20}:[^\n]{0,40}$)+",
     re.IGNORECASE | re.MULTILINE,
@@ -48,16 +49,16 @@ _BLOCK = re.compile(r"^[^\w\n]*+(?:\d++\W++)?+opinion target\b", re.IGNORECASE)
 _TARGET_LINE = re.compile(r"(?<![\W\d])(?:\A|(?:[^\w\n]|\d)*+\n)()[\W\d]*+opinion target\b", re.IGNORECASE)
 _REASONING = re.compile(r"reasoning\s*+:", re.IGNORECASE)
 _WHOLE_REASONING = 5
-"""Words that a reasoning without a full stop must have to count as whole."""
+"""A reasoning without a final full stop counts as complete if it has at least this many words."""
 _ENDS = re.compile(r"[.!?…\"'”’)\]]\s*$")
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|me|my|mine|myself|we|we're|we've|us|our|ours)\b", re.IGNORECASE)
 _THIRD_PERSON = re.compile(r"\bthe (?:reviewer|author|user|customer|writer)\b(?!s)", re.IGNORECASE)
 
 LOOP_REPEATS = 4
-"""A sentence of LOOP_WORDS words that comes this often is a loop; aspects and short verdicts may well repeat."""
+"""A sentence of LOOP_WORDS words that occurs this often is a loop. Shorter sentences may repeat in normal text."""
 LOOP_WORDS = 8
 LOOP_COMPRESSION = 0.12
-"""Text of 600 bytes or more that shrinks to this share is a loop; the released text stays above 0.25."""
+"""Text of 600 bytes or more is a loop if compression reduces it to this share; the released text stays above 0.25."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Cleaned:
     """A teacher's text without junk.
 
     Args:
-      text: what is left; empty where nothing is.
+      text: the remaining text; may be empty.
       repairs: kinds of junk that were removed.
-      defect: why the text cannot be used at all; None where it can.
+      defect: why the text cannot be used at all; None if it can be used.
     """
 
     text: str
@@ -79,9 +80,9 @@ def clean(text: str, understanding: Understanding, cut_off: bool = False) -> Cle
     """Removes junk from a teacher's text.
 
     Args:
-      text: as the teacher wrote it.
-      understanding: which form was asked for.
-      cut_off: the engine says that it stopped at its token limit.
+      text: text as the teacher wrote it.
+      understanding: form that the teacher was asked for.
+      cut_off: whether the engine reported that it stopped at its token limit.
     """
     if not any(character.isalnum() for character in text):
         return Cleaned("", defect="teacher answered nothing")
@@ -106,10 +107,10 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _analysis(text: str, cut_off: bool) -> Cleaned:
-    """Keeps the lines of opinions up to the first sign of another review."""
+    """Keeps the lines with opinions, up to the first line that starts another review."""
     repairs: list[str] = []
     kept: list[str] = []
-    # A paragraph may hold several opinions, and real teachers do without blank lines now and then.
+    # A paragraph may have several opinions: real teachers sometimes leave out the blank lines.
     ends = False
     for paragraph in _paragraphs(text):
         lines = []
@@ -131,7 +132,7 @@ def _analysis(text: str, cut_off: bool) -> Cleaned:
     text = "\n\n".join(kept)
     if cut_off or not _ENDS.search(text):
         starts = [match.start(1) for match in _TARGET_LINE.finditer(text)]
-        # Without its last full stop a sentence may still be whole; without its reasoning an opinion is not.
+        # A sentence without its full stop may still be complete; an opinion without its reasoning is not.
         last = text[starts[-1] :] if starts else text
         reasoning = _REASONING.search(last)
         words = last[reasoning.end() :].split(None, _WHOLE_REASONING) if reasoning else []
@@ -144,13 +145,13 @@ def _analysis(text: str, cut_off: bool) -> Cleaned:
 
 
 def _opinion_lines(lines: list[str]) -> list[str]:
-    """The lines from the first field on; lines after a field go on with it."""
+    """The lines from the first field on; a line without a field continues the field before it."""
     first = next((index for index, line in enumerate(lines) if _FIELD.match(line)), None)
     return [] if first is None else lines[first:]
 
 
 def _rewriting(text: str, cut_off: bool) -> Cleaned:
-    """Keeps the paragraphs up to the first sign of another review; the last sentence only where it is whole."""
+    """Keeps the paragraphs before the first one that starts another review; drops an incomplete last sentence."""
     repairs: list[str] = []
     kept: list[str] = []
     for paragraph in _paragraphs(text):

@@ -1,4 +1,4 @@
-"""The check as one HTML page to read offline. Reviews and teacher text are data: everything is escaped."""
+"""The report of a check as one HTML page that works offline. Reviews and teacher text are untrusted: all is escaped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fsa_jax.checking.statistics import Statistics
 
 
 def render(statistics: Statistics, settings: CheckSettings, source: str) -> str:
-    """The page's HTML.
+    """The HTML of the page.
 
     Args:
-      statistics: of the check.
-      settings: its thresholds.
-      source: what was checked, in words.
+      statistics: results of the check.
+      settings: thresholds of the check.
+      source: description of what was checked.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fsa_jax.checking", "."), autoescape=True, undefined=jinja2.StrictUndefined

@@ -1,4 +1,4 @@
-"""Plots of a check as SVG images inside the page; nothing is fetched from anywhere."""
+"""Plots of a check as SVG images inside the page, so that the page works offline."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _MAX_LABEL = 42
 
 
 def plots(statistics: Statistics) -> list[tuple[str, str, str]]:
-    """Title, one sentence that says how to read it, and a ``data:`` URI of each plot that has data."""
+    """Title, one-sentence description and ``data:`` URI of each plot that has data."""
     found = []
     for title, caption, draw in (
-        ("Star ratings", "Reviews by stars, and what became of their generations.", _stars),
+        ("Star ratings", "Reviews by star rating, with the verdicts on their generations.", _stars),
         ("Lengths", "Words of the kept texts; the students' targets end at 400 tokens.", _lengths),
         ("Sentiments", "Opinions of the analyses on the five-step scale.", _sentiments),
-        ("Grounding", "How opinion targets stand in their reviews.", _grounding),
+        ("Grounding", "How opinion targets occur in their reviews.", _grounding),
         (
             "Hallucination scores",
-            "Share of opinions or sentences with something that the review lacks.",
+            "Share of opinions or sentences with something that is not in the review.",
             _hallucination,
         ),
-        ("Gap to the stars", "0: text and stars agree; 1: they are opposites.", _gaps),
+        ("Gap to the stars", "0: text and stars agree; 1: they are opposite.", _gaps),
         ("Drops by reason", "Why generations were not kept.", _reasons),
         ("Repairs", "What was removed from generations that were kept or dropped.", _repairs),
     ):
@@ -109,7 +109,7 @@ def _grounding(axes: Any, statistics: Statistics) -> bool:
 
 def _sideways(axes: Any, counts: Sequence[tuple[str, int]], colour: str) -> bool:
     names = [name if len(name) <= _MAX_LABEL else name[: _MAX_LABEL - 1] + "…" for name, _ in counts]
-    # Labels are text, never markup: a dollar sign would start a formula.
+    # matplotlib would read a dollar sign as the start of a formula.
     bars = axes.barh([name.replace("$", r"\$") for name in names], [count for _, count in counts], color=colour)
     axes.bar_label(bars, padding=2)
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""What a check found, added up row by row: rates by teacher and prompt, distributions, and examples worth reading."""
+"""Statistics of a check, added up row by row: rates by teacher and prompt, distributions, and example rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsa_jax.checking.assess import CheckedGeneration
 LENGTH_BIN = 25
 """Words per bar of the length plots."""
 MAX_LENGTH = 600
-"""Longer texts are counted here."""
+"""Longer texts are counted in the bar of this length."""
 SHARE_BINS = 20
 EXAMPLES = 12
 EXAMPLES_BY_REASON = 3
@@ -22,7 +22,7 @@ EXAMPLE_INVENTION = 100
 
 @dataclass
 class Tally:
-    """Counts of one teacher, prompt and form."""
+    """Counts for one teacher, prompt and form."""
 
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -30,9 +30,9 @@ class Tally:
     repairs: Counter[str] = field(default_factory=Counter)
     lost_opinions: Counter[str] = field(default_factory=Counter)
     checked: int = 0
-    """Rows whose hallucination could be told."""
+    """Number of rows whose hallucination score could be computed."""
     hallucination: float = 0.0
-    """Sum of their scores."""
+    """Sum of their hallucination scores."""
     with_inventions: int = 0
     opinions: int = 0
     input_tokens: int = 0
@@ -55,13 +55,13 @@ class Tally:
 
     @property
     def hallucination_rate(self) -> float | None:
-        """Mean hallucination score; None where nothing could be checked."""
+        """Mean hallucination score; None if no row could be checked."""
         return self.hallucination / self.checked if self.checked else None
 
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """A row to read; ``rank`` orders examples, worst last."""
+    """An example row for the report; ``rank`` sorts examples, the worst last."""
 
     rank: tuple[float, int]
     reason: str = field(compare=False)
@@ -89,19 +89,19 @@ class Example:
 
 
 class Statistics:
-    """Adds up checked generations; its size does not depend on their number."""
+    """Adds up checked generations; its memory does not depend on their number."""
 
     def __init__(self):
         self.tallies: dict[tuple[str, str, str], Tally] = {}
-        """By teacher, form and prompt hash."""
+        """Tally by teacher, form and prompt hash."""
         self.skipped: Counter[str] = Counter()
-        """Rows without a readable review, or about another text of it, by reason."""
+        """Number of rows without a readable review, or about another text of their review, by reason."""
         self.unused_reviews: Counter[str] = Counter()
-        """Reviews, not generations, that were left out, by reason."""
+        """Number of reviews (not generations) that were left out, by reason."""
         self.stars: dict[str, Counter[str]] = {}
-        """Verdicts by rounded star rating ("none" where there is none)."""
+        """Verdicts by rounded star rating ("none" for reviews without a rating)."""
         self.lengths: dict[str, Counter[int]] = {}
-        """Words of kept responses by form, in bins of LENGTH_BIN."""
+        """Number of words of kept responses by form, in bins of LENGTH_BIN."""
         self.sentiments: Counter[str] = Counter()
         self.grounding: Counter[str] = Counter()
         self.hallucination: dict[str, Counter[int]] = {}
@@ -131,7 +131,7 @@ class Statistics:
         self._example(row)
 
     def _example(self, row: CheckedGeneration) -> None:
-        # The row's number breaks ties, so that the examples do not depend on anything but the rows' order.
+        # The row's number breaks ties, so that the examples depend on the order of the rows only.
         rank = (row.hallucination or 0.0, -self._seen)
         if row.reason is not None:
             examples = self.by_reason.setdefault(row.reason, [])
@@ -163,7 +163,7 @@ class Statistics:
         return sum((tally.repairs for tally in self.tallies.values()), Counter())
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the examples' text."""
+        """Everything except the text of the examples, for JSON."""
         return {
             "rows": self.rows,
             "skipped": dict(self.skipped.most_common()),

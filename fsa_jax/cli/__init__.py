@@ -1,1 +1,1 @@
-"""The ``fsa`` command. One module a subcommand; its heavy imports stand inside its function."""
+"""The ``fsa`` command. Each subcommand has its module, with heavy imports inside the function."""

@@ -1,6 +1,6 @@
-"""Options as people write them: ``--dry-run`` for ``dry_run``, and flags without a value.
+"""Accepts the usual spelling of options: ``--dry-run`` for ``dry_run``, and flags without a value.
 
-jsonargparse names an option exactly as its parameter and wants ``true`` or ``false`` behind a boolean one.
+jsonargparse accepts only the exact name of a parameter, and needs ``true`` or ``false`` after a boolean option.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def spelt_out(command: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """Arguments in jsonargparse's spelling; what is no option of ``command`` stays as it is.
+    """Converts arguments to jsonargparse's spelling; arguments that are not options of ``command`` are unchanged.
 
     Example:
       ``["reviews.parquet", "--dry-run", "--no-send-seed", "--top-p", "1"]`` becomes

@@ -1,4 +1,4 @@
-"""``fsa check``: which generations are worth learning from."""
+"""``fsa check``: decides which generations are good enough for training."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ def command(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Checks teacher text: parses analyses, looks its facts up in the reviews, removes junk, keeps or drops each row.
+    """Checks teacher text: parses analyses, looks up their facts in the reviews, removes junk, keeps or drops each row.
 
     Writes OUTPUT/kept and OUTPUT/dropped (Parquet parts with scores and reasons), OUTPUT/check.json (counts),
-    OUTPUT/check.html (plots and the worst examples) and checksums. OUTPUT appears when it is whole; after a kill the
-    same command begins again.
+    OUTPUT/check.html (plots and the worst examples) and checksums. OUTPUT appears only when it is complete; after a
+    kill the same command starts again from the beginning.
 
     Args:
       source: store of fsa teach, or a file or folder in the papers' released layout (ID Text Overall …_response).
-      output: folder to write.
-      reviews: the Parquet file of reviews that a store's generations are about, with the texts that were asked about.
-      grounding: share of an opinion target's words that its review must hold, 0 to 1.
-      max_hallucination: largest share of opinions without a grounded target, or of sentences with an invented fact.
-      max_stars_gap: largest gap between a text's sentiment and its review's stars, 0 to 1.
-      max_partner_gap: largest gap between the sentiments of an analysis and a rewriting of one review, 0 to 1.
-      repair_analyses: remove opinions whose target is not in the review from analyses that are kept.
-      workers: processes that check; one for each core by default. The result does not depend on it.
-      overwrite: replace an earlier check, or discard the unfinished one of other inputs or settings.
+      output: output folder.
+      reviews: Parquet file with the reviews of the store's generations, with the same texts as in fsa teach.
+      grounding: share of an opinion target's words that must occur in its review, 0 to 1.
+      max_hallucination: largest allowed share of opinions without a grounded target, or of sentences with an invented
+        fact.
+      max_stars_gap: largest allowed gap between a text's sentiment and its review's stars, 0 to 1.
+      max_partner_gap: largest allowed gap between the sentiments of an analysis and a rewriting of a review, 0 to 1.
+      repair_analyses: whether to remove opinions whose target is not in the review from the kept analyses.
+      workers: number of processes; one per core by default. The result does not depend on it.
+      overwrite: whether to replace an earlier check, or the unfinished one of other inputs or settings.
     """
     import json
     import os
@@ -44,30 +45,28 @@ def command(
     from contextlib import closing
 
     from rich.table import Table
-    from tqdm import tqdm
 
     from fsa_base import checksums
     from fsa_jax.checking.assess import CheckSettings
-    from fsa_jax.checking.check_generations import check
+    from fsa_jax.checking.check_generations import ReviewIndex, check, from_store, released
     from fsa_jax.checking.checked_files import COUNTS, FOREIGN, PAGE
-    from fsa_jax.checking.inputs import ReviewIndex, from_store, released
     from fsa_jax.checking.page import render
     from fsa_jax.common.atomic_directory import written_aside
     from fsa_jax.common.output_checksums import finish
     from fsa_jax.common.paths import shown
-    from fsa_jax.common.terminal import console
-    from fsa_jax.reviews.review_files import read_reviews
-    from fsa_jax.teacher.store import StoreReader
+    from fsa_jax.common.terminal import console, row_progress
+    from fsa_jax.reviews.parquet_files import read_reviews
+    from fsa_jax.teacher.store.reader import StoreReader
 
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:
         raise SettingError(
-            "--reviews", expected="the reviews of this store", found="none", fix="name the Parquet file of fsa sample"
+            "--reviews", expected="the reviews of this store", found="none", fix="give the Parquet file of fsa sample"
         )
     if workers is None:
         workers = len(os.sched_getaffinity(0))
     elif workers < 1:
-        raise SettingError("--workers", expected="at least 1", found=str(workers), fix="leave it out for all cores")
+        raise SettingError("--workers", expected="at least 1", found=str(workers), fix="omit it to use all cores")
     settings = CheckSettings(
         grounding=grounding,
         max_hallucination=max_hallucination,
@@ -83,15 +82,8 @@ def command(
         written_aside(
             output, command="fsa check", settings=noted, foreign=FOREIGN, inputs=inputs, overwrite=overwrite
         ) as folder,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         if is_store and reviews is not None:
             with (
                 tempfile.TemporaryDirectory(dir=folder) as scratch,

@@ -1,4 +1,4 @@
-"""``fsa corpus``: checked teacher text as a TFDS dataset."""
+"""``fsa corpus``: builds a TFDS dataset from checked teacher text."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ def command(
     beam_options: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Builds sentiment_corpus/analysis and sentiment_corpus/rewriting with provenance, statistics and a card.
+    """Builds sentiment_corpus/analysis and sentiment_corpus/rewriting with provenance, statistics and a dataset card.
 
     Args:
-      source: output of fsa check, or a file in the papers' released layout, which is read as it is.
-      data_dir: TFDS data directory; the corpus goes to DATA_DIR/sentiment_corpus.
+      source: output of fsa check, or a file in the papers' released layout, which is used without a check.
+      data_dir: TFDS data directory; the corpus is written to DATA_DIR/sentiment_corpus.
       teachers: names of teachers to keep; all by default.
       prompts: prompt hashes, or their beginnings, to keep; all by default.
       domains: domains to keep; all by default.
-      max_hallucination: rows with a higher score are left out; ablations can also do that at training time.
-      held_out: rows for the validation split, both forms together, never more than a tenth of all; whole reviews.
-      seed: another seed holds out other reviews.
-      shards: files a split; chosen by size by default.
+      max_hallucination: rows with a higher hallucination score are left out; ablations can also do that in training.
+      held_out: number of rows for the validation split, both forms together; never more than a tenth of all. All rows
+        about a review are in the same split.
+      seed: random seed; another seed holds out other reviews.
+      shards: number of files per split; by default it depends on the size.
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
         corpus is built in this process.
-      overwrite: replace a corpus that is there, or discard the unfinished one of another source or selection.
+      overwrite: whether to replace an existing corpus, or the unfinished one of another source or selection.
     """
     from rich.table import Table
 

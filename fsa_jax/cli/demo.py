@@ -1,4 +1,4 @@
-"""``fsa demo``: the whole flow on a generated world, measured."""
+"""``fsa demo``: runs and measures the whole flow on generated data."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def command(
     world_seed: int = 0,
     workers: int | None = None,
 ) -> int:
-    """Teaches, distils, fine-tunes and scores a small student on a generated world, and writes one HTML page.
+    """Teaches, distils, fine-tunes and scores a small student on generated data, and writes one HTML page.
 
-    Started again, it goes on where it was stopped; with other sizes it does again what they change.
+    If it is started again, it continues where it was stopped. With other sizes it repeats the stages that they change.
 
     Args:
-      out: folder of everything that the demo makes; new, empty, or an earlier demo's.
-      reviews: generated reviews, each with an analysis and a rewriting by the oracle teacher.
-      labelled_sentences: labelled sentences to fine-tune on.
-      dev_sentences: labelled sentences that the learning rates are searched on.
-      test_sentences: easy test sentences, and as many hard ones.
+      out: output folder: a new or empty folder, or that of an earlier demo.
+      reviews: number of generated reviews; the oracle teacher writes an analysis and a rewriting for each.
+      labelled_sentences: number of labelled sentences for fine-tuning.
+      dev_sentences: number of labelled sentences for the search of the learning rates.
+      test_sentences: number of easy test sentences; there are as many hard ones.
       mistake_rate: probability that the teacher gets an opinion wrong.
       hallucination_rate: probability that the teacher adds an opinion about something that a review never mentions.
-      vocabulary_rows: rows of the student's embedding, a multiple of 128; 101 of them are no SentencePiece.
-      distillation_steps: steps of training on teacher text.
-      finetuning_steps: steps of every training on labelled sentences.
-      learning_rates: those that are searched, for the distilled student and the one from scratch alike.
-      seeds: of fine-tuning; the first one is that of the search.
-      world_seed: of the generated world, the teacher's mistakes and distillation.
-      workers: trainings side by side; one a core and at most four by default.
+      vocabulary_rows: number of rows of the student's embedding, a multiple of 128; 101 of them are not SentencePieces.
+      distillation_steps: number of training steps on teacher text.
+      finetuning_steps: number of training steps on labelled sentences, for each student.
+      learning_rates: learning rates to search, the same for the distilled student and the student from scratch.
+      seeds: random seeds of fine-tuning; the search uses the first one.
+      world_seed: random seed of the generated world, the teacher's mistakes and distillation.
+      workers: number of parallel trainings; by default one per core and at most four.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``fsa doctor``: what is installed, what is missing, and the command that fixes it."""
+"""``fsa doctor``: shows what is installed, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PACKAGES = (
     "tensorflow-datasets",
     "transformers",
 )
-"""What training needs, in the order in which they are printed."""
+"""Packages that training needs, in the order in which they are printed."""
 
 INSTALL = "pip install -r requirements.txt"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``fix`` is set exactly where something is wrong."""
+    """One line of the report; ``fix`` is set if and only if something is wrong."""
 
     name: str
     value: str
@@ -77,18 +77,18 @@ def _devices() -> Finding:
 
 
 def _vocabulary() -> Finding:
-    from fsa_jax.tokenizers import vocabulary_files
+    from fsa_jax.tokenizers import t5
 
-    path = vocabulary_files.configured_path()
+    path = t5.configured_vocabulary()
     if path is None:
         return Finding(
             "vocabulary",
-            f"not here; {vocabulary_files.HUB_REPOSITORY} is asked for it at the first use",
-            f"set {vocabulary_files.VOCABULARY_VARIABLE} to a SentencePiece model to work offline",
+            f"not here; it will be downloaded from {t5.HUB_REPOSITORY} at the first use",
+            f"set {t5.VOCABULARY_VARIABLE} to a SentencePiece model to work offline",
             optional=True,
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    which = "T5's" if digest == vocabulary_files.T5_SHA256 else "not T5's own, sha256 " + digest[:12]
+    which = "T5's" if digest == t5.T5_SHA256 else "not T5's own, sha256 " + digest[:12]
     return Finding("vocabulary", f"{path} ({which})")
 
 
@@ -97,11 +97,11 @@ def _data() -> Iterator[Finding]:
     source = (
         f"${DATA_DIR_VARIABLE}"
         if os.environ.get(DATA_DIR_VARIABLE)
-        else f"the default; ${DATA_DIR_VARIABLE} is not set"
+        else f"the default, because ${DATA_DIR_VARIABLE} is not set"
     )
-    fix = f"set {DATA_DIR_VARIABLE} to a folder laid out as docs/data.md says, or make one: fsa demo"
+    fix = f"set {DATA_DIR_VARIABLE} to a folder with the layout of docs/data.md, or create one: fsa demo"
     if not root.is_dir():
-        yield Finding("data", f"{root.resolve()} is not there ({source})", fix, optional=True)
+        yield Finding("data", f"{root.resolve()} does not exist ({source})", fix, optional=True)
         return
     yield Finding("data", f"{root.resolve()} ({source})")
     contents = {
@@ -116,7 +116,7 @@ def _data() -> Iterator[Finding]:
 
 
 def findings() -> Iterator[Finding]:
-    """Everything that the report says, in order."""
+    """All lines of the report, in order."""
     yield from _versions()
     yield _engine()
     yield _devices()
@@ -125,7 +125,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _check_checkpoints(path: Path) -> int:
-    """Prints a line for the checkpoint at ``path``, or for each in it; returns how many are damaged."""
+    """Prints a line for the checkpoint at ``path``, or for each checkpoint in it; returns how many are damaged."""
     damaged = 0
     for checkpoint in checkpoint_files.find_checkpoints(path):
         verdict = checkpoint_files.verify(checkpoint)
@@ -135,13 +135,13 @@ def _check_checkpoints(path: Path) -> int:
 
 
 def command(checkpoint: Path | None = None) -> int:
-    """Prints versions, devices, the engine, data and vocabulary, and the command that fixes what is missing.
+    """Prints versions, devices, the engine, data and vocabulary, and the commands that fix what is missing.
 
-    Exits with 1 where something is missing that training cannot do without, or where a checkpoint is damaged.
+    Exits with status 1 if something that training needs is missing, or if a checkpoint is damaged.
 
     Args:
-      checkpoint: in place of the report, compares the files of this checkpoint, or of all in this directory, with the
-        checksums that were written with them: whole, damaged (which files), or not verified.
+      checkpoint: checkpoint, or directory of checkpoints. If given, no report is printed, but the files of the
+        checkpoints are compared with their checksums: whole, damaged (with the names of the files), or not verified.
     """
     if checkpoint is not None:
         return 1 if _check_checkpoints(runs.named(checkpoint)) else 0

@@ -1,4 +1,4 @@
-"""``fsa export-ct2``: a student as a CTranslate2 model."""
+"""``fsa export-ct2``: exports a student to a CTranslate2 model."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ def command(
     tolerance: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a CTranslate2 model for fast serving, after CTranslate2 has run it against the JAX student.
+    """Writes a CTranslate2 model for fast serving, after comparing its answers with those of the JAX student.
 
     Args:
-      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, what fsa import-hf wrote, or a Hugging Face
-        directory.
-      out: directory to write.
-      quantization: of the weights.
-      base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
-      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
-      instruction: of the user's turn, for a decoder-only student that was trained with one.
-      sentences: to check with (.jsonl, .csv, .parquet, .txt); by default some 200 of our own.
-      check_count: how many of them. Of the answers, 95 in 100 must be the same where the student answers pairs, 97 in
-        100 tokens where it writes text, and all of them in float32.
-      tolerance: mean difference of a token's log-probability that is accepted besides; it does not loosen what must be
-        the same. By default 0.2 in int8, 0.1 in bfloat16, 0.05 in int16, 0.01 in float16 and 0.001 in float32.
-      overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
+      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, an output directory of fsa import-hf, or a Hugging
+        Face directory.
+      out: output directory.
+      quantization: quantization of the weights.
+      base: for a trained decoder-only student, the output directory of fsa import-hf from which training started.
+      vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
+      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one.
+      sentences: file with sentences for the comparison (.jsonl, .csv, .parquet, .txt); by default about 200 sentences
+        that come with fsa_jax.
+      check_count: largest number of sentences. In float32 all answers must be the same. Otherwise 95 % of the answers
+        must be the same if the student writes pairs, or 97 % of the tokens if it writes text.
+      tolerance: largest accepted mean difference of a token's log-probability, an additional condition. By default 0.2
+        in int8, 0.1 in bfloat16, 0.05 in int16, 0.01 in float16 and 0.001 in float32.
+      overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
     """
     from fsa_base import runs
     from fsa_jax.serving.export_check import check_sentences

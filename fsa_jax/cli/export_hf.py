@@ -1,4 +1,4 @@
-"""``fsa export-hf``: a student as a Hugging Face model."""
+"""``fsa export-hf``: exports a student to a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ def command(
     private: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """Writes config, safetensors, tokenizer and model card, after PyTorch has run the result against the JAX student.
+    """Writes config, safetensors, tokenizer and model card, after PyTorch has compared the result with the JAX student.
 
     Args:
-      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, or what fsa import-hf wrote.
-      out: directory to write.
-      dtype: of the weights.
-      base: for a trained decoder-only student, what fsa import-hf wrote of the model that training began with.
-      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
-      name: of the model, for its card; by default the directory's.
-      data: what it was trained on, for its card.
-      teacher: whose text it was taught with, for its card.
-      recipe: how it was trained, for its card; for example the gin file.
-      license: of the weights, for its card.
-      sentences: to check with (.jsonl, .csv, .parquet, .txt); by default some 200 of our own.
-      check_count: how many of them. Of the answers, 95 in 100 must be the same where the student answers pairs, 97 in
-        100 tokens where it writes text, and all of them in float32.
-      tolerance: mean difference of a token's log-probability that is accepted besides; it does not loosen what must be
-        the same. By default 0.1 in bfloat16, 0.01 in float16 and 0.001 in float32.
-      push: hub id to upload to when all is well.
-      private: whether the hub's repository is created private.
-      overwrite: replace an earlier export, or discard the unfinished one of other inputs or settings.
+      checkpoint: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest, or an output directory of fsa import-hf.
+      out: output directory.
+      dtype: dtype of the weights.
+      base: for a trained decoder-only student, the output directory of fsa import-hf from which training started.
+      vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
+      name: name of the model for its card; by default the name of the directory.
+      data: training data, for the model card.
+      teacher: teacher whose text the student was trained on, for the model card.
+      recipe: training recipe, for the model card; for example the gin file.
+      license: license of the weights, for the model card.
+      sentences: file with sentences for the comparison (.jsonl, .csv, .parquet, .txt); by default about 200 sentences
+        that come with fsa_jax.
+      check_count: largest number of sentences. In float32 all answers must be the same. Otherwise 95 % of the answers
+        must be the same if the student writes pairs, or 97 % of the tokens if it writes text.
+      tolerance: largest accepted mean difference of a token's log-probability, an additional condition. By default 0.1
+        in bfloat16, 0.01 in float16 and 0.001 in float32.
+      push: id of a repository on the Hub to upload to after the comparison.
+      private: whether the repository on the Hub is created as private.
+      overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
     """
     from fsa_base import runs
     from fsa_jax.serving.export_check import check_sentences

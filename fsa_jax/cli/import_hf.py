@@ -1,4 +1,4 @@
-"""``fsa import-hf``: a Hugging Face model as a T5X checkpoint."""
+"""``fsa import-hf``: converts a Hugging Face model to a T5X checkpoint."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def command(
     vocabulary: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Imports a T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 model as a checkpoint that both engines start from.
+    """Imports a T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 model as a checkpoint from which both engines can start.
 
     Args:
-      source: a directory with safetensors, or a hub id such as google-t5/t5-base.
-      out: directory to write: checkpoint_0, hf/ (configuration and tokenizer) and import.json.
-      revision: commit, branch or tag of the hub; what is read is pinned to a commit and noted in import.json.
-      dtype: of the checkpoint's parameters.
-      scan_layers: stack the layers, for models that are trained with scan_layers.
-      vocabulary: SentencePiece model of a T5 whose vocabulary is not T5's own.
-      overwrite: replace an earlier import, or discard the unfinished one of other inputs or settings.
+      source: a directory with safetensors, or the id of a model on the Hub such as google-t5/t5-base.
+      out: output directory: checkpoint_0, hf/ (configuration and tokenizer) and import.json.
+      revision: commit, branch or tag on the Hub; it is resolved to a commit, which is recorded in import.json.
+      dtype: dtype of the checkpoint's parameters.
+      scan_layers: whether to stack the layers, for models that are trained with scan_layers.
+      vocabulary: SentencePiece model of a T5 model whose vocabulary is not T5's own.
+      overwrite: whether to replace an earlier import, or the unfinished one of other inputs or settings.
     """
     from fsa_jax.weights.import_model import import_model
 
@@ -39,6 +39,6 @@ def command(
     )
     at = f" at {record.revision}" if record.revision else ""
     print(f"{record.source}{at}: {record.family}, {record.parameters:,} parameters in {record.dtype}")
-    print(f"the SHA-256 of the {len(record.sha256)} files that were read: {out / 'import.json'}")
+    print(f"the SHA-256 of the {len(record.sha256)} source files are in {out / 'import.json'}")
     print(f"written: {out / 'checkpoint_0'}")
     print(f"to train from it: --gin.INITIAL_CHECKPOINT_PATH=\"'{out / 'checkpoint_0'}'\"")

@@ -1,8 +1,7 @@
 """Entry point of the ``fsa`` console script.
 
-``fsa --help`` lists the commands without importing any of them, so it answers at once. Each command is
-a typed function ``command`` in its own module; jsonargparse turns its signature and docstring into
-options, ``--help`` and ``--config FILE.yaml``.
+``fsa --help`` lists the commands without importing them, so it is fast. Each command is a typed function ``command`` in
+its own module; jsonargparse turns its signature and docstring into options, ``--help`` and ``--config FILE.yaml``.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from fsa_base import extras
 from fsa_base.errors import FsaError, SettingError
 
 COMMANDS: dict[str, str] = {
-    "demo": "the whole flow on a generated world: teach, distil, fine-tune, score, report",
-    "sample": "review dumps to a stratified, deduplicated sample, in constant memory",
-    "teach": "asks a teacher (vLLM here, or any OpenAI-compatible endpoint) about reviews; resumes by itself",
-    "teach-report": "tokens, speed, GPU-hours, cost and failures of a store of generations, by teacher and prompt",
-    "check": "teacher text: parse, ground, fix, keep or drop; one page to read",
-    "import-hf": "T5, Flan-T5, Llama-3.2, Qwen2.5 and Qwen3 weights to a checkpoint that training starts from",
-    "corpus": "checked teacher text as a TFDS dataset with provenance, statistics and a card",
-    "export-hf": "a student as a Hugging Face model, checked against PyTorch; --push sends it to the hub",
-    "export-ct2": "a student as a CTranslate2 model, quantised and checked",
-    "predict": "opinions for every review of a file, with JAX or CTranslate2",
-    "doctor": "versions, devices, engine, data and vocabulary; what is missing and how to fix it; checks checkpoints",
+    "demo": "run the whole flow on generated data: teach, distil, fine-tune, score, report",
+    "sample": "draw a stratified, deduplicated sample from review dumps, in constant memory",
+    "teach": "ask a teacher (vLLM here, or any OpenAI-compatible endpoint) about reviews; can be resumed",
+    "teach-report": "show tokens, speed, GPU-hours, cost and failures of a store of generations",
+    "check": "check teacher text against the reviews, fix it, keep or drop it; writes an HTML report",
+    "import-hf": "convert T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 weights to a checkpoint to start training from",
+    "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
+    "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
+    "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
+    "predict": "predict opinions for every review of a file, with JAX or CTranslate2",
+    "doctor": "show versions, devices, engine, data and vocabulary, and how to fix problems; check checkpoints",
 }
-"""Subcommand to one-line help; ``a-b`` lives in ``fsa_jax/cli/a_b.py``."""
+"""One-line help by subcommand; the module of ``a-b`` is ``fsa_jax/cli/a_b.py``."""
 
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
-        ["usage: fsa [--version] COMMAND [OPTION ...]", "", "commands:", *lines, "", "fsa COMMAND --help says more."]
+        ["usage: fsa [--version] COMMAND [OPTION ...]", "", "commands:", *lines, "", "options: fsa COMMAND --help"]
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit status (0 done, 2 an error that the user can fix)."""
+    """Runs one command; returns its exit status (0: done, 2: an error that the user can fix)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -71,16 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     except PermissionError as error:
         where = error.filename or "a file"
         found = str(error.strerror or error)
-        told = SettingError(where, expected="the right to it", found=found, fix="see to its owner and mode")
+        told = SettingError(where, expected="access rights", found=found, fix="check its owner and mode")
         print(f"fsa {name}: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Its reader (`| head`) has gone. Python would complain once more when it closes its output.
+        # The reader of the output (`| head`) has ended. Without this, Python would print another error at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"fsa {name}: stopped, nobody reads its output", file=sys.stderr)
+        print(f"fsa {name}: stopped, because its output is no longer read", file=sys.stderr)
         return 141
     return int(status or 0)
 

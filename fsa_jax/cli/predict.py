@@ -1,4 +1,4 @@
-"""``fsa predict``: a file of reviews to a file of predictions."""
+"""``fsa predict``: writes predictions for a file of reviews."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ def command(
 ) -> None:
     """Predicts opinions for every review of a file and writes them as JSON lines, in the order of the input.
 
-    A run that was stopped goes on where it stopped when the same command is given again, with the checkpoint that it
-    began with; where model, vocabulary, input, settings or version are others it is refused.
+    If a run was stopped, the same command continues it, with the checkpoint with which it was started. If the model,
+    vocabulary, input, settings or version differ, the command is refused.
 
     Args:
-      model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, what fsa import-hf or fsa export-ct2 wrote, or a
-        Hugging Face directory.
-      input: .jsonl, .csv, .parquet, or .txt with a review a line.
-      output: file to write.
+      model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, an output directory of fsa import-hf or fsa
+        export-ct2, or a Hugging Face directory.
+      input: .jsonl, .csv or .parquet file, or .txt file with one review per line.
+      output: output file.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
-      engine: jax or ct2; by default what the model is for.
-      batch_size: reviews decoded together; it changes the speed, not the predictions.
-      beams: 1 for greedy decoding.
-      max_input_length: tokens of a review; what is cut is counted.
-      max_output_length: tokens of an output; by default 100 for atsa and acsa, 400 for teacher text.
+      engine: jax or ct2; by default the one that fits the model.
+      batch_size: number of reviews that are decoded together; it changes the speed, not the predictions.
+      beams: number of beams; 1 for greedy decoding.
+      max_input_length: longest input in tokens; reviews that are cut are counted.
+      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
       text_column: key or column of the text.
       id_column: key or column of the id; rows without one get their number.
-      base: for a trained decoder-only student, what fsa import-hf wrote of the model that it began with.
-      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
-      instruction: what the user's turn says before the review (decoder-only students).
-      threads: batches that CTranslate2 decodes side by side; 0 for one a core.
-      device: of CTranslate2.
-      overwrite: replace an earlier output, or discard the unfinished one of another model, input or settings.
+      base: for a trained decoder-only student, the output directory of fsa import-hf from which training started.
+      vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
+      instruction: text before the review in the user's turn (decoder-only students).
+      threads: number of batches that CTranslate2 decodes in parallel; 0 for one per core.
+      device: device of CTranslate2.
+      overwrite: whether to replace an earlier output, or the unfinished one of another model, input or settings.
     """
     from fsa_base import checksums, runs
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
     from fsa_jax.serving.predict_file import predict_file, unfinished_model
-    from fsa_jax.serving.predictor import Predictor
+    from fsa_jax.serving.predictor import Predictor, is_exported
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
-    # All rows are read once before the model is loaded: a bad one is told at once, not after an hour.
+    # All rows are read once before the model is loaded, so that a bad row is reported at once and not after an hour.
     total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
     settings = {
         "model as given": str(model),
@@ -69,8 +69,8 @@ def command(
     }
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
-        print(f"going on with what the unfinished {output} is of: {begun}", file=sys.stderr)
-    model = begun or runs.resolve(model)
+        print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
+    model = begun or (model if is_exported(model) else runs.resolve(model))
     predictor = Predictor(
         model,
         task=task,
@@ -95,6 +95,6 @@ def command(
         total=total,
         overwrite=overwrite,
     )
-    resumed = f" ({outcome.resumed} were there already)" if outcome.resumed else ""
+    resumed = f" ({outcome.resumed} were written before)" if outcome.resumed else ""
     print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {output}")
     print(f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion")

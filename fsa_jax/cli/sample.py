@@ -1,4 +1,4 @@
-"""``fsa sample``: from review dumps to a stratified, deduplicated sample."""
+"""``fsa sample``: draws a stratified, deduplicated sample from review dumps."""
 
 from __future__ import annotations
 
@@ -37,42 +37,41 @@ def command(
     """Samples reviews by star rating, domain and implicitness; writes Parquet and a report of what was dropped.
 
     Args:
-      sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH gives
-        every review of a file a domain. Several as '["restaurants=yelp.json.gz", "computers=amazon.jsonl.zst"]'.
-      output: Parquet file to write; the report goes beside it as .report.json.
+      sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH sets
+        the domain of all reviews of a file. For several: '["restaurants=yelp.json.gz", "computers=amazon.jsonl.zst"]'.
+      output: Parquet file to write; the report is written next to it with the suffix .report.json.
       size: number of reviews.
-      stars_ratio: weights by star rating; null takes ratings as they come.
-      domain_ratio: weights by domain, such as '{"restaurants": 1, "computers": 1}'; other domains are dropped. null
-        takes domains as they come.
+      stars_ratio: weights by star rating; null for no stratification by rating.
+      domain_ratio: weights by domain, such as '{"restaurants": 1, "computers": 1}'; other domains are dropped. null for
+        no stratification by domain.
       implicit_share: share of reviews with mostly implicit sentiment (an estimate, docs/sampling.md), 0 to 1.
-      implicit_threshold: a review is implicit where at least this share of its sentences has no opinion word.
-      catalog: Yelp business files or Amazon metadata files, for dumps whose reviews name only an item.
-      categories: category names by domain in place of the built-in ones; 're:' starts a regular expression.
-      columns: column names by part (id text stars item category domain) where they are not found by themselves; they
-        hold for the files that have such columns.
-      stars_offset: added to the stars, for dumps that count from 0; where columns names the stars, for files that have
-        that column alone.
+      implicit_threshold: a review is implicit if at least this share of its sentences has no opinion word.
+      catalog: Yelp business files or Amazon metadata files, for dumps whose reviews have only the id of an item.
+      categories: category names by domain instead of the built-in ones; 're:' starts a regular expression.
+      columns: column names by part (id text stars item category domain), if they are not found automatically; used for
+        the files that have these columns.
+      stars_offset: number added to the stars, for dumps that count from 0. If columns sets the column of the stars, it
+        is used only for files with that column.
       min_characters: shorter reviews are dropped.
       max_characters: longer reviews are dropped.
       language: ISO 639-1 code of the reviews to keep; null keeps all.
-      min_language_score: how sure another language must be to drop a review, 0 to 1.
-      near_duplicates: similarity from which two reviews are near duplicates, 0 to 1; null keeps them.
-      shortfall: where a stratum is short: shrink the sample and keep its ratio, fill it with what there is, or error.
-      allow_empty_sources: go on where a source gives no review at all.
-      overwrite: replace an earlier sample, and remove an unfinished one of other sources or settings.
-      seed: another seed draws another sample.
+      min_language_score: score that another language must reach for a review to be dropped, 0 to 1.
+      near_duplicates: similarity from which two reviews are near duplicates, 0 to 1; null keeps near duplicates.
+      shortfall: what to do if a stratum has too few reviews. shrink: reduce the sample and keep the ratio. fill: take
+        all that there are. error: stop.
+      allow_empty_sources: whether to continue if a source gives no review.
+      overwrite: whether to replace an earlier sample, or an unfinished one of other sources or settings.
+      seed: random seed; another seed draws another sample.
     """
     from dataclasses import asdict
 
-    from tqdm import tqdm
-
     from fsa_jax.common.atomic_directory import written_aside
-    from fsa_jax.common.terminal import console
+    from fsa_jax.common.terminal import console, row_progress
     from fsa_jax.reviews import sample_report as reports
     from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
     from fsa_jax.reviews.fields import FIELDS, Fields
     from fsa_jax.reviews.filters import Filters
-    from fsa_jax.reviews.review_files import is_review_file
+    from fsa_jax.reviews.parquet_files import is_review_file
     from fsa_jax.reviews.sample import SampleSettings, sample
     from fsa_jax.reviews.source import ReviewReader, Source
 
@@ -126,17 +125,10 @@ def command(
     with (
         _given_back(replaced, output, report_file) if overwrite else nullcontext(),
         aside(output, is_review_file, False) as unfinished,
-        # It gets its name before the sample, so that where there is a sample there is its report.
+        # The report gets its final name before the sample, so that every sample has its report.
         aside(report_file, lambda found: reports.read(found) is not None, left_by_same) as unfinished_report,
-        tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar,
+        row_progress() as progress,
     ):
-
-        def progress(phase: str, rows: int) -> None:
-            if rows < bar.n:
-                bar.reset()
-            bar.set_description(phase, refresh=False)
-            bar.update(rows - bar.n)
-
         items: dict[str, str] = {}
         catalogs = {}
         for path in catalog or ():
@@ -149,8 +141,8 @@ def command(
         content = {**reports.as_json(report, asked), "catalogs": catalogs}
         reports.write(unfinished_report, content)
         if overwrite and output.exists():
-            # A kill between the two renamings must not leave this report beside another sample.
-            sync(unfinished)  # what may fail or take long, while the old sample is in its place
+            # A kill between the two renames must not leave this report next to the old sample.
+            sync(unfinished)  # may fail or take long, so it is done while the old sample still has its name
             output.rename(replaced)
     terminal = console()
     for table in reports.tables(content):
@@ -162,12 +154,12 @@ def command(
 
 @contextmanager
 def _given_back(replaced: Path, output: Path, report_file: Path) -> Iterator[None]:
-    """Deletes the old sample at the end of a block; where the block ends without a new one, it gets its name back."""
+    """Deletes the old sample at the end of a block. If the block ends without a new sample, restores the old one."""
     try:
         yield
     finally:
         if replaced.exists() and not output.exists():
-            report_file.unlink(missing_ok=True)  # the new one's
+            report_file.unlink(missing_ok=True)  # the report of the new sample
             replaced.rename(output)
         replaced.unlink(missing_ok=True)
 

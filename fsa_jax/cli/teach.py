@@ -1,4 +1,4 @@
-"""``fsa teach``: asks a teacher about reviews and stores what it says."""
+"""``fsa teach``: asks a teacher about reviews and stores its answers."""
 
 from __future__ import annotations
 
@@ -52,58 +52,59 @@ def command(
     max_consecutive_errors: int = 100,
     stop_seconds: float = 20.0,
 ) -> int:
-    """Asks a teacher about reviews and stores what it says; what the store holds already is never asked again.
+    """Asks a teacher about reviews and stores its answers. A request whose answer is stored is never sent again.
 
-    Stop it with Ctrl-C or SIGTERM (what is in flight has 20 s to finish), or with anything else (what is in flight is
-    lost): the same command goes on where it was. Exits with 1 where requests are left undone.
+    Ctrl-C and SIGTERM give the requests in flight 20 s to finish; any other stop loses them. The same command continues
+    the job. Exits with status 1 if some requests are not done.
 
     Args:
-      reviews: what fsa sample wrote, the papers' release, or a dump; several as '["a.parquet", "b.parquet"]'.
+      reviews: output of fsa sample, the papers' release, or a dump; for several: '["a.parquet", "b.parquet"]'.
       store: folder of generations.
-      teacher: the model, as vLLM or the endpoint knows it.
-      engine: vllm runs the model here (in the teacher's own environment); endpoint asks a server.
+      teacher: name of the model for vLLM or the endpoint.
+      engine: vllm runs the model here (in the teacher's environment); endpoint asks a server.
       endpoint: base URL of an OpenAI-compatible server, such as http://localhost:8000/v1; implies --engine endpoint.
       prompts: prompts by name (analysis is the newest analysis-vN) or path; analysis and rewriting by default.
-      samples: answers to each prompt.
-      temperature: 0 is greedy.
-      top_p: share of the probability that tokens are drawn from.
-      max_tokens: longest answer.
+      samples: number of answers to each prompt.
+      temperature: sampling temperature; 0 is greedy decoding.
+      top_p: probability mass of the tokens to sample from (nucleus sampling).
+      max_tokens: length limit of an answer in tokens.
       sampling_extra: further sampling settings, such as '{"top_k": 40}'; chat_template_kwargs sets variables of the
         chat template.
-      seed: another seed draws other texts.
-      teacher_revision: commit of the model on the Hub; for an endpoint whatever names its weights.
-      shard: i/n asks about the i-th of n parts of the reviews, i from 0; one machine each.
-      limit: only the first so many reviews.
-      in_flight: requests under way at once, which is what a kill can lose; by default 256 for an endpoint, and for vLLM
-        twice what it computes at once.
-      retry_failed: asks again where the store holds a failure.
-      max_review_characters: longer reviews are stored as failures, unasked.
-      max_tokens_total: input and output tokens that the store may hold of this teacher before the job stops.
-      max_cost: likewise, in the currency of the prices.
+      seed: random seed; another seed gives other texts.
+      teacher_revision: commit of the model on the Hub; for an endpoint any text that identifies its weights.
+      shard: i/n asks about part i (from 0) of n parts of the reviews, for one machine per part.
+      limit: largest number of reviews.
+      in_flight: number of simultaneous requests; a kill can lose this many. By default 256 for an endpoint, and twice
+        the batch size for vLLM.
+      retry_failed: whether to send requests again whose failure is stored.
+      max_review_characters: longer reviews are stored as failures, without sending them.
+      max_tokens_total: limit on the input and output tokens of this teacher in the store; the job stops there.
+      max_cost: limit on the cost of this teacher, in the currency of the prices.
       price_input: price of a million input tokens.
       price_output: price of a million output tokens.
       price_device_hour: price of an accelerator for an hour.
-      devices: accelerators that the engine occupies; by default what vLLM was given.
-      dry_run: estimates tokens, hours and cost of what is missing, and asks nothing.
-      tokens_per_second: output tokens, for --dry-run; by default the speed that the store remembers.
-      tokenizer: counts tokens exactly in a --dry-run for an endpoint.
-      tensor_parallel: vLLM: accelerators that share each layer.
-      pipeline_parallel: vLLM: groups of accelerators that hold some layers each.
-      prefix_caching: vLLM: computes what prompts have in common once.
+      devices: number of accelerators that the engine uses; by default those that vLLM was given.
+      dry_run: only estimates tokens, hours and cost of the missing answers, and sends nothing.
+      tokens_per_second: speed in output tokens per second, for --dry-run; by default that of earlier answers.
+      tokenizer: tokenizer that counts tokens exactly in a --dry-run for an endpoint.
+      tensor_parallel: vLLM: number of accelerators that share each layer.
+      pipeline_parallel: vLLM: number of groups of accelerators that each have some of the layers.
+      prefix_caching: vLLM: whether to compute the common part of prompts only once.
       engine_args: vLLM: further engine arguments, such as '{"max_model_len": 4096}'.
-      stall_seconds: vLLM: the engine is restarted when no request has ended for so long.
-      max_restarts: vLLM: restarts in a row without an answer before the job stops.
-      trust_remote_code: runs Python code that comes in the folder of the model or of its tokenizer; never without it.
-      api_key_variable: endpoint: environment variable that holds the key.
-      request_timeout: endpoint: seconds for one attempt, until its whole answer is there.
-      max_attempts: endpoint: attempts before a request is stored as a failure.
+      stall_seconds: vLLM: the engine is restarted if no request has ended for this long.
+      max_restarts: vLLM: number of restarts in a row without an answer after which the job stops.
+      trust_remote_code: whether to run Python code in the folder of the model or its tokenizer; by default it is never
+        run.
+      api_key_variable: endpoint: environment variable with the API key.
+      request_timeout: endpoint: seconds for one attempt, until the whole answer is received.
+      max_attempts: endpoint: number of attempts before a request is stored as a failure.
       requests_per_minute: endpoint: rate limit.
       tokens_per_minute: endpoint: rate limit, input and output together.
-      merge_system: endpoint: sends the instructions in the user message, for models without a system role.
-      token_limit_field: endpoint: what the server calls max_tokens.
+      merge_system: endpoint: whether to send the instructions in the user message, for models without a system role.
+      token_limit_field: endpoint: the server's name for max_tokens.
       send_seed: endpoint: false for servers that refuse a seed.
-      max_consecutive_errors: engine errors in a row before the job stops.
-      stop_seconds: Ctrl-C or SIGTERM waits so long for answers that are under way.
+      max_consecutive_errors: number of engine errors in a row after which the job stops.
+      stop_seconds: seconds that Ctrl-C or SIGTERM waits for answers in flight.
     """
     import asyncio
 
@@ -112,17 +113,17 @@ def command(
     from fsa_jax.teacher import teaching
     from fsa_jax.teacher.cost import Prices
     from fsa_jax.teacher.endpoint import EndpointSettings
-    from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
+    from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+    from fsa_jax.teacher.http_client import read_api_key
     from fsa_jax.teacher.job import JobSettings
-    from fsa_jax.teacher.prompts import load_prompt
-    from fsa_jax.teacher.redaction import read_api_key
+    from fsa_jax.teacher.store.shard_files import Shard
     from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
     prices = Prices(price_input, price_output, price_device_hour)
     if engine == "endpoint" and endpoint is None:
         raise SettingError("--endpoint", expected="the server's URL", found="nothing", fix="add --endpoint URL")
     if in_flight is not None and in_flight < 1:
-        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), fix="leave it out")
+        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), fix="omit it")
     sampling = SamplingSettings(temperature, top_p, max_tokens, sampling_extra or {})
     served: EndpointSettings | VllmSettings
     if endpoint is not None:

@@ -1,4 +1,4 @@
-"""``fsa teach-report``: what the generations of a store took."""
+"""``fsa teach-report``: shows the cost of the generations in a store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def command(store: Path, price_input: float = 0.0, price_output: float = 0.0, price_device_hour: float = 0.0) -> None:
-    """Prints tokens, speed, accelerator hours, cost and failures by teacher and prompt, of everything ever asked.
+    """Prints tokens, speed, accelerator hours, cost and failures of all requests ever sent, by teacher and prompt.
 
     Args:
-      store: folder of generations, also one that a job is writing.
+      store: folder of generations; a job may be writing it.
       price_input: price of a million input tokens.
       price_output: price of a million output tokens.
       price_device_hour: price of an accelerator for an hour.

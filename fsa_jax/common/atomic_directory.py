@@ -1,10 +1,10 @@
-"""Outputs that appear whole or not at all: what a command writes gets its name when it is finished.
+"""Atomic outputs: a command writes under a temporary name, and the output gets its final name when it is finished.
 
-One rule for every command. Without ``overwrite`` are refused: a finished output, and the unfinished output of other
-inputs or settings; the unfinished output of the same command is resumed or replaced. An output ``out`` is written as
-``.out.partial`` beside it. ``.out.unfinished`` is what the writing process has locked for as long as it lives, and
-says which command it is: a lock ends with its process, on whatever host that is, and is not fooled by a process id
-that was given away again. No symbolic link is followed, and nothing is deleted that the command did not write.
+All commands follow the same rule. Without ``overwrite`` they refuse a finished output, and an unfinished output of
+other inputs or settings. An unfinished output of the same command is resumed or replaced. An output ``out`` is written
+to ``.out.partial`` in the same folder. The file ``.out.unfinished`` names the command and is locked by the writing
+process as long as it lives. A lock ends with its process on any host, unlike a process id, which may be used again.
+Symbolic links are not followed, and only files that the command wrote are deleted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fsa_base import checksums, file_lock
+from fsa_base import checksums, disk
 from fsa_base.disk import disk_error, sync
 from fsa_base.errors import FsaError, SettingError
 
@@ -30,16 +30,17 @@ _EXAMPLES = 3
 
 
 def only_files(*patterns: str, marks: Sequence[str]) -> Callable[[Path], str | None]:
-    """Recognises a directory that a command wrote: it holds nothing but files whose names the command gives.
+    """Recognises a directory that a command wrote: it has only files with names that the command uses.
 
-    What an operating system adds to any folder (``.DS_Store``) does not count.
+    Files that operating systems add to any folder (``.DS_Store``) are ignored.
 
     Args:
-      patterns: of the names of files, relative to the directory (``kept/part-*.parquet``), as in ``fnmatch``.
-      marks: patterns of which one name must be there at least.
+      patterns: patterns (see ``fnmatch``) of file names relative to the directory (``kept/part-*.parquet``).
+      marks: patterns of which at least one must match a file.
 
     Returns:
-      A function for :func:`written_aside`: what a path holds that the command does not write, None if nothing.
+      A function for :func:`written_aside`: it describes what a path has that the command does not write, or returns
+      None if there is nothing.
     """
 
     def foreign(out: Path) -> str | None:
@@ -75,20 +76,21 @@ def written_aside(
     directory: bool = True,
     resume: bool = False,
 ) -> Iterator[Path]:
-    """Gives the path beside ``out`` to write to; what is there becomes ``out`` when the block ends well.
+    """Yields a temporary path to write to, which is renamed to ``out`` when the block ends without an error.
 
-    When the block raises, nothing is left beside ``out`` (but see ``resume``), and what was at ``out`` stays.
+    When the block raises an error, the temporary path is deleted (but see ``resume``), and ``out`` is unchanged.
 
     Args:
-      out: a path where nothing is yet, an empty directory, or with ``overwrite`` an earlier output of the command.
-      command: as it is typed, such as ``fsa check``.
-      settings: everything that decides what is written, inputs included, as JSON values; it tells the unfinished output
-        of this run from that of another.
-      foreign: what an existing path holds that this command does not write (which is never deleted); None if nothing.
+      out: path that does not exist, an empty directory, or with ``overwrite`` an earlier output of the command.
+      command: command as the user types it, such as ``fsa check``.
+      settings: all settings that determine the output, including inputs, as JSON values. They distinguish unfinished
+        outputs of different runs.
+      foreign: function that describes what an existing path has that this command does not write (such a path is never
+        deleted); it returns None if there is nothing.
       inputs: files and directories that are read; none of them may be ``out`` or inside it.
-      overwrite: replace a finished output, and remove the unfinished one of other inputs or settings.
-      directory: yields an empty directory; else a path without a file, for the block to create.
-      resume: the unfinished output of the same settings is kept when the block raises, and is given to the next run.
+      overwrite: whether to replace a finished output, or an unfinished one of other inputs or settings.
+      directory: whether to yield an empty directory; otherwise a path without a file, which the block creates.
+      resume: whether an unfinished output of the same settings is kept after an error and given to the next run.
 
     Raises:
       SettingError: the rule above refuses ``out``, another process is writing it, or it cannot be written.
@@ -113,7 +115,7 @@ def written_aside(
             begun = True
             yield places.partial
             sync(places.partial)
-            _refuse(out, inputs, foreign, overwrite, directory)  # it may have come meanwhile
+            _refuse(out, inputs, foreign, overwrite, directory)  # checked again: it may have been created meanwhile
             places.commit(directory)
             finished = True
             sync(out.parent, recursive=False)
@@ -126,7 +128,7 @@ def written_aside(
 
 
 def unfinished_settings(out: Path, command: str) -> dict[str, Any] | None:
-    """Returns the settings of the unfinished output of ``command`` at ``out``, None if there is none."""
+    """Returns the settings of the unfinished output of ``command`` at ``out``; None if there is none."""
     places = _Places(_plain(out))
     noted = places.read_note() if os.path.lexists(places.partial) else None
     settings = noted.get("settings") if noted and noted.get("command") == command else None
@@ -135,7 +137,7 @@ def unfinished_settings(out: Path, command: str) -> dict[str, Any] | None:
 
 @contextmanager
 def _full_disk_refused(out: Path) -> Iterator[None]:
-    """A full disk is an error of the family, wherever in the block it is met and whatever a library makes of it."""
+    """Turns every error that a full disk causes in the block into a SettingError, whatever a library raises."""
     try:
         yield
     except FsaError:
@@ -145,12 +147,15 @@ def _full_disk_refused(out: Path) -> Iterator[None]:
         if full is None and _SQLITE_FULL not in str(error):
             raise
         raise SettingError(
-            out, expected="room for the output", found=str(full or error), fix="free some, or choose another output"
+            out,
+            expected="disk space for the output",
+            found=str(full or error),
+            fix="free disk space, or choose another output",
         ) from error
 
 
 def _plain(out: Path) -> Path:
-    """``out`` with a name of its own and a parent without symbolic links."""
+    """``out`` with its symbolic links resolved, except the last part of the path."""
     if out.name in ("", ".."):
         return Path(os.path.realpath(out))
     return Path(os.path.realpath(out.parent)) / out.name
@@ -161,14 +166,14 @@ def _refuse(
 ) -> None:
     for path in inputs:
         path = Path(os.path.realpath(path))
-        if not path.exists():  # such as a name on the Hugging Face hub
+        if not path.exists():  # such as a name on the Hugging Face Hub
             continue
         if out in path.parents or (out.exists() and path.samefile(out)):
-            where = f"a folder that holds {path}" if out in path.parents else "the input itself"
-            raise SettingError(out, expected="another place than the input's", found=where, fix="choose another output")
+            where = f"a folder that contains {path}" if out in path.parents else "the input itself"
+            raise SettingError(out, expected="an output outside the input", found=where, fix="choose another output")
     if out.is_symlink():
         raise SettingError(
-            out, expected="no symbolic link", found=f"one to {os.readlink(out)}", fix="name what it points to"
+            out, expected="no symbolic link", found=f"one to {os.readlink(out)}", fix="use the path it points to"
         )
     if out.is_dir() and directory:
         if os.path.ismount(out):
@@ -184,21 +189,21 @@ def _refuse(
     if found is not None:
         raise SettingError(
             out,
-            expected="a path where nothing is yet" + (" or what this command wrote" if overwrite else ""),
+            expected="a path that does not exist" + (" or what this command wrote" if overwrite else ""),
             found=found if overwrite else what,
             fix="choose another output",
         )
     if not overwrite:
         raise SettingError(
             out,
-            expected="a path where nothing is yet",
+            expected="a path that does not exist",
             found=f"{what}, an earlier output of this command",
             fix="choose another output, or replace it: --overwrite",
         )
 
 
 class _Places:
-    """The paths beside an output, and what may be done with them."""
+    """The temporary paths of an output, and the operations on them."""
 
     def __init__(self, out: Path):
         self._out = out
@@ -208,33 +213,33 @@ class _Places:
         self._locked = True
 
     def lock(self) -> int:
-        """Returns the descriptor that holds the lock; it is the file still at ``note``."""
+        """Locks the file ``note`` and returns its descriptor, which holds the lock."""
         while True:
             descriptor = os.open(self.note, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             try:
-                file_lock.acquire(descriptor, 0)
+                disk.lock(descriptor, 0)
             except BlockingIOError:
                 os.close(descriptor)
                 raise SettingError(
                     self._out,
                     expected="an output that no other process writes",
-                    found="one that does",
-                    fix="wait for it, stop it, or choose another output",
+                    found="another process that is writing it",
+                    fix="wait for that process, stop it, or choose another output",
                 ) from None
-            except OSError:  # no locks on this file system: a dead process cannot be told from a living one
+            except OSError:  # without locks on this file system, dead and living processes cannot be distinguished
                 self._locked = False
-            # Whoever held it before has removed it on leaving.
+            # The process that held the lock before may have deleted the file; then the lock is useless, so try again.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self.note, follow_symlinks=False)):
                     return descriptor
             os.close(descriptor)
 
     def has_unfinished(self) -> bool:
-        """Whether something is left that the note describes."""
+        """Whether there is an unfinished or replaced output that the note describes."""
         return os.path.lexists(self.partial) or (os.path.lexists(self._replaced) and self.read_note() is not None)
 
     def recover(self) -> None:
-        """Ends a replacement that was cut short: the old output gets its name back, or goes."""
+        """Completes an interrupted replacement: restores the old output if there is no new one, else deletes it."""
         if self.read_note() is not None and os.path.lexists(self._replaced):
             if os.path.lexists(self._out):
                 _remove(self._replaced)
@@ -243,13 +248,13 @@ class _Places:
         if os.path.lexists(self._replaced):
             raise SettingError(
                 self._replaced,
-                expected="nothing, the place of an output that is being replaced",
-                found="what cannot be removed, or is not known to be such an output",
-                fix="remove it, or give it another name",
+                expected="no such path (it is used while an output is replaced)",
+                found="something that cannot be removed, or that this command did not write",
+                fix="remove or rename it",
             )
 
     def settle(self, command: str, settings: dict[str, Any], overwrite: bool, resume: bool) -> None:
-        """Ends what a dead process left, and notes the settings of the run that begins."""
+        """Handles the unfinished output of a dead process, and records the settings of this run."""
         noted = self.read_note()
         new = {"command": command, "settings": settings}
         if os.path.lexists(self.partial):
@@ -260,7 +265,7 @@ class _Places:
                     self._out,
                     expected="no unfinished output of other inputs or settings",
                     found=f"one ({_difference(noted, new)})",
-                    fix="give that command again to finish it, choose another output, or discard it: --overwrite",
+                    fix="run that command again to finish it, choose another output, or discard it: --overwrite",
                 )
             if noted != new or not resume:
                 _remove(self.partial)
@@ -268,14 +273,14 @@ class _Places:
         self.note.write_text(json.dumps(new), encoding="utf-8")
 
     def commit(self, directory: bool) -> None:
-        """Gives the partial output its name; an earlier output is put aside until that has happened."""
+        """Renames the partial output to its final name; an earlier output is renamed first and deleted afterwards."""
         if not directory or not self._out.is_dir():
             os.replace(self.partial, self._out)
             return
         try:
             self._out.rename(self._replaced)
             self.partial.rename(self._out)
-        except BaseException:  # Ctrl-C too
+        except BaseException:  # also KeyboardInterrupt
             if not os.path.lexists(self._out):
                 self._replaced.rename(self._out)
             raise
@@ -289,7 +294,7 @@ class _Places:
         return found if isinstance(found, dict) else None
 
     def _remove_partials_of_earlier_versions(self) -> None:
-        """They wrote ``.out.partial-PID``, without a lock."""
+        """Deletes ``.out.partial-PID``, which earlier versions wrote without a lock."""
         pattern = re.compile(re.escape(f".{self._out.name}.partial-") + "([0-9]+)")
         for entry in os.scandir(self._out.parent):
             match = pattern.fullmatch(entry.name)
@@ -302,7 +307,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process belongs to another user
         return True
     return True
 
@@ -314,7 +319,10 @@ def _difference(noted: dict[str, Any] | None, new: dict[str, Any]) -> str:
         return f"of {noted.get('command')}"
     old, now = noted.get("settings") or {}, new["settings"]
     changed = [name for name in sorted({*old, *now}) if old.get(name) != now.get(name)]
-    return ", ".join(f"{name} {old.get(name)!r}, now {now.get(name)!r}" for name in changed) or "perhaps still written"
+    return (
+        ", ".join(f"{name} {old.get(name)!r}, now {now.get(name)!r}" for name in changed)
+        or "perhaps still being written"
+    )
 
 
 def _remove(path: Path) -> None:

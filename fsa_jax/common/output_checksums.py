@@ -1,4 +1,4 @@
-"""Output directories that say that they are whole: a list of checksums, and a marker that is written last."""
+"""Marks finished output directories with a list of checksums, and with a marker file that is written last."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from fsa_base.errors import DataError
 
 MARKER = "finished.json"
 FILES = (MARKER, checksums.LIST)
-"""What :func:`finish` adds to a directory."""
+"""Files that :func:`finish` adds to a directory."""
 _EXAMPLES = 3
 _found_whole: set[tuple[object, ...]] = set()
 
 
 def finish(directory: Path) -> None:
-    """Writes the checksums of all files in a directory, and the marker with the list's own digest."""
+    """Writes the checksums of all files in a directory, and the marker with the digest of the list."""
     digest = checksums.write(directory, skip=(MARKER,))
     (directory / MARKER).write_bytes(_marker(digest))
 
 
 def _marker(digest: str) -> bytes:
-    """Nothing but the digest, so that no byte of it can change unnoticed."""
+    """Content of the marker: only the digest, so that any changed byte is noticed."""
     return (json.dumps({checksums.LIST: digest}) + "\n").encode()
 
 
 def require_whole(directory: Path, *, metadata: str, fix: str) -> None:
-    """Compares the files of a directory with its checksums: once in a process, unless a file's size or time changes.
+    """Compares the files of a directory with its checksums: once per process, unless a file's size or time changes.
 
-    A directory that never had checksums is taken as it is; a line on standard error says so.
+    A directory that was written without checksums is accepted, with a warning on standard error.
 
     Args:
-      directory: what a command wrote.
-      metadata: name of a file in it that names the list of checksums, if it was written with one.
-      fix: what to do about a damaged one.
+      directory: output directory of a command.
+      metadata: name of a file in it that mentions the list of checksums, if the directory was written with a list.
+      fix: ``fix`` text of the error.
 
     Raises:
       DataError: a file is missing, damaged, or does not belong there.
@@ -55,7 +55,7 @@ def require_whole(directory: Path, *, metadata: str, fix: str) -> None:
             more = f" and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
             raise DataError(
                 directory,
-                expected="the files as they were written",
+                expected="unchanged files",
                 found="; ".join(found[:_EXAMPLES]) + more,
                 fix=fix,
             )
@@ -81,7 +81,7 @@ def _problems(directory: Path, marker: Path) -> list[str]:
 
 
 def _stamp(directory: Path) -> tuple[object, ...]:
-    """Names, sizes and times of all files, which tell whether they may have changed since they were compared."""
+    """Names, sizes and times of all files, which show whether files may have changed since the last comparison."""
     files = []
     for folder, _, names in os.walk(directory):
         for name in names:

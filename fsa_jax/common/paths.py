@@ -1,4 +1,4 @@
-"""Where the project's data lies: one environment variable, one layout (docs/data.md)."""
+"""Paths of the project's data: one environment variable and one layout (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def require_file(path: Path, fix: str) -> Path:
     """Returns ``path`` if it is a file.
 
     Raises:
-      MissingDataError: it is not; ``fix`` is the command or change that brings it.
+      MissingDataError: it is not a file; ``fix`` is the command or change that creates it.
     """
     if not path.is_file():
         found = "a directory" if path.is_dir() else "nothing"
@@ -28,5 +28,5 @@ def require_file(path: Path, fix: str) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as text that UTF-8 can hold, whatever bytes it has."""
+    """A path as text that can be encoded in UTF-8, even if the path has other bytes."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,6 +1,6 @@
-"""The nouns of the project: what flows from reviews to a scored student.
+"""The data records of the project, from reviews to predictions.
 
-All records are immutable pydantic models, so that a bad value is refused where it enters.
+All records are immutable pydantic models, so that invalid values are refused when a record is created.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Polarity = Literal["positive", "neutral", "negative", "conflict"]
 POLARITIES: tuple[str, ...] = get_args(Polarity)
 
 Sentiment = Literal["very negative", "negative", "neutral", "positive", "very positive"]
-"""The five-step scale that teacher sentiments ("Mildly Negative", "Mixed" …) are mapped to."""
+"""The five-step scale to which sentiments of teachers ("Mildly Negative", "Mixed" …) are mapped."""
 SENTIMENTS: tuple[str, ...] = get_args(Sentiment)
 
 Understanding = Literal["analysis", "rewriting"]
@@ -23,20 +23,20 @@ UNDERSTANDINGS: tuple[Understanding, ...] = get_args(Understanding)
 
 
 class Record(BaseModel):
-    """Base of all records: frozen, and unknown fields are refused."""
+    """Base class of all records: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Review(Record):
-    """One customer review as it came from its source."""
+    """One customer review, unchanged from its source."""
 
     id: str
     text: str
     stars: float | None = Field(default=None, ge=0, le=5)
-    """Star rating, 1 to 5, halves allowed; None where the source has none."""
+    """Star rating, 1 to 5, halves allowed; None if the source has none."""
     domain: str | None = None
-    """``restaurants``, ``computers`` or any other domain name; None where unknown."""
+    """``restaurants``, ``computers`` or any other domain name; None if unknown."""
 
 
 class Opinion(Record):
@@ -54,16 +54,16 @@ class Generation(Record):
     review_id: str
     understanding: Understanding
     prompt_hash: str
-    """Hash of the versioned prompt file that asked."""
+    """Hash of the versioned prompt file."""
     teacher: str
     teacher_revision: str | None = None
     sampling: dict[str, Any] = Field(default_factory=dict)
     """Sampling settings (temperature, top_p, max_tokens …)."""
     seed: int = 0
     sample: int = 0
-    """Index among several samples of one prompt."""
+    """Index of the answer, if there are several to the same prompt."""
     text: str | None = None
-    """The teacher's text; None exactly where ``failure`` says why."""
+    """The teacher's text; None if and only if ``failure`` is set."""
     failure: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -73,16 +73,16 @@ class LabelledAspect(Record):
     """One gold label of a sentence. Offsets are in characters, end exclusive."""
 
     target: str | None = None
-    """Aspect term as it stands in the sentence; None for no explicit target."""
+    """Aspect term as written in the sentence; None if there is no explicit target."""
     category: str | None = None
-    """Aspect category as released (``FOOD#QUALITY``); None where the dataset has none."""
+    """Aspect category as released (``FOOD#QUALITY``); None if the dataset has none."""
     polarity: Polarity
     start: int | None = None
     end: int | None = None
     opinion_words: tuple[str, ...] | None = None
     """None: not annotated. Empty: annotated and implicit (no opinion words)."""
     offsets_as_text: bool = False
-    """The released file holds the offsets as strings, which its authors' code sorts as strings."""
+    """Whether the offsets are strings in the released file; its authors' code sorts them as strings."""
 
 
 class LabelledSentence(Record):
@@ -92,4 +92,4 @@ class LabelledSentence(Record):
     text: str
     aspects: tuple[LabelledAspect, ...] = ()
     hard: bool = False
-    """From the paper's hard test set."""
+    """Whether the sentence is from the paper's hard test set."""

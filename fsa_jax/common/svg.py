@@ -1,4 +1,4 @@
-"""Figures for pages that load nothing."""
+"""Figures for HTML pages that work offline."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 
 def data_uri(figure: Figure) -> str:
-    """Returns ``figure`` as a data URI: as an image, its SVG cannot run or load anything.
+    """Returns ``figure`` as a data URI of an SVG image, which cannot run scripts or load files.
 
-    Without a date, and with ids that are not random, so that the same figure is the same text.
+    The SVG has no date and no random ids, so that equal figures give equal text.
     """
     with io.BytesIO() as file, matplotlib.rc_context({"svg.hashsalt": "fsa_jax"}):
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})

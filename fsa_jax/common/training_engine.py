@@ -1,4 +1,4 @@
-"""Which training engine provides the package ``t5x``: ours in runtime/, or upstream T5X. Never both.
+"""Finds the training engine that provides the package ``t5x``: the one in runtime/, or upstream T5X, but never both.
 
 Both install the same package, so the one that Python happens to find first would be used silently; a run must not
 depend on that. ``fsa_jax.data.tasks`` checks it, which every run imports.
@@ -18,7 +18,7 @@ UPSTREAM_DISTRIBUTION = "t5x"
 
 @dataclass(frozen=True)
 class Engine:
-    """An installed training engine: the name of its distribution, its version, and what it is."""
+    """An installed training engine: name of its distribution, version and description."""
 
     distribution: str
     version: str
@@ -33,7 +33,7 @@ def _version(distribution: str) -> str | None:
 
 
 def installed_engine() -> Engine | None:
-    """Returns the installed engine, None where there is none.
+    """Returns the installed engine; None if there is none.
 
     Raises:
       SettingError: both engines are installed.

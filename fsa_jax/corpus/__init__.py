@@ -1,1 +1,1 @@
-"""From checked teacher text to a corpus to learn from: which rows, which are held out, and what is in it."""
+"""Builds a training corpus from checked teacher text: selection of rows, held-out reviews, statistics."""

@@ -1,4 +1,4 @@
-"""Rows of a corpus and where they come from: parts of ``fsa check``, or files in the papers' released layout."""
+"""Reads the rows of a corpus from parts of ``fsa check``, or from files in the papers' released layout."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.checking.assess import CheckedGeneration
+from fsa_jax.checking.check_generations import released
 from fsa_jax.checking.checked_files import as_row, parts, read_part
-from fsa_jax.checking.inputs import released
 from fsa_jax.common.records import UNDERSTANDINGS
 from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
 from fsa_jax.reviews.rows import expand
-from fsa_jax.text.opinion_words import implicit_share
+from fsa_jax.text.words import implicit_share
 
 TEXTS = ("review_id", "review", "response", "domain", "understanding", "teacher", "teacher_revision", "prompt_hash")
 TEXTS_OF_CHECK = ("sampling", "verdict", "repairs")
 WHOLES = ("seed", "sample", "opinions")
 NUMBERS = ("stars", "hallucination", "lean", "stars_gap", "partner_gap", "implicit_share")
-"""NaN where unknown: TFDS and TFRecord have no null."""
+"""Unknown values are NaN, because TFDS and TFRecord have no null."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a check become the corpus.
+    """Selects the rows of a check that become the corpus.
 
     Args:
-      teachers: names to keep; empty keeps all.
+      teachers: names of teachers to keep; empty keeps all.
       prompts: prompt hashes (or their beginnings) to keep; empty keeps all.
-      domains: domains to keep; empty keeps all, and reviews of unknown domain too.
-      max_hallucination: rows with a higher score are left out; rows without a score stay.
-      held_out: rows that go to the validation split, the paper's 500; never more than a tenth of all.
-      seed: another seed holds out other reviews.
+      domains: domains to keep; empty keeps all, including reviews of unknown domain.
+      max_hallucination: rows with a higher hallucination score are left out; rows without a score stay.
+      held_out: number of rows for the validation split, by default 500 as in the paper; never more than a tenth of all.
+      seed: random seed; another seed holds out other reviews.
     """
 
     teachers: tuple[str, ...] = ()
@@ -48,13 +48,13 @@ class Selection:
     def __post_init__(self):
         if not 0 <= self.max_hallucination <= 1:
             raise SettingError(
-                "max_hallucination", expected="0 to 1", found=str(self.max_hallucination), fix="change it"
+                "max_hallucination", expected="0 to 1", found=str(self.max_hallucination), fix="choose another value"
             )
         if self.held_out < 0:
-            raise SettingError("held_out", expected="0 or more", found=str(self.held_out), fix="change it")
+            raise SettingError("held_out", expected="0 or more", found=str(self.held_out), fix="choose another value")
 
     def refuse(self, row: dict[str, Any]) -> str | None:
-        """Why a row is left out; None where it is kept."""
+        """Why a row is left out; None if it is kept."""
         if self.teachers and row["teacher"] not in self.teachers:
             return "teacher not selected"
         if self.prompts and not row["prompt_hash"].startswith(self.prompts):
@@ -70,7 +70,7 @@ def files(source: Path) -> list[Path]:
     """The files of a source: parts of a check's ``kept`` folder, or released files.
 
     Raises:
-      MissingDataError: there is nothing.
+      MissingDataError: there is no such file or folder, or the folder has no such files.
     """
     if (source / "kept").is_dir():
         return parts(source / "kept")
@@ -80,7 +80,11 @@ def files(source: Path) -> list[Path]:
 
 
 def check_of(source: Path) -> Path | None:
-    """The output of ``fsa check`` that a source is, or is the ``kept`` folder or a part of; None for others."""
+    """The output folder of ``fsa check`` that a source belongs to; None if it belongs to none.
+
+    Args:
+      source: the output folder itself, its ``kept`` folder, a part in it, or something else.
+    """
     if (source / "kept").is_dir():
         return source
     folder = (source.parent if source.is_file() else source).absolute()
@@ -88,10 +92,10 @@ def check_of(source: Path) -> Path | None:
 
 
 def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of one file under the names of TEXTS, TEXTS_OF_CHECK, WHOLES and NUMBERS, none of them None.
+    """Rows of one file with the columns TEXTS, TEXTS_OF_CHECK, WHOLES and NUMBERS; no value is None.
 
-    A file of the released layout is read as it is: no check, so no scores but ``implicit_share``. Rows without a
-    review or without teacher text are counted in ``skipped``.
+    A file in the released layout has not been checked, so its rows have no scores except ``implicit_share``. Rows
+    without a review or without teacher text are counted in ``skipped``.
     """
     skipped = Counter() if skipped is None else skipped
     if file.suffix == ".parquet":
@@ -118,7 +122,7 @@ def rows(file: Path, skipped: Counter[str] | None = None) -> Iterator[dict[str, 
 
 
 def _impossible(row: dict[str, Any]) -> str | None:
-    """What no check writes, such as damaged bytes give where no checksum is."""
+    """A description of a value that no check can write (damaged bytes without a checksum); None if all are possible."""
     if row["understanding"] not in UNDERSTANDINGS:
         return f"the form {row['understanding']!r}"
     if row["implicit_share"] is None:
@@ -147,13 +151,13 @@ def _filled(row: dict[str, Any]) -> dict[str, Any]:
 def selected(
     file: Path, selection: Selection, understanding: str | None = None, losses: Counter[str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Selected rows of a file with a key that no other row of the source has.
+    """Selected rows of a file, each with a key that is unique in the source.
 
     Args:
       file: one of :func:`files`.
-      selection: which rows.
-      understanding: the form to keep; None keeps both.
-      losses: gets the reasons of rows left out.
+      selection: selection of rows.
+      understanding: form to keep; None keeps both.
+      losses: counter of left-out rows by reason.
     """
     losses = Counter() if losses is None else losses
     for number, row in enumerate(rows(file, losses)):
@@ -165,7 +169,7 @@ def selected(
 
 
 def held_out(source_files: list[Path], selection: Selection) -> HeldOut:
-    """Chooses the reviews to hold out of the selected rows, by the rule of ``fsa_jax.corpus.held_out``.
+    """Chooses the held-out reviews among the selected rows with the rule of ``fsa_jax.corpus.held_out``.
 
     Raises:
       DataError: no row is selected.
@@ -177,8 +181,8 @@ def held_out(source_files: list[Path], selection: Selection) -> HeldOut:
     if not choice.total:
         raise DataError(
             ", ".join(map(str, source_files[:3])),
-            expected="rows to learn from",
+            expected="at least one selected row",
             found="none",
-            fix="loosen the selection",
+            fix="select more rows",
         )
     return choice.made()

@@ -1,4 +1,4 @@
-"""What a corpus holds, in numbers, and its dataset card."""
+"""Statistics of a corpus, and its dataset card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTH_PERCENTILES = (5, 50, 95)
 
 @dataclass
 class Part:
-    """Numbers of one form and split."""
+    """Statistics of one form and split."""
 
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class Part:
     hallucination: float = 0.0
     scored: int = 0
     implicit: Counter[int] = field(default_factory=Counter)
-    """Rows by tenths of the share of sentences without opinion words."""
+    """Number of rows by the share of sentences without opinion words, in tenths."""
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows += 1
@@ -65,7 +65,7 @@ class Part:
 
 @dataclass
 class Summary:
-    """Numbers of a corpus by form and split, and what was left out."""
+    """Statistics of a corpus by form and split, and the left-out rows by reason."""
 
     parts: dict[str, dict[str, Part]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -81,15 +81,15 @@ class Summary:
 
 
 def summarise(source: Path, selection: Selection, held_out: HeldOut) -> Summary:
-    """Adds up the selected rows of a source, one at a time.
+    """Computes the statistics of the selected rows of a source.
 
     Raises:
-      DataError: two files of the source have one name, which their rows' keys are made of.
+      DataError: two files of the source have the same name, so their rows would have the same keys.
     """
     summary = Summary()
     source_files = files(source)
     if len({file.name for file in source_files}) < len(source_files):
-        raise DataError(source, expected="files of different names", found="two of one name", fix="rename one")
+        raise DataError(source, expected="files of different names", found="two with the same name", fix="rename one")
     for file in source_files:
         for _, row in selected(file, selection, losses=summary.left_out):
             split = held_out.split_of(row["review"])
@@ -98,7 +98,7 @@ def summarise(source: Path, selection: Selection, held_out: HeldOut) -> Summary:
 
 
 def _percentiles(counts: Counter[int]) -> dict[str, int]:
-    """Percentiles of counted whole numbers, by the nearest rank."""
+    """Percentiles of counted integers, by the nearest-rank method."""
     total = sum(counts.values())
     found: dict[str, int] = {}
     seen = 0
@@ -111,13 +111,13 @@ def _percentiles(counts: Counter[int]) -> dict[str, int]:
 
 
 def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], check: dict[str, Any] | None) -> str:
-    """The corpus's dataset card in Markdown, with the front matter that the Hugging Face hub reads.
+    """The dataset card of a corpus in Markdown, with the front matter that the Hugging Face Hub reads.
 
     Args:
-      statistics: Summary.as_json.
-      source: what the corpus was built from.
+      statistics: result of Summary.as_json.
+      source: path from which the corpus was built.
       selection: Selection as a dict.
-      check: contents of the check's check.json; None where the rows were not checked.
+      check: content of the check's check.json; None if the rows were not checked.
     """
     parts = [(form, split, part) for form, splits in statistics["parts"].items() for split, part in splits.items()]
     teachers = sorted({name for _, _, part in parts for name in part["teachers"]})
@@ -133,7 +133,7 @@ def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], che
         "",
         "Reviews with the sentiment understanding that a teacher wrote about them, to distil into a small student "
         "(arXiv 2412.18552): `analysis` lists opinion targets with aspects, sentiment and reasoning, `rewriting` "
-        "restates the review in the first person so that its feelings are plain.",
+        "restates the review in the first person with explicit sentiment.",
         "",
         "| form | split | rows | opinions | review words (5/50/95%) | response words (5/50/95%) | hallucination |",
         "| --- | --- | ---: | ---: | --- | --- | ---: |",
@@ -146,7 +146,7 @@ def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], che
         )
     lines += [
         "",
-        "## Where it comes from",
+        "## Source",
         "",
         f"- built from `{_cell(source)}`",
         f"- selection: `{_cell(json.dumps(selection))}`",
@@ -170,18 +170,18 @@ def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], che
         "## Fields",
         "",
         "- `review_id`, `review`, `stars`, `domain`: the review",
-        "- `response`: what to learn",
-        "- `teacher`, `teacher_revision`, `prompt_hash`, `sampling`, `seed`, `sample`: what wrote it",
-        "- `verdict`, `repairs`: what the check did to it",
-        "- `hallucination` (share of opinions or sentences with something that the review lacks), `stars_gap`, "
+        "- `response`: the teacher text that the student learns",
+        "- `teacher`, `teacher_revision`, `prompt_hash`, `sampling`, `seed`, `sample`: how the text was generated",
+        "- `verdict`, `repairs`: result of the check",
+        "- `hallucination` (share of opinions or sentences with something that is not in the review), `stars_gap`, "
         "`partner_gap`, `implicit_share` (share of the review's sentences without opinion words), all 0 to 1, and "
         "`lean`, -1 to 1: scores, NaN where unknown; docs/checking.md explains them",
         "",
         "## Limits",
         "",
-        "The text is a language model's: sentiments may be wrong and reasons made up even where every target is in its "
-        "review. The scores are rules, not judgements. Reviews and teacher text keep the licences of their sources; "
-        "whoever shares this corpus must name them here.",
+        "A language model wrote the text: sentiments may be wrong and reasons invented even if every target is in its "
+        "review. The scores come from rules, not from human judgement. Reviews and teacher text keep the licences of "
+        "their sources; whoever shares this corpus must name them here.",
         "",
     ]
     return "\n".join(lines)
@@ -192,5 +192,5 @@ def _slashed(percentiles: dict[str, int]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Untrusted words for a Markdown line: no markup, no table or code marks, no line ends."""
+    """Untrusted text made safe for a line of Markdown: no markup, no table or code marks, no line ends."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("`", "'")

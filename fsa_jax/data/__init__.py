@@ -1,1 +1,1 @@
-"""SeqIO sources, vocabulary and preprocessors: the only package with TensorFlow."""
+"""SeqIO sources, vocabularies and preprocessors. The only package that imports TensorFlow."""

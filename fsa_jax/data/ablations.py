@@ -1,4 +1,4 @@
-"""Ablations of the corpus: those that tasks.py registers, and any other as a gin setting."""
+"""Ablations of the corpus: the ones that tasks.py registers, and a function that gin binds for any other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsa_jax.data.tasks import add_teacher_text
 
 ABLATIONS: Mapping[str, Ablation] = {
     "_no_reasoning": Ablation(reasoning=False),
-    # Share of opinions or sentences with something that the review lacks. Needs a corpus that still holds such rows:
+    # Only rows in which everything occurs in the review. It has an effect only if the corpus has other rows too:
     # fsa check --max-hallucination 1 --no-repair-analyses.
     "_grounded": Ablation(max_hallucination=0.0),
     "_hallucination_25": Ablation(max_hallucination=0.25),
@@ -39,7 +39,7 @@ def corpus_task(
     size: int | None = None,
     seed: int = 0,
 ) -> str:
-    """Registers the corpus with any settings, for gin to bind in place of a task's name::
+    """Registers the corpus with any ablation settings; gin can bind it in place of a task's name::
 
         from fsa_jax.data import ablations
 
@@ -49,19 +49,21 @@ def corpus_task(
           max_hallucination = 0.1
 
     Args:
-      forms: ``analysis``, ``rewriting`` or both, one row of each in turn.
-      reasoning: False removes the reasoning from analyses.
-      max_hallucination: rows with a higher score are left out.
+      forms: ``analysis``, ``rewriting`` or both; with both, their rows alternate.
+      reasoning: whether analyses keep their reasoning.
+      max_hallucination: rows with a higher hallucination score are left out.
       implicit_share: share of rows about mostly implicit reviews.
-      size: rows of each form.
-      seed: chooses which rows are left out.
+      size: number of rows of each form.
+      seed: random seed that chooses the left-out rows.
 
     Returns:
-      The name of the task, or of the mixture of both; the same settings give the same name.
+      The name of the task, or of the mixture of both forms. The same settings give the same name.
     """
     ablation = Ablation(reasoning, max_hallucination, implicit_share, size, seed)
     if not forms or not set(forms) <= set(UNDERSTANDINGS):
-        raise SettingError("forms", expected="analysis, rewriting or both", found=str(forms), fix="change it")
+        raise SettingError(
+            "forms", expected="analysis, rewriting or both", found=str(forms), fix="choose another value"
+        )
     settings = "_".join(
         f"{name}_{value}".replace(".", "p")
         for name, value in (

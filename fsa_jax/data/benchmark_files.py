@@ -1,6 +1,6 @@
-"""Reader of the FSA datasets as their authors released them (HITSZ-HLT/FSA-Distillation, ``fsa_datasets/w_hard``).
+"""Reads the FSA datasets as their authors released them (HITSZ-HLT/FSA-Distillation, ``fsa_datasets/w_hard``).
 
-Imports no TensorFlow: scoring and serving read these files too. docs/data.md lists what the format hides.
+Imports no TensorFlow, because scoring and serving read these files too. docs/data.md lists the surprises of the format.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ RELEASE = "https://github.com/HITSZ-HLT/FSA-Distillation"
 _FIX = f"compare with the released file, or fetch it again from {RELEASE}"
 
 _SHOWN = 300
-"""Characters of what was found."""
+"""Largest number of characters of a found value in an error."""
 _LARGEST_OFFSET = 10**9
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 def load(path: str | Path) -> list[LabelledSentence]:
-    """Reads one dataset file, with or without a byte-order mark; ``hard_test.json`` gives hard sentences.
+    """Reads one dataset file, with or without a byte-order mark. Sentences of ``hard_test.json`` are marked as hard.
 
-    Targets ``null`` and ``"NULL"`` become None, with their offsets. Offsets are kept as released: 103 of laptop14's lie
-    a character or two off their term (its authors removed quotation marks), a few past the end of the sentence.
+    Targets ``null`` and ``"NULL"`` become None, and so do their offsets. Other offsets are kept as released: 103 of
+    laptop14 are wrong by a character or two (its authors removed quotation marks), a few are past the end of the
+    sentence.
 
     Raises:
       MissingDataError: there is no such file.
-      DataError: the file is not valid JSON, holds no sentence, or a sentence lacks a key or has one twice, is nested
-        deep, holds half a surrogate pair, names an unknown polarity or a target that does not stand in it; names the
+      DataError: the file is not valid JSON or has no sentence; or a sentence lacks a key or has one twice, is nested
+        too deep, has half a surrogate pair, an unknown polarity, or a target that is not in it. The error names the
         file and the line.
     """
     path = require_file(
         Path(path),
         fix=f"git clone {RELEASE} && mkdir -p $FSA_DATA_DIR && cp -r FSA-Distillation/fsa_datasets/w_hard "
-        "$FSA_DATA_DIR/fsa   (FSA_DATA_DIR is data/ where it is not set)",
+        "$FSA_DATA_DIR/fsa   (if FSA_DATA_DIR is not set, it is data/)",
     )
     hard = path.name.startswith("hard")
     sentences: list[LabelledSentence] = []
@@ -65,7 +66,7 @@ def load(path: str | Path) -> list[LabelledSentence]:
 
 
 class _Unusable(Exception):
-    """A row that is not a labelled sentence; the caller knows where it stands."""
+    """A row is not a labelled sentence; the caller adds the file and the line."""
 
     def __init__(self, expected: str, found: str, line: int | None = None) -> None:
         super().__init__(expected, found)
@@ -100,7 +101,7 @@ def _aspect(row: Any, text: str) -> LabelledAspect:
     elif not isinstance(target, str) or not target.strip():
         raise _Unusable("a target or null", repr(target))
     elif target not in text:
-        raise _Unusable("a target that stands in its sentence", f"{target!r} in {text!r}")
+        raise _Unusable("a target that occurs in its sentence", f"{target!r} in {text!r}")
     return LabelledAspect(
         target=target,
         category=category,
@@ -121,7 +122,7 @@ def _value(row: Any, key: str, of_what: str) -> Any:
 
 
 def _offset(value: Any) -> int | None:
-    """An offset as a number; released files hold ints, strings of digits or null."""
+    """An offset as a number; released files have ints, strings of digits or null."""
     if value is None or (type(value) is int and 0 <= value <= _LARGEST_OFFSET):
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < len(str(_LARGEST_OFFSET)):
@@ -130,7 +131,7 @@ def _offset(value: Any) -> int | None:
 
 
 def _opinion_words(value: Any) -> tuple[str, ...]:
-    """Opinion words; rest14 and laptop14 hold one string or null, the other files a list of spans."""
+    """Opinion words; rest14 and laptop14 have one string or null, the other files a list of spans."""
     parts = [value] if isinstance(value, str) else [] if value is None else value
     if isinstance(parts, list):
         words = [part.get("opinion") if isinstance(part, dict) else part for part in parts]
@@ -144,8 +145,8 @@ def _rows(text: str) -> Iterator[tuple[int, Any]]:
     """The items of a JSON list, each with the line on which it begins.
 
     Raises:
-      json.JSONDecodeError: the text is no JSON.
-      _Unusable: it is no list, or an item is nested too deep, holds half a surrogate pair or names a key twice.
+      json.JSONDecodeError: the text is not JSON.
+      _Unusable: it is not a list, or an item is nested too deep, has half a surrogate pair or a key twice.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
     at = _skip(text, 0)
@@ -185,7 +186,7 @@ def _kind(text: str, at: int) -> str:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError(f"a key twice among {', '.join(key for key, _ in pairs)[:80]}")
+        raise ValueError(f"a repeated key among {', '.join(key for key, _ in pairs)[:80]}")
     return row
 
 

@@ -1,4 +1,4 @@
-"""Building ``sentiment_corpus`` on disk: both forms, statistics and the dataset card."""
+"""Builds ``sentiment_corpus`` on disk: both forms, statistics and the dataset card."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def build(
     beam_options: list[str] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Builds the corpus under ``data_dir/sentiment_corpus``, whole or not at all, and returns its statistics.
+    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics.
 
     Args:
       source: output of ``fsa check``, or a file in the released layout.
       data_dir: TFDS data directory.
-      selection: which rows.
-      shards: files a split; None lets TFDS choose by size.
+      selection: selection of rows.
+      shards: number of files per split; None lets TFDS choose by size.
       beam_options: Beam pipeline options; None builds in this process.
-      overwrite: replace a corpus that is there, or discard an unfinished one of another source or selection.
+      overwrite: whether to replace an existing corpus, or an unfinished one of another source or selection.
 
     Raises:
-      SettingError: aside.written_aside refuses the place, or it is inside the source.
+      SettingError: aside.written_aside refuses the output folder, or the folder is inside the source.
       DataError: no row is selected, or the check is damaged.
     """
     root = data_dir / "sentiment_corpus"
@@ -57,7 +57,7 @@ def build(
     if check_root is not None:
         if Path(os.path.realpath(check_root)) in Path(os.path.realpath(root)).parents:
             raise SettingError(
-                data_dir, expected="a folder outside the check", found="one in it", fix="choose another folder"
+                data_dir, expected="a folder outside the check", found="one inside it", fix="choose another folder"
             )
         checked_files.require_whole(check_root)
     settings = {"source": os.path.realpath(source), "shards": shards, "beam": beam_options, **asdict(selection)}
@@ -85,7 +85,7 @@ def build(
         statistics = {**summary.as_json(), "checksums": checksums.LIST}
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
         (partial / STATISTICS).write_text(text, encoding="utf-8")
-        # The counts are those of all parts.
+        # The counts are about all parts, so they are not used if the source is a single part.
         check = _counts(check_root) if check_root is not None and source.is_dir() else None
         (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
         output_checksums.finish(partial)
@@ -93,7 +93,7 @@ def build(
 
 
 def require_whole(root: Path) -> None:
-    """Compares a corpus's files with their checksums, once in a process (:func:`finished.require_whole`).
+    """Compares the files of a corpus with their checksums, once per process (:func:`finished.require_whole`).
 
     Raises:
       DataError: a file is missing or damaged.
@@ -102,7 +102,7 @@ def require_whole(root: Path) -> None:
 
 
 def _same_bytes_every_time(folder: Path) -> None:
-    """Writes the features of every example in the order of their names; TFDS leaves it to chance, by process."""
+    """Rewrites every example with its features sorted by name, because their order in TFDS files is random."""
     for file in sorted(folder.rglob("*.tfrecord-*")):
         new = file.with_name(f"{file.name}.new")
         with tf.io.TFRecordWriter(str(new)) as writer:

@@ -1,7 +1,7 @@
 """Prompts and responses of decoder-only students in SeqIO: vocabulary, preprocessor, feature converter.
 
-Id 0 is an ordinary token of Llama 3 and Qwen (``!``), where SeqIO takes 0 for padding. Ids are therefore raised by one
-while SeqIO packs or pads them, and lowered again after.
+SeqIO uses id 0 for padding, but in Llama 3 and Qwen it is an ordinary token (``!``). So all ids are raised by one
+before SeqIO packs or pads them, and lowered again afterwards.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import seqio
 import tensorflow as tf
 
 from fsa_jax.data.tasks import OrderedTask
-from fsa_jax.tokenizers.chat_template import ChatTemplate
-from fsa_jax.weights.hub_sources import student_directory
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.weights.hf_files import student_directory
 
 _ANY_LENGTH = 1 << 20
 _COLUMNS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights", "decoder_causal_attention")
 
 
 class ChatVocabulary(seqio.Vocabulary):
-    """A decoder-only student's own tokenizer. Read at its first use, so that registering a task needs none.
+    """The tokenizer of a decoder-only student. It is read at the first use, so registering a task does not need it.
 
     Args:
-      directory: what ``fsa import-hf`` wrote; ``$FSA_STUDENT`` by default.
-      instruction: what the user's turn says before the review.
+      directory: output directory of ``fsa import-hf``; ``$FSA_STUDENT`` by default.
+      instruction: text before the review in the user's turn.
     """
 
     def __init__(self, directory: str | None = None, instruction: str = "") -> None:
@@ -35,16 +35,16 @@ class ChatVocabulary(seqio.Vocabulary):
         self._instruction = instruction
 
     @functools.cached_property
-    def template(self) -> ChatTemplate:
-        """The tokenizer with its template."""
-        return ChatTemplate(student_directory(self._directory), self._instruction)
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer with its chat template."""
+        return ChatTokenizer(student_directory(self._directory), self._instruction)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "template"}
+        return {name: value for name, value in self.__dict__.items() if name != "tokenizer"}
 
     @property
     def eos_id(self) -> int:
-        return self.template.end_id
+        return self.tokenizer.end_id
 
     @property
     def unk_id(self) -> int | None:
@@ -52,13 +52,13 @@ class ChatVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return self.template.size
+        return self.tokenizer.size
 
     def _encode(self, s: str) -> list[int]:
-        return self.template.response(s)[:-1]
+        return self.tokenizer.encode_target(s)[:-1]
 
     def _decode(self, ids: Iterable[int]) -> str:
-        return self.template.decode(list(ids))
+        return self.tokenizer.decode(list(ids))
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
         ids = tf.py_function(lambda text: self._encode(text.numpy().decode()), [s], tf.int32)
@@ -81,17 +81,18 @@ class ChatVocabulary(seqio.Vocabulary):
 def chat_turns(
     dataset: tf.data.Dataset, output_features: Mapping[str, Any], sequence_length: Mapping[str, int] | None = None
 ) -> tf.data.Dataset:
-    """Texts to ids: ``inputs`` become the turns before the answer, ``targets`` the answer with its end.
+    """Converts texts to ids: ``inputs`` become the turns before the answer, ``targets`` the answer and its end token.
 
-    A review too long for ``sequence_length`` is cut inside its turn, an answer before its end.
+    If a text is too long for ``sequence_length``, it is cut so that the template around a review, or the end token of
+    an answer, stays complete.
     """
     vocabulary: ChatVocabulary = output_features["targets"].vocabulary
     lengths = sequence_length or {}
     longest, longest_answer = (lengths.get(name) or _ANY_LENGTH for name in ("inputs", "targets"))
 
     def encode(review: Any, answer: Any) -> tuple[list[int], list[int]]:
-        prompt, _ = vocabulary.template.prompt(review.numpy().decode(), longest)
-        response = vocabulary.template.response(answer.numpy().decode())
+        prompt, _ = vocabulary.tokenizer.encode_input(review.numpy().decode(), longest)
+        response = vocabulary.tokenizer.encode_target(answer.numpy().decode())
         return prompt, [*response[:-1][: longest_answer - 1], response[-1]]
 
     def turns(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,10 +110,10 @@ def chat_turns(
 
 
 class ChatFeatureConverter(seqio.FeatureConverter):
-    """Prompts and responses as one sequence each, with a loss on the response alone.
+    """Joins prompt and response to one sequence, with a loss on the response only.
 
-    Unlike SeqIO's prefix language model, nothing is put before the first token: the chat template begins with what the
-    model was pretrained to see first. For a prompt ``[9, 4, 6]`` and a response ``[3, 2]``::
+    Unlike SeqIO's prefix language model, this adds no token at the start: the chat template begins with the token that
+    the model saw first in pretraining. For a prompt ``[9, 4, 6]`` and a response ``[3, 2]``::
 
         decoder_input_tokens      9 4 6 3
         decoder_target_tokens     4 6 3 2
@@ -128,7 +129,7 @@ class ChatFeatureConverter(seqio.FeatureConverter):
     PACKING_FEATURE_DTYPES = {"decoder_segment_ids": tf.int32, "decoder_positions": tf.int32}  # noqa: RUF012
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
-        """All features are as long as the longest prompt and the longest response together."""
+        """The length of every feature: the longest prompt plus the longest response."""
         names = (*_COLUMNS, *(self.PACKING_FEATURE_DTYPES if self.pack else ()))
         return dict.fromkeys(names, task_feature_lengths["inputs"] + task_feature_lengths["targets"])
 

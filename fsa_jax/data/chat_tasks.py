@@ -1,6 +1,6 @@
-"""SeqIO tasks of decoder-only students: those of tasks.py in the chat template of ``$FSA_STUDENT``. Registrations only.
+"""SeqIO tasks for decoder-only students: the tasks of tasks.py in the chat template of ``$FSA_STUDENT``.
 
-gin: ``MIXTURE_OR_TASK_MODULE = "fsa_jax.data.chat_tasks"``.
+To use them in gin: ``MIXTURE_OR_TASK_MODULE = "fsa_jax.data.chat_tasks"``.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""``sentiment_corpus`` as a SeqIO source, whole or thinned for an ablation.
+"""``sentiment_corpus`` as a SeqIO source, complete or reduced for an ablation.
 
-The corpus is read from ``$FSA_DATA_DIR/corpus``, where ``fsa corpus`` wrote it. Ablations thin the training split by
-the scores that every row carries; validation rows stay the same, so that their losses can be compared.
+The corpus is read from ``$FSA_DATA_DIR/corpus``, where ``fsa corpus`` wrote it. Ablations remove rows of the training
+split by the scores of each row. Validation rows stay the same, so that validation losses can be compared.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from fsa_jax.data.build_corpus import BUILD_AGAIN, STATISTICS, require_whole
 from fsa_jax.data.shuffling import InMemory, fits
 
 IMPLICIT_TENTH = 5
-"""A review is implicit where at least so many tenths of its sentences have no opinion word, as in ``fsa sample``."""
+"""A review is implicit if at least this many tenths of its sentences have no opinion word, as in ``fsa sample``."""
 
 _BUCKETS = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What to leave out of the corpus.
+    """An ablation: what to leave out of the corpus.
 
     Args:
-      reasoning: False removes the reasoning from analyses, in all splits.
-      max_hallucination: rows with a higher score are left out; rows without a score stay.
-      implicit_share: share of rows about mostly implicit reviews, 0 to 1, reached by leaving out the others.
-      size: rows to keep, to within chance; smaller corpora are parts of larger ones.
-      seed: chooses which rows are left out.
+      reasoning: whether analyses keep their reasoning, in all splits.
+      max_hallucination: rows with a higher hallucination score are left out; rows without a score stay.
+      implicit_share: share of rows about mostly implicit reviews, 0 to 1, reached by leaving out other rows.
+      size: approximate number of rows to keep (rows are drawn independently); a smaller corpus is a subset of a larger.
+      seed: random seed that chooses the left-out rows.
     """
 
     reasoning: bool = True
@@ -53,9 +53,9 @@ class Ablation:
     def __post_init__(self):
         for name, value in (("max_hallucination", self.max_hallucination), ("implicit_share", self.implicit_share)):
             if value is not None and not 0 <= value <= 1:
-                raise SettingError(name, expected="0 to 1", found=str(value), fix="change it")
+                raise SettingError(name, expected="0 to 1", found=str(value), fix="choose another value")
         if self.size is not None and self.size < 1:
-            raise SettingError("size", expected="1 or more", found=str(self.size), fix="change it")
+            raise SettingError("size", expected="1 or more", found=str(self.size), fix="choose another value")
 
     @property
     def thins(self) -> bool:
@@ -67,11 +67,11 @@ WHOLE = Ablation()
 
 
 class CorpusSource(seqio.DataSource):
-    """Reviews and one form of teacher text; splits ``train`` and ``validation``.
+    """Reviews and one form of teacher text, with the splits ``train`` and ``validation``.
 
     Args:
-      understanding: the form.
-      ablation: what to leave out.
+      understanding: form of the teacher text.
+      ablation: ablation to apply.
     """
 
     def __init__(self, understanding: Understanding, ablation: Ablation = WHOLE) -> None:
@@ -87,13 +87,13 @@ class CorpusSource(seqio.DataSource):
         return [str(path) for path in self._part(split)[1].filepaths]
 
     def num_input_examples(self, split: str) -> int | None:
-        """Rows of the split; None where the ablation leaves out rows of it."""
+        """Number of rows of the split; None if the ablation leaves out rows."""
         if split == "train" and self._ablation.thins:
             return None
         return self._part(split)[1].num_examples
 
     def fingerprint(self, split: str) -> str | None:
-        """What tells these rows from as many others; None where the corpus has no checksums."""
+        """A hash that distinguishes these rows from other rows; None if the corpus has no checksums."""
         listed = self._folder().parent.parent / checksums.LIST
         if not listed.is_file():
             return None
@@ -125,14 +125,14 @@ class CorpusSource(seqio.DataSource):
             shuffle_seed=seed,
             add_tfds_id=True,
             skip_prefetch=True,
-            # Unshuffled, one file after the other.
+            # Without shuffling, the files are read one after the other.
             interleave_cycle_length=16 if shuffle else 1,
         )
         dataset: tf.data.Dataset = builder.as_dataset(split=split, shuffle_files=shuffle, read_config=reading)  # pyright: ignore
         first = tf.constant([0, *itertools.accumulate(part.shard_lengths)], tf.int64)
 
         def numbered(row: Mapping[str, Any]) -> dict[str, Any]:
-            # The number does not depend on who reads: NAME-train.tfrecord-00001-of-00004__17 is row 17 of file 1.
+            # The number must not depend on the reader: NAME-train.tfrecord-00001-of-00004__17 is row 17 of file 1.
             place = tf.strings.regex_replace(row["tfds_id"], r"^.*-(\d+)-of-\d+__(\d+)$", r"\1 \2")
             shard, within = tf.unstack(tf.strings.to_number(tf.strings.split(place), tf.int64), 2)
             return {**row, "row": first[shard] + within}
@@ -144,11 +144,11 @@ class CorpusSource(seqio.DataSource):
         return dataset.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def size(self, split: str) -> int:
-        """Bytes of the split's files."""
+        """Size of the split's files in bytes."""
         return self._part(split)[1].num_bytes
 
     def rows(self, split: str) -> InMemory | None:
-        """The examples by number, in the order of the files; None where they are too large to be held in memory."""
+        """The examples by number, in the order of the files; None if they are too large for memory."""
         return InMemory(self.get_dataset(split, shuffle=False)) if fits(self.size(split)) else None
 
     def _example(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,13 +168,13 @@ class CorpusSource(seqio.DataSource):
         return versions[-1]
 
     def _part(self, split: str) -> tuple[tfds.core.DatasetBuilder, Any]:
-        """The prepared corpus, and what TFDS knows of a split."""
+        """The prepared corpus, and TFDS's information about a split."""
         folder = self._folder()
         require_whole(folder.parent.parent)
         try:
             builder = tfds.builder_from_directory(folder)
             found = builder.info.splits
-        # What TFDS raises of a damaged dataset_info.json, where no checksum has told before.
+        # TFDS raises these for a damaged dataset_info.json, if there was no checksum to detect the damage before.
         except (ValueError, LookupError, AttributeError, TypeError, OSError, ParseError) as error:
             raise DataError(
                 folder, expected="a corpus that can be read", found=str(error)[:300], fix=BUILD_AGAIN
@@ -192,7 +192,7 @@ class CorpusSource(seqio.DataSource):
         return f"CorpusSource({self._understanding}, {self._ablation})"
 
 
-# On a line of its own, or after a comma on the line of its sentiment; up to the next label or blank line.
+# The reasoning has its own line, or follows a comma on the line of the sentiment. The next label or blank line ends it.
 _REASONING = (
     r"(?i)(?:\n[^\w\n]*|[,;][^\S\n]+)reason(?:ing)?[ \d]*(?:\([^)\n]*\)\s*)?:[^\n]*"
     r"(?:\n[^\S\n]*[^\s:][^\n:]*)*(?:\n|$)"
@@ -200,7 +200,7 @@ _REASONING = (
 
 
 def without_reasoning(text: tf.Tensor) -> tf.Tensor:
-    """An analysis without its reasoning, however many lines that takes up."""
+    """An analysis without its reasoning, which may have several lines."""
     return tf.strings.strip(tf.strings.regex_replace(text, _REASONING, "\n"))
 
 
@@ -208,7 +208,7 @@ def _filters(ablation: Ablation, root: Path, understanding: str) -> list[Any]:
     filters = []
     if ablation.max_hallucination < 1:
         limit = ablation.max_hallucination
-        # Said outright: TensorFlow turns "not above" into "at most", which is not the same of NaN.
+        # NaN is tested explicitly, because TensorFlow rewrites "not above" to "at most", which differs for NaN.
         filters.append(lambda row: tf.math.is_nan(row["hallucination"]) | (row["hallucination"] <= limit))
     if ablation.implicit_share is not None or ablation.size is not None:
         keep_implicit, keep_explicit = _rates(ablation, _implicit_tenths(root, understanding))
@@ -224,10 +224,10 @@ def _filters(ablation: Ablation, root: Path, understanding: str) -> list[Any]:
 
 
 def _rates(ablation: Ablation, tenths: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Share of implicit and of explicit rows to keep, each 0 to 1, scalar float64.
+    """The shares of implicit and of explicit rows to keep, each 0 to 1, scalar float64.
 
     Raises:
-      DataError: the corpus has no row of a kind that is asked for.
+      DataError: the corpus has no row of a kind that is needed.
     """
     implicit, explicit = sum(tenths[IMPLICIT_TENTH:]), sum(tenths[:IMPLICIT_TENTH])
     keep_implicit = keep_explicit = 1.0
@@ -240,7 +240,7 @@ def _rates(ablation: Ablation, tenths: Sequence[int]) -> tuple[tf.Tensor, tf.Ten
                 found="none",
                 fix="sample them with fsa sample --implicit-share",
             )
-        # The kind that is short is kept whole; the other is thinned to fit.
+        # All rows of the scarce kind are kept; rows of the other kind are left out until the share is right.
         if implicit * (1 - wanted) >= explicit * wanted:
             keep_implicit = explicit * wanted / ((1 - wanted) * implicit) if wanted < 1 else 1.0
             keep_explicit = 1.0 if wanted < 1 else 0.0
@@ -255,7 +255,7 @@ def _rates(ablation: Ablation, tenths: Sequence[int]) -> tuple[tf.Tensor, tf.Ten
 
 
 def _implicit_tenths(root: Path, understanding: str) -> list[int]:
-    """How many training rows have an implicit share in each tenth, as the corpus's statistics say."""
+    """Number of training rows by implicit share in tenths, from the corpus's statistics."""
     path = root / STATISTICS
     if not path.is_file():
         raise MissingDataError(path, expected="the corpus's statistics", found="nothing", fix=BUILD_AGAIN)

@@ -1,8 +1,8 @@
 """The corpus as a TFDS dataset: ``sentiment_corpus/analysis`` and ``sentiment_corpus/rewriting``.
 
-Every row carries where it came from (review, teacher, prompt, sampling, seed) and its scores, so that ablations are
-filters at training time and need no new corpus. A prepared corpus is read by name and folder alone, on machines that
-know nothing of this module: ``tfds.builder("sentiment_corpus/analysis", data_dir=…)``.
+Every row has its origin (review, teacher, prompt, sampling, seed) and its scores, so that ablations are filters at
+training time and need no new corpus. A prepared corpus can be read by its name and folder, without this module:
+``tfds.builder("sentiment_corpus/analysis", data_dir=…)``.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
     """Reviews with the sentiment understanding that a teacher wrote about them (arXiv 2412.18552).
 
     Args:
-      source: output of ``fsa check``, or a file in the released layout; only needed to build.
-      selection: which rows; all by default.
-      held_out_reviews: corpus.rows.held_out of the source, where it is known already.
-      splits: splits to build; TFDS takes no empty one.
-      beam: build through Beam, part by part; otherwise in this process.
+      source: output of ``fsa check``, or a file in the released layout; needed only to build the corpus.
+      selection: selection of rows; all by default.
+      held_out_reviews: result of corpus.rows.held_out for the source, if already known.
+      splits: splits to build; TFDS does not accept an empty one.
+      beam: whether to build with Beam, part by part; otherwise the corpus is built in this process.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First layout."}
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name="analysis", description="Opinion targets, aspects, sentiments and reasoning."),
-        tfds.core.BuilderConfig(name="rewriting", description="The review in the first person, feelings made evident."),
+        tfds.core.BuilderConfig(
+            name="rewriting", description="The review in the first person with explicit sentiment."
+        ),
     ]
 
     def __init__(
@@ -67,7 +69,7 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded: the teacher's text is the user's own
+        del dl_manager  # nothing is downloaded: the user generates the teacher text
         if self._source is None:
             raise ValueError(
                 "SentimentCorpus is built by `fsa corpus`; read a built one with tfds.builder(name, data_dir)"
@@ -82,12 +84,12 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
             return (example for file in source_files for example in read(file))
         import apache_beam as beam
 
-        # Reshuffled, or the runner would fuse reading with the listing of the parts and use one worker.
+        # Without Reshuffle, the runner would fuse reading with listing the parts, and use only one worker.
         return beam.Create(source_files) | beam.Reshuffle() | beam.FlatMap(read)
 
 
 class _Reader:
-    """Reads one part; picklable, so that Beam can send it to its workers."""
+    """Reads one part. Can be pickled, so that Beam can send it to its workers."""
 
     def __init__(self, selection: Selection, understanding: str, validation: HeldOut, split: str):
         self._selection = selection

@@ -1,9 +1,9 @@
-"""Whole shuffles: every epoch goes through all rows in a uniformly random order of its own.
+"""Whole shuffles: every epoch reads all rows in a new, uniformly random order.
 
-tf.data shuffles within a buffer; SeqIO's holds 1,000 examples, and is filled across the ends of epochs. Here the row
-numbers are shuffled and the rows are fetched by number, so that neither the size of the rows nor the length of a file
-limits the shuffle. An order is a function of the task's name, the seed, the epoch and the number of rows: the state of
-such a pipeline is two numbers, which tf.data saves and finds again.
+tf.data shuffles within a buffer; SeqIO's buffer has 1,000 examples and mixes neighbouring epochs. Here the row numbers
+are shuffled and the rows are fetched by number, so neither the size of the rows nor the length of a file limits the
+shuffle. The order depends only on the task's name, the seed, the epoch and the number of rows. So the state of the
+pipeline is two numbers, which tf.data can save and restore.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Protocol
 import seqio
 import tensorflow as tf
 
-from fsa_jax.common.hashing import hash64
+from fsa_jax.text.words import hash64
 
 MEMORY = 2 * 2**30
-"""Bytes of files that can only be read from their beginning (TFRecord) and are held in memory to be shuffled whole. Not
-a setting: the order of the examples depends on it, and a resumed run must have the same one."""
+"""Files that can only be read sequentially (TFRecord) are kept in memory for a whole shuffle, up to this many bytes. It
+is not a setting, because the order of the examples depends on it, and a resumed run must have the same order."""
 
 _READ = 2**14
 _WINDOW_LEAST = 1_000
 
 
 class Rows(Protocol):
-    """Examples that can be fetched by their number, 0 to ``len() - 1``."""
+    """Examples that can be fetched by number, 0 to ``len() - 1``."""
 
     def __len__(self) -> int: ...
 
@@ -37,11 +37,11 @@ class Rows(Protocol):
 
 
 class InMemory:
-    """Rows of a dataset of dicts, as columns in memory.
+    """Rows of a dataset of dicts, stored as columns in memory.
 
     Args:
-      dataset: read to its end.
-      order_by: the feature whose values are the rows' order; None keeps the dataset's.
+      dataset: dataset, which is read to its end.
+      order_by: feature by which the rows are sorted; None keeps the order of the dataset.
     """
 
     def __init__(self, dataset: tf.data.Dataset, order_by: str | None = None) -> None:
@@ -52,7 +52,7 @@ class InMemory:
                 parts[name].append(column)
         self._columns: dict[str, Any] = {}
         if any(parts.values()):
-            # Column by column: at no time does more than one of them lie in memory twice.
+            # Concatenated column by column, so that at most one column is in memory twice.
             self._columns = {name: tf.concat(parts.pop(name), axis=0) for name in list(parts)}
         if self._columns and order_by is not None:
             order = tf.argsort(self._columns[order_by], stable=True)
@@ -73,11 +73,11 @@ class InMemory:
 
 
 class Chosen:
-    """Some rows of others.
+    """A subset of other rows.
 
     Args:
-      rows: the others.
-      numbers: the chosen ones' numbers there.
+      rows: all rows.
+      numbers: numbers of the chosen rows.
     """
 
     def __init__(self, rows: Rows, numbers: Sequence[int]) -> None:
@@ -89,18 +89,18 @@ class Chosen:
         return self._count
 
     def at(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
-        """The chosen rows with these numbers among them, in their order."""
+        """The chosen rows with these numbers (0 is the first chosen row), in their order."""
         return self._rows.at(numbers.map(lambda number: self._numbers[number]))
 
 
 def permutations(count: int, name: str, seed: int, epochs: int | None = 1) -> tf.data.Dataset:
-    """Row numbers of ``epochs`` epochs one after the other, each a uniformly random permutation of ``range(count)``.
+    """Row numbers of ``epochs`` epochs in sequence, each a uniformly random permutation of ``range(count)``.
 
     Args:
-      count: rows.
-      name: of the task: two tasks of a mixture, about the same reviews, have orders that know nothing of each other.
-      seed: of the orders.
-      epochs: None never ends.
+      count: number of rows.
+      name: name of the task, so that two tasks of a mixture about the same reviews have independent orders.
+      seed: random seed of the orders.
+      epochs: number of epochs; None for no end.
     """
     if not count:
         return tf.data.Dataset.range(0)
@@ -118,18 +118,18 @@ def permutations(count: int, name: str, seed: int, epochs: int | None = 1) -> tf
 def shuffled(
     source: Any, split: str, name: str, seed: int, shard_info: seqio.ShardInfo | None, epochs: int | None
 ) -> tf.data.Dataset:
-    """Examples of a source for ``epochs`` epochs, each example once in every epoch, shuffled whole where that can be.
+    """Examples of a source for ``epochs`` epochs, each example once per epoch, with a whole shuffle if possible.
 
-    Several processes share out one order: together they see each example once in every epoch.
+    Several processes divide one order among them: together they see each example once per epoch.
 
     Args:
-      source: a SeqIO data source. With a method ``rows(split)`` that returns Rows, it is shuffled whole; where there is
-        none, or it returns None, within as many examples as MEMORY holds.
-      split: of the source.
-      name: of the task.
-      seed: of the order.
-      shard_info: which part of the examples; None all.
-      epochs: None never ends.
+      source: SeqIO data source. If it has a method ``rows(split)`` that returns Rows, it gets a whole shuffle. If not,
+        or if the method returns None, examples are shuffled within a window of about MEMORY bytes.
+      split: split of the source.
+      name: name of the task.
+      seed: random seed of the order.
+      shard_info: part of the examples to return; None for all.
+      epochs: number of epochs; None for no end.
     """
     rows = source.rows(split) if hasattr(source, "rows") else None
     if rows is not None:
@@ -145,22 +145,22 @@ def shuffled(
 
 
 def fits(size: int) -> bool:
-    """Whether files of ``size`` bytes are held in memory."""
+    """Whether files of ``size`` bytes are kept in memory."""
     return size <= MEMORY
 
 
 def _window(source: Any, split: str) -> int:
-    """Examples whose files are MEMORY bytes."""
+    """Number of examples that take MEMORY bytes in their files."""
     count = source.num_input_examples(split)
     size = source.size(split) if hasattr(source, "size") else None
     return max(_WINDOW_LEAST, int(count * MEMORY / size)) if count and size else _WINDOW_LEAST
 
 
-@functools.cache  # once a run, however often the dataset is made
+@functools.cache  # the warning appears once per run, even if the dataset is created often
 def _say_window(name: str, split: str, window: int) -> None:
     logging.getLogger(__name__).warning(
-        "%s, split %s: too large to be shuffled whole (%.3g GiB of files); each epoch is shuffled by files, and within "
-        "%d examples at a time",
+        "%s, split %s: too large for a whole shuffle (limit: %.3g GiB of files); each epoch shuffles the files, and "
+        "examples within a window of %d",
         name,
         split,
         MEMORY / 2**30,

@@ -1,4 +1,4 @@
-"""SeqIO data sources: teacher text and the FSA benchmark. Files are looked for when data is asked for, never before."""
+"""SeqIO data sources: teacher text and the FSA benchmark. Files are opened only when data are requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fsa_jax.common.records import LabelledSentence, Understanding
 from fsa_jax.data import benchmark_files, teacher_text
 from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 EXAMPLE: Any = {
     "row": tf.TensorSpec((), tf.int64),
@@ -26,16 +26,16 @@ EXAMPLE: Any = {
     "inputs": tf.TensorSpec((), tf.string),
     "targets": tf.TensorSpec((), tf.string),
 }
-"""What both sources give: the place in the files, the review's or sentence's id, and two texts."""
+"""Features of both sources: the row number, the id of the review or sentence, and two texts."""
 
-CODECS: Mapping[str, Any] = {"atsa": atsa, "acsa": acsa}
+CODECS: Mapping[str, Any] = {"atsa": ATSA, "acsa": ACSA}
 
 SMALL = 2**15
-"""Caches of at most so many examples are read in the order of the source (``fsa_jax.data.tasks``)."""
+"""Caches of at most this many examples are read in the order of the source (``fsa_jax.data.tasks``)."""
 
 
 class TeacherTextSource(seqio.DataSource):
-    """Reviews and one form of teacher text, in shards by file; splits ``train`` and ``validation``."""
+    """Reviews and one form of teacher text, one shard per file, with the splits ``train`` and ``validation``."""
 
     def __init__(self, understanding: Understanding) -> None:
         super().__init__(splits=("train", "validation"))
@@ -52,7 +52,7 @@ class TeacherTextSource(seqio.DataSource):
         return teacher_text.index(teacher_text.files()).held_out.rows[split, self._understanding]
 
     def fingerprint(self, split: str) -> str:
-        """What tells these rows from as many others."""
+        """A hash that distinguishes these rows from other rows."""
         return teacher_text.index(teacher_text.files()).fingerprints[split, self._understanding]
 
     def rows(self, split: str) -> _LinesOfFiles:
@@ -74,11 +74,12 @@ class TeacherTextSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Examples of the files, or of every ``num_shards``-th, in their order: shuffling is left to the task.
+        """Examples of all files, or of every ``num_shards``-th file, in order. The task shuffles, not this method.
 
         Raises:
           MissingDataError: there is no teacher text.
-          DataError: a file is unusable; raised by the dataset as its message where reading has begun.
+          DataError: a file is unusable. After reading has begun, the dataset raises a TensorFlow error with its
+            message.
         """
         del shuffle, seed, sequence_length, use_cached, num_epochs
         paths = teacher_text.files()
@@ -100,12 +101,12 @@ class TeacherTextSource(seqio.DataSource):
 
 
 class _LinesOfFiles:
-    """Rows that are read where they lie, so that a file of any size is shuffled whole.
+    """Rows that are read from their files by offset, so that files of any size get a whole shuffle.
 
     Args:
-      paths: the files.
-      numbers: of the rows.
-      offsets: of their lines.
+      paths: paths of the files.
+      numbers: numbers of the rows.
+      offsets: byte offsets of their lines.
     """
 
     _AT_A_TIME = 64
@@ -143,7 +144,7 @@ class FsaSource(seqio.DataSource):
     test set ``original``, ``hard``, ``implicit`` and ``multi``.
 
     Args:
-      name: ``atsa/rest14`` and the like; its first part chooses the pairs.
+      name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the kind of pairs.
     """
 
     def __init__(self, name: str) -> None:
@@ -162,7 +163,7 @@ class FsaSource(seqio.DataSource):
         return len(self.sentences(split))
 
     def fingerprint(self, split: str) -> str:
-        """What tells these sentences from as many others: the content of their files."""
+        """A hash of the files that distinguishes these sentences from other sentences."""
         contents = [file.read_bytes() for file in self._files(split)]
         return hashlib.sha256(b"\0".join(contents)).hexdigest()[:12]
 
@@ -174,7 +175,7 @@ class FsaSource(seqio.DataSource):
         """The labelled sentences of a split.
 
         Raises:
-          MissingDataError: a file is not there.
+          MissingDataError: a file is missing.
           DataError: a file is unusable.
         """
         sentences = [sentence for file in self._files(split) for sentence in _load(file)]
@@ -197,13 +198,13 @@ class FsaSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Examples in the order of the files: shuffling is left to the task."""
+        """Examples in the order of the files. The task shuffles, not this method."""
         del shuffle, seed, sequence_length, use_cached, num_epochs
         sentences = self.sentences(split)
         unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)
         if unreadable:
             logging.getLogger(__name__).warning(
-                "%s %s: %d aspects are left out of the targets, since their text holds ';' or '|'",
+                "%s %s: %d aspects are left out of the targets, because their text has ';' or '|' in it",
                 self._name,
                 split,
                 unreadable,
@@ -228,5 +229,5 @@ def _load(path: Path) -> tuple[LabelledSentence, ...]:
 
 @functools.lru_cache(maxsize=32)
 def _loaded(path: Path, state: tuple[int, int] | None) -> tuple[LabelledSentence, ...]:
-    del state  # a changed file is another entry
+    del state  # part of the cache key: a changed file is read again
     return tuple(benchmark_files.load(path))

@@ -1,4 +1,4 @@
-"""How SeqIO tasks are put together here; tasks.py registers them."""
+"""Functions that build SeqIO tasks; tasks.py registers the tasks."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ PREPROCESSORS = (
 
 
 class OrderedTask(seqio.Task):
-    """A task whose examples come in an order of its own, with and without a cache alike.
+    """A task whose examples have the same order with and without a cache.
 
-    Shuffled, every epoch is a whole shuffle (``fsa_jax.data.shuffling``), where SeqIO's tasks shuffle within 1,000
-    examples. Not shuffled, a cache of up to ``SMALL`` examples is read in the order of the source: a cache is written
-    in parallel, into 64 files unless told otherwise, and its own order means nothing.
+    With shuffling, every epoch is a whole shuffle (``fsa_jax.data.shuffling``); SeqIO's tasks shuffle within 1,000
+    examples only. Without shuffling, a cache of up to ``SMALL`` examples is read in the order of the source, because a
+    cache is written in parallel, by default to 64 files, and so its own order is arbitrary.
     """
 
     ORDER = "whole shuffle"
-    """Kept with the position in the training data: a run that began with another order cannot go on with this one."""
+    """Saved with the data position: a run that started with another order cannot be resumed with this one."""
 
     def get_dataset(
         self,
@@ -53,7 +53,7 @@ class OrderedTask(seqio.Task):
         trim_output_features: bool = True,
         try_in_mem_cache: bool = True,
     ) -> tf.data.Dataset:
-        """Examples of the task, as SeqIO's tasks give them; ``shuffle_buffer_size`` is not used."""
+        """Examples of the task, like those of a SeqIO task; ``shuffle_buffer_size`` is not used."""
         if not shuffle:
             return super().get_dataset(
                 sequence_length=sequence_length,
@@ -84,7 +84,7 @@ class OrderedTask(seqio.Task):
         return _CachedInSourceOrder(cached, int(self.get_cached_stats(split)["examples"]))
 
     def replace(self, **changes: Any) -> OrderedTask:
-        """A task like this one with other properties; SeqIO's method would return one of SeqIO's own tasks."""
+        """A copy of this task with other properties; SeqIO's method would return a plain SeqIO task."""
         like = super().replace(**changes)
         return type(self)(
             like.name,
@@ -97,23 +97,23 @@ class OrderedTask(seqio.Task):
 
 
 def _require_all_shards(files: Sequence[str]) -> None:
-    """SeqIO reads whatever files are there, of which a copy that has not ended has brought some alone."""
+    """Raises DataError if files of a cache are missing. SeqIO would read only the files of an unfinished copy."""
     match = re.search(r"-of-(\d+)$", files[0]) if files else None
     if match and len(files) != int(match[1]):
         raise DataError(
             Path(files[0]).parent,
             expected=f"a cache of {int(match[1])} files {Path(files[0]).name.partition('-')[0]}-…",
             found=f"{len(files)}",
-            fix="copy the others too, or write the cache again: seqio_cache_tasks --overwrite",
+            fix="copy the missing files too, or write the cache again: seqio_cache_tasks --overwrite",
         )
 
 
 class _CachedInSourceOrder(seqio.DataSource):
-    """What was cached of one split, sorted by ``row`` where it is not too large.
+    """The cached examples of one split, sorted by ``row`` if they are not too many.
 
     Args:
-      cached: SeqIO's source.
-      examples: how many there are.
+      cached: SeqIO's source of the cache.
+      examples: number of examples in the cache.
     """
 
     def __init__(self, cached: seqio.DataSource, examples: int) -> None:
@@ -133,11 +133,11 @@ class _CachedInSourceOrder(seqio.DataSource):
         return self._examples
 
     def size(self, split: str) -> int:
-        """Bytes of the cache's files."""
+        """Size of the cache's files in bytes."""
         return sum(tf.io.gfile.stat(file).length for file in self._cached.list_shards(split))
 
     def rows(self, split: str) -> InMemory | None:
-        """All examples in the order of the source; None where they are too large."""
+        """All examples in the order of the source; None if they are too large for memory."""
         if not fits(self.size(split)):
             return None
         return InMemory(self._cached.get_dataset(split=split, shuffle=False), order_by="row")
@@ -153,7 +153,7 @@ class _CachedInSourceOrder(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Examples in the order of the source; of a large cache, in that of its files, shuffled as asked."""
+        """Examples in the order of the source. A large cache is read in the order of its files, shuffled if asked."""
         del sequence_length, use_cached, num_epochs
         if self._examples > SMALL:
             return self._cached.get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
@@ -167,7 +167,7 @@ class _CachedInSourceOrder(seqio.DataSource):
 
 
 def output_features(vocabulary: ReviewVocabulary) -> dict[str, Any]:
-    """Inputs and targets of one vocabulary, each ended by its end-of-text id."""
+    """Inputs and targets with one vocabulary, each ending with the end-of-text id."""
     return {name: seqio.Feature(vocabulary, add_eos=True) for name in ("inputs", "targets")}
 
 
@@ -177,7 +177,7 @@ def add_teacher_text(name: str, source: seqio.DataSource) -> seqio.Task:
 
 
 def add_fsa(name: str, dataset: str) -> seqio.Task:
-    """Registers a task from sentences to the pairs of an FSA dataset, scored by the released rule in percent."""
+    """Registers a task from sentences to the pairs of an FSA dataset. Scores follow the released rule, in percent."""
     return _add(
         OrderedTask(
             name,

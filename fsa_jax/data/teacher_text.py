@@ -1,7 +1,7 @@
-"""Teacher text in the released layout, ``$FSA_DATA_DIR/teacher/*.jsonl``: rows by number, some reviews held out.
+"""Reads teacher text in the released layout, ``$FSA_DATA_DIR/teacher/*.jsonl``, and chooses the held-out reviews.
 
-One JSON object a line, with the keys ``ID``, ``Text`` and ``<teacher>_response`` (``Overall``, the stars, is not needed
-to train), UTF-8 with or without a byte-order mark. Imports no TensorFlow.
+Each line is a JSON object with the keys ``ID``, ``Text`` and ``<teacher>_response`` (``Overall``, the stars, is not
+needed for training), in UTF-8 with or without a byte-order mark. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ HELD_OUT_VARIABLE = "FSA_HELD_OUT"
 HELD_OUT_SEED_VARIABLE = "FSA_HELD_OUT_SEED"
 
 _FILE_BITS = 40
-"""A row's number is its file's number, shifted by so many bits, and its line."""
+"""The number of a row is the number of its file, shifted by this many bits, plus its line."""
 
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """A review and one teacher text about it; ``number`` grows through the files in their order."""
+    """A review and one teacher text about it. ``number`` grows with the file and the line."""
 
     number: int
     review_id: str
@@ -45,18 +45,18 @@ class TeacherRow:
     response: str
     understanding: Understanding
     offset: int
-    """Of its line in the file, in bytes."""
+    """Byte offset of its line in the file."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where every row is.
+    """The places of all rows.
 
     Attributes:
-      held_out: which reviews are held out.
-      numbers: by split and form, the rows' numbers in the order of the files, int64.
-      offsets: the same of where their lines begin, in bytes.
-      fingerprints: by split and form, what tells these rows from as many others.
+      held_out: the held-out reviews.
+      numbers: numbers of the rows in the order of the files, int64, by split and form.
+      offsets: byte offsets of their lines, by split and form.
+      fingerprints: hashes that distinguish these rows from other rows, by split and form.
     """
 
     held_out: HeldOut
@@ -66,10 +66,10 @@ class Index:
 
 
 def files() -> list[Path]:
-    """The corpus files, by name.
+    """The files of teacher text, sorted by name.
 
     Raises:
-      MissingDataError: there is none.
+      MissingDataError: there is no such file.
     """
     directory = data_dir() / "teacher"
     found = sorted(directory.glob("*.jsonl"))
@@ -85,10 +85,10 @@ def files() -> list[Path]:
 
 
 def read(path: Path, file_number: int = 0) -> Iterator[TeacherRow]:
-    """Rows of one file; rows whose response is blank are left out, and their number is logged.
+    """Rows of one file. Rows with a blank response are left out, and their number is logged.
 
     Raises:
-      DataError: a line is no JSON object, lacks a key, or the file holds no row; names the file and the line.
+      DataError: a line is not a JSON object or lacks a key, or the file has no row. The error names file and line.
     """
     blank = rows = offset = 0
     with path.open("rb") as lines:
@@ -108,10 +108,10 @@ def read(path: Path, file_number: int = 0) -> Iterator[TeacherRow]:
 
 
 def read_at(paths: Sequence[Path], numbers: Sequence[int], offsets: Sequence[int]) -> list[TeacherRow]:
-    """Rows of the files by their numbers and the offsets of their lines; every file is opened once.
+    """Rows by their numbers and the byte offsets of their lines; every file is opened once.
 
     Raises:
-      DataError: there is no such row any more: the file was changed.
+      DataError: a row is no longer there, because the file was changed.
     """
     rows = []
     with contextlib.ExitStack() as stack:
@@ -126,7 +126,7 @@ def read_at(paths: Sequence[Path], numbers: Sequence[int], offsets: Sequence[int
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_FIX = "fsa check reads what it can of such a file, says what it drops, and writes the rest"
+_FIX = "run fsa check on the file: it reports the unreadable rows and writes the others"
 
 
 def _row(path: Path, line: bytes, number: int, offset: int) -> TeacherRow:
@@ -158,10 +158,10 @@ def _row(path: Path, line: bytes, number: int, offset: int) -> TeacherRow:
 
 
 def index(paths: Sequence[Path]) -> Index:
-    """Finds every row and chooses the reviews to hold out, in one pass that is remembered until the files change.
+    """Finds every row and chooses the held-out reviews, in one pass. The result is cached until the files change.
 
-    Held out are ``$FSA_HELD_OUT`` rows (500) or a tenth of all, whichever is less, by the rule of
-    ``fsa_jax.corpus.held_out``; ``$FSA_HELD_OUT_SEED`` (0) chooses others.
+    The number of held-out rows is ``$FSA_HELD_OUT`` (default 500) or a tenth of all, whichever is less. The rule is
+    that of ``fsa_jax.corpus.held_out``, with the random seed ``$FSA_HELD_OUT_SEED`` (default 0).
     """
     states = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     return _index(states, _setting(HELD_OUT_VARIABLE, HELD_OUT_ROWS), _setting(HELD_OUT_SEED_VARIABLE, 0))
@@ -170,7 +170,7 @@ def index(paths: Sequence[Path]) -> Index:
 @functools.lru_cache(maxsize=2)
 def _index(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> Index:
     choice = Choice(limit, seed)
-    # Columns of machine numbers: 32 bytes a row, so that millions of rows fit.
+    # Arrays of machine numbers need 32 bytes per row, so that millions of rows fit into memory.
     numbers, offsets, forms, hashes, texts = array("q"), array("q"), array("b"), array("Q"), array("I")
     for file_number, (path, _, _) in enumerate(states):
         for row in read(Path(path), file_number):
@@ -197,5 +197,5 @@ def _index(states: tuple[tuple[str, int, int], ...], limit: int, seed: int) -> I
 def _setting(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isascii() or not value.isdigit():
-        raise SettingError(variable, expected="a whole number, 0 or more", found=repr(value), fix=f"unset {variable}")
+        raise SettingError(variable, expected="an integer, 0 or more", found=repr(value), fix=f"unset {variable}")
     return int(value)

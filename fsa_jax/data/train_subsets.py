@@ -1,6 +1,6 @@
-"""Shares of a task's training data: how many labelled sentences, or how large a corpus, a student needs.
+"""Tasks that train on a subset of another task's examples, to measure how much data a student needs.
 
-gin binds one in place of a task's name, on either engine::
+gin binds the function in place of a task's name, on either engine::
 
     from fsa_jax.data import train_subsets
 
@@ -31,19 +31,19 @@ def training_share(
     seed: int | None = None,
     module: str = "tasks",
 ) -> str:
-    """Registers a task or mixture that trains on a share of another's examples, and returns its name.
+    """Registers a task or mixture that trains on a subset of another's examples, and returns its name.
 
-    Other splits stay whole. Of a mixture, every task gives the share.
+    Other splits are unchanged. For a mixture, a subset of each of its tasks is used.
 
     Args:
-      task: the task or mixture.
-      examples: how many training examples; all where there are fewer.
-      fraction: their share of all, rounded down, at least one (arXiv 2412.18552 trains on such shares).
-      seed: of the choice; None takes the first.
+      task: name of the task or mixture.
+      examples: number of training examples; all if there are fewer.
+      fraction: share of all training examples, rounded down, at least one (arXiv 2412.18552 trains on such shares).
+      seed: random seed of the choice. If None, the first examples.
       module: module that registers ``task``.
 
     Raises:
-      SettingError: neither or both of ``examples`` and ``fraction``, or one that is no share.
+      SettingError: neither or both of ``examples`` and ``fraction`` are set, or the value is out of range.
     """
     counted = examples is not None and fraction is None and examples >= 1
     relative = fraction is not None and examples is None and 0 < fraction <= 1
@@ -78,7 +78,7 @@ def _register(
 
 
 class ShareSource(seqio.DataSource):
-    """A share of another source's training examples; its other splits as they are."""
+    """A subset of another source's training examples; the other splits are unchanged."""
 
     def __init__(self, whole: seqio.DataSource, examples: int | None, fraction: float | None, seed: int | None) -> None:
         super().__init__(splits=whole.splits)
@@ -99,11 +99,11 @@ class ShareSource(seqio.DataSource):
         return len(self._chosen()) if split == "train" else self._whole.num_input_examples(split)
 
     def fingerprint(self, split: str) -> str | None:
-        """The source's own, None where it has none."""
+        """The fingerprint of the other source; None if it has none."""
         return self._whole.fingerprint(split) if hasattr(self._whole, "fingerprint") else None  # pyright: ignore
 
     def rows(self, split: str) -> Rows | None:
-        """The examples by number; None where the source has none."""
+        """The examples by number; None if the other source does not provide them."""
         rows = self._whole.rows(split) if hasattr(self._whole, "rows") else None  # pyright: ignore
         return rows if rows is None or split != "train" else Chosen(rows, self._chosen())
 
@@ -111,7 +111,7 @@ class ShareSource(seqio.DataSource):
         known = self._whole.num_input_examples("train")
         if known is not None:
             return known
-        # A source that leaves out rows, such as an ablation, must be read to its end to count them.
+        # A source that leaves out rows, such as an ablation, must be read to the end to count its rows.
         content = self.fingerprint("train")
         if content not in self._counted:
             dataset = self._whole.get_dataset(split="train", shuffle=False)
@@ -137,7 +137,7 @@ class ShareSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """The chosen examples in the source's order."""
+        """The chosen examples in the order of the other source."""
         del sequence_length, use_cached, num_epochs
         if split != "train":
             return self._whole.get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)

@@ -1,7 +1,7 @@
 """The students' vocabulary: a SentencePiece model, 100 extra ids and the newline token ``[NL]``.
 
-The released corpus and students write every newline as the added token ``[NL]`` (id 32100 with T5's 32,000 pieces),
-which SentencePiece alone would lose: it treats newlines as spaces.
+The released corpus and students write every newline as the added token ``[NL]`` (id 32100 with T5's 32,000 pieces).
+SentencePiece alone would lose newlines, because it treats them as spaces.
 """
 
 from __future__ import annotations
@@ -16,32 +16,28 @@ import seqio
 import tensorflow as tf
 
 from fsa_base.errors import VocabularyError
-from fsa_jax.tokenizers import vocabulary_files
-
-EXTRA_IDS = 100
-T5_ROWS = 32_128
-"""Rows of T5's embedding: 32,000 pieces, 100 extra ids and ``[NL]``, padded to a multiple of 128."""
+from fsa_jax.tokenizers import t5
 
 
 class ReviewVocabulary(seqio.Vocabulary):
-    """SentencePiece with extra ids and a newline token, the same in Python and in the TensorFlow graph.
+    """SentencePiece with extra ids and a newline token, with the same result in Python and in the TensorFlow graph.
 
-    Lines are encoded one by one, as the released tokenizer encodes what stands between added tokens. The file is found
-    and read at the first use, so that registering a task needs none; only its path travels in a pickle.
+    Lines are encoded one by one, because the released tokenizer encodes the text between added tokens separately. The
+    file is found and read at the first use, so registering a task does not need it; a pickle has only its path.
 
     Args:
-      model_file: a SentencePiece model; None finds one as ``fsa_jax.tokenizers.vocabulary_files`` says.
-      extra_ids: how many ``<extra_id_N>`` follow the pieces.
+      model_file: path of a SentencePiece model. If None, ``fsa_jax.tokenizers.t5`` finds one.
+      extra_ids: number of ``<extra_id_N>`` tokens after the pieces.
     """
 
-    def __init__(self, model_file: str | Path | None = None, extra_ids: int = EXTRA_IDS) -> None:
+    def __init__(self, model_file: str | Path | None = None, extra_ids: int = t5.EXTRA_IDS) -> None:
         super().__init__(extra_ids=extra_ids)
         self._model_file = None if model_file is None else str(model_file)
 
     @property
     def model_file(self) -> str:
         """Path of the SentencePiece model."""
-        return self._model_file or str(vocabulary_files.find())
+        return self._model_file or str(t5.find_vocabulary())
 
     @property
     def newline_id(self) -> int:
@@ -63,7 +59,7 @@ class ReviewVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        # SeqIO takes ids beyond this for unknown ones; the extra ids are among the pieces of the inner vocabulary.
+        # SeqIO replaces larger ids by the unknown id. The inner vocabulary counts the extra ids as pieces.
         return self.newline_id + 1
 
     @property
@@ -76,21 +72,10 @@ class ReviewVocabulary(seqio.Vocabulary):
         return {name: value for name, value in self.__dict__.items() if name != "_loaded"}
 
     def _encode(self, s: str) -> list[int]:
-        ids: list[int] = []
-        for number, line in enumerate(s.split("\n")):
-            if number:
-                ids.append(self.newline_id)
-            ids.extend(self._pieces.tokenizer.EncodeAsIds(line))
-        return ids
+        return t5.encode_lines(s, self.newline_id, self._pieces.tokenizer.EncodeAsIds)
 
     def _decode(self, ids: Iterable[int]) -> str:
-        lines: list[list[int]] = [[]]
-        for token in ids:
-            if token == self.newline_id:
-                lines.append([])
-            else:
-                lines[-1].append(int(token))
-        return "\n".join(self._pieces.tokenizer.DecodeIds(line) for line in lines)
+        return t5.decode_lines(ids, self.newline_id, self._pieces.tokenizer.DecodeIds)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
         """Encodes a string (shape ``[]``) to int32 ids ``[length]``, or strings ``[n]`` to ragged ``[n, length]``."""
@@ -140,39 +125,39 @@ def _load(model_file: str, extra_ids: int) -> seqio.SentencePieceVocabulary:
     pieces = seqio.SentencePieceVocabulary(model_file, extra_ids=extra_ids)
     try:
         special = (pieces.tokenizer.pad_id(), pieces.tokenizer.eos_id(), pieces.tokenizer.unk_id())
-    except Exception as error:  # Protobuf and SentencePiece share no class for what a bad file raises.
+    except Exception as error:  # Protobuf and SentencePiece have no common class for errors of a bad file.
         raise VocabularyError(
             model_file,
             expected="a SentencePiece model",
             found=f"{type(error).__name__}: {error}",
-            fix=f"name one with {vocabulary_files.VOCABULARY_VARIABLE}, or unset it to use T5's",
+            fix=f"set {t5.VOCABULARY_VARIABLE} to a SentencePiece model, or unset it to use T5's",
         ) from error
     if special != (0, 1, 2):
         raise VocabularyError(
             model_file,
-            expected="ids 0, 1 and 2 for padding, end of text and unknown pieces, as T5 has them",
+            expected="ids 0, 1 and 2 for padding, end of text and unknown pieces, as in T5",
             found=", ".join(map(str, special)),
             fix="train it with pad_id=0, eos_id=1, unk_id=2, bos_id=-1",
         )
     return pieces
 
 
-def t5_vocabulary(model_rows: int = T5_ROWS) -> ReviewVocabulary:
-    """The vocabulary for a model with ``model_rows`` rows in its embedding; what gin binds to ``VOCABULARY``.
+def t5_vocabulary(model_rows: int = t5.ROWS) -> ReviewVocabulary:
+    """The vocabulary for a model with ``model_rows`` rows in its embedding; gin binds it to ``VOCABULARY``.
 
     Raises:
-      VocabularyError: it has more ids than the model has rows, or leaves 128 rows or more unused, which is another
-        vocabulary's model.
+      VocabularyError: the vocabulary has more ids than the model has rows, or leaves 128 rows or more unused, so that
+        the model must belong to another vocabulary.
     """
     vocabulary = ReviewVocabulary()
     unused = model_rows - vocabulary.vocab_size
-    if not 0 <= unused < vocabulary_files.ROW_PADDING:
-        fitting = -(-vocabulary.vocab_size // vocabulary_files.ROW_PADDING) * vocabulary_files.ROW_PADDING
+    if not 0 <= unused < t5.ROW_PADDING:
+        fitting = -(-vocabulary.vocab_size // t5.ROW_PADDING) * t5.ROW_PADDING
         raise VocabularyError(
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",
             found=f"{vocabulary.vocab_size} ids with the extra ids and [NL]",
-            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or name its own "
-            f"vocabulary with {vocabulary_files.VOCABULARY_VARIABLE}",
+            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or set "
+            f"{t5.VOCABULARY_VARIABLE} to the model's vocabulary",
         )
     return vocabulary

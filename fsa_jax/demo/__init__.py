@@ -1,1 +1,1 @@
-"""The embedded demo: the whole flow on a generated world, measured, in minutes on a laptop (docs/demo.md)."""
+"""The demo: runs and measures the whole flow on generated data, in minutes on a laptop (docs/demo.md)."""

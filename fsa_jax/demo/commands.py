@@ -1,4 +1,4 @@
-"""The training commands of the demo, as a user could type them."""
+"""The training commands of the demo, in the form that a user could type."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from fsa_base.errors import MissingDataError
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.tokenizers.vocabulary_files import VOCABULARY_VARIABLE
+from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 
 TASK = "fsa_atsa_rest14"
 
 EVALUATIONS = 2
-"""Of a training, at equal distances and the last one at its end."""
+"""Number of evaluations of a training, at equal distances, with the last one at its end."""
 
 ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
-"""For GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step; glibc gave the memory back each time, and a
-fifth of a training's processor time went into mapping it again. Huge pages that are kept end that."""
+"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory
+to the system, and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge
+pages."""
 
 
 def checkout() -> Path:
-    """The folder of the checkout, which holds ``gin/`` and ``tasks.py``.
+    """The folder of the checkout, which has ``gin/`` and ``tasks.py``.
 
     Raises:
-      MissingDataError: fsa_jax was installed without one.
+      MissingDataError: fsa_jax was installed without a checkout.
     """
     places = (Path.cwd(), Path(fsa_jax.__file__).resolve().parents[1])
     for place in places:
@@ -43,7 +44,7 @@ def checkout() -> Path:
 
 
 class Commands:
-    """Makes the commands of one demo; they run in the checkout, below which they name their gin files."""
+    """Makes the commands of a demo. They run in the checkout, with gin files relative to it."""
 
     def __init__(self, settings: DemoSettings, layout: Layout, checkout: Path) -> None:
         self._settings = settings
@@ -51,7 +52,7 @@ class Commands:
         self._checkout = checkout
 
     def distil(self) -> Command:
-        """Distillation: its progress line goes to the terminal."""
+        """The distillation command; its progress is shown on the terminal."""
         steps = self._settings.distillation_steps
         bindings = {
             "MODEL_DIR": str(self._layout.distilled),
@@ -63,7 +64,7 @@ class Commands:
         return self._command("t5x.train", "gin/distill_tiny.gin", bindings)
 
     def finetune(self, arm: str, rate: float, seed: int) -> Command:
-        """Fine-tuning of one arm."""
+        """The fine-tuning command of one arm (``scratch`` or ``distilled``)."""
         steps = self._settings.finetuning_steps
         directory = self._layout.finetuned(arm, rate, seed)
         distilled = self._layout.distilled / f"checkpoint_{self._settings.distillation_steps}"
@@ -81,7 +82,7 @@ class Commands:
         )
 
     def evaluate(self, arm: str, rate: float, seed: int) -> Command:
-        """Scoring of one fine-tuned student on the test sentences."""
+        """The command that scores a fine-tuned student on the test sentences."""
         directory = self._layout.finetuned(arm, rate, seed)
         output = self._layout.tested(arm, rate, seed)
         bindings = {
@@ -95,7 +96,7 @@ class Commands:
         words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
         environment = {
             "GLIBC_TUNABLES": ALLOCATION,
-            # Its students are too small for a GPU to gain, and two trainings at a time do not share one's memory.
+            # The students are too small to profit from a GPU, and parallel trainings could not share its memory.
             "JAX_PLATFORMS": "cpu",
             **os.environ,
             DATA_DIR_VARIABLE: str(self._layout.data),
@@ -107,5 +108,5 @@ class Commands:
 
 
 def _period(steps: int, times: int) -> int:
-    """Steps between evaluations: ``times`` of them, or as many fewer as divide the steps."""
+    """Steps between evaluations, for ``times`` evaluations or the next smaller number that divides the steps."""
     return next(steps // count for count in range(times, 0, -1) if steps % count == 0)

@@ -1,4 +1,4 @@
-"""The demo from end to end: a world, a teacher, a vocabulary, a distilled student, fine-tuned ones, a page."""
+"""The whole demo: generated data, teacher text, vocabulary, distillation, fine-tuning, and the report page."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Demo:
     """One demo in one folder.
 
     Args:
-      settings: its sizes.
-      root: its folder.
-      workers: trainings side by side; None for one a core, at most four.
-      command: what the user typed, for the page.
-      console: where it talks.
+      settings: sizes of the demo.
+      root: folder of the demo.
+      workers: number of parallel trainings; None for one per core, at most four.
+      command: command that the user typed, for the page.
+      console: console for messages.
 
     Raises:
-      SettingError: unusable sizes.
+      SettingError: a size is unusable.
       MissingDataError: there is no checkout with the gin files.
     """
 
@@ -54,10 +54,10 @@ class Demo:
         self._times: list[tuple[str, float]] = []
 
     def run(self) -> Results:
-        """Runs what is not complete yet, shows the table and writes the page.
+        """Runs the stages that are not complete, shows the table and writes the page.
 
         Raises:
-          FsaError: what the user can fix.
+          FsaError: an error that the user can fix.
           CommandFailed: a training command ended with an error.
         """
         settings, plan = self._settings, self._plan
@@ -145,8 +145,8 @@ class Demo:
         count: Callable[[int], int] = lambda index: 0,
         check: Callable[[int], None] = lambda index: None,
     ) -> None:
-        """Runs the commands of the stages that are not done side by side; ``count`` says how far each one is."""
-        # Done when all of them are, and the clock of how long that took, side by side.
+        """Runs the commands of unfinished stages in parallel; ``count`` returns the progress of a command."""
+        # This stage is done when all of them are, and records how long they took in parallel.
         together = Stage(f"together/{title.replace(' ', '-')}", {}, (), stages)
         todo = [index for index, stage in enumerate(stages) if not self._ledger.is_done(stage)]
         if not todo:
@@ -181,7 +181,7 @@ class Demo:
 
     def _bar(self, total: int, unit: str) -> tqdm:
         terminal = self._console.is_terminal
-        # Where nobody watches, a line every 15 seconds.
+        # Without a terminal, one line every 15 seconds.
         return tqdm(
             total=total,
             unit=f" {unit}",
@@ -219,6 +219,8 @@ _BAR = "   {l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]"
 
 
 def _require_checkpoint(folder: Path, step: int) -> None:
-    """A training that was told to stop saves and ends well, but is not done."""
+    """Raises CommandFailed if a training stopped early: after a signal it saves and exits without an error."""
     if not (folder / f"checkpoint_{step}").is_dir():
-        raise CommandFailed(f"{folder}: the training stopped before step {step}; the same command goes on with it")
+        raise CommandFailed(
+            f"{folder}: the training stopped before step {step}; run the same command again to continue"
+        )

@@ -1,4 +1,4 @@
-"""The demo's one page: its claim, table, plots, examples and settings."""
+"""The report page of the demo: main result, table, plots, examples and settings."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _EXAMPLES = 12
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a reader needs to judge and repeat the result."""
+    """Information that a reader needs to judge and repeat the result."""
 
     command: str
     made: str
-    """Day and place of the run."""
+    """Date and machine of the run."""
     versions: tuple[tuple[str, str], ...]
     hardware: tuple[tuple[str, str], ...]
     seconds: tuple[tuple[str, float], ...]
-    """Of each stage."""
+    """Name and seconds of each stage."""
     parameters: int
-    """Of the student."""
+    """Number of parameters of the student."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A review and the oracle teacher's two texts for it."""
+    """A review and the two texts of the oracle teacher about it."""
 
     review: str
     stars: float | None
@@ -45,7 +45,7 @@ class Lesson:
 
 
 def claim(results: Results, settings: DemoSettings) -> str:
-    """The result in one sentence, whichever way it went."""
+    """The main result in one sentence."""
     gain = results.gains["hard"]
     verdict = "beats" if gain.low > 0 else "falls behind" if gain.high < 0 else "cannot be told apart from"
     return (
@@ -73,7 +73,7 @@ def table(results: Results) -> Table:
     seeds = len(results.of("distilled"))
     return Table(
         caption=f"F1 of (term, polarity) pairs in percent: mean ± standard deviation over {seeds} seeds. Gain: "
-        "distilled less from scratch; its interval is that of a paired bootstrap over sentences and seeds.",
+        "distilled minus from scratch; its interval is from a paired bootstrap over sentences and seeds.",
         columns=("Student", *(f"{SUBSET_NAMES[subset]} (n={results.counts[subset]})" for subset in subsets)),
         rows=tuple(rows),
     )
@@ -86,14 +86,14 @@ def page(
     lesson: Lesson,
     circumstances: Circumstances,
 ) -> Report:
-    """Puts the page together; ``sentences`` are the test sentences in the order of the predictions."""
+    """Builds the page; ``sentences`` are the test sentences in the order of the predictions."""
     minutes = sum(seconds for _, seconds in circumstances.seconds) / 60
     return Report(
         title="Distilling fine-grained sentiment understanding into a small student",
         claim=claim(results, settings),
-        note=f"fsa demo, {circumstances.made}, {minutes:.1f} minutes. Generated restaurant and laptop reviews with "
-        "known opinions stand in for real ones, an oracle that errs at a set rate for the teacher; models, training "
-        "and scoring are those for real data. The numbers say that the flow works, not how well it does on real text.",
+        note=f"fsa demo, {circumstances.made}, {minutes:.1f} minutes. The restaurant and laptop reviews are generated, "
+        "with known opinions; the teacher is an oracle that makes errors at a set rate. Models, training and scoring "
+        "are those for real data. The numbers show that the flow works, not how good it is on real text.",
         sections=(
             _result_section(results, settings),
             _training_section(results, settings),
@@ -109,8 +109,8 @@ def _result_section(results: Results, settings: DemoSettings) -> Section:
         "Result",
         "Both students have the same architecture, labelled sentences and number of fine-tuning steps. The learning "
         f"rate of each was searched on dev sentences over the same {len(settings.learning_rates)} values. Hard "
-        "sentences are implicit, ironic, negated, wishing or comparing, or set opposite polarities against each other; "
-        "no dev or test sentence stands in the reviews.",
+        "sentences are implicit, ironic or negated, express wishes or comparisons, or combine opposite polarities; no "
+        "dev or test sentence occurs in the reviews.",
         (table(results), Plot("Test F1 of every run; the bar is the mean.", _describe(results), _f1_plot(results))),
     )
 
@@ -134,8 +134,8 @@ def _training_section(results: Results, settings: DemoSettings) -> Section:
                 _search_plot(results),
             ),
             Plot(
-                "Fine-tuning at the chosen rates: dev F1 by step, one line a seed.",
-                "Dev F1 of both students along fine-tuning.",
+                "Fine-tuning at the chosen rates: dev F1 by step, one line per seed.",
+                "Dev F1 of both students during fine-tuning.",
                 _curve_plot(results),
             ),
         ),
@@ -156,8 +156,8 @@ def _example_section(results: Results, sentences: Sequence[LabelledSentence]) ->
     )
     return Section(
         "Hard sentences",
-        f"One in {stride} hard test sentences, chosen by position and not by outcome, with its labels and what each "
-        f"student says that was fine-tuned with seed {runs[0].seed}.",
+        f"One in {stride} hard test sentences, chosen by position and not by result, with its labels and the "
+        f"predictions of the students that were fine-tuned with seed {runs[0].seed}.",
         (Examples("✓ all pairs right, ✗ something missing or wrong.", examples),),
     )
 
@@ -166,11 +166,11 @@ def _lesson_section(lesson: Lesson, settings: DemoSettings) -> Section:
     stars = "no" if lesson.stars is None else f"{lesson.stars:g}"
     return Section(
         "What the teacher writes",
-        f"The oracle knows every opinion of a review. Of these it gets {settings.mistake_rate:.0%} wrong, and it adds "
-        f"an opinion about something that is not there to {settings.hallucination_rate:.0%} of the reviews.",
+        f"The oracle knows every opinion of a review. It gets {settings.mistake_rate:.0%} of them wrong, and adds an "
+        f"opinion about something that is not in the review to {settings.hallucination_rate:.0%} of the reviews.",
         (
             Texts(
-                "Both texts teach the student, with nothing that tells which one is asked, as in the released corpus.",
+                "The student learns both texts. As in the released corpus, its input does not say which one is wanted.",
                 (
                     (f"Review, {stars} stars", lesson.review),
                     ("Analysis", lesson.analysis),
@@ -185,10 +185,10 @@ def _how_section(settings: DemoSettings, circumstances: Circumstances) -> Sectio
     named = [(name.replace("_", " "), _value(value)) for name, value in settings]
     seconds = [(name, f"{taken:.0f} s") for name, taken in circumstances.seconds]
     return Section(
-        "How it was made",
-        "The command below repeats it; every random choice has its seed in the settings.",
+        "How to repeat it",
+        "The command below repeats the demo; the settings have the seeds of all random choices.",
         (
-            Texts("Files of every stage lie in the output folder.", (("Command", circumstances.command),)),
+            Texts("The files of every stage are in the output folder.", (("Command", circumstances.command),)),
             Facts("Settings", (*named, ("student", f"T5, {circumstances.parameters:,} parameters"))),
             Facts("Time", tuple(seconds)),
             Facts("Hardware", circumstances.hardware),

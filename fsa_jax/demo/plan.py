@@ -1,4 +1,4 @@
-"""The demo's stages and what each of them hangs on."""
+"""The stages of the demo and their dependencies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Plan:
     """Makes the stages of one demo.
 
     Args:
-      settings: its sizes.
-      layout: its folder.
-      recipes: folder of ``gin/``; an edited recipe makes its stages run again, and so does a file that it includes.
+      settings: sizes of the demo.
+      layout: paths in the demo's folder.
+      recipes: the folder ``gin/``; if a recipe or a file that it includes is edited, its stages run again.
     """
 
     def __init__(self, settings: DemoSettings, layout: Layout, recipes: Path) -> None:
@@ -58,7 +58,7 @@ class Plan:
         )
 
     def tested(self, run: Finetuning) -> Stage:
-        """One fine-tuned student's predictions."""
+        """The predictions of one fine-tuned student."""
         arm, rate, seed = run
         settings = {"recipe": self._digest("gin/eval_tiny.gin")}
         name = f"tested/{arm}/lr{rate:g}-seed{seed}"
@@ -68,7 +68,7 @@ class Plan:
         return {name: getattr(self._settings, name) for name in names}
 
     def _digest(self, recipe: str) -> str:
-        """Hash of a recipe, of all that it includes, and of the versions of what it configures."""
+        """Hash of a recipe, of the files that it includes, and of the package versions."""
         digest = hashlib.sha256(f"{fsa_jax.__version__}, {installed_engine()}\n".encode())
         for name, content in sorted(_with_includes(recipe, self._recipes).items()):
             digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -76,12 +76,13 @@ class Plan:
 
 
 def _with_includes(recipe: str, root: Path) -> dict[str, bytes]:
-    """Contents of a gin file and of every file that it includes, directly or not, by the names that they are given by.
+    """Contents of a gin file and of all files that it includes, directly or indirectly, by their names in the includes.
 
-    Looked for where the engine does: below ``root``, from which it is started, then beside the engine.
+    Files are searched in the same places as by the engine: below ``root``, where the engine is started, then in the
+    engine's folder.
 
     Raises:
-      MissingDataError: a file is not there.
+      MissingDataError: a file is missing.
     """
     engine = importlib.util.find_spec(PACKAGE)
     packages = [Path(place).parent for place in (engine and engine.submodule_search_locations) or ()]

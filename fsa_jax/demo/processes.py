@@ -1,4 +1,4 @@
-"""Training commands as child processes: side by side on the machine's cores, watched, and stopped cleanly."""
+"""Runs training commands as child processes: in parallel on the machine's cores, with progress and a clean stop."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PATIENCE_SECONDS = 30.0
 
 
 class CommandFailed(RuntimeError):
-    """A command of the demo ended with an error; its output has been shown."""
+    """A command of the demo ended with an error; its output was shown."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command with its environment and working directory, and the file that takes its output (None: the terminal)."""
+    """A command with its environment, working directory and log file (None: output goes to the terminal)."""
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
@@ -37,14 +37,14 @@ class Command:
     log: Path | None = None
 
     def __str__(self) -> str:
-        """As one would type it: gin's string values need quotes of their own, inside the shell's."""
+        """The command as a user would type it; strings for gin have their own quotes inside those of the shell."""
         names = ("python", *self.words[1:])
         return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in names)
 
 
 @dataclass
 class Running:
-    """A command that has been started."""
+    """A running command."""
 
     command: Command
     process: subprocess.Popen[bytes]
@@ -55,10 +55,10 @@ class Running:
 class Pool:
     """Runs commands, at most ``workers`` at a time, each on its own share of the cores.
 
-    A small model's step hardly gains from a second core, so two trainings side by side take little more time than one.
+    A step of a small model is hardly faster on two cores, so two parallel trainings take little more time than one.
 
     Args:
-      workers: commands at a time; None for one a core, at most four.
+      workers: number of parallel commands; None for one per core, at most four.
       keep_open: file descriptor that the commands inherit.
     """
 
@@ -78,15 +78,15 @@ class Pool:
         watch: Callable[[], None] = lambda: None,
         done: Callable[[int, float], None] = lambda index, seconds: None,
     ) -> None:
-        """Runs all commands to their end.
+        """Runs all commands to the end.
 
         Args:
-          commands: in the order in which they start.
-          watch: called several times a second.
-          done: called with a command's position and its seconds when it has ended well.
+          commands: commands, in the order in which they start.
+          watch: function that is called several times per second.
+          done: function that is called with the index and the seconds of a command that ended without an error.
 
         Raises:
-          CommandFailed: one ended with an error; the others have been stopped.
+          CommandFailed: a command ended with an error; the others were stopped.
         """
         waiting = list(enumerate(commands))
         running: dict[int, Running] = {}
@@ -113,7 +113,7 @@ class Pool:
 
     def _start(self, command: Command, cores: frozenset[int]) -> Running:
         def prepare() -> None:
-            # Dies with the demo, even if that is killed; SIGTERM lets a training save its state.
+            # The child gets SIGTERM when the demo dies, even if that is killed. A training then saves its state.
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             os.sched_setaffinity(0, cores)
@@ -132,7 +132,7 @@ class Pool:
                 stdin=subprocess.DEVNULL,
                 pass_fds=self._keep_open,
                 preexec_fn=prepare,
-                # Ctrl-C reaches the demo alone, which then stops its commands in order.
+                # In a new session, Ctrl-C reaches only the demo, which then stops its commands in an orderly way.
                 start_new_session=True,
             )
         finally:
@@ -143,7 +143,7 @@ class Pool:
 
 @contextlib.contextmanager
 def _interrupt_deferred() -> Iterator[None]:
-    """Lets Ctrl-C wait for the end of the context: one that has started a process, but not noted it, would lose it."""
+    """Defers Ctrl-C to the end of the context; otherwise a process that was started but not recorded would be lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -178,6 +178,6 @@ def _failure(command: Command, status: int) -> str:
 
 
 def last_step(metrics: Path) -> int:
-    """The last step in a file of metrics rows, 0 where there is none yet."""
+    """The last step in a file of metrics rows; 0 if there is none yet."""
     rows = read_rows(metrics)
     return int(rows[-1]["step"]) if rows else 0

@@ -1,4 +1,4 @@
-"""What the demo measured: read from the runs' files, compared, and kept as one JSON file."""
+"""The results of the demo: scores of the runs, their comparison, and the JSON file that stores them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fsa_jax.evaluation.metrics import tuple_f1
 from fsa_jax.evaluation.subsets import Subset, select
 
 ARMS = ("scratch", "distilled")
-"""The student trained on labelled sentences alone, and the one that was distilled before."""
+"""The student that is trained only on labelled sentences, and the one that is distilled first."""
 
 TEST_SUBSETS: tuple[Subset, ...] = ("original", "hard", "implicit", "multi")
-"""What the table shows; the first two are the easy and the hard test set."""
+"""The subsets in the table; the first two are the easy and the hard test set."""
 
 Pairs = list[tuple[str, str]]
 
 
 class Run(Record):
-    """One fine-tuned student on the test sentences."""
+    """The test scores of one fine-tuned student."""
 
     arm: str
     seed: int
@@ -31,7 +31,7 @@ class Run(Record):
 
 
 class Trial(Record):
-    """One fine-tuning on the way to the best learning rate: F1 on the dev sentences in percent, by step."""
+    """One fine-tuning run of the search for the learning rate: F1 on the dev sentences in percent, by step."""
 
     arm: str
     seed: int
@@ -40,12 +40,12 @@ class Trial(Record):
 
     @property
     def dev_f1(self) -> float:
-        """At the end of the training, which is what is tested."""
+        """Dev F1 at the end of the training, which gives the student that is tested."""
         return self.curve[-1][1]
 
 
 class Gain(Record):
-    """What distillation gains on a subset, in F1 points, with its 95 % confidence interval."""
+    """The gain from distillation on a subset, in F1 points, with its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -53,13 +53,13 @@ class Gain(Record):
 
 
 class Results(Record):
-    """Everything that the demo measured."""
+    """All measurements of the demo."""
 
     runs: tuple[Run, ...]
     trials: tuple[Trial, ...]
     gains: dict[str, Gain]
     counts: dict[str, int]
-    """Sentences by subset."""
+    """Number of sentences by subset."""
     distillation: tuple[tuple[int, float], ...]
     """Training loss per target token by step."""
 
@@ -70,13 +70,13 @@ class Results(Record):
         return statistics.mean(run.f1[subset] for run in self.of(arm))
 
     def deviation(self, arm: str, subset: str) -> float:
-        """Standard deviation over seeds (that of a sample); 0 for a single seed."""
+        """Sample standard deviation over seeds; 0 for a single seed."""
         values = [run.f1[subset] for run in self.of(arm)]
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def best_rate(trials: Sequence[Trial], arm: str) -> float:
-    """The learning rate with the best dev F1 in an arm's search; the smaller of equals."""
+    """The learning rate with the best dev F1 in the search of an arm; of equals, the smaller one."""
     candidates = [trial for trial in trials if trial.arm == arm]
     return min(candidates, key=lambda trial: (-trial.dev_f1, trial.learning_rate)).learning_rate
 
@@ -94,12 +94,12 @@ def score_run(
 
 
 def positions(sentences: Sequence[LabelledSentence], subset: Subset) -> list[int]:
-    """Where the sentences of a subset stand."""
+    """The indices of the sentences of a subset."""
     return [index for index, sentence in enumerate(sentences) if select([sentence], subset)]
 
 
 def gold_pairs(sentence: LabelledSentence) -> Pairs:
-    """A sentence's distinct (term, polarity) pairs in their order."""
+    """The distinct (term, polarity) pairs of a sentence, in order."""
     return list(dict.fromkeys((str(aspect.target), aspect.polarity) for aspect in sentence.aspects))
 
 

@@ -1,4 +1,4 @@
-"""Reads what the demo's runs wrote."""
+"""Reads the outputs of the demo's runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.synthetic.files import RESPONSE_KEY, TEACHER_FILE
 from fsa_jax.text.analysis import is_analysis
 
-# Averaged over target tokens by the student's LOSS_NORMALIZING_FACTOR.
+# The student's LOSS_NORMALIZING_FACTOR makes this the average over target tokens.
 _LOSS = "cross_ent_loss"
 _PACKAGES = ("fsa-jax", "jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "sentencepiece", "numpy")
 
@@ -36,7 +36,7 @@ def trial(layout: Layout, run: Finetuning) -> Trial:
 
 
 def test_sentences(layout: Layout) -> list[LabelledSentence]:
-    """The easy and the hard test sentences, in the order in which the task reads them."""
+    """The easy and the hard test sentences, in the order of the task."""
     folder = layout.data / "fsa" / "atsa" / "rest14"
     return [*benchmark_files.load(folder / "test.json"), *benchmark_files.load(folder / "hard_test.json")]
 
@@ -45,7 +45,7 @@ def predictions(layout: Layout, run: Finetuning, sentences: list[LabelledSentenc
     """The pairs that one fine-tuned student predicts for each sentence.
 
     Raises:
-      DataError: they are missing, or are those of other sentences.
+      DataError: the predictions are missing, or are about other sentences.
     """
     folder = layout.tested(*run) / "inference_eval"
     files = sorted(folder.glob(f"{TASK}-[0-9]*.jsonl"))
@@ -101,18 +101,18 @@ def lesson(layout: Layout) -> Lesson:
 
 
 def parameters(layout: Layout) -> int:
-    """Parameters of the student, from its model-info.txt."""
+    """Number of parameters of the student, from its model-info.txt."""
     text = (layout.distilled / "model-info.txt").read_text()
     return int(text.split("Total number of parameters:")[1].split()[0].replace(",", ""))
 
 
 def versions() -> list[tuple[str, str]]:
-    """Versions of Python and of the packages that decide the result."""
+    """Versions of Python and of the packages that influence the result."""
     return [("Python", platform.python_version()), *((name, metadata.version(name)) for name in _PACKAGES)]
 
 
 def hardware() -> list[tuple[str, str]]:
-    """Processor, cores and memory, as far as the system tells."""
+    """Processor, cores and memory, as far as the system reports them."""
     found = [("system", f"{platform.system()} {platform.machine()}"), ("cores", str(os.cpu_count()))]
     information = Path("/proc/cpuinfo")
     if information.exists():

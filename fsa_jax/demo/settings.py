@@ -1,4 +1,4 @@
-"""Sizes of the demo."""
+"""Sizes and file layout of the demo."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fsa_base.errors import SettingError
 from fsa_jax.common.records import Record
 
 ROWS_MULTIPLE = 128
-"""Rows of a student's embedding are padded to a multiple of this."""
+"""The number of rows of a student's embedding is padded to a multiple of this."""
 
 _NOT_PIECES = 101
-"""Rows of the embedding that are no SentencePiece: extra ids and the newline token."""
+"""Number of embedding rows that are not SentencePieces: extra ids and the newline token."""
 
 
 class DemoSettings(Record):
-    """What the demo generates, trains and compares; everything here decides what its stages compute."""
+    """Sizes of what the demo generates, trains and compares. All of them influence the results of its stages."""
 
     reviews: int = 20_000
     labelled_sentences: int = 300
@@ -33,14 +33,14 @@ class DemoSettings(Record):
 
     @property
     def pieces(self) -> int:
-        """SentencePieces of the student's vocabulary."""
+        """Number of SentencePieces in the student's vocabulary."""
         return self.vocabulary_rows - _NOT_PIECES
 
     def check(self) -> DemoSettings:
-        """Returns itself.
+        """Checks the sizes; returns self.
 
         Raises:
-          SettingError: a size with which nothing can be trained or compared.
+          SettingError: a size does not allow training or comparison.
         """
         least = {"reviews": 100, "vocabulary_rows": 512}
         counts = [name for name, value in self if isinstance(value, int) and name != "world_seed"]
@@ -68,7 +68,7 @@ def _unusable(name: str, expected: str, found: Any) -> SettingError:
 
 
 class Layout:
-    """Where the demo's files lie below its folder."""
+    """The paths of the demo's files in its folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -80,7 +80,7 @@ class Layout:
         self.stages = root / ".stages"
 
     def finetuned(self, arm: str, rate: float, seed: int) -> Path:
-        """Model directory of one fine-tuning run."""
+        """MODEL_DIR of one fine-tuning run."""
         return self.root / "finetuned" / arm / f"lr{rate:g}-seed{seed}"
 
     def tested(self, arm: str, rate: float, seed: int) -> Path:

@@ -1,8 +1,9 @@
-"""Stages of a flow that can be stopped anywhere: what is complete is not done again, the rest goes on.
+"""Stages of a flow that can be stopped at any point: complete stages are not repeated, an incomplete one is resumed.
 
-A stage is known by a key, the hash of everything that decides what it computes, its predecessors' keys included. Its
-marker says which key was begun or done. A stage whose key is done is skipped; one whose key was begun keeps its files,
-so that training resumes from its checkpoints; with any other key its files are deleted first.
+The key of a stage is a hash of everything that influences its result, including the keys of the stages before it. The
+marker of a stage records its key and whether it was begun or is done. A stage that is done with the same key is
+skipped. A stage that was begun with the same key keeps its files, so that training resumes from its checkpoints. With
+any other key the files of the stage are deleted first.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_base import file_lock
+from fsa_base import disk
 from fsa_base.errors import SettingError
 
 _FORMAT = 2
-"""Part of every key: raise it when a stage computes something else from the same settings."""
+"""Part of every key. Increase it when a stage computes a different result from the same settings."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """One stage of a flow.
 
     Args:
-      name: unique; a path below the marker directory.
-      settings: what decides the stage's result, in JSON.
-      after: stages whose results it reads.
-      outputs: files or folders that it owns, all of which are there when it is complete.
+      name: unique name, used as a path below the directory of markers.
+      settings: settings that influence the result, as JSON values.
+      after: stages whose results this stage reads.
+      outputs: files or folders of this stage; all exist when it is complete.
     """
 
     name: str
@@ -50,13 +51,13 @@ class Stage:
 
 
 class Ledger:
-    """Which stages are done, in a folder of markers."""
+    """A folder of markers, which records the stages that are done."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether the stage is complete under this very key and its outputs are still there."""
+        """Whether the stage is done with this key and its outputs still exist."""
         marker = self._read(stage)
         return (
             marker.get("key") == stage.key
@@ -65,12 +66,12 @@ class Ledger:
         )
 
     def seconds(self, stage: Stage) -> float:
-        """Seconds that the stage took, over all its starts."""
+        """Seconds that the stage took, summed over all its starts."""
         return float(self._read(stage).get("seconds", 0.0))
 
     @contextmanager
     def working_on(self, stage: Stage) -> Iterator[None]:
-        """Marks the stage as begun, clears what another key left, and marks it as done if no exception escapes."""
+        """Marks the stage as begun, deletes files of another key, and marks it as done if no exception is raised."""
         self.begin(stage)
         started = time.monotonic()
         try:
@@ -94,7 +95,7 @@ class Ledger:
         self._write(stage, "begun", 0.0)
 
     def finish(self, stage: Stage, seconds: float) -> None:
-        """Marks the stage as done; ``seconds`` are those since it was begun."""
+        """Marks the stage as done; ``seconds`` is the time since this start."""
         self._write(stage, "done", self.seconds(stage) + seconds)
 
     def _marker(self, stage: Stage) -> Path:
@@ -103,7 +104,7 @@ class Ledger:
     def _read(self, stage: Stage) -> dict[str, Any]:
         try:
             return json.loads(self._marker(stage).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # A marker that a power cut left empty counts as none.
+        except (FileNotFoundError, json.JSONDecodeError):  # An empty marker, after a power cut, counts as missing.
             return {}
 
     def _write(self, stage: Stage, state: str, seconds: float) -> None:
@@ -115,26 +116,26 @@ class Ledger:
 
 
 PATIENCE_SECONDS = 20.0
-"""How long a folder's claim is waited for."""
+"""Seconds to wait for the lock of a folder."""
 
 _MARK = "This folder was made by fsa demo, which may delete what is in it.\n"
 
 
 @contextmanager
 def claimed(root: Path, stages: Path) -> Iterator[int]:
-    """Makes ``root`` the demo's own for as long as the context lasts; yields a file descriptor that holds the claim.
+    """Locks the folder ``root`` for this demo while the context lasts; yields the file descriptor that holds the lock.
 
-    Processes that inherit the descriptor hold the claim too, so that no two demos train into one folder even after one
-    was killed and left a training behind.
+    Processes that inherit the descriptor also hold the lock. So two demos never train in the same folder, even if one
+    was killed while its training still runs.
 
     Raises:
-      SettingError: it is a file, cannot be written, holds somebody's files, or another demo works in it.
+      SettingError: ``root`` is a file, cannot be written, has other files, or is used by another demo.
     """
     fix = "choose a new or empty folder with --out"
     if root.exists() and not root.is_dir():
         raise SettingError("--out", expected="a folder", found=f"a file, {root}", fix=fix)
     if root.is_dir() and not stages.is_dir() and any(root.iterdir()):
-        found = f"{root}, which holds other files ({', '.join(sorted(os.listdir(root))[:3])} …)"
+        found = f"{root}, which has other files ({', '.join(sorted(os.listdir(root))[:3])} …)"
         raise SettingError("--out", expected="a new or empty folder, or one that fsa demo made", found=found, fix=fix)
     try:
         stages.mkdir(parents=True, exist_ok=True)
@@ -149,12 +150,12 @@ def claimed(root: Path, stages: Path) -> Iterator[int]:
 
 def _lock(descriptor: int, root: Path) -> None:
     try:
-        # A training whose demo was killed saves its state and stops within seconds.
-        file_lock.acquire(descriptor, PATIENCE_SECONDS)
+        # If a demo was killed, its training saves its state and stops within seconds, so waiting helps.
+        disk.lock(descriptor, PATIENCE_SECONDS)
     except BlockingIOError:
         raise SettingError(
             "--out",
             expected=f"no other demo in {root}",
             found="one that is running",
-            fix="wait for it, stop it, or choose another folder with --out",
+            fix="wait for that demo, stop it, or choose another folder with --out",
         ) from None

@@ -1,4 +1,4 @@
-"""A small SentencePiece model for the demo's student, trained on its reviews and teacher text."""
+"""Trains a small SentencePiece model for the demo's student on its reviews and teacher text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fsa_jax.synthetic.files import RESPONSE_KEY
 from fsa_jax.text.pairs import DELIMITER, SEPARATOR, write_pairs
 
 _QUOTATION_MARK_APART = "22\t20 22 20\n"
-"""A SentencePiece rule in hexadecimal code points: " becomes a blank, " and a blank."""
+"""A SentencePiece normalisation rule in hexadecimal code points: puts a space before and after a quotation mark."""
 
 _ROWS = 5_000
-"""Rows that the pieces are learnt from: more change hardly any of them."""
+"""Number of rows from which the pieces are learned; more rows hardly change the pieces."""
 
 
 def train(teacher_text: Path, pieces: int, destination: Path) -> None:
-    """Trains a byte-pair model with T5's special ids on teacher rows, and writes it whole or not at all.
+    """Trains a byte-pair model with T5's special ids on teacher rows, and writes it atomically.
 
-    Labelled sentences are not read: both students use the same pieces. The marks and polarities of the pair codecs,
-    which the teacher does not write, are put in so that no student has to spell them. A quotation mark is set off by
-    spaces, so that a quoted word is the same piece as in the review and a small student need not learn two spellings.
-    Byte pairs, because the unigram trainer leaves out words that only ever stand before a space, here the commonest.
+    Labelled sentences are not used, because both students share the vocabulary. The separators and polarities of the
+    pair codecs, which the teacher does not write, are added as pieces, so that students need not spell them. Quotation
+    marks are separated by spaces, so that a quoted word has the same pieces as in the review. The model is byte-pair,
+    because the unigram trainer leaves out words that occur only before a space, and here these are the most frequent.
     """
     model = io.BytesIO()
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
@@ -54,7 +54,7 @@ def _train(teacher_text: Path, pieces: int, model: io.BytesIO, rules: Path) -> N
         bos_id=-1,
         character_coverage=1.0,
         required_chars=SEPARATOR + DELIMITER,
-        # One thread and a fixed order of texts, so that the same world gives the same pieces.
+        # One thread and a fixed order of texts, so that the same generated data give the same pieces.
         num_threads=1,
         minloglevel=2,
     )

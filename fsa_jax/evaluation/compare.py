@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 Tuples = Sequence[Sequence[tuple]]
-"""For each sentence, its tuples."""
+"""The tuples of each sentence."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean F1 of the second model's runs less that of the first's, from -1 to 1, with its confidence interval."""
+    """Mean F1 of the second model's runs minus that of the first model's, -1 to 1, with its confidence interval."""
 
     mean: float
     low: float
@@ -22,7 +22,7 @@ class Difference:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval does not contain zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -36,28 +36,28 @@ def paired_bootstrap(
 ) -> Difference:
     """Bootstraps the difference between two models, each trained several times, on the same sentences.
 
-    Every resample draws test sentences with replacement, the same for all runs of both models, and runs of each model
-    with replacement: the interval covers the choice of sentences and that of training seeds. F1 is the released one
-    (``metrics.tuple_f1``), pooled over the resampled sentences and averaged over runs. Percentile interval
-    (Efron and Tibshirani 1993, chapter 13).
+    Every resample draws test sentences with replacement (the same for all runs of both models), and runs of each model
+    with replacement. So the interval includes the variation from the choice of sentences and from the training seeds.
+    F1 follows the released rule (``metrics.tuple_f1``), pooled over the resampled sentences and averaged over runs. The
+    interval is a percentile interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
-      gold: for each sentence, its gold tuples.
-      first: for each run of the first model, its predicted tuples for each sentence.
-      second: the same for the second model.
-      resamples: bootstrap resamples.
+      gold: gold tuples of each sentence.
+      first: predicted tuples of each sentence, for each run of the first model.
+      second: predicted tuples of each sentence, for each run of the second model.
+      resamples: number of bootstrap resamples.
       confidence: probability mass of the interval.
-      seed: of the resampling.
+      seed: random seed of the resampling.
 
     Raises:
-      ValueError: there is no sentence or no run, or a run has another number of sentences.
+      ValueError: there is no sentence or no run, or the runs have different numbers of sentences.
     """
     if not gold or not first or not second:
         raise ValueError("a comparison needs at least one sentence and one run of each model")
     rng = np.random.default_rng(seed)
     counts = [np.stack([_counts(gold, run) for run in runs]) for runs in (first, second)]
     observed = [_f1(arm.sum(axis=1)).mean() for arm in counts]
-    # How often each sentence is drawn, which makes a resample a matrix product.
+    # Counting how often each sentence is drawn makes resampling a matrix product.
     drawn = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=resamples)
     means = []
     for arm in counts:
@@ -70,7 +70,7 @@ def paired_bootstrap(
 
 
 def _counts(gold: Tuples, predicted: Tuples) -> np.ndarray:
-    """(sentences, 4): predicted tuples that are right, predicted tuples, gold tuples that are found, gold tuples."""
+    """Counts of shape (sentences, 4): correct predicted tuples, predicted tuples, found gold tuples, gold tuples."""
     rows = [
         (sum(pair in right for pair in guess), len(guess), sum(pair in guess for pair in right), len(right))
         for right, guess in zip(gold, predicted, strict=True)
@@ -79,7 +79,7 @@ def _counts(gold: Tuples, predicted: Tuples) -> np.ndarray:
 
 
 def _f1(totals: np.ndarray) -> np.ndarray:
-    """Micro F1 from totals (…, 4); an empty side scores 1, as in ``metrics.tuple_f1``."""
+    """Micro F1 from totals of shape (…, 4); precision without predictions, or recall without gold tuples, is 1."""
     right, predicted, found, gold = np.moveaxis(totals.astype(float), -1, 0)
     precision = np.where(predicted > 0, right / np.maximum(predicted, 1), 1.0)
     recall = np.where(gold > 0, found / np.maximum(gold, 1), 1.0)

@@ -15,22 +15,23 @@ class Scores:
     f1: float
 
     def percent(self) -> dict[str, float]:
-        """The same in percent, as the papers' tables and the SeqIO metrics give them."""
+        """The scores in percent, as in the papers' tables and the SeqIO metrics."""
         return {"precision": 100 * self.precision, "recall": 100 * self.recall, "f1": 100 * self.f1}
 
 
 def tuple_f1(gold: Sequence[Sequence[tuple]], predicted: Sequence[Sequence[tuple]]) -> Scores:
     """Scores predicted tuples against gold ones, sentence by sentence, pooled over the dataset.
 
-    Precision counts the predicted tuples that stand in their sentence's gold, duplicates included; recall the gold
-    tuples that stand among the predictions; an empty side scores 1 (HITSZ-HLT/FSA-Distillation, ``F1Measure``).
+    Precision is the share of predicted tuples (duplicates included) that are among the gold tuples of their sentence.
+    Recall is the share of gold tuples that are among the predicted ones. Without predicted tuples precision is 1,
+    without gold tuples recall is 1 (HITSZ-HLT/FSA-Distillation, ``F1Measure``).
 
     Args:
-      gold: for each sentence, its gold tuples.
-      predicted: for each sentence, its predicted tuples.
+      gold: gold tuples of each sentence.
+      predicted: predicted tuples of each sentence.
 
     Raises:
-      ValueError: the two differ in length.
+      ValueError: the two have different numbers of sentences.
     """
     predicted_total = sum(map(len, predicted))
     gold_total = sum(map(len, gold))

@@ -1,7 +1,7 @@
 """One offline HTML page from tables, figures and example sentences.
 
-Everything that is shown is escaped: reviews, predictions and teacher text are untrusted. Figures are embedded, so that
-the page needs neither network nor other files; it holds no script.
+All text is escaped, because reviews, predictions and teacher text are untrusted. Figures are embedded, so that the page
+needs neither a network nor other files. It has no script.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from fsa_jax.common.svg import data_uri
 
 Pairs = Sequence[tuple[str, str]]
-"""(term or category, polarity)."""
+"""A pair: (aspect term or aspect category, polarity)."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; ``strong`` for the best of its kind."""
+    """A cell of a table; ``strong`` marks the best value."""
 
     text: str
     strong: bool = False
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under column heads; the first column heads the rows, the others are numbers."""
+    """Rows of cells with column headings; the first column has the row headings, the others have numbers."""
 
     caption: str
     columns: tuple[str, ...]
@@ -40,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """An embedded figure; ``description`` says what it shows to those who cannot see it."""
+    """An embedded figure; ``description`` is its alternative text for readers who cannot see it."""
 
     caption: str
     description: str
@@ -54,7 +54,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one model says about a sentence."""
+    """The predicted pairs of one model for a sentence."""
 
     by: str
     pairs: Pairs
@@ -62,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Example:
-    """A sentence with its gold pairs and what the models predict."""
+    """A sentence with its gold pairs and the predictions of the models."""
 
     sentence: str
     gold: Pairs
@@ -83,7 +83,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Texts:
-    """Longer texts under a label each, line breaks kept."""
+    """Longer texts, each with a label; line breaks are kept."""
 
     caption: str
     texts: tuple[tuple[str, str], ...]
@@ -104,7 +104,7 @@ Block = Table | Plot | Examples | Texts | Facts
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report, with a paragraph in front of its blocks."""
+    """A section of a report: a heading, an introductory paragraph, and blocks."""
 
     title: str
     text: str
@@ -113,13 +113,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A page: its claim stands above everything else."""
+    """A report page; its main result is at the top."""
 
     title: str
     claim: str
-    """The result in one sentence, with its numbers."""
+    """The main result in one sentence, with numbers."""
     note: str
-    """When, where and by what it was made."""
+    """Date, machine and command of the report."""
     sections: tuple[Section, ...]
 
 

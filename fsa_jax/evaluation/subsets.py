@@ -16,13 +16,13 @@ def select(sentences: Iterable[LabelledSentence], subset: Subset) -> list[Labell
     """Keeps the sentences of a subset, in their order.
 
     Args:
-      sentences: a test set, its original and its hard sentences.
-      subset: "all"; "original" or "hard" by the file they came from; "implicit", with at least one aspect without
-        opinion words; "multi", with more than one distinct polarity.
+      sentences: sentences of a test set, original and hard ones.
+      subset: name of the subset. "all": all sentences. "original" and "hard": by the file of the sentence. "implicit":
+        sentences with at least one aspect without opinion words. "multi": sentences with more than one polarity.
 
     Raises:
       SettingError: there is no such subset.
-      DataError: "implicit" of sentences whose opinion words are not annotated (only test files have them).
+      DataError: "implicit" was asked for sentences without annotated opinion words (only test files have them).
     """
     if subset not in SUBSETS:
         raise SettingError(
@@ -43,7 +43,7 @@ def _belongs(sentence: LabelledSentence, subset: Subset) -> bool:
             if aspect.opinion_words is None:
                 raise DataError(
                     f"sentence {sentence.id}",
-                    expected="annotated opinion words, which the implicit subset is defined by",
+                    expected="annotated opinion words, which define the implicit subset",
                     found="none",
                     fix="select it from test.json and hard_test.json",
                 )

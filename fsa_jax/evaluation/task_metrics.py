@@ -1,4 +1,4 @@
-"""What SeqIO's evaluator calls on decoded text of the FSA tasks; pure Python."""
+"""Postprocessing and metrics of the FSA tasks, which SeqIO's evaluator calls; pure Python."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ Pairs = list[tuple[str, str]]
 
 
 class Codec(Protocol):
-    """``fsa_jax.text.atsa`` or ``fsa_jax.text.acsa``."""
+    """``fsa_jax.text.pairs`` or ``fsa_jax.text.pairs``."""
 
     def decode(self, text: str, sentence_text: str) -> Pairs: ...
 
 
 def read_pairs(codec: Codec, output: str, example: Mapping[str, Any], is_target: bool) -> Pairs:
-    """Pairs of a decoded output, or of the target as it was before tokenisation, which loses rare characters."""
+    """Pairs of a decoded output or of a target.
+
+    For a target, the original text of the example is used, because tokenisation loses rare characters.
+    """
     text = _text(example["targets_pretokenized"]) if is_target else output
     return codec.decode(text, _text(example["inputs_pretokenized"]))
 
 
 def pair_scores(targets: Sequence[Pairs], predictions: Sequence[Pairs]) -> dict[str, float]:
-    """Micro ``precision``, ``recall`` and ``f1`` in percent, by the released rule."""
+    """Micro ``precision``, ``recall`` and ``f1`` in percent, by the released scoring rule."""
     return tuple_f1(targets, predictions).percent()
 
 

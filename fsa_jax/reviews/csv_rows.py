@@ -1,9 +1,8 @@
-"""Rows of CSV and TSV with a header line, for every command alike: RFC 4180, and what breaks it is a bad row.
+"""Reads rows of CSV and TSV files with a header line by RFC 4180, for every command. Rows that violate it are bad rows.
 
-A row has as many fields as the header. A quoted field may hold line ends; where its quote is never closed, or text
-follows the closing quote, or the number of fields is another, only the line on which the row began is lost: the lines
-after it are read again as rows.
-A quote inside a field that does not begin with one is text.
+A row must have as many fields as the header. A quoted field may contain line ends. If its quote is never closed, or
+text follows the closing quote, or the number of fields is wrong, only the first line of the row is lost: the lines
+after it are read again as new rows. A quote inside a field that does not start with a quote is normal text.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from fsa_jax.reviews import raw_row
 from fsa_jax.reviews.raw_row import BadRow, RawRow, decode
 
 MAX_ROW_LINES = 1000
-"""Lines in a row. A quote that is not closed within them is taken for one that is never closed."""
+"""Largest number of lines of a row. A quote that is not closed within this many lines counts as never closed."""
 
 _BY_THE_BOOK = {
     ",": re.compile(
@@ -30,7 +29,7 @@ _BY_THE_BOOK = {
         r"""(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+)(?:\t(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+))*+[\r\n]*""",
     ),
 }
-"""Rows whose quotes are all around fields, or doubled within them; by delimiter."""
+"""Patterns, by delimiter, of rows in which every quote encloses a field or is doubled inside one."""
 
 
 class _Line(NamedTuple):
@@ -40,7 +39,7 @@ class _Line(NamedTuple):
 
 
 class _Feed:
-    """Lines for csv.reader, which can be taken back where a row turns out to be broken."""
+    """Gives lines to csv.reader, and can give them again if a row turns out to be broken."""
 
     def __init__(self, lines: Iterator[bytes | BadRow]) -> None:
         self._lines = enumerate(lines, start=1)
@@ -49,7 +48,7 @@ class _Feed:
         self._size = 0
 
     def begin(self) -> BadRow | None:
-        """Begins a row; returns the next line if that cannot be read."""
+        """Begins a row; returns the next line as BadRow if it cannot be read."""
         self.taken, self._size = [], 0
         line = self._next()
         if isinstance(line, BadRow):
@@ -58,7 +57,7 @@ class _Feed:
         return None
 
     def take_back(self) -> int:
-        """Gives all lines of the row but its first to the rows after it; returns the number of the last."""
+        """Returns all lines of the row except the first to the feed; returns the number of the last line."""
         self._again.extendleft(reversed(self.taken[1:]))
         return self.taken[-1].number
 
@@ -70,7 +69,7 @@ class _Feed:
             raise StopIteration
         line = self._next()
         if isinstance(line, BadRow):
-            # Within a quoted field, as begin() has looked at a row's first line.
+            # The unreadable line is inside a quoted field, because begin() has checked the first line of the row.
             self._again.appendleft(line)
             raise StopIteration
         self.taken.append(line)
@@ -88,24 +87,24 @@ class _Feed:
 
 
 def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Iterator[RawRow | BadRow]:
-    """Rows after the header, each line of the file in one of them.
+    """Rows after the header. Every line of the file belongs to exactly one row.
 
     Args:
-      path: for messages.
-      lines: as lines.py gives them.
+      path: path of the file, for error messages.
+      lines: lines of the file, from lines.py.
       delimiter: comma or tab.
 
     Raises:
-      DataError: there is no header, or two of its columns have one name.
+      DataError: there is no header, or two of its columns have the same name.
     """
-    # The module's own limit is for all of a process and less than a long review.
+    # The default limit of the csv module is less than a long review. The limit is global to the process.
     csv.field_size_limit(max(csv.field_size_limit(), 4 * raw_row.MAX_ROW_BYTES))
     feed = _Feed(lines)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     header = _header(path, feed, reader)
     columns = [(index, name) for index, name in enumerate(header) if name]
     by_the_book = _BY_THE_BOOK[delimiter]
-    # Lines after a broken row, until one is a row by the book: they may be the rest of its text.
+    # Lines after a broken row are doubtful until one is a valid row, because they may be the rest of the broken row.
     doubtful_until, doubtful = 0, False
     while True:
         try:
@@ -132,7 +131,7 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
         if not cells:
             yield BadRow(raw_row.EMPTY_LINE, line=number)
         elif len(cells) != len(header):
-            # Of several lines, an open quote has swallowed some.
+            # If the row has several lines, an open quote may have swallowed other rows.
             if len(feed.taken) > 1:
                 doubtful_until, doubtful = max(doubtful_until, feed.take_back()), True
             yield BadRow("CSV row with another number of columns than its header", line=number)
@@ -163,7 +162,7 @@ def _header(path: Path, feed: _Feed, reader: Iterator[list[str]]) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{path}:1", expected="columns of different names", found=f"twice: {', '.join(twice)}", fix="rename one"
+            f"{path}:1", expected="columns with different names", found=f"twice: {', '.join(twice)}", fix="rename one"
         )
     return header
 

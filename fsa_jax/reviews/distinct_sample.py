@@ -1,22 +1,13 @@
-"""A uniform sample of the distinct texts in a stream, in memory that depends on the sample alone.
+"""Draws a uniform sample of the distinct texts in a stream; its memory depends only on the size of the sample.
 
-Every text gets a priority, a seeded 64-bit hash of its words; the k lowest priorities are a uniform sample without
-replacement. Copies of a text share its priority, so exact duplicates meet in the sample and never inflate a text's
-chance, without any set of all texts ever seen (bottom-k sketch, Cohen and Kaplan 2007).
+Every text gets a priority, a seeded 64-bit hash of its words. The texts with the k lowest priorities are a uniform
+sample without replacement. Copies of a text have the same priority, so they are detected in the sample and do not make
+a text more likely. No set of all texts is needed (bottom-k sketch, Cohen and Kaplan 2007).
 """
 
 from __future__ import annotations
 
 import numpy as np
-
-from fsa_jax.common.hashing import hash64
-from fsa_jax.reviews.fields import normalise
-
-
-def priority(text: str, seed: int) -> int:
-    """Seeded 64-bit hash of a text's normalised words."""
-    return hash64(normalise(text), seed)
-
 
 _FIRST_ROWS = 1 << 16
 
@@ -26,17 +17,18 @@ class DistinctSample:
 
     def __init__(self, k: int):
         self._k = k
-        # Twice k, so that sorting it down to k is paid once in k offers; k may be more than there will ever be.
+        # Twice k, so that it is sorted and cut to k only once in k offers. The arrays grow as needed, because k may be
+        # larger than the number of rows.
         self._capacity = max(2 * k, 16)
         self._priorities = np.empty(min(self._capacity, _FIRST_ROWS), np.uint64)
         self._rows = np.empty(len(self._priorities), np.int64)
         self._filled = 0
         self._limit = 2**64
         self.duplicates = 0
-        """Copies of a candidate that were met; copies of texts that never were candidates are not counted."""
+        """Number of copies of candidates; copies of texts that never were candidates are not counted."""
 
     def offer(self, value: int, row: int) -> None:
-        """Offers a row; ``row`` must grow from call to call."""
+        """Offers a row to the sample; ``row`` must grow from call to call."""
         if value > self._limit or self._k == 0:
             return
         self._priorities[self._filled] = value

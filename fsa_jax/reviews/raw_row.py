@@ -1,4 +1,4 @@
-"""A row as a reader hands it on: not yet parsed, or why it cannot be."""
+"""Rows as the readers return them: not yet parsed, or with the reason why they cannot be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_ROW_BYTES = 4_000_000
-"""Longer rows are dropped, lines unread: one missing newline or quote must not fill the memory."""
+"""Longer rows are dropped without reading them, so that a missing newline or quote cannot fill the memory."""
 
 EMPTY_LINE = "empty line"
 NOT_UTF8 = "not UTF-8, read as Windows-1252"
@@ -15,28 +15,28 @@ NOT_UTF8 = "not UTF-8, read as Windows-1252"
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read, and why (one of few fixed phrases, so that reasons can be counted)."""
+    """A row that cannot be read, with a reason (one of few fixed phrases, so that reasons can be counted)."""
 
     reason: str
     rows: int = field(default=1, compare=False)
-    """How many rows are lost by it."""
+    """Number of lost rows."""
     line: int | None = field(default=None, compare=False)
-    """Line of the file, from 1, where it is not the row's number."""
+    """Line number in the file, from 1, if it differs from the row number."""
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row before it is parsed: parsing costs most, and the second pass needs few of the rows."""
+    """A row before parsing. Parsing is the slowest step, and the second pass needs only few rows."""
 
     parse: Callable[[], Mapping[str, Any] | BadRow]
     repairs: tuple[str, ...] = ()
-    """What had to be fixed to read it at all, such as a wrong encoding."""
+    """What was fixed to read the row, such as a wrong encoding."""
     line: int | None = None
-    """First line of the row in the file, from 1, where it is not the row's number."""
+    """Number of the row's first line in the file, from 1, if it differs from the row number."""
 
 
 def decode(line: bytes) -> tuple[str, tuple[str, ...]]:
-    """Text of a line and what was fixed: UTF-8, else Windows-1252 (a superset of what Latin-1 dumps use)."""
+    """Decodes a line as UTF-8, else as Windows-1252 (for Latin-1 dumps); also returns what was fixed."""
     try:
         return line.decode("utf-8"), ()
     except UnicodeDecodeError:

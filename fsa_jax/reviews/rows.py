@@ -1,8 +1,7 @@
-"""Raw rows of a dump, one at a time: JSONL (plain, ``.gz``, ``.zst``), CSV, TSV and Parquet.
+"""Reads raw rows of a dump, one at a time: JSONL (plain, ``.gz``, ``.zst``), CSV, TSV and Parquet.
 
-Rows come in the same number and order, whatever state they are in, so that a second pass over the file finds the same
-row under the same number. A row that cannot be read is yielded as a :class:`BadRow` with its reason;
-nothing in a dump's content stops the stream.
+Every pass over a file gives the same rows with the same numbers, even if rows are damaged. A row that cannot be read is
+yielded as a :class:`BadRow` with its reason; no content of a dump stops the reader.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_base.untrusted_json import UntrustedJsonError, parse, parse_literal
 from fsa_jax.reviews.csv_rows import csv_rows
 from fsa_jax.reviews.lines import lines
-from fsa_jax.reviews.parquet_rows import parquet_rows
+from fsa_jax.reviews.parquet_files import parquet_rows
 from fsa_jax.reviews.raw_row import EMPTY_LINE, BadRow, RawRow, decode
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -26,11 +25,11 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def expand(path: str | Path) -> list[Path]:
-    """The files of a source: the file itself, or the dump files of a folder, by name.
+    """The files of a source: the file itself, or the dump files of a folder, sorted by name.
 
     Raises:
       MissingDataError: there is no such file or folder.
-      DataError: the folder holds no dump file.
+      DataError: the folder has no dump file.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -52,12 +51,12 @@ def _plain_suffix(path: Path) -> str | None:
 
 
 def raw_rows(path: Path) -> Iterator[RawRow | BadRow]:
-    """All rows of one file in order, by the file's name: ``.jsonl .json .ndjson .csv .tsv`` (also ``.gz .zst``) or
-    ``.parquet``.
+    """All rows of one file in order. The suffix decides the format: ``.jsonl .json .ndjson .csv .tsv`` (also with
+    ``.gz`` or ``.zst``) or ``.parquet``.
 
     Raises:
-      DataError: the container itself is broken from the start (no Parquet, a JSON array in place of lines).
-      SettingError: the name says nothing about the format.
+      DataError: the file has another format (not Parquet, or a JSON array instead of lines).
+      SettingError: the suffix is unknown.
     """
     suffix = _plain_suffix(path)
     if suffix in _JSON_SUFFIXES:
@@ -70,7 +69,7 @@ def raw_rows(path: Path) -> Iterator[RawRow | BadRow]:
         path,
         expected="a name that ends in .jsonl, .json, .ndjson, .csv, .tsv (also with .gz or .zst) or .parquet",
         found=f"{path.name!r}",
-        fix="rename the file after what it holds",
+        fix="rename the file to fit its format",
     )
 
 
@@ -84,7 +83,7 @@ def _json_rows(path: Path) -> Iterator[RawRow | BadRow]:
         if first and text.lstrip().startswith("["):
             raise DataError(
                 path,
-                expected="one JSON object a line",
+                expected="one JSON object per line",
                 found="a JSON array",
                 fix=f"jq -c '.[]' {path.name} > {path.stem}.jsonl",
             )
@@ -98,7 +97,7 @@ def _parse_json(text: str) -> Mapping[str, Any] | BadRow:
     try:
         row = parse(text, lone_surrogates=True)
     except UntrustedJsonError as error:
-        # Early Amazon dumps hold Python literals.
+        # Early Amazon dumps have Python literals instead of JSON.
         if not re.match(r"\s*\{\s*u?'", text):
             return BadRow(error.reason)
         try:

@@ -1,9 +1,10 @@
-"""Stratified sampling of reviews in two passes over their sources, in memory that depends on the sample alone.
+"""Stratified sampling of reviews in two passes over the sources; memory depends only on the size of the sample.
 
-The first pass gives every fit review a priority and keeps, for each stratum, the row numbers of the lowest
-(bottom_k.py). The second reads the candidates alone, sets them aside in a temporary file, and compares them for near
-duplicates. The sample is what is left with the lowest priorities, written in an order that is itself random: any
-prefix of the file is a sample of the same shape in expectation, so that a teacher may stop anywhere.
+The first pass gives every suitable review a priority and keeps, for each stratum, the row numbers with the lowest
+priorities (bottom_k.py). The second pass reads only these candidates, stores them in a temporary file and removes near
+duplicates. The remaining candidates with the lowest priorities are the sample. They are written in random order, so
+that the first reviews of the file have the same proportions as the whole sample on average, and a teacher may stop
+anywhere.
 """
 
 from __future__ import annotations
@@ -19,33 +20,33 @@ from typing import IO
 import numpy as np
 
 from fsa_base.errors import DataError, SettingError
-from fsa_jax.common.hashing import hash64
 from fsa_jax.common.records import Review
-from fsa_jax.reviews.distinct_sample import DistinctSample, priority
+from fsa_jax.reviews.distinct_sample import DistinctSample
 from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signature
+from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.raw_row import BadRow, RawRow
-from fsa_jax.reviews.review_files import write_reviews
 from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count
 from fsa_jax.reviews.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
-from fsa_jax.text.opinion_words import implicit_share as estimate_implicit_share
+from fsa_jax.text.words import hash64, priority
+from fsa_jax.text.words import implicit_share as estimate_implicit_share
 
 RESERVE = 0.25
-"""Candidates beyond a stratum's quota, to stand in for near duplicates and copies in other strata."""
+"""Share of additional candidates per stratum, to replace near duplicates and copies in other strata."""
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What to sample.
+    """Settings of a sample.
 
     Args:
       size: number of reviews.
-      stars_ratio: weights by star rating, half stars counting up; None takes ratings as they come.
-      domain_ratio: weights by domain; None takes domains as they come.
-      implicit_share: share of reviews whose sentiment is mostly implicit, 0 to 1; None takes them as they come.
-      implicit_threshold: a review is implicit where at least this share of its sentences has no opinion word.
-      near_duplicates: similarity (0 to 1) from which two reviews are near duplicates; None keeps them.
-      shortfall: what to do where a stratum is short (strata.settle).
-      seed: another seed draws another sample.
+      stars_ratio: weights by star rating, with half stars rounded up; None for no stratification by rating.
+      domain_ratio: weights by domain; None for no stratification by domain.
+      implicit_share: share of reviews with mostly implicit sentiment, 0 to 1; None for no stratification by it.
+      implicit_threshold: a review is implicit if at least this share of its sentences has no opinion word.
+      near_duplicates: two reviews with at least this similarity (0 to 1) are near duplicates; None keeps them.
+      shortfall: what to do if a stratum has too few reviews (strata.settle).
+      seed: random seed; another seed draws another sample.
     """
 
     size: int
@@ -64,10 +65,10 @@ class SampleSettings:
             ("near_duplicates", self.near_duplicates is None or 0 < self.near_duplicates <= 1, "above 0, at most 1"),
         ):
             if not good:
-                raise SettingError(name, expected=expected, found=str(getattr(self, name)), fix="change it")
+                raise SettingError(name, expected=expected, found=str(getattr(self, name)), fix="use another value")
 
     def stratum(self, review: Review) -> Stratum | str:
-        """The stratum of a review, or why it has none."""
+        """The stratum of a review, or the reason why it has none."""
         stars = None
         if self.stars_ratio is not None:
             if review.stars is None:
@@ -81,23 +82,23 @@ class SampleSettings:
 
 @dataclass
 class SampleReport:
-    """What was read, dropped, fixed and taken."""
+    """Counts of what was read, dropped, fixed and taken."""
 
     losses: dict[str, Losses]
-    """By file."""
+    """Losses by file."""
     asked: dict[Stratum, int] = field(default_factory=dict)
     fit: Counter[Stratum] = field(default_factory=Counter)
-    """Reviews that passed the filters, copies included, by stratum."""
+    """Number of reviews that passed the filters, copies included, by stratum."""
     taken: Counter[Stratum] = field(default_factory=Counter)
     limits: dict[Stratum, Limit] = field(default_factory=dict)
     """Why strata have fewer reviews than asked."""
     dropped_candidates: Counter[str] = field(default_factory=Counter)
-    """Losses among the candidates: exact and near duplicates, taken ids; and what was not drawn.
+    """Losses among the candidates by reason (exact and near duplicates, repeated ids), and the reviews not drawn.
 
-    Together with those taken they are all that were fit.
+    Their sum plus the number of taken reviews is the number of reviews that passed the filters.
     """
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Columns that the user named, by the file that has them."""
+    """Columns set by the user, by the file that has them."""
     size: int = 0
 
 
@@ -112,17 +113,17 @@ def sample(
     """Draws the sample and writes it as Parquet (review_files.py).
 
     Args:
-      sources: read twice, so they must hold still.
-      reader: parses and filters.
-      settings: what to draw.
-      output: the Parquet file to write; it is not whole before this returns.
-      progress: called with the phase (``scan`` or ``collect``) and the rows read so far, every 1,000 rows.
-      allow_empty_sources: go on where a source gives no review at all.
+      sources: sources of reviews. They are read twice and must not change meanwhile.
+      reader: parses and filters rows.
+      settings: settings of the sample.
+      output: Parquet file to write; it is complete only after this function returns.
+      progress: called every 1,000 rows with the phase (``scan`` or ``collect``) and the number of rows read so far.
+      allow_empty_sources: whether to continue if a source gives no review.
 
     Raises:
-      DataError: a source gives no review; a stratum is short and ``settings.shortfall`` says so; nothing fits; a source
-        changed between passes.
-      SettingError: a ratio that cannot be.
+      DataError: a source gives no review; a stratum has too few reviews and ``settings.shortfall`` is ``error``; no
+        review passes the filters; or a source changed between the passes.
+      SettingError: a ratio is invalid.
     """
     shares = strata_shares(settings.stars_ratio, settings.domain_ratio, settings.implicit_share)
     asked = quotas(shares, settings.size)
@@ -206,7 +207,7 @@ def _collect(
     aside: IO[bytes],
     progress: Callable[[str, int], None],
 ) -> _Candidates:
-    """The second pass: reads the candidates and sets them aside, with what is needed to compare them."""
+    """The second pass: reads the candidates into a temporary file, and collects what is needed to compare them."""
     strata = list(found)
     priorities = np.concatenate([found[stratum][0] for stratum in strata])
     numbers = np.concatenate([found[stratum][1] for stratum in strata])
@@ -237,7 +238,7 @@ def _collect(
 
 
 def _without_duplicates(candidates: _Candidates, settings: SampleSettings, dropped: Counter[str]) -> list[int]:
-    """Candidates by priority, each text and each id once, near duplicates gone."""
+    """Candidates by priority, without repeated texts, repeated ids and near duplicates."""
     order = np.argsort(candidates.priorities, kind="stable")
     alike = np.zeros(len(order), bool)
     if candidates.signatures is not None and settings.near_duplicates is not None:
@@ -263,7 +264,7 @@ def _without_duplicates(candidates: _Candidates, settings: SampleSettings, dropp
 def _rows(
     parts: list[Part], progress: Callable[[str, int], None], phase: str
 ) -> Iterator[tuple[Part, int, RawRow | BadRow]]:
-    """All rows, each with its number in its file, from 1."""
+    """All rows with their numbers in their files, from 1."""
     count = 0
     for part in parts:
         row = 1
@@ -283,7 +284,7 @@ def _gives_nothing(source: Source, parts: list[Part], losses: dict[str, Losses])
         source.location,
         expected="at least one review that fits",
         found=", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row",
-        fix="name its columns with --columns, loosen the filters, or go on without it: --allow-empty-sources",
+        fix="set its columns with --columns, loosen the filters, or continue without it: --allow-empty-sources",
     )
 
 
@@ -297,5 +298,5 @@ def _changed(name: str) -> DataError:
         name,
         expected="the same rows in both passes",
         found="other rows in the second",
-        fix="sample from a file that nobody writes to",
+        fix="do not write to the file while it is sampled",
     )

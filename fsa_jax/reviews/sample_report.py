@@ -1,4 +1,4 @@
-"""The report of a sample: one JSON file beside it, and tables for the terminal."""
+"""The report of a sample: a JSON file next to it, and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report_path(output: Path) -> Path:
 
 
 def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything in the report, with the settings that it came from; it holds no review's text."""
+    """The report and the settings for JSON; it has no text of reviews."""
     return {
         "settings": settings,
         "size": report.size,
@@ -55,7 +55,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Returns what :func:`write` wrote; None if it is no report."""
+    """Reads the output of :func:`write`; None if the file is not a report."""
     try:
         found = parse(path.read_bytes())
     except (OSError, UntrustedJsonError):
@@ -64,8 +64,8 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def tables(content: dict[str, Any]) -> list[Table]:
-    """What to show of :func:`as_json`: losses by reason, and the strata."""
-    losses = Table("what", "rows", title="Dropped and fixed")
+    """Tables for the terminal from the result of :func:`as_json`: losses by reason, and the strata."""
+    losses = Table("reason", "rows", title="Dropped and fixed")
     for name, file in content["files"].items():
         losses.add_row(f"{Path(name).name}: read", f"{file['rows']:,}")
         for kind in ("dropped", "fixed"):
@@ -88,9 +88,9 @@ def tables(content: dict[str, Any]) -> list[Table]:
 
 _MARKS: dict[Limit | None, str] = {None: "", "short": " (short)", "duplicates": " (alike)", "ratio": " (ratio)"}
 _MEANINGS: dict[Limit, str] = {
-    "short": "strata marked (short) hold fewer than asked",
-    "duplicates": "of strata marked (alike), too many candidates were duplicates; another --seed draws others",
-    "ratio": "strata marked (ratio) hold more, but the ratio is kept; --shortfall fill takes them",
+    "short": "strata marked (short) have fewer reviews than asked",
+    "duplicates": "in strata marked (alike), too many candidates were duplicates; another --seed draws others",
+    "ratio": "strata marked (ratio) have more reviews, but the ratio is kept; --shortfall fill takes them",
 }
 
 

@@ -19,14 +19,14 @@ from fsa_jax.reviews.raw_row import BadRow, RawRow
 from fsa_jax.reviews.rows import expand, raw_rows
 
 EXAMPLES = 5
-"""How many places (file and row) the report names for each reason."""
+"""Largest number of places (file and row) in the report for each reason."""
 PROBED_ROWS = 1000
-"""Of a file, to see which of the columns named by the user it has."""
+"""Number of rows at the start of a file that are read to find out which of the user's columns it has."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where reviews come from, as typed: ``[DOMAIN=]PATH`` or ``[DOMAIN=]tfds:NAME[:SPLIT]``."""
+    """A source of reviews as the user types it: ``[DOMAIN=]PATH`` or ``[DOMAIN=]tfds:NAME[:SPLIT]``."""
 
     location: str
     domain: str | None = None
@@ -34,7 +34,7 @@ class Source:
     @classmethod
     def parse(cls, text: str) -> Source:
         domain, separator, location = text.partition("=")
-        # A path may hold "=" itself (Hive-style folders); a domain's name holds no separator.
+        # A path may contain "=" (Hive-style folders); the name of a domain contains no path separator.
         if separator and "/" not in domain and "." not in domain and not os.path.exists(text):
             if not domain or not location:
                 raise SettingError("sources", expected="PATH or DOMAIN=PATH", found=repr(text), fix="fill both sides")
@@ -47,23 +47,23 @@ class Source:
             from fsa_jax.reviews.tfds_rows import tfds_rows
 
             return [(self.location, lambda: tfds_rows(self.location))]
-        # A name that is not UTF-8 could be written to no report.
+        # A name that is not UTF-8 could not be written to a report.
         return [
             (str(file).encode("utf-8", "backslashreplace").decode(), partial(raw_rows, file)) for file in self.files()
         ]
 
     def files(self) -> list[Path]:
-        """Files that are read; none for TFDS.
+        """The files of the source; none for TFDS.
 
         Raises:
-          DataError: there is no such file or folder, or the folder has no dump in it.
+          DataError: there is no such file or folder, or the folder has no dump.
         """
         return [] if self.location.startswith("tfds:") else expand(self.location)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a source, and which of its columns hold what."""
+    """One file of a source, with the columns of a review's parts."""
 
     name: str
     rows: Callable[[], Iterator[RawRow | BadRow]]
@@ -73,9 +73,9 @@ class Part:
 
 @dataclass
 class Losses:
-    """What was dropped or fixed, counted by reason, with a few places to look at (never the text itself).
+    """Counts of dropped and fixed rows by reason, with a few places for each reason (never the text itself).
 
-    ``read`` is ``kept`` and all that was dropped.
+    ``read`` is the sum of ``kept`` and of all dropped rows.
     """
 
     read: int = 0
@@ -99,7 +99,7 @@ class Losses:
 
 
 def row_count(raw: RawRow | BadRow) -> int:
-    """Returns how many rows of a file it stands for."""
+    """Number of rows of a file that a raw row or bad row stands for."""
     return raw.rows if isinstance(raw, BadRow) else 1
 
 
@@ -108,11 +108,11 @@ class ReviewReader:
     """Turns raw rows into reviews of known domain that pass the filters.
 
     Args:
-      fields: which column holds what, in the files that have such columns.
-      filters: what a review must be.
+      fields: columns of a review's parts, for the files that have such columns.
+      filters: conditions that a review must meet.
       rules: categories by domain.
-      catalog: domain by item, for dumps whose reviews name only an item.
-      domains: domains to keep; None keeps all, and reviews of unknown domain too.
+      catalog: domain by item, for dumps whose reviews have only an item.
+      domains: domains to keep; None keeps all, including reviews of unknown domain.
     """
 
     fields: Fields
@@ -125,8 +125,8 @@ class ReviewReader:
         """The files of all sources, in order.
 
         Raises:
-          DataError: a file is not what its name says.
-          SettingError: a column is named that no file has.
+          DataError: the format of a file does not fit its name.
+          SettingError: no file has a column that the user named.
         """
         parts = []
         for source in sources:
@@ -145,7 +145,7 @@ class ReviewReader:
         return parts
 
     def review(self, raw: RawRow | BadRow, part: Part) -> tuple[Review | None, str | None, tuple[str, ...]]:
-        """The review of a row, or the reason why it is dropped; and what was fixed in reading it."""
+        """The review of a row or None, the reason if it is dropped, and what was fixed."""
         row = raw if isinstance(raw, BadRow) else raw.parse()
         parsed = row if isinstance(row, BadRow) else parse_review(row, part.fields)
         repairs = () if isinstance(raw, BadRow) else raw.repairs

@@ -1,4 +1,4 @@
-"""How many reviews of each kind: quotas by star rating, domain and implicitness."""
+"""Quotas of a sample: the number of reviews by star rating, domain and implicitness."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Literal
 from fsa_base.errors import DataError, SettingError
 
 PAPER_STARS_RATIO: dict[str, float] = {"1": 1, "2": 2, "3": 4, "4": 2, "5": 1}
-"""Middle ratings hold more diverse sentiment (arXiv 2412.18552, section 4.1)."""
+"""Reviews with middle ratings have more diverse sentiment (arXiv 2412.18552, section 4.1)."""
 
 Shortfall = Literal["shrink", "fill", "error"]
 
 Limit = Literal["short", "duplicates", "ratio"]
-"""Why a stratum has fewer reviews than asked: it holds no more; its candidates and their reserve were too much alike;
-another stratum is short and the ratio is kept."""
+"""Why a stratum gives fewer reviews than asked. ``short``: it has no more. ``duplicates``: too many of its candidates
+were near duplicates. ``ratio``: another stratum is short, and the ratio is kept."""
 
 
 @dataclass(frozen=True, order=True)
 class Stratum:
-    """One kind of review; a part is None where the sample is not stratified by it."""
+    """One kind of review; a field is None if the sample is not stratified by it."""
 
     domain: str | None = None
     stars: int | None = None
@@ -37,10 +37,10 @@ class Stratum:
 
 
 def shares(ratio: Mapping[str, float], setting: str) -> dict[str, float]:
-    """The ratio as shares that sum to 1, parts of weight 0 left out.
+    """Converts a ratio to shares that sum to 1; keys with weight 0 are left out.
 
     Raises:
-      SettingError: a negative weight, or none above 0.
+      SettingError: a weight is negative, or no weight is above 0.
     """
     bad = [part for part, weight in ratio.items() if not (weight >= 0 and math.isfinite(weight))]
     total = sum(ratio.values())
@@ -59,7 +59,7 @@ def strata_shares(
     domain_ratio: Mapping[str, float] | None,
     implicit_share: float | None,
 ) -> dict[Stratum, float]:
-    """Every stratum with its share of the sample: the product of its parts' shares."""
+    """The share of each stratum in the sample: the product of the shares of its fields."""
     stars: dict[int | None, float] = {None: 1.0}
     if stars_ratio:
         by_name = shares(stars_ratio, "stars_ratio")
@@ -68,7 +68,7 @@ def strata_shares(
                 "stars_ratio",
                 expected="keys 0 to 5",
                 found=", ".join(odd),
-                fix="half stars count as the next whole",
+                fix="half stars are rounded up to the next whole star",
             )
         stars = {int(name): share for name, share in by_name.items()}
     domains: dict[str | None, float] = {None: 1.0}
@@ -78,7 +78,7 @@ def strata_shares(
     if implicit_share is not None:
         if not 0 <= implicit_share <= 1:
             raise SettingError(
-                "implicit_share", expected="0 to 1", found=str(implicit_share), fix="0.5 takes as many of either kind"
+                "implicit_share", expected="0 to 1", found=str(implicit_share), fix="0.5 takes equally many of each"
             )
         kinds = {kind: part for kind, part in ((True, implicit_share), (False, 1 - implicit_share)) if part}
     return {
@@ -90,11 +90,11 @@ def strata_shares(
 
 
 def quotas(shares_by_stratum: Mapping[Stratum, float], size: int) -> dict[Stratum, int]:
-    """Whole numbers of reviews that sum to ``size``, each within 1 of its share (largest remainders)."""
+    """Numbers of reviews that sum to ``size``, each within 1 of its exact share (largest-remainder method)."""
     exact = {stratum: share * size for stratum, share in shares_by_stratum.items()}
     whole = {stratum: math.floor(value + 1e-9) for stratum, value in exact.items()}
     rest = size - sum(whole.values())
-    # Ties go in the order of the strata, so that a quota never depends on hashing.
+    # Ties are broken by the order of the strata, so that a quota never depends on hashing.
     for stratum in sorted(exact, key=lambda stratum: (whole[stratum] - exact[stratum], str(stratum)))[:rest]:
         whole[stratum] += 1
     return whole
@@ -103,14 +103,14 @@ def quotas(shares_by_stratum: Mapping[Stratum, float], size: int) -> dict[Stratu
 def settle(
     shares_by_stratum: Mapping[Stratum, float], size: int, available: Mapping[Stratum, int], shortfall: Shortfall
 ) -> dict[Stratum, int]:
-    """How many to take of each stratum once it is known what there is.
+    """The number of reviews to take from each stratum, when the available numbers are known.
 
-    * ``shrink`` (the default elsewhere): the largest sample that keeps the ratio; what is asked for is its shape.
-    * ``fill``: everything that a short stratum has, the others unchanged; the ratio shifts.
-    * ``error``: nothing is written unless all of it is there.
+    * ``shrink`` (the default elsewhere): the largest sample that keeps the ratio.
+    * ``fill``: all reviews of a stratum that has too few, the others unchanged; this changes the ratio.
+    * ``error``: an error if a stratum has too few.
 
     Raises:
-      DataError: ``error`` and a stratum is short; or nothing can be sampled at all.
+      DataError: with ``error`` a stratum has too few; or nothing can be sampled at all.
     """
     asked = quotas(shares_by_stratum, size)
     short = {stratum: quota for stratum, quota in asked.items() if available.get(stratum, 0) < quota}
@@ -122,9 +122,9 @@ def settle(
         fix = f"ask for {largest}, or " if largest else ""
         raise DataError(
             "sample",
-            expected=f"{size} reviews in the ratio asked",
+            expected=f"{size} reviews in the requested ratio",
             found=listed,
-            fix=f"{fix}take what there is with --shortfall fill, or add sources",
+            fix=f"{fix}take all available reviews with --shortfall fill, or add sources",
         )
     if shortfall == "shrink":
         return quotas(shares_by_stratum, largest)
@@ -135,7 +135,8 @@ def settle(
 
 
 def _largest(shares_by_stratum: Mapping[Stratum, float], size: int, available: Mapping[Stratum, int]) -> int:
-    """The largest size whose quotas are all there; from the tightest stratum down, as rounding may ask for one more."""
+    """The largest size for which every stratum has enough reviews. Sizes are tried downwards from the scarcest
+    stratum's limit, because rounding may require one review more."""
     largest = min(
         size,
         *(math.ceil((available.get(stratum, 0) + 1) / share) for stratum, share in shares_by_stratum.items()),

@@ -1,6 +1,6 @@
-"""Rows of a TFDS dataset of reviews for ``fsa sample``: ``tfds:NAME`` or ``tfds:NAME:SPLIT`` (``train`` by default).
+"""Reads a TFDS dataset of reviews for ``fsa sample``: ``tfds:NAME`` or ``tfds:NAME:SPLIT`` (``train`` by default).
 
-NAME may also be the folder of a prepared dataset, the one that holds its ``dataset_info.json``.
+NAME may also be the folder of a prepared dataset, which has the file ``dataset_info.json``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def tfds_rows(location: str) -> Iterator[RawRow | BadRow]:
     """Rows of a prepared dataset in a fixed order; nested features stay nested (``--columns '{"text": "data.text"}'``).
 
     Raises:
-      MissingDataError: the dataset is not prepared on this machine. Nothing is downloaded here: a dump's download is
-        for its user to start.
-      DataError: it has no such split.
+      MissingDataError: the dataset is not prepared on this machine. This function downloads nothing, because users
+        should start such downloads themselves.
+      DataError: the dataset has no such split.
     """
     import tensorflow_datasets as tfds
 
@@ -51,7 +51,7 @@ def tfds_rows(location: str) -> Iterator[RawRow | BadRow]:
 
 
 def _plain(value):
-    """Python numbers, bytes and mappings in place of NumPy's scalars."""
+    """Converts NumPy values to Python numbers, bytes and mappings."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value

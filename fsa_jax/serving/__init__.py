@@ -1,4 +1,4 @@
-"""Students at work: predicting, and leaving for Hugging Face and CTranslate2."""
+"""Prediction with students, and export to Hugging Face and CTranslate2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Predictor pulls in numpy, sentencepiece and, at work, JAX or CTranslate2; the package itself must not.
+    # Imported lazily: Predictor needs numpy, sentencepiece and JAX or CTranslate2; the package itself must not.
     if name == "Predictor":
         from fsa_jax.serving.predictor import Predictor
 

@@ -13,19 +13,21 @@ import numpy as np
 from fsa_base import untrusted_json
 from fsa_base.errors import CheckpointError
 from fsa_base.extras import not_installed
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
 _DESCRIBED = {"decoder_only": bool, "instruction": str, "rows": int}
 _BATCH = 32
 _PATIENCE = 2
-"""CTranslate2 stops when as many outputs are done as there are beams, though a live one is better; the JAX search and
-transformers go on. With twice as many their answers are the same, but for few that are more likely."""
+"""CTranslate2 stops when the number of finished outputs equals the number of beams, even if an unfinished output is
+better; the JAX search and transformers continue. With patience 2 the outputs agree, except a few more likely ones."""
 
 
 def import_ctranslate2() -> Any:
-    """The module ``ctranslate2``.
+    """Imports and returns the module ``ctranslate2``.
 
     Raises:
       SettingError: it is not installed.
@@ -39,65 +41,65 @@ def import_ctranslate2() -> Any:
 
 @dataclass(frozen=True)
 class Ct2Student:
-    """A CTranslate2 model that ``fsa export-ct2`` wrote, and its tokens."""
+    """A CTranslate2 model that ``fsa export-ct2`` wrote, with its tokenizer."""
 
     path: Path
     description: dict[str, Any]
-    tokens: Tokenization
+    tokens: Tokenizer
 
 
 def is_ct2(directory: Path) -> bool:
-    """Whether a directory is one that ``fsa export-ct2`` wrote."""
+    """Whether ``fsa export-ct2`` wrote the directory."""
     return (directory / DESCRIPTION).is_file() and (directory / "model.bin").is_file()
 
 
 def load_ct2_student(directory: Path) -> Ct2Student:
-    """Reads what stands beside a CTranslate2 model.
+    """Reads the description and the tokenizer of a CTranslate2 model.
 
     Raises:
-      CheckpointError: the directory is none that ``fsa export-ct2`` wrote.
+      CheckpointError: ``fsa export-ct2`` did not write the directory.
     """
     if not is_ct2(directory):
         raise CheckpointError(
             directory,
             expected=f"model.bin and {DESCRIPTION}, as fsa export-ct2 writes them",
             found="other files" if directory.is_dir() else "nothing",
-            fix=f"fsa export-ct2 {directory} OUT, then predict with OUT; or --engine jax",
+            fix=f"fsa export-ct2 {directory} OUT, then predict with OUT; or use --engine jax",
         )
     description = _description(directory / DESCRIPTION)
     if description["decoder_only"]:
-        tokens: Tokenization = ChatTokenization(directory / TOKENIZER, description["instruction"])
+        tokens: Tokenizer = ChatTokenizer(directory / TOKENIZER, description["instruction"])
     else:
-        tokens = T5Tokenization(directory / TOKENIZER / "spiece.model")
+        tokens = T5Tokenizer(directory / TOKENIZER / "spiece.model")
     return Ct2Student(directory, description, tokens)
 
 
 def _description(file: Path) -> dict[str, Any]:
-    """What ``fsa export-ct2`` says of a model.
+    """The description of a model, as ``fsa export-ct2`` writes it.
 
     Raises:
-      CheckpointError: it is damaged.
+      CheckpointError: the file is damaged.
     """
     try:
         content = untrusted_json.parse(file.read_bytes())
         wrong = [key for key, kind in _DESCRIBED.items() if type(content[key]) is not kind]
         if wrong:
-            raise ValueError(f"another type of {', '.join(wrong)}")
+            raise ValueError(f"a wrong type of {', '.join(wrong)}")
     except (ValueError, LookupError, TypeError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
-            file, expected="what fsa export-ct2 writes", found=found[:200], fix="export it again: fsa export-ct2"
+            file, expected="the output of fsa export-ct2", found=found[:200], fix="export it again: fsa export-ct2"
         ) from error
     return content
 
 
-def row_names(tokens: Tokenization, rows: int) -> list[str]:
-    """CTranslate2's name of every row of an embedding: the tokens' texts, and made-up ones for rows beyond them.
+def row_names(tokens: Tokenizer, rows: int) -> list[str]:
+    """CTranslate2's name for every row of an embedding: the text of its token, or an invented name if it has no token.
 
-    No two are the same, since CTranslate2 knows a token by its name alone.
+    All names are different, because CTranslate2 identifies a token by its name.
     """
-    assert isinstance(tokens, T5Tokenization | ChatTokenization)
-    texts = (tokens.template if isinstance(tokens, ChatTokenization) else tokens).tokens()[:rows]
+    assert isinstance(tokens, T5Tokenizer | ChatTokenizer)
+    texts = tokens.tokens()[:rows]
     names: dict[str, None] = {}
     for i, text in enumerate([*texts, *(f"<unused_{i}>" for i in range(len(texts), rows))]):
         names[text if text not in names else f"<row_{i}>"] = None
@@ -105,10 +107,10 @@ def row_names(tokens: Tokenization, rows: int) -> list[str]:
 
 
 def _require_same_names(directory: Path, names: list[str]) -> None:
-    """Refuses a tokenizer, or a number of rows, that is not the model's: it would answer other text.
+    """Checks that tokenizer and number of rows belong to the model; otherwise the model would give wrong text.
 
     Raises:
-      CheckpointError: it is not.
+      CheckpointError: they do not belong to the model.
     """
     for file in sorted(directory.glob("*vocabulary.json")):
         try:
@@ -118,8 +120,8 @@ def _require_same_names(directory: Path, names: list[str]) -> None:
         if found != names:
             raise CheckpointError(
                 file,
-                expected=f"the {len(names)} names of the tokenizer beside the model",
-                found=f"{len(found)} names, not the same ones" if isinstance(found, list) else str(found)[:200],
+                expected=f"the {len(names)} names of the tokenizer next to the model",
+                found=f"{len(found)} other names" if isinstance(found, list) else str(found)[:200],
                 fix="export it again: fsa export-ct2",
             )
 
@@ -128,11 +130,11 @@ class Ct2Generator:
     """Decodes batches with CTranslate2.
 
     Args:
-      student: from ``load_ct2_student``.
-      max_length: longest output in tokens, its end included.
-      beams: 1 for greedy decoding.
-      threads: batches that are decoded side by side, a thread each; 0 for one a core. Several threads within a batch of
-        a small model wait for each other longer than they work.
+      student: result of ``load_ct2_student``.
+      max_length: longest output in tokens, including the end token.
+      beams: number of beams; 1 for greedy decoding.
+      threads: number of batches that are decoded in parallel, one thread each; 0 for one per core. Several threads for
+        one batch of a small model would mostly wait for each other.
       device: ``cpu``, ``cuda`` or ``auto``.
     """
 
@@ -142,7 +144,7 @@ class Ct2Generator:
         ctranslate2 = import_ctranslate2()
         self._decoder_only = student.tokens.decoder_only
         self._max_length, self._beams = max_length, beams
-        # On a GPU each one more is a copy of the model.
+        # On a GPU each additional one needs a copy of the model.
         self.side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
         kind = ctranslate2.Generator if self._decoder_only else ctranslate2.Translator
         try:
@@ -159,10 +161,10 @@ class Ct2Generator:
     def __call__(
         self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
     ) -> list[tuple[list[int], float]]:
-        """Outputs of rows, in their order: ids, the end included where it was reached, and score.
+        """The outputs of rows, in order: ids (including the end token, if reached) and score.
 
-        Rows beyond ``batch_size`` are further batches. The score is the output's log-probability, with beams divided by
-        its tokens.
+        Rows beyond ``batch_size`` form further batches. The score is the log-probability of the output, divided by its
+        number of tokens if there are several beams.
         """
         results = self._search(batch, self._max_length, max_batch_size=batch_size or 0)
         outputs = [(result.sequences if self._decoder_only else result.hypotheses)[0] for result in results]
@@ -170,19 +172,19 @@ class Ct2Generator:
         return [([self._ids[name] for name in output], score) for output, score in zip(outputs, scores, strict=True)]
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Outputs of rows without their scores."""
+        """The outputs of rows, without scores."""
         return [output for output, _ in self(inputs, batch_size=_BATCH)]
 
     def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities ``[inputs, rows]`` of an output's first token, as the search sees them."""
+        """Log-probabilities ``[inputs, rows]`` of an output's first token, as in the search."""
         results = self._search(inputs, 1, max_batch_size=_BATCH, return_logits_vocab=True)
-        # The last step: of prompts that are longer than others in the batch, the first steps are the prompt's.
+        # The last step is used, because for longer prompts of a batch the first steps belong to the prompt.
         return np.stack([log_softmax(np.asarray(result.logits[0][-1])) for result in results])
 
     def _search(self, batch: Sequence[Sequence[int]], max_length: int, **more: Any) -> Any:
         names = self._named(batch)
-        # CTranslate2's defaults would forbid a T5's empty answer, cut inputs at 1,024 tokens, leave the end out, and
-        # divide greedy scores by the length.
+        # CTranslate2's defaults would forbid empty answers of T5, cut inputs at 1,024 tokens, leave out the end token,
+        # and divide greedy scores by the length.
         common: dict[str, Any] = {
             "beam_size": self._beams,
             "length_penalty": 1.0 if self._beams > 1 else 0.0,
@@ -226,7 +228,7 @@ class Ct2Generator:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities, float64, over the last axis of logits."""
+    """Log-probabilities (float64) from logits, over the last axis."""
     logits = logits.astype(np.float64)
     highest = logits.max(axis=-1, keepdims=True)
     return logits - highest - np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True))

@@ -1,7 +1,7 @@
-"""Students as CTranslate2 model specifications, built from our parameters; PyTorch is not needed.
+"""Converts students to CTranslate2 model specifications, directly from the parameters and without PyTorch.
 
-CTranslate2 keeps matrices as (outputs, inputs), fuses the projections of one attention, and tells T5 v1.0 from v1.1 by
-``scale_outputs``.
+CTranslate2 stores matrices as (outputs, inputs), fuses the projections of an attention layer, and distinguishes T5 v1.0
+from v1.1 by ``scale_outputs``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ctranslate2 import specs
 from ctranslate2.specs import attention_spec, common_spec
 
 from fsa_base.networks.llama.config import LlamaConfig
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
 from fsa_jax.serving.ct2 import row_names
 from fsa_jax.serving.student import Student
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights.hf_mapping import flatten, layer_of, stacked
 
 _ACTIVATIONS = {
@@ -30,7 +31,7 @@ _T5_MAX_DISTANCE = 128
 
 
 class _Parameters:
-    """Parameters by unstacked path, stacked or not."""
+    """Access to parameters by unstacked path, whether the layers are stacked or not."""
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
         self._flat = dict(flatten(tree))
@@ -48,7 +49,7 @@ class _Parameters:
 
 
 def _matrix(parameters: _Parameters, path: str) -> np.ndarray:
-    # Always a copy: CTranslate2 scales what it quantises in place.
+    # Always a copy, because CTranslate2 scales arrays in place when it quantises them.
     return parameters(f"{path}/kernel").T.copy()
 
 
@@ -59,16 +60,16 @@ def _fuse(spec: Any, parameters: _Parameters, paths: Sequence[str]) -> None:
 
 
 def model_spec(student: Student) -> Any:
-    """The specification of a student, weights and vocabulary included."""
+    """The specification of a student, including weights and vocabulary."""
     parameters = _Parameters(student.parameters)
-    if isinstance(student.tokens, ChatTokenization):
+    if isinstance(student.tokens, ChatTokenizer):
         spec = _decoder_spec(student.config, parameters)
         spec.register_vocabulary(row_names(student.tokens, student.rows))
-        spec.config.bos_token = spec.config.eos_token = student.tokens.template.end_token
+        spec.config.bos_token = spec.config.eos_token = student.tokens.end_token
         spec.config.unk_token = ""
         spec.config.layer_norm_epsilon = student.config.norm_epsilon
         return spec
-    assert isinstance(student.tokens, T5Tokenization)
+    assert isinstance(student.tokens, T5Tokenizer)
     spec = _t5_spec(student.config, parameters, student.rows)
     tokens = row_names(student.tokens, student.rows)
     spec.register_source_vocabulary(tokens)

@@ -1,8 +1,8 @@
-"""Whether an exported student answers as the JAX student does.
+"""Checks that an exported student gives the same answers as the JAX student.
 
-Both are run greedily on the same sentences. A float32 export must give the same outputs; other types must give nearly
-all of the same pairs, or nearly all of the same tokens where the student writes the teacher's text, in which one token
-that differs changes all that follow.
+Both are run with greedy decoding on the same sentences. A float32 export must give the same outputs. With other dtypes
+nearly all outputs must be the same, if they are pairs. If the student writes teacher text, in which one different token
+changes all following tokens, nearly all tokens must be the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fsa_jax.serving.generation import Decoding
 from fsa_jax.serving.inputs import read_rows
 from fsa_jax.serving.student import Student
 from fsa_jax.text.pairs import SEPARATOR, read_pairs
-from fsa_jax.tokenizers.tokenization import Tokenization
+from fsa_jax.tokenizers import Tokenizer
 
 TOLERANCES = {
     "float32": 1e-3,
@@ -33,16 +33,17 @@ TOLERANCES = {
     "int8_float16": 2e-1,
     "int8_bfloat16": 2e-1,
 }
-"""Mean difference in a token's log-probability that an export may have, by the dtype of its weights."""
+"""Largest accepted mean difference of a token's log-probability, by dtype of the weights."""
 TIE = 1e-4
-"""Log-probabilities of two tokens that are nearer than this are equal: float32 rounds them either way."""
+"""Two tokens whose log-probabilities differ by less than this count as a tie, because float32 may round either way."""
 SAME_PAIRS, SAME_TOKENS = 0.95, 0.97
-"""Shares that must be the same where the weights are not float32: of outputs if they are pairs, else of tokens."""
+"""Required shares of equal outputs (if they are pairs) or equal tokens (otherwise), for dtypes other than float32."""
 END_FACTOR = 10
-"""A first token that is the end is unlikely where no answer is empty, and its log-probability rounds the worse."""
+"""Factor on the tolerance for the end token as first token: if no answer is empty it is very unlikely, so the rounding
+error of its log-probability is larger."""
 
-OTHER_TYPE = "export with {option} float32, or check with sentences such as it was trained on: --sentences FILE"
-"""What to do about a type that changes too many answers; a student is the less sure the less it has seen the like."""
+OTHER_TYPE = "export with {option} float32, or check with sentences like those of its training: --sentences FILE"
+"""The fix for a dtype that changes too many answers. On unusual sentences a student is less certain, so more change."""
 
 Answers = Literal["pairs", "text"]
 _OWN_SENTENCES = Path(__file__).with_name("check_sentences.txt")
@@ -51,18 +52,20 @@ _BATCH = 32
 
 
 def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
-    """Sentences to check with, spread over their source, and what that is.
+    """Sentences for the check, evenly spread over their source, and the name of the source.
 
     Args:
-      file: as ``fsa predict`` reads it; by default some 200 sentences of our own.
-      count: at most so many.
+      file: file in a format that ``fsa predict`` reads; by default about 200 sentences that come with this package.
+      count: largest number of sentences.
 
     Raises:
       SettingError: ``count`` is less than 1.
       MissingDataError: the file is empty.
     """
     if count < 1:
-        raise SettingError("--check_count", expected="1 or more", found=str(count), fix="leave it out for 200")
+        raise SettingError(
+            "--check_count", expected="1 or more", found=str(count), fix="omit it for the default of 200"
+        )
     source = str(file or "sentences of fsa_jax")
     texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]
     texts = [text for text in texts if text.strip()]
@@ -72,14 +75,14 @@ def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
 
 
 class Exported(Protocol):
-    """An exported model, read from its directory with its own tokenizer and generation defaults."""
+    """An exported model that was loaded from its directory, with its tokenizer and generation defaults."""
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Greedy outputs, the end included where it was reached."""
+        """Greedy outputs, including the end token if reached."""
         ...
 
     def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities ``[inputs, rows]`` of the first token, as the search sees them."""
+        """Log-probabilities ``[inputs, rows]`` of the first token, as in the search."""
         ...
 
     def forced(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -88,17 +91,17 @@ class Exported(Protocol):
 
 
 class Reference:
-    """What the JAX student says to sentences.
+    """The answers of the JAX student to sentences.
 
     Args:
-      student: the student.
-      sentences: to run it on.
-      max_length: of the outputs, in tokens.
+      student: the JAX student.
+      sentences: input sentences.
+      max_length: longest output in tokens.
 
     Attributes:
       inputs: ids of the sentences.
-      outputs: greedy outputs, the end included where it was reached.
-      answers: whether most outputs are pairs (``term | polarity``), or nothing, or other text.
+      outputs: greedy outputs, including the end token if reached.
+      answers: ``pairs`` if most outputs are empty or pairs (``term | polarity``), otherwise ``text``.
     """
 
     def __init__(self, student: Student, sentences: Sequence[str], max_length: int) -> None:
@@ -113,16 +116,16 @@ class Reference:
             outputs = generator([self.inputs[i] for i in rows], batch_size=min(_BATCH, len(by_length)))
             found.update(zip(rows, (ids for ids, _ in outputs), strict=True))
         self.outputs = [found[i] for i in range(len(self.inputs))]
-        # An output that ran to the greatest length may have been cut within a pair.
+        # An output of maximum length may have been cut inside a pair.
         whole = [student.tokens.decode(ids) for ids in self.outputs if ids[-1] in self.end_ids]
         pairs = sum(_is_pairs(text) for text in whole)
         self.answers: Answers = "pairs" if pairs > len(self.outputs) / 2 else "text"
 
     def forced(self, row: int) -> np.ndarray:
-        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of an output."""
+        """Log-probabilities ``[tokens, rows]`` of all tokens at every position of an output."""
         prompt, output = self.inputs[row], self.outputs[row]
         first = len(prompt) - 1 if self._student.tokens.decoder_only else 0
-        # One sentence at a time: the logits of all, over a vocabulary of 150,000, would not fit small machines.
+        # One sentence at a time, because the logits of all over a vocabulary of 150,000 may not fit into memory.
         arguments = [tokens[row : row + 1] for tokens in self._arguments]
         logits = np.asarray(self._apply(*arguments))[0]
         return log_softmax(logits[first : first + len(output), : self._student.rows])
@@ -133,7 +136,7 @@ class Reference:
             rows = [[*prompt, *output] for prompt, output in zip(self.inputs, self.outputs, strict=True)]
             return [right_padded(rows)[:, :-1]]
         targets = right_padded(self.outputs)
-        # Every target position counts here, also one whose token is 0, which T5 would take for padding.
+        # All target positions are used, even those with token 0, which T5 treats as padding. So the targets are ones.
         return [right_padded(self.inputs), np.pad(targets, ((0, 0), (1, 0)))[:, :-1], np.ones_like(targets)]
 
     @cached_property
@@ -150,7 +153,7 @@ def _is_pairs(text: str) -> bool:
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of ids, int32, with zeros after them."""
+    """Rows of ids (int32), padded with zeros on the right."""
     padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for ids, row in zip(padded, rows, strict=True):
         ids[: len(row)] = row
@@ -159,19 +162,20 @@ def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an export compares with the JAX student.
+    """Result of the comparison between an export and the JAX student.
 
     Attributes:
-      answers: what the student writes.
-      sentences: compared.
-      same_outputs: sentences whose greedy outputs are the same.
-      ties: of the others, those whose first differing tokens the JAX student finds equally likely (within ``TIE``).
-      tokens: of the JAX student's outputs.
-      same_tokens: those that the export finds the likeliest too, given the JAX student's tokens before them.
-      mean_difference: of a token's log-probability.
-      largest_difference: of a token's log-probability.
-      empty: outputs of the JAX student that are empty.
-      end_difference: mean difference of the log-probability that an answer is empty; None where some are.
+      answers: kind of the student's outputs.
+      sentences: number of compared sentences.
+      same_outputs: number of sentences with the same greedy output.
+      ties: number of the other sentences in which the JAX student finds the first differing tokens equally likely
+        (within ``TIE``).
+      tokens: number of tokens of the JAX student's outputs.
+      same_tokens: number of these tokens that are also the export's most likely ones, given the tokens before.
+      mean_difference: mean difference of a token's log-probability.
+      largest_difference: largest difference of a token's log-probability.
+      empty: number of empty outputs of the JAX student.
+      end_difference: mean difference of the log-probability of an empty answer; None if some answers are empty.
     """
 
     answers: Answers
@@ -234,11 +238,11 @@ def compare(expected: Reference, exported: Exported) -> Agreement:
     )
 
 
-def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: Tokenization) -> None:
-    """Refuses an export whose tokenizer, as it was written, gives other ids than the student's.
+def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: Tokenizer) -> None:
+    """Checks that the tokenizer of an export gives the same ids as the student's.
 
     Raises:
-      CheckpointError: it does.
+      CheckpointError: it gives other ids.
     """
     for text, ours in zip(sentences, expected.inputs, strict=True):
         theirs = tokens.encode_input(text, LONGEST_INPUT)[0]
@@ -247,12 +251,12 @@ def require_same_inputs(expected: Reference, sentences: Sequence[str], tokens: T
                 f"self-check of the exported tokenizer on {text!r}",
                 expected=f"the student's ids: {ours}",
                 found=str(theirs),
-                fix="report it: the exported tokenizer must be the student's",
+                fix="report this error: the exported tokenizer must be the student's",
             )
 
 
 def _one_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """All ends shown as the first, as the JAX decoder shows them."""
+    """Ids with every end token replaced by the first one, as in the outputs of the JAX student."""
     return [ends[0] if token in ends else token for token in ids]
 
 
@@ -264,17 +268,17 @@ def _is_tie(log_probs: np.ndarray, output: Sequence[int], other: Sequence[int]) 
 
 
 def require(agreement: Agreement, dtype: str, tolerance: float | None, what: str, fix: str) -> None:
-    """Refuses an export that answers otherwise than the JAX student.
+    """Checks that an export gives the same answers as the JAX student.
 
     Args:
-      agreement: from ``compare``.
-      dtype: of the exported weights, a key of ``TOLERANCES``.
-      tolerance: mean difference of a token's log-probability that is accepted; None for the dtype's.
-      what: was exported.
-      fix: what to do about it.
+      agreement: result of ``compare``.
+      dtype: dtype of the exported weights, a key of ``TOLERANCES``.
+      tolerance: largest accepted mean difference of a token's log-probability. If None, the tolerance of the dtype.
+      what: description of the export, for the error.
+      fix: ``fix`` text of the error.
 
     Raises:
-      CheckpointError: it does, or it gives no numbers.
+      CheckpointError: the answers differ too much, or the differences are NaN.
     """
     tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     required = [

@@ -1,4 +1,4 @@
-"""A student as a CTranslate2 model directory."""
+"""Exports a student to a CTranslate2 model directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fsa_jax.serving import export_check
 from fsa_jax.serving.ct2 import DESCRIPTION, TOKENIZER, Ct2Generator, import_ctranslate2, load_ct2_student
 from fsa_jax.serving.export_hf import Check
 from fsa_jax.serving.student import Student
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 QUANTIZATIONS = tuple(export_check.TOLERANCES)
 
@@ -31,21 +32,21 @@ _FOREIGN = only_files(
 def export_ct2(
     student: Student, out: Path, *, quantization: str, check: Check, overwrite: bool = False
 ) -> export_check.Agreement:
-    """Writes ``out`` with a CTranslate2 model, its tokenizer and ``student.json``, after CTranslate2 has run it.
+    """Writes ``out`` with a CTranslate2 model, its tokenizer and ``student.json``. The model is run and checked first.
 
     Args:
-      student: to export.
-      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier export.
-      quantization: of the weights, one of ``QUANTIZATIONS``.
-      check: how it is compared.
-      overwrite: replace an earlier export.
+      student: student to export.
+      out: output directory. It must not exist or be empty; with ``overwrite`` it may be an earlier export.
+      quantization: quantization of the weights, one of ``QUANTIZATIONS``.
+      check: settings of the comparison with the JAX student.
+      overwrite: whether to replace an earlier export.
 
     Returns:
-      How the exported model compares.
+      The result of the comparison.
 
     Raises:
-      SettingError: an unknown quantization, ``out`` cannot be written, or CTranslate2 is not installed.
-      CheckpointError: the exported model differs by more than the tolerance. What was at ``out`` stays as it was then.
+      SettingError: the quantization is unknown, ``out`` cannot be written, or CTranslate2 is not installed.
+      CheckpointError: the exported model differs by more than the tolerance. Then ``out`` is unchanged.
     """
     if quantization not in QUANTIZATIONS:
         raise SettingError(
@@ -60,7 +61,7 @@ def export_ct2(
         inputs=[student.path],
         overwrite=overwrite,
     ) as partial:
-        # Before anything is made of the parameters, which quantisation scales in place.
+        # Computed before the export, because quantisation scales the parameters in place.
         expected = export_check.Reference(student, check.sentences, check.max_length)
         write_ct2(student, partial, quantization)
         exported = load_ct2_student(partial)
@@ -74,31 +75,31 @@ def export_ct2(
 
 
 def write_ct2(student: Student, directory: Path, quantization: str) -> None:
-    """Writes the files of an export into a directory, unchecked."""
+    """Writes the files of an export to a directory, without the check."""
     from fsa_jax.serving.ct2_spec import model_spec
 
     spec = model_spec(student)
     spec.validate()
     try:
         spec.optimize(quantization=quantization)
-    except RuntimeError as error:  # CTranslate2 makes bfloat16 with PyTorch
+    except RuntimeError as error:  # CTranslate2 needs PyTorch for bfloat16
         raise SettingError(
             f"--quantization {quantization}",
-            expected="a type that CTranslate2 can make here",
+            expected="a type that CTranslate2 can write here",
             found=str(error),
             fix="pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu, or --quantization int8",
         ) from error
     spec.save(str(directory))
     tokens = student.tokens
     (directory / TOKENIZER).mkdir()
-    if isinstance(tokens, T5Tokenization):
+    if isinstance(tokens, T5Tokenizer):
         shutil.copyfile(tokens.model, directory / TOKENIZER / "spiece.model")
-    elif isinstance(tokens, ChatTokenization):
-        tokens.template.save(directory / TOKENIZER)
+    elif isinstance(tokens, ChatTokenizer):
+        tokens.save(directory / TOKENIZER)
     description = {
         "family": student.family.name,
         "decoder_only": tokens.decoder_only,
-        "instruction": tokens.template.instruction if isinstance(tokens, ChatTokenization) else "",
+        "instruction": tokens.instruction if isinstance(tokens, ChatTokenizer) else "",
         "quantization": quantization,
         "rows": student.rows,
         "step": student.step,

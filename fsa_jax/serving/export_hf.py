@@ -1,4 +1,4 @@
-"""A student as a Hugging Face model directory."""
+"""Exports a student to a Hugging Face model directory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.prediction import LONGEST_OUTPUT
 from fsa_jax.serving.student import Student, read_json
 from fsa_jax.serving.torch_model import TorchModel
-from fsa_jax.tokenizers.tokenization import NEWLINE_TOKEN, T5Tokenization
+from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN, T5Tokenizer
 from fsa_jax.tokenizers.transformers_t5 import t5_tokenizer
+from fsa_jax.weights.hf_files import SMALL_FILES, TOKENIZER_FILES, write_directory
 from fsa_jax.weights.hf_mapping import write_parameters
-from fsa_jax.weights.hub_sources import SMALL_FILES, TOKENIZER_FILES
-from fsa_jax.weights.safetensors_files import write_directory
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 @dataclass(frozen=True)
 class Check:
-    """How an export is compared with the JAX student.
+    """Settings of the comparison between an export and the JAX student.
 
     Args:
-      sentences: to compare on.
-      source: what they are, for the model card.
-      tolerance: on the mean difference of a token's log-probability; None for the dtype's.
-      max_length: tokens of the outputs; what text has beyond them is not compared.
+      sentences: input sentences of the comparison.
+      source: description of the sentences, for the model card.
+      tolerance: largest accepted mean difference of a token's log-probability. If None, the tolerance of the dtype.
+      max_length: number of tokens of the outputs that are compared; the rest is not compared.
     """
 
     sentences: Sequence[str]
@@ -56,12 +55,13 @@ _GENERATION_KEYS = {
     *("temperature", "top_k", "top_p", "typical_p", "forced_bos_token_id", "forced_eos_token_id"),
     *("suppress_tokens", "begin_suppress_tokens"),
 }
-"""What old configurations say of decoding, and how they name the dtype."""
+"""Keys about decoding in old configurations, and their key for the dtype."""
 _FILES = only_files("*.safetensors", "model.safetensors.index.json", CARD, *SMALL_FILES, marks=[CARD])
 
 
 def _foreign(out: Path) -> str | None:
-    """The files have the names of any Hugging Face model; our card tells ours from a download."""
+    """Recognises directories that this command did not write, by the model card: all models have the same file
+    names."""
     found = _FILES(out)
     if found is None and "trained with fsa_jax" not in (out / CARD).read_text(encoding="utf-8", errors="replace"):
         return "a model that this command did not write"
@@ -71,22 +71,22 @@ def _foreign(out: Path) -> str | None:
 def export_hf(
     student: Student, out: Path, *, dtype: str, check: Check, card: Card, overwrite: bool = False
 ) -> export_check.Agreement:
-    """Writes ``out`` with config.json, safetensors, tokenizer and model card, after PyTorch has run it.
+    """Writes ``out`` with config.json, safetensors, tokenizer and model card. PyTorch runs and checks the model first.
 
     Args:
-      student: to export.
-      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier export.
-      dtype: of the weights: float32, float16 or bfloat16.
-      check: how it is compared.
-      card: what the model card says.
-      overwrite: replace an earlier export.
+      student: student to export.
+      out: output directory. It must not exist or be empty; with ``overwrite`` it may be an earlier export.
+      dtype: dtype of the weights: float32, float16 or bfloat16.
+      check: settings of the comparison with the JAX student.
+      card: user-supplied content of the model card.
+      overwrite: whether to replace an earlier export.
 
     Returns:
-      How the exported model compares.
+      The result of the comparison.
 
     Raises:
-      SettingError: an unknown dtype, ``out`` cannot be written, or PyTorch is not installed.
-      CheckpointError: the exported model differs by more than the tolerance. What was at ``out`` stays as it was then.
+      SettingError: the dtype is unknown, ``out`` cannot be written, or PyTorch is not installed.
+      CheckpointError: the exported model differs by more than the tolerance. Then ``out`` is unchanged.
     """
     if dtype not in DTYPES:
         raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")
@@ -112,7 +112,7 @@ def export_hf(
 
 
 def write_hf(student: Student, directory: Path, dtype: str, answers: export_check.Answers) -> None:
-    """Writes the files of an export but for the model card into a directory, unchecked."""
+    """Writes the files of an export, except the model card, to a directory, without the check."""
     weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
     write_directory(directory, weights)
     config = student.family.hf_config(student.config, student.hf_config, student.rows)
@@ -127,9 +127,9 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 def _generation_config(student: Student, config: dict[str, Any], answers: export_check.Answers) -> dict[str, Any]:
-    """``generate`` without arguments decodes as ``fsa predict``: greedily, with nothing forced, forbidden or cut short.
+    """A generation_config.json with which ``generate`` decodes like ``fsa predict``: greedily and without constraints.
 
-    The one that a student came with is for chats (Qwen2.5's draws at random and penalises repetition), and without any
+    The imported model's own file is for chats (Qwen2.5's samples and penalises repetition). Without such a file
     transformers stops after 20 tokens.
     """
     end_ids = list(student.tokens.end_ids)
@@ -153,16 +153,16 @@ def _require_torch() -> None:
     except ImportError as error:
         raise SettingError(
             "self-check",
-            expected="PyTorch, which runs the exported model before it is left behind",
+            expected="PyTorch, which runs and checks the exported model",
             found="it is not installed",
             fix="pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
         ) from error
 
 
 def _write_tokenizer(student: Student, directory: Path) -> None:
-    """Copies the tokenizer that the student came with; a T5's is made from its SentencePiece model and ``[NL]``."""
+    """Copies the student's tokenizer; for T5 it is built from the SentencePiece model and ``[NL]``."""
     tokens = student.tokens
-    if not isinstance(tokens, T5Tokenization):
+    if not isinstance(tokens, T5Tokenizer):
         assert student.hf_files is not None
         for name in TOKENIZER_FILES:
             if (student.hf_files / name).is_file():

@@ -1,4 +1,4 @@
-"""Reviews to predict, from JSONL, CSV, Parquet or text files."""
+"""Reads reviews for prediction from JSONL, CSV, Parquet or text files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError, SettingError
-from fsa_jax.reviews.parquet_rows import parquet_rows
+from fsa_jax.reviews.parquet_files import parquet_rows
 from fsa_jax.reviews.raw_row import EMPTY_LINE, NOT_UTF8, BadRow, RawRow
 from fsa_jax.reviews.rows import raw_rows
 
@@ -24,17 +24,17 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -> Iterator[Row]:
-    """The reviews of a file, in its order; a text file has one a line. Rows without an id get their number, from 0.
+    """The reviews of a file, in order. A text file has one per line. Rows without an id get their number, from 0.
 
     Args:
-      path: ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt``.
+      path: file with the suffix ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt``.
       text_column: key or column of the text.
-      id_column: key or column of the id, where there is one.
+      id_column: key or column of the id; it may be missing.
 
     Raises:
       MissingDataError: there is no such file.
-      SettingError: its name ends in none of these.
-      DataError: a row cannot be read or has no text; the message says which.
+      SettingError: the file has another suffix.
+      DataError: a row cannot be read or has no text; the message names the row.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
@@ -49,8 +49,8 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
         raise SettingError(
             path,
             expected="a name that ends in " + ", ".join(readers),
-            found=path.suffix or "no ending",
-            fix="rename it",
+            found=path.suffix or "no suffix",
+            fix="rename the file",
         )
     column = "text" if path.suffix == ".txt" else text_column
     for number, (where, row) in enumerate(readers[path.suffix](path)):
@@ -60,14 +60,14 @@ def read_rows(path: Path, *, text_column: str = "text", id_column: str = "id") -
                 where,
                 expected=f"a text under {column!r}",
                 found=found if len(found) <= _LONGEST_SHOWN else f"{found[:_LONGEST_SHOWN]} …",
-                fix="name the column with --text_column, and remove rows without a text",
+                fix="set the column with --text_column, and remove rows without a text",
             )
         name = row.get(id_column)
         yield Row(str(number if name is None or name == "" else name), row[column])
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines end with ``\\n`` alone: a review in JSON may hold other line breaks, which are no ends of rows."""
+    """Lines that end with ``\\n`` only. A review in JSON may contain other line breaks, which do not end the row."""
     with open(path, "rb") as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES + 1):
@@ -78,7 +78,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                     where,
                     expected=f"lines of at most {MAX_LINE_BYTES >> 20} MiB",
                     found="a longer one",
-                    fix="write one review a line",
+                    fix="write one review per line",
                 )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -1,4 +1,4 @@
-"""The README of an exported student: what it is, what it was taught with, and how well it does."""
+"""The model card (README) of an exported student: description, training data and scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_SAID = "not said"
 
 @dataclass(frozen=True)
 class Card:
-    """What only its maker knows of a student; ``scores`` is task to metric to value."""
+    """User-supplied content of a model card; ``scores`` maps tasks to metrics to values."""
 
     name: str
     data: str = NOT_SAID
@@ -30,7 +30,7 @@ class Card:
 
 
 def _commit() -> str:
-    """The commit of this code, where it is a checkout; the version otherwise."""
+    """The commit of this code in a git checkout, otherwise its version."""
     root = Path(fsa_jax.__file__).parents[1]
     try:
         run = subprocess.run(

@@ -1,4 +1,4 @@
-"""Predictions of a whole file, written as they come, taken up again where they stopped."""
+"""Predicts for a whole file. Predictions are written in chunks, and a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fsa_jax.serving.predictor import Predictor
 
 COMMAND = "fsa predict"
 CHUNK = 2048
-"""Reviews sorted by length together, and written together."""
+"""Number of reviews that are sorted by length and written together."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of a run."""
+    """Counts of a prediction run."""
 
     predicted: int
     resumed: int
-    """Predictions that an earlier, stopped run had written."""
+    """Number of predictions that an earlier, stopped run had written."""
     cut: int
-    """Reviews that were longer than the student's input."""
+    """Number of reviews that were too long and were cut."""
     empty: int
-    """Predictions of ``atsa``, ``acsa`` or ``analysis`` without any opinion."""
+    """Number of predictions of ``atsa``, ``acsa`` or ``analysis`` without any opinion."""
 
 
 def predict_file(
@@ -47,21 +47,21 @@ def predict_file(
 ) -> Outcome:
     """Writes a prediction for every row to ``output`` (JSONL), in the order of the rows.
 
-    Chunks are written as they are done; the same call after a stop goes on after the last whole one, so that the output
-    is that of a call that was not stopped, byte for byte. When all are written the file gets its name.
+    Chunks are written when they are finished. The same call after a stop continues after the last complete chunk, and
+    the output is identical, byte by byte, to that of an uninterrupted call. The file gets its final name at the end.
 
     Args:
-      predictor: of the student.
-      rows: of the input, from its beginning.
-      output: a file that does not exist, or with ``overwrite`` earlier predictions.
-      settings: what decides the predictions besides ``predictor.identity``: the input.
-      inputs: files that ``output`` may not be.
-      batch_size: reviews decoded together.
-      total: rows, for the progress line.
-      overwrite: replace a finished output, and begin again where another model or other settings left one unfinished.
+      predictor: predictor with the student.
+      rows: all rows of the input, from the start.
+      output: output file. It must not exist; with ``overwrite`` it may have earlier predictions.
+      settings: settings besides ``predictor.identity`` that determine the predictions: the input.
+      inputs: input files, which must not be overwritten by ``output``.
+      batch_size: number of reviews that are decoded together.
+      total: number of rows, for the progress display.
+      overwrite: whether to replace a finished output, or an unfinished one of another model or other settings.
 
     Raises:
-      SettingError: ``output`` exists, or an unfinished output of another model, input or other settings does.
+      SettingError: ``output`` exists, or there is an unfinished output of another model, input or other settings.
     """
     from tqdm import tqdm
 
@@ -101,12 +101,12 @@ def predict_file(
 
 
 def unfinished_model(output: Path, given: str) -> Path | None:
-    """The checkpoint that an unfinished output is of; None where there is none for the model that is given.
+    """The checkpoint with which an unfinished output was started; None if there is none for the given model.
 
-    A MODEL_DIR may have got a newer checkpoint since: predictions go on with the one that they began with.
+    If a MODEL_DIR has a newer checkpoint now, the predictions still continue with the one they were started with.
 
     Raises:
-      CheckpointError: it is no longer there.
+      CheckpointError: the checkpoint no longer exists.
     """
     settings = unfinished_settings(output, COMMAND)
     if settings is None or settings.get("model as given") != given or not isinstance(settings.get("model"), str):
@@ -115,9 +115,9 @@ def unfinished_model(output: Path, given: str) -> Path | None:
     if not model.is_dir():
         raise CheckpointError(
             model,
-            expected=f"the model that the unfinished predictions of {output} are of",
+            expected=f"the model of the unfinished predictions in {output}",
             found="nothing",
-            fix="begin again with another model: --overwrite",
+            fix="start again with another model: --overwrite",
         )
     return model
 
@@ -136,14 +136,14 @@ def _refuse_earlier_versions(output: Path) -> None:
     if part.is_file() and note.is_file():
         raise SettingError(
             part,
-            expected="no unfinished predictions of an earlier version, which did not say of which checkpoint they are",
+            expected="no unfinished predictions of an earlier version, which did not record their checkpoint",
             found="some",
-            fix=f"begin again: rm {part} {note}",
+            fix=f"start again: rm {part} {note}",
         )
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line of predictions, None where it is damaged or none."""
+    """A line of predictions; None if it is damaged or not a prediction."""
     try:
         found = untrusted_json.parse(line)
     except untrusted_json.UntrustedJsonError:
@@ -153,9 +153,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _resume(stream: Any, rows: Iterator[Row], output: Path, counts: Counter[str]) -> int:
-    """Reads ``rows`` past the whole chunks in ``stream``, cuts off what follows them, and stands at its end.
+    """Skips the ``rows`` that ``stream`` already has in complete chunks, and removes the rest of ``stream``.
 
-    What a row's score is rounded to depends on the rows in its batch: a chunk is predicted whole or not at all.
+    The rounding of a score depends on the other rows of its batch, so a chunk must be predicted as a whole.
+
+    Returns:
+      The number of skipped rows.
     """
     done, end, chunk = 0, 0, list[dict[str, Any]]()
     while (line := stream.readline()).endswith(b"\n") and (found := _parsed(line)) is not None:
@@ -168,7 +171,7 @@ def _resume(stream: Any, rows: Iterator[Row], output: Path, counts: Counter[str]
                     output,
                     expected="unfinished predictions of this input",
                     found=f"{found['id']!r} where the input has {row.id if row else 'no more rows'!r}",
-                    fix="begin again: --overwrite",
+                    fix="start again: --overwrite",
                 )
             counts["cut"] += bool(found["cut"])
             counts["empty"] += not (found["aspects"] or found["opinions"])

@@ -1,23 +1,25 @@
-"""What a student says of a review, as records."""
+"""Predictions of a student about a review, as records."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 from fsa_jax.common.records import LabelledAspect, Opinion, Record
-from fsa_jax.text import acsa, analysis, atsa
+from fsa_jax.text import analysis
+from fsa_jax.text.pairs import ACSA, ATSA
 
 Task = Literal["atsa", "acsa", "analysis", "rewriting"]
 TASKS: tuple[str, ...] = get_args(Task)
 LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "analysis": 400, "rewriting": 400}
-"""Tokens: fine-tuned students decode up to 100, distilled ones were taught up to 400 (arXiv 2412.18552)."""
+"""Output length in tokens: fine-tuned students decode up to 100, distilled ones were trained on up to 400 (arXiv
+2412.18552)."""
 
 
 class Prediction(Record):
     """One prediction.
 
-    ``aspects`` is filled by the tasks atsa (target, polarity, offsets) and acsa (category, polarity), ``opinions`` by
-    analysis; ``generated`` is the student's own text, all there is for rewriting.
+    ``aspects`` is set by the tasks atsa (target, polarity, offsets) and acsa (category, polarity), ``opinions`` by
+    analysis. ``generated`` is the text of the student; for rewriting it is the only result.
     """
 
     id: str
@@ -26,19 +28,19 @@ class Prediction(Record):
     opinions: tuple[Opinion, ...] = ()
     generated: str
     score: float
-    """Log-probability of the generated text under the student; with beams, per token."""
+    """Log-probability of the generated text; with several beams, divided by the number of tokens."""
     cut: bool = False
-    """The review was longer than the input that the student takes."""
+    """Whether the review was too long for the student and was cut."""
 
 
 def read_prediction(task: Task, id: str, text: str, generated: str, score: float, cut: bool) -> Prediction:
-    """Reads generated text by the task's codec; parts that the codec does not know are left out, as in scoring."""
+    """Parses generated text with the task's codec. Parts that it cannot parse are left out, as in scoring."""
     aspects: tuple[LabelledAspect, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     if task == "atsa":
-        aspects = tuple(_located(atsa.decode(generated, text), text))
+        aspects = tuple(_located(ATSA.decode(generated, text), text))
     elif task == "acsa":
-        pairs = acsa.decode(generated, text)
+        pairs = ACSA.decode(generated, text)
         aspects = tuple(LabelledAspect.model_validate({"category": name, "polarity": p}) for name, p in pairs)
     elif task == "analysis":
         opinions = tuple(parsed.opinion for parsed in analysis.parse(generated).opinions)
@@ -48,7 +50,7 @@ def read_prediction(task: Task, id: str, text: str, generated: str, score: float
 
 
 def _located(pairs: list[tuple[str, str]], text: str) -> list[LabelledAspect]:
-    """Terms with offsets: the first time a term is named it is its first occurrence, then its next, then its last."""
+    """Aspect terms with offsets. A repeated term gets its next occurrence each time, or the last one again."""
     seen: dict[str, int] = {}
     found = []
     for term, polarity in pairs:

@@ -1,4 +1,4 @@
-"""Predicting with a student from Python."""
+"""Prediction with a student from Python."""
 
 from __future__ import annotations
 
@@ -11,32 +11,43 @@ import fsa_jax
 from fsa_base import checksums
 from fsa_base.errors import SettingError, require_choice
 from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 Engine = Literal["jax", "ct2"]
 _LONGEST_TOKEN = 512
-"""Characters: far above what any vocabulary has; more of a text can only be blanks."""
+"""Upper limit on the characters of a token, far above that of any vocabulary, except for runs of blanks."""
+
+
+CT2_MODEL = "model.bin"
+"""File with the weights of an exported CTranslate2 model."""
+
+
+def is_exported(model: Path) -> bool:
+    """Whether a directory has an exported or imported model, not a run's checkpoints."""
+    return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
 
 
 class Predictor:
-    """A student with a task. Outputs do not depend on the batch size or on what else is in a batch.
+    """A student that predicts for one task. Outputs do not depend on the batch size or on the other inputs of a batch.
 
     Args:
-      model: for ``jax`` a checkpoint, a run's MODEL_DIR, what ``fsa import-hf`` wrote or a Hugging Face directory; for
-        ``ct2`` what ``fsa export-ct2`` wrote.
-      task: how outputs are read: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``.
-      engine: ``jax`` or ``ct2``; by default the one that ``model`` is for.
-      beams: 1 for greedy decoding.
-      max_input_length: longest input in tokens; longer reviews are cut, which predictions say.
+      model: for ``jax`` a checkpoint, the MODEL_DIR of a run, an output directory of ``fsa import-hf`` or a Hugging
+        Face directory; for ``ct2`` an output directory of ``fsa export-ct2``.
+      task: kind of the outputs: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``.
+      engine: ``jax`` or ``ct2``; by default the one that fits ``model``.
+      beams: number of beams; 1 for greedy decoding.
+      max_input_length: longest input in tokens; longer reviews are cut, and their predictions have ``cut`` set.
       max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
-      base: for a trained decoder-only student, what ``fsa import-hf`` wrote of the model that training began with.
-      vocabulary: SentencePiece model of a T5, where it is not beside the weights.
-      instruction: of the user's turn, for a decoder-only student that was trained with one.
-      threads: batches that CTranslate2 decodes side by side, 0 for one a core.
-      device: of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX takes the device that it finds.
+      base: for a trained decoder-only student, the output directory of ``fsa import-hf`` from which training started.
+      vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
+      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one.
+      threads: number of batches that CTranslate2 decodes in parallel, 0 for one per core.
+      device: device of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX uses the device that it finds.
 
     Raises:
-      FsaError: the model cannot be loaded, or a setting makes no sense.
+      FsaError: the model cannot be loaded, or a setting is invalid.
     """
 
     def __init__(
@@ -54,8 +65,6 @@ class Predictor:
         threads: int = 0,
         device: str = "cpu",
     ) -> None:
-        from fsa_jax.serving.ct2 import is_ct2
-
         if task not in TASKS:
             raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
         if engine is not None:
@@ -64,7 +73,7 @@ class Predictor:
             if value < 1:
                 raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
         self.task: Task = task
-        self.engine: Engine = engine or ("ct2" if is_ct2(Path(model)) else "jax")
+        self.engine: Engine = engine or ("ct2" if (Path(model) / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
         length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":
@@ -88,7 +97,7 @@ class Predictor:
             files, library = student.hf_files, "jax"
             self._generate = student.generator(Decoding(length, beams))
             self._side_by_side = 1
-        self.tokens: Tokenization = student.tokens
+        self.tokens: Tokenizer = student.tokens
         self.identity: dict[str, Any] = {
             "model": str(student.path.resolve()),
             "model content": checksums.digest(student.path),
@@ -104,17 +113,17 @@ class Predictor:
             "fsa_jax": fsa_jax.__version__,
             library: metadata.version(library),
         }
-        """All that decides predictions, as it was resolved; JSON values."""
+        """All settings that determine the predictions, with resolved defaults, as JSON values."""
 
     def predict(
         self, texts: Sequence[str], *, ids: Sequence[str] | None = None, batch_size: int = 32
     ) -> list[Prediction]:
-        """Predictions of ``texts``, in their order.
+        """The predictions for ``texts``, in order.
 
         Args:
           texts: reviews or sentences.
-          ids: of the predictions; by default "0", "1" …
-          batch_size: reviews decoded together.
+          ids: ids of the predictions; by default "0", "1" …
+          batch_size: number of reviews that are decoded together.
         """
         names = [str(i) for i in range(len(texts))] if ids is None else ids
         found: dict[int, Prediction] = {}
@@ -125,7 +134,7 @@ class Predictor:
     def batches(
         self, texts: Sequence[str], ids: Sequence[str], batch_size: int
     ) -> Iterator[list[tuple[int, Prediction]]]:
-        """Batches of predictions with their places in ``texts``; short inputs first, so that little is padded."""
+        """Batches of predictions with their indices in ``texts``; short inputs come first, to reduce padding."""
         encoded = [self._encode(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
         together = batch_size * self._side_by_side
@@ -138,17 +147,17 @@ class Predictor:
             ]
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
-        # A text of 50 MB is not tokenized whole for its first 512 tokens.
+        # The text is cut first, so that a text of 50 MB is not tokenized completely for its first 512 tokens.
         most = self.max_input_length * _LONGEST_TOKEN
         ids, cut = self.tokens.encode_input(text[:most], self.max_input_length)
         return ids, cut or len(text) > most
 
 
-def _vocabulary_digest(tokens: Tokenization) -> str:
-    if isinstance(tokens, T5Tokenization):
+def _vocabulary_digest(tokens: Tokenizer) -> str:
+    if isinstance(tokens, T5Tokenizer):
         return checksums.file_digest(tokens.model)
-    assert isinstance(tokens, ChatTokenization)
-    return checksums.digest(tokens.template.directory)
+    assert isinstance(tokens, ChatTokenizer)
+    return checksums.digest(tokens.directory)
 
 
 def _jax_device() -> str:

@@ -1,4 +1,4 @@
-"""Uploading an exported student to the Hugging Face hub."""
+"""Uploads an exported student to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fsa_base.errors import CheckpointError
 
 
 def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
-    """Uploads a directory in one commit; returns the commit's address.
+    """Uploads a directory in one commit; returns the URL of the commit.
 
     Raises:
-      CheckpointError: the hub refuses or cannot be reached. The directory stays as it is.
+      CheckpointError: the Hub refuses the upload or cannot be reached. The directory is unchanged.
     """
     import httpx2
     from huggingface_hub import HfApi
@@ -27,7 +27,7 @@ def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, httpx2.HTTPError, OSError) as error:
         raise CheckpointError(
             f"hub repository {repository}",
-            expected="a repository that this machine may write",
+            expected="a repository that this machine may write to",
             found=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
             fix=f"hf auth login, then: hf upload {repository} {directory}",
         ) from error

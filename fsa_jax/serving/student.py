@@ -1,4 +1,4 @@
-"""A student ready to be run or exported: configuration, parameters and tokens, from wherever it lies."""
+"""Loads a student for prediction or export: configuration, parameters and tokenizer, from any supported directory."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import numpy as np
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.serving.generation import Decoding, Generator
-from fsa_jax.tokenizers import vocabulary_files
-from fsa_jax.tokenizers.tokenization import ChatTokenization, T5Tokenization, Tokenization
+from fsa_jax.tokenizers import Tokenizer
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
 from fsa_jax.weights import t5
 from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.weights.families import family_of, open_model
+from fsa_jax.weights.hf_files import CONFIG, HF_FILES, read_config
 from fsa_jax.weights.hf_mapping import Family, materialise
-from fsa_jax.weights.hub_sources import CONFIG, HF_FILES, read_config
 
 
 @dataclass(frozen=True)
 class Student:
-    """A model and what goes with it.
+    """A loaded student.
 
     Attributes:
-      path: the checkpoint or Hugging Face directory that the parameters are from.
-      step: training step, 0 for imported weights.
-      family: T5, or Llama and Qwen.
-      config: of the network, activations in float32.
-      parameters: nested dictionary of host arrays, float32.
-      hf_config: config.json that the student came with; empty for a T5 trained from scratch.
-      hf_files: directory with the files that the student came with (tokenizer …), None without one.
-      tokens: text to ids and back.
-      rows: rows of the embedding that stand for ids; those from it on are padding.
+      path: checkpoint or Hugging Face directory of the parameters.
+      step: training step; 0 for imported weights.
+      family: model family (T5, or Llama and Qwen).
+      config: configuration of the network, with float32 activations.
+      parameters: nested dictionary of float32 arrays in host memory.
+      hf_config: content of the imported config.json; empty for a T5 trained from scratch.
+      hf_files: directory with the imported files (tokenizer …); None if there is none.
+      tokens: tokenizer, which converts text to ids and back.
+      rows: number of embedding rows that belong to ids; the rows after them are padding.
     """
 
     path: Path
@@ -44,7 +45,7 @@ class Student:
     parameters: dict[str, Any]
     hf_config: dict[str, Any]
     hf_files: Path | None
-    tokens: Tokenization
+    tokens: Tokenizer
     rows: int
 
     @property
@@ -59,7 +60,7 @@ class Student:
         return Transformer(self.config)
 
     def generator(self, decoding: Decoding) -> Generator:
-        """Decodes with this student."""
+        """A generator that decodes with this student."""
         return Generator(
             self.module,
             self.parameters,
@@ -76,16 +77,16 @@ def load_student(
     """Loads a student.
 
     Args:
-      model: a checkpoint, a directory of checkpoints (the newest is taken), what ``fsa import-hf`` wrote, or a
-        Hugging Face directory with safetensors.
-      base: for a trained decoder-only student, what ``fsa import-hf`` wrote of the model that training began with (or
-        any directory with its config.json and tokenizer).
-      vocabulary: SentencePiece model of a T5; by default the one beside the weights, else FSA_VOCAB or the data
-        directory's.
-      instruction: of the user's turn, for a decoder-only student that was trained with one.
+      model: a checkpoint, a directory of checkpoints (the newest is used), an output directory of ``fsa import-hf``, or
+        a Hugging Face directory with safetensors.
+      base: for a trained decoder-only student, the output directory of ``fsa import-hf`` from which training started
+        (or any directory with its config.json and tokenizer).
+      vocabulary: SentencePiece model of a T5 student; by default the one next to the weights, else FSA_VOCAB, else the
+        one in the data directory.
+      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one.
 
     Raises:
-      FsaError: something is missing, damaged, or does not belong together.
+      FsaError: a file is missing or damaged, or files do not belong together.
     """
     if not model.exists():
         raise CheckpointError(model, expected="a model", found="nothing", fix="check the path")
@@ -122,7 +123,7 @@ def _hf_files(base: Path) -> Path:
         f"--base {base}",
         expected="a directory with config.json and the tokenizer",
         found="none there",
-        fix="give the directory that fsa import-hf wrote, or a Hugging Face directory",
+        fix="give an output directory of fsa import-hf, or a Hugging Face directory",
     )
 
 
@@ -135,22 +136,22 @@ def _is_stacked(parameters: dict[str, Any]) -> bool:
     return "layers" in parameters.get("decoder", {})
 
 
-def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenization:
+def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenizer:
     if family.name != "T5":
-        assert files is not None  # Only a config.json says that a student is no T5.
-        return ChatTokenization(files, instruction)
+        assert files is not None  # Students other than T5 always have a config.json.
+        return ChatTokenizer(files, instruction)
     beside = files / "spiece.model" if files else None
     if vocabulary is None:
-        vocabulary = beside if beside and beside.is_file() else vocabulary_files.find()
-    tokens = T5Tokenization(vocabulary)
-    # Rows are padded to a multiple of 128. The vocabulary beside a student is its own, whatever its rows.
-    fewest = 0 if vocabulary == beside else rows - vocabulary_files.ROW_PADDING + 1
+        vocabulary = beside if beside and beside.is_file() else find_vocabulary()
+    tokens = T5Tokenizer(vocabulary)
+    # Rows are padded to a multiple of 128. A vocabulary next to a student belongs to it, whatever the number of rows.
+    fewest = 0 if vocabulary == beside else rows - ROW_PADDING + 1
     if not fewest <= tokens.size <= rows + 1:
         raise VocabularyError(
             vocabulary,
             expected=f"{max(1, fewest)} to {rows} ids, for the rows of the model's embedding",
             found=f"{tokens.size - 1} pieces and extra ids",
-            fix="name the vocabulary that the student was trained with: --vocabulary FILE",
+            fix="give the vocabulary that the student was trained with: --vocabulary FILE",
         )
     return tokens
 
@@ -167,5 +168,5 @@ def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dic
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file that this project wrote, {} where there is none."""
+    """The content of a JSON file that this project wrote; {} if the file does not exist."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -1,4 +1,4 @@
-"""An exported Hugging Face directory, run by PyTorch as its user runs it."""
+"""Runs an exported Hugging Face directory with PyTorch, as a user would."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fsa_base.errors import VocabularyError
 from fsa_jax.serving.ct2 import log_softmax
 from fsa_jax.serving.export_check import LONGEST_INPUT, Reference, require_same_inputs
 from fsa_jax.serving.student import Student
-from fsa_jax.tokenizers.tokenization import NEWLINE_TOKEN, ChatTokenization
+from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN
 
 _BATCH = 16
 
 
 class TorchModel:
-    """A model that was read from its directory alone: weights in the type that they have there, ``generate`` with the
-    defaults of its generation_config.json.
+    """A model loaded from its directory only, with the dtype and the generation_config.json found there.
 
     Args:
-      directory: what ``fsa export-hf`` writes.
-      student: that was exported; for its instruction and its number of rows.
-      max_length: of outputs, in tokens.
+      directory: output directory of ``fsa export-hf``.
+      student: exported student, which gives the instruction and the number of rows.
+      max_length: longest output in tokens.
     """
 
     def __init__(self, directory: Path, student: Student, max_length: int) -> None:
@@ -36,18 +36,18 @@ class TorchModel:
         decoder_only = json.loads((directory / "config.json").read_text())["model_type"] != "t5"
         self._decoder_only = decoder_only
         kind = transformers.AutoModelForCausalLM if decoder_only else transformers.AutoModelForSeq2SeqLM
-        # Any: the class depends on the model.
+        # Any, because the class depends on the model.
         self._model: Any = kind.from_pretrained(directory, trust_remote_code=False).eval()
 
     def require_same_inputs(self, sentences: Sequence[str], expected: Reference) -> None:
-        """Refuses a directory whose tokenizer gives other ids than the student's.
+        """Checks that the tokenizer of the directory gives the same ids as the student's.
 
         Raises:
-          FsaError: it does.
+          FsaError: it gives other ids.
         """
         tokens = self._student.tokens
-        if isinstance(tokens, ChatTokenization):
-            require_same_inputs(expected, sentences, ChatTokenization(self._directory, tokens.template.instruction))
+        if isinstance(tokens, ChatTokenizer):
+            require_same_inputs(expected, sentences, ChatTokenizer(self._directory, tokens.instruction))
             return
         from transformers import AutoTokenizer
 
@@ -56,8 +56,8 @@ class TorchModel:
             theirs = list(tokenizer(text.replace("\n", NEWLINE_TOKEN))["input_ids"])
             if len(theirs) > LONGEST_INPUT:
                 continue
-            # The same pieces in another order (!! ! for ! !!) are a tie, which the rounding of the scores' sum decides:
-            # SentencePiece adds in float32, tokenizers in float64.
+            # The same pieces in another order ("!! !" and "! !!") are a tie. Rounding of the sum of scores decides it:
+            # SentencePiece adds in float32, the tokenizers library in float64.
             spelled = ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids in (ours, theirs)]
             if sorted(ours) != sorted(theirs) or spelled[0] != spelled[1]:
                 raise VocabularyError(
@@ -68,11 +68,11 @@ class TorchModel:
                 )
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Greedy outputs, the end included where it was reached."""
+        """Greedy outputs, including the end token if reached."""
         found: dict[int, list[int]] = {}
         for rows, batch in self._batches(inputs):
             outputs = self._model.generate(**batch, max_new_tokens=self._max_length)
-            # A T5 answers from its start token on, a decoder-only model goes on with the prompt.
+            # The output of T5 starts with a start token, that of a decoder-only model with the prompt.
             first = batch["input_ids"].shape[1] if self._decoder_only else 1
             for row, ids in zip(rows, outputs[:, first:].tolist(), strict=True):
                 ends = [i for i, token in enumerate(ids) if token in self._student.tokens.end_ids]
@@ -80,7 +80,7 @@ class TorchModel:
         return [found[row] for row in range(len(inputs))]
 
     def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities ``[inputs, rows]`` of the first token, after all that ``generate`` does to them."""
+        """Log-probabilities ``[inputs, rows]`` of the first token, with all changes that ``generate`` makes to them."""
         found: dict[int, np.ndarray] = {}
         for rows, batch in self._batches(inputs):
             made = self._model.generate(**batch, max_new_tokens=1, output_scores=True, return_dict_in_generate=True)
@@ -89,7 +89,7 @@ class TorchModel:
         return np.stack([found[row] for row in range(len(inputs))])
 
     def forced(self, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Log-probabilities ``[tokens, rows]`` of what may stand at every position of given outputs."""
+        """Log-probabilities ``[tokens, rows]`` of all tokens at every position of given outputs."""
         found = []
         for prompt, output in zip(inputs, outputs, strict=True):
             with self._torch.no_grad():
@@ -104,7 +104,7 @@ class TorchModel:
         return found
 
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Any:
-        """Rows and what ``generate`` takes for them; inputs of one length together, so that nothing is padded."""
+        """Row numbers and arguments of ``generate``; a batch has inputs of equal length, so that nothing is padded."""
         by_length: dict[int, list[int]] = {}
         for row, ids in enumerate(inputs):
             by_length.setdefault(len(ids), []).append(row)

@@ -1,5 +1,6 @@
-"""A generated world of reviews with known opinions, and an oracle that teaches them.
+"""A generated world: reviews with known opinions, and an oracle teacher for them.
 
-``world`` draws reviews and labelled sentences from ``grammar`` over the lexicons in ``restaurants`` and ``laptops``,
-``oracle`` writes teacher text for them, ``files`` puts both on disk in the layout of the released data (docs/demo.md).
+``world`` draws reviews and labelled sentences with ``grammar`` and the lexicons in ``restaurants`` and ``laptops``.
+``oracle`` writes teacher text about them. ``files`` writes both to disk in the layout of the released data
+(docs/demo.md).
 """

@@ -1,4 +1,4 @@
-"""Clauses of the generated world: one opinion each (or one shared by two terms), told in one of several manners."""
+"""Clauses of the generated world. Each has one opinion, or one shared by several terms, expressed in some manner."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Literal, TypeVar
 from fsa_jax.synthetic.lexicon import GENERAL_WORDS, Domain, Facet, Fact, Term, Valence, Word
 
 Manner = Literal["direct", "attitude", "negated", "wished", "compared", "implicit", "ironic"]
-"""How a clause tells its sentiment; the first two are what the easy sentences use."""
+"""How a clause expresses its sentiment; easy sentences use only the first two."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An opinion before its place in a text is known."""
+    """An opinion whose position in a text is not known yet."""
 
     facet: Facet | None
-    """None for the domain as a whole."""
+    """Aspect term; None for the domain as a whole."""
     polarity: Valence
     strong: bool
     manner: Manner
     meaning: str | None = None
-    """What an implicit clause tells, in plain words; None where opinion words tell it."""
+    """Meaning of an implicit clause in plain words; None if opinion words express it."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A run of text, and the opinions (positions in ``Clause.drafts``) whose target or opinion words it is."""
+    """A piece of text, and the opinions (indices in ``Clause.drafts``) whose target or opinion words it is."""
 
     text: str
     target_of: int | None = None
@@ -40,13 +40,13 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Clause:
-    """Text without capital and full stop, and its opinions in the order of their targets."""
+    """Text without initial capital and full stop, and its opinions in the order of their targets."""
 
     chunks: tuple[Chunk, ...]
     drafts: tuple[Draft, ...]
 
 
-# ``{t}`` target, ``{w}`` word, ``{i}`` intensifier; what stands in [brackets] are the opinion words.
+# ``{t}``: target, ``{w}``: word, ``{i}``: intensifier; [brackets] enclose the opinion words.
 _DIRECT = (
     "the {t} {was} {i}[{w}]",
     "the {t} {is} {i}[{w}]",
@@ -90,7 +90,7 @@ _ATTITUDE: dict[Valence, tuple[tuple[str, bool], ...]] = {
         ("i have [no strong opinion] on the {t}", False),
     ),
 }
-# The word keeps its own valence in the lexicon; the clause turns it round.
+# The lexicon has the valence of the word alone; the negation inverts it.
 _NEGATED = (
     "the {t} {was} [not {w}]",
     "the {t} {is} [not {w} at all]",
@@ -163,19 +163,19 @@ _SLOT = re.compile(r"\{(\w+)\}|(\[)|(\])")
 
 
 def zipf(rng: random.Random, items: Sequence[T], shift: float = 4.0) -> T:
-    """Draws an item with probability falling as 1 / (rank + shift)."""
-    # Inverse of the continuous distribution with that density: exact enough, and needs no table.
+    """Draws an item with a probability proportional to 1 / (rank + shift)."""
+    # Uses the inverse of the continuous distribution with that density, which is exact enough and needs no table.
     position = shift * ((len(items) + shift) / shift) ** rng.random() - shift
     return items[min(int(position), len(items) - 1)]
 
 
 def draw_facet(rng: random.Random, domain: Domain) -> Facet:
-    """Draws one of a domain's facets by weight."""
+    """Draws one of a domain's facets according to their weights."""
     return rng.choices(domain.facets, [facet.weight for facet in domain.facets])[0]
 
 
 def draw_term(rng: random.Random, facet: Facet, used: set[str]) -> Term:
-    """Draws a term not in ``used`` and adds it there: often a listed one, sometimes modified, rarely coined."""
+    """Draws a term that is not in ``used`` and adds it: often a listed one, sometimes modified, rarely invented."""
     while True:
         if facet.coined and rng.random() < 0.06:
             term = Term(_coin(rng))
@@ -189,15 +189,15 @@ def draw_term(rng: random.Random, facet: Facet, used: set[str]) -> Term:
 
 
 def fill(rng: random.Random, text: str) -> str:
-    """Puts values into the time, money and number slots of ``text``; leaves all other slots."""
+    """Fills the time, money and number slots of ``text``; other slots are unchanged."""
     return re.sub(r"\{(\w+)\}", lambda slot: rng.choice(_VALUES[slot[1]]) if slot[1] in _VALUES else slot[0], text)
 
 
 def draw_clause(rng: random.Random, domain: Domain, polarity: Valence, manner: Manner, used: set[str]) -> Clause:
     """Draws a clause about one term with this polarity in this manner.
 
-    Irony and wishes are always complaints, and only words with a valence can be negated: ``polarity`` must be negative
-    for the first two, and not neutral for negation.
+    Irony and wishes are always complaints, so they need the polarity negative. Only words with a valence can be
+    negated, so negation must not be neutral.
     """
     facet = draw_facet(rng, domain)
     term = draw_term(rng, facet, used)
@@ -250,7 +250,7 @@ def draw_general(rng: random.Random, domain: Domain, polarity: Valence) -> Claus
 
 
 def draw_aside(rng: random.Random, domain: Domain) -> Clause:
-    """Draws a clause without opinion."""
+    """Draws a clause without an opinion."""
     return Clause((Chunk(fill(rng, rng.choice(domain.asides))),), ())
 
 

@@ -24,7 +24,7 @@ DATASETS: tuple[tuple[str, Domain], ...] = (
 
 
 RESPONSE_KEY = "oracle_response"
-"""As in the released corpus, either form of text stands under one key that names its teacher."""
+"""As in the released corpus, both forms of text use the same key, which names the teacher."""
 
 
 TEACHER_FILE = Path("teacher") / "oracle_reviews.jsonl"
@@ -34,7 +34,7 @@ def write_labelled(directory: Path, seed: int, sizes: SplitSizes) -> frozenset[s
     """Writes ``fsa/{atsa,acsa}/…/{train,dev,test,hard_test}.json``.
 
     Returns:
-      The dev and test sentences with an explicit target, which no review of the same world may repeat.
+      The dev and test sentences with an explicit target, which must not occur in reviews of the same world.
     """
     withheld: set[str] = set()
     for name, domain in DATASETS:
@@ -42,7 +42,7 @@ def write_labelled(directory: Path, seed: int, sizes: SplitSizes) -> frozenset[s
         for split, passages in draw_labelled(seed, name, domain, sizes, with_categories).items():
             path = directory / "fsa" / name / f"{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The released files annotate opinion words in the test sets only.
+            # The released files have annotated opinion words in the test sets only.
             with_words = split in ("test", "hard_test")
             rows = [
                 {
@@ -61,7 +61,7 @@ def write_labelled(directory: Path, seed: int, sizes: SplitSizes) -> frozenset[s
 
 
 def write_reviews(directory: Path, reviews: Iterable[KnownReview]) -> Path:
-    """Writes ``reviews/reviews.jsonl``, one ``Review`` record a line, as the sampling stage reads them."""
+    """Writes ``reviews/reviews.jsonl`` with one ``Review`` record per line, for the sampling stage."""
     path = directory / "reviews" / "reviews.jsonl"
     _write_lines(path, (known.review.model_dump(mode="json") for known in reviews), encoding="utf-8")
     return path
@@ -74,9 +74,9 @@ def write_teacher_text(
     understandings: tuple[Understanding, ...] = ("analysis", "rewriting"),
     progress: Callable[[], Any] = lambda: None,
 ) -> Path:
-    """Writes ``TEACHER_FILE`` with the oracle's answers; calls ``progress`` every review.
+    """Writes ``TEACHER_FILE`` with the oracle's answers; calls ``progress`` after every review.
 
-    A teacher that finds no opinion in a review has no analysis to write: that row is left out.
+    If the oracle finds no opinion in a review, there is no analysis, and its row is left out.
     """
     path = directory / TEACHER_FILE
 

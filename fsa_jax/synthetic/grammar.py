@@ -1,4 +1,4 @@
-"""Sentences of the generated world: clauses joined, dressed up, misspelled, and their opinions located."""
+"""Sentences of the generated world: joins clauses, adds capitals, punctuation and typos, and locates the opinions."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Difficulty = Literal["easy", "hard"]
 
 @dataclass(frozen=True)
 class KnownOpinion:
-    """One opinion of a text, known because the text was made from it. Offsets are in characters, end exclusive."""
+    """One opinion of a generated text. Offsets are in characters, end exclusive."""
 
     target: str | None
-    """As it stands in the text, typos included; None for the domain as a whole."""
+    """Aspect term as written in the text, including typos; None for the domain as a whole."""
     start: int | None
     end: int | None
     opinion_words: tuple[tuple[int, int], ...]
-    """Where the opinion words stand; empty for an implicit opinion."""
+    """Spans of the opinion words; empty for an implicit opinion."""
     draft: Draft
 
     @property
     def score(self) -> int:
-        """-2 very negative … 2 very positive."""
+        """The sentiment as a number from -2 (very negative) to 2 (very positive)."""
         sign = {"positive": 1, "neutral": 0, "negative": -1}[self.draft.polarity]
         return sign * (2 if self.draft.strong else 1)
 
     def shifted(self, by: int) -> KnownOpinion:
-        """The same opinion in a text that has ``by`` more characters in front."""
+        """The same opinion in a text with ``by`` more characters before it."""
         return replace(
             self,
             start=None if self.start is None else self.start + by,
@@ -59,7 +59,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Style:
-    """How a reviewer writes."""
+    """The writing style of a reviewer."""
 
     capitals: bool = True
     typo_rate: float = 0.0
@@ -82,9 +82,9 @@ def draw_sentence(
 ) -> Passage:
     """Draws one sentence.
 
-    Easy sentences state one polarity in opinion words, about one to three terms. Hard ones are implicit, ironic,
-    negated, wishing or comparing, or set opposite polarities against each other. ``used`` collects the terms that must
-    not come again; ``positive`` is the probability of a positive rather than negative mood.
+    Easy sentences express one polarity with opinion words, about one to three terms. Hard sentences are implicit,
+    ironic or negated, express wishes or comparisons, or combine opposite polarities. ``used`` collects the terms that
+    must not be used again. ``positive`` is the probability of a positive mood; otherwise the mood is negative.
     """
     used = set() if used is None else used
     mood: Valence = "positive" if rng.random() < positive else "negative"
@@ -99,12 +99,12 @@ def draw_general_sentence(rng: random.Random, domain: Domain, style: Style, posi
 
 
 def draw_aside_sentence(rng: random.Random, domain: Domain, style: Style) -> Passage:
-    """Draws a sentence without opinion."""
+    """Draws a sentence without an opinion."""
     return _finish(rng, draw_aside(rng, domain), style)
 
 
 def join(passages: list[Passage]) -> Passage:
-    """Puts sentences after each other."""
+    """Joins sentences to one text."""
     text, opinions = "", []
     for passage in passages:
         text += " " if text else ""
@@ -183,7 +183,7 @@ def _prefix(text: str, clause: Clause) -> Clause:
 
 
 def _finish(rng: random.Random, clause: Clause, style: Style) -> Passage:
-    """Misspells, capitalises and punctuates a clause, and notes where its targets and opinion words come to stand."""
+    """Adds typos, capitals and punctuation to a clause, and records the spans of its targets and opinion words."""
     text = ""
     targets: dict[int, tuple[int, int]] = {}
     opinion_words: dict[int, list[tuple[int, int]]] = {index: [] for index in range(len(clause.drafts))}
@@ -210,7 +210,7 @@ def _finish(rng: random.Random, clause: Clause, style: Style) -> Passage:
 
 
 def _extend(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
-    """Adds a span without the blanks at its ends; one that goes on where the last ended prolongs it."""
+    """Adds a span without the blanks at its ends; a span that starts where the last one ended is merged with it."""
     if spans and not text[spans[-1][1] : start].strip():
         start = spans.pop()[0]
     spans.append((start + len(text[start:end]) - len(text[start:end].lstrip()), len(text[:end].rstrip())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsa_jax.synthetic.lexicon import Domain, Facet, facts, terms, words
+from fsa_jax.synthetic.lexicon import Domain, Facet, facts, phrases, terms, words
 
 BATTERY = Facet(
     category="BATTERY#OPERATION_PERFORMANCE",
@@ -391,16 +391,9 @@ LAPTOPS = Domain(
         ),
         "neutral": facts("time will tell = the user is undecided"),
     },
-    asides=(
-        "i bought it at a sale",
-        "i use it for school",
-        "it replaced my old desktop",
-        "my son picked it for college",
-        "i have had it for {months}",
-        "it arrived on a {day}",
-        "i mostly write and browse",
-        "this is my third computer",
-        "i am a nurse and travel a lot",
-        "so i read reviews for a week",
+    asides=phrases(
+        """i bought it at a sale, i use it for school, it replaced my old desktop, my son picked it for college, i have
+        had it for {months}, it arrived on a {day}, i mostly write and browse, this is my third computer, i
+        am a nurse and travel a lot, so i read reviews for a week"""
     ),
 )

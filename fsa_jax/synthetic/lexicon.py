@@ -1,4 +1,4 @@
-"""What a domain of the generated world talks about: facets, their terms, opinion words and telling facts."""
+"""The lexicon of a domain of the generated world: facets with their terms, opinion words and facts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Valence = Literal["positive", "negative", "neutral"]
 
 @dataclass(frozen=True)
 class Term:
-    """An aspect term; ``plural`` steers agreement."""
+    """An aspect term; ``plural`` decides the form of verbs."""
 
     text: str
     plural: bool = False
@@ -26,9 +26,9 @@ class Word:
 
 @dataclass(frozen=True)
 class Fact:
-    """A clause that tells a sentiment without any opinion word.
+    """A clause that implies a sentiment without any opinion word.
 
-    ``clause`` has slots (``grammar.fill``); ``meaning`` is what a reader takes from it, in the plain words of the
+    ``clause`` has slots (``grammar.fill``); ``meaning`` is what a reader understands from it, in the plain words of the
     oracle teacher.
     """
 
@@ -39,32 +39,32 @@ class Fact:
 
 @dataclass(frozen=True)
 class Facet:
-    """One aspect category of a domain, with all that people say about it.
+    """One aspect category of a domain, with its terms, opinion words and facts.
 
-    Terms, words and facts stand in order of falling frequency: the tail is rare (``grammar`` draws by Zipf's law).
-    ``words`` holds the words that fit this facet only, where one word may please here and displease elsewhere ("cold"
-    beer, "cold" soup); words that fit everywhere are in ``GENERAL_WORDS``.
+    Terms, words and facts are sorted by falling frequency (``grammar`` draws them by Zipf's law). ``words`` has the
+    words for this facet only, because a word may be positive for one facet and negative for another ("cold" beer,
+    "cold" soup). Words for all facets are in ``GENERAL_WORDS``.
     """
 
     category: str
     aspects: tuple[str, ...]
-    """Names that the teacher gives to it, each of one or more parts ("Food, Taste")."""
+    """Names of the facet in teacher text, each with one or more parts ("Food, Taste")."""
     terms: tuple[Term, ...]
     words: dict[Valence, tuple[Word, ...]]
     facts: dict[Valence, tuple[Fact, ...]]
     weight: float = 1.0
     modifiers: tuple[str, ...] = ()
     coined: bool = False
-    """Some terms are made up on the spot, as rare dishes and model names are."""
+    """Whether some terms are invented at random, to imitate rare dishes and model names."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain of reviews: its facets, its sentences without opinion, and its name for the thing reviewed."""
+    """A domain of reviews: its facets, its sentences without an opinion, and the name of the reviewed thing."""
 
     name: str
     whole: str
-    """What an opinion without an explicit target is about."""
+    """Target of opinions without an explicit target."""
     facets: tuple[Facet, ...]
     general: dict[Valence, tuple[Fact, ...]]
     general_category: str
@@ -73,27 +73,28 @@ class Domain:
     """Sentences without any opinion."""
 
 
+def phrases(text: str) -> tuple[str, ...]:
+    """Parses ``grilled, deep fried``: comma-separated phrases."""
+    return tuple(" ".join(part.split()) for part in text.split(",") if part.strip())
+
+
 def terms(text: str) -> tuple[Term, ...]:
-    """Reads ``pasta, fries+``: comma-separated terms, plurals marked with a plus sign."""
-    return tuple(Term(part.rstrip("+"), part.endswith("+")) for part in _parts(text))
+    """Parses ``pasta, fries+``: comma-separated terms, with a plus sign after plurals."""
+    return tuple(Term(part.rstrip("+"), part.endswith("+")) for part in phrases(text))
 
 
 def words(text: str) -> tuple[Word, ...]:
-    """Reads ``tasty, superb!``: comma-separated opinion words, strong ones marked with an exclamation mark."""
-    return tuple(Word(part.rstrip("!"), part.endswith("!")) for part in _parts(text))
+    """Parses ``tasty, superb!``: comma-separated opinion words, with an exclamation mark after strong ones."""
+    return tuple(Word(part.rstrip("!"), part.endswith("!")) for part in phrases(text))
 
 
 def facts(text: str) -> tuple[Fact, ...]:
-    """Reads one ``clause = meaning`` a line; a strong one ends in an exclamation mark."""
+    """Parses one ``clause = meaning`` per line; a strong one ends with an exclamation mark."""
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         clause, meaning = (part.strip() for part in line.split("="))
         found.append(Fact(clause, meaning.rstrip("!"), meaning.endswith("!")))
     return tuple(found)
-
-
-def _parts(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in text.split(",") if part.strip()]
 
 
 GENERAL_WORDS: dict[Valence, tuple[Word, ...]] = {
@@ -113,4 +114,4 @@ GENERAL_WORDS: dict[Valence, tuple[Word, ...]] = {
     ),
     "neutral": words("average, okay, standard, ordinary, typical, fair, passable, unremarkable, so so, middling"),
 }
-"""Opinion words that fit every facet."""
+"""Opinion words for all facets."""

@@ -1,8 +1,8 @@
-"""The oracle teacher: it knows every opinion of a generated review, and errs at the rates that it is told to.
+"""The oracle teacher: it knows every opinion of a generated review, and makes mistakes at given rates.
 
-It writes both forms of teacher text (arXiv 2412.18552, section 3): the analysis in the form of the released corpus, and
-the rewriting, the review restated in the first person with its feelings made evident. Both tell the same understanding
-of a review, mistakes included, as one teacher's two answers would.
+It writes both forms of teacher text (arXiv 2412.18552, section 3): the analysis in the format of the released corpus,
+and the rewriting, which is the review restated in the first person with explicit sentiment. Both forms express the same
+opinions about a review, including mistakes, like two answers of one teacher.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FEELINGS: dict[Sentiment, tuple[str, ...]] = {
     "positive": ("I am pleased with", "I like"),
     "very positive": ("I am delighted with", "I really love"),
 }
-# "the user wants to return" is how an analysis puts what a rewriting says as "I want to return".
+# An analysis says "the user wants to return" where a rewriting says "I want to return".
 _FIRST_PERSON = (
     (re.compile(r"\bthe user does\b"), "I do"),
     (re.compile(r"\bthe user is\b"), "I am"),
@@ -54,12 +54,12 @@ _FIRST_PERSON = (
 
 @dataclass(frozen=True)
 class Taught:
-    """What the oracle made of a review."""
+    """The opinions of the oracle about a review, with its mistakes."""
 
     opinions: tuple[Opinion, ...]
     mistakes: tuple[Mistake, ...]
     hallucinated: int
-    """Opinions about something that the review never speaks of."""
+    """Opinions about something that the review does not mention."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ class Oracle:
     """The oracle teacher.
 
     Args:
-      seed: of its mistakes and its choice of words.
-      mistake_rate: probability, for each opinion, of a flipped sentiment, a miss or a wrong target (each a third).
-      hallucination_rate: probability, for each review, of an opinion about something that it never speaks of.
+      seed: random seed of its mistakes and its choice of words.
+      mistake_rate: probability, for each opinion, of a flipped sentiment, a missed opinion or a wrong target (equally
+        likely).
+      hallucination_rate: probability, for each review, of an opinion about something that it does not mention.
 
     Raises:
       SettingError: a rate is not between 0 and 1.
@@ -90,7 +91,7 @@ class Oracle:
                 )
 
     def understand(self, known: KnownReview) -> Taught:
-        """Says which opinions the review holds, right at a rate of ``1 - mistake_rate``."""
+        """The opinions that the oracle finds in a review; each is right with probability ``1 - mistake_rate``."""
         rng = random.Random(f"{self.seed}/understand/{known.review.id}")
         taught: list[Opinion] = []
         mistakes: list[Mistake] = []
@@ -141,7 +142,7 @@ def _understand(rng: random.Random, known: KnownReview, opinion: KnownOpinion) -
 def _err(rng: random.Random, known: KnownReview, right: Opinion, mistake: Mistake) -> Opinion:
     if mistake == "flipped sentiment":
         return right.model_copy(update={"sentiment": _FLIPPED[right.sentiment]})
-    # Any other word of the review, so that a wrong target is never by chance another right one.
+    # The wrong target is a word of the review that is in no target, so that it is never right by chance.
     targets = {word for opinion in known.opinions for word in (opinion.target or known.domain.whole).split()}
     others = [word for word in re.findall(r"\w+", known.review.text) if word not in targets]
     return right.model_copy(update={"target": rng.choice(others or [known.domain.name])})

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from fsa_jax.synthetic.lexicon import Domain, Facet, facts, terms, words
+from fsa_jax.synthetic.lexicon import Domain, Facet, facts, phrases, terms, words
 
 FOOD = Facet(
     category="FOOD#QUALITY",
     aspects=("Food, Quality", "Food, Taste"),
     weight=4,
     coined=True,
-    modifiers=(
-        "grilled",
-        "fried",
-        "spicy",
-        "house",
-        "smoked",
-        "braised",
-        "lemon",
-        "garlic",
-        "roasted",
-        "stuffed",
-        "pulled",
-        "crispy",
-        "thai",
-        "cuban",
-        "glazed",
-        "pickled",
-        "baked",
-        "truffle",
-        "coconut",
-        "sesame",
+    modifiers=phrases(
+        """grilled, fried, spicy, house, smoked, braised, lemon, garlic, roasted, stuffed, pulled, crispy, thai, cuban,
+        glazed, pickled, baked, truffle, coconut, sesame"""
     ),
     terms=terms(
         """food, pizza, pasta, sushi, burger, chicken, salad, fries+, steak, soup, bread, salmon, tacos+, dessert,
@@ -409,16 +391,9 @@ RESTAURANTS = Domain(
         ),
         "neutral": facts("we may or may not come back = the user is undecided"),
     },
-    asides=(
-        "we went on a {day}",
-        "my sister picked it for her birthday",
-        "we were a party of {many}",
-        "it was raining when we arrived",
-        "i was in town for a conference",
-        "we had tickets for a show later",
-        "my parents were visiting",
-        "we sat down at seven",
-        "a friend told me about it years ago",
-        "so we drove over after work",
+    asides=phrases(
+        """we went on a {day}, my sister picked it for her birthday, we were a party of {many}, it was raining when we
+        arrived, i was in town for a conference, we had tickets for a show later, my parents were visiting,
+        we sat down at seven, a friend told me about it years ago, so we drove over after work"""
     ),
 )

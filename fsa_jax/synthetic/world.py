@@ -1,7 +1,7 @@
-"""The generated world: reviews and labelled sentences, each drawn from its own seeded stream.
+"""The generated world: reviews and labelled sentences, each drawn with its own random generator.
 
-Every review and sentence has a random stream named by the world's seed and its own number, so the first thousand
-reviews of a world are the same however many are asked for.
+The random generator of a review or sentence depends on the seed of the world and its number. So the first thousand
+reviews of a world do not depend on how many are drawn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DOMAINS: tuple[Domain, ...] = (RESTAURANTS, LAPTOPS)
 Split = Literal["train", "dev", "test", "hard_test"]
 
 STAR_WEIGHTS = (1, 2, 4, 2, 1)
-"""How often reviewers are in a one- to five-star mood: the sampling of arXiv 2412.18552, in which the middle weighs."""
+"""Weights of one- to five-star moods of reviewers, as in the sampling of arXiv 2412.18552, which prefers the middle."""
 _POSITIVE_SHARE = (0.06, 0.28, 0.52, 0.76, 0.94)
 _HARD_SHARE = 0.45
 _TYPO_RATE = 0.015
@@ -40,7 +40,7 @@ _TYPO_RATE = 0.015
 
 @dataclass(frozen=True)
 class KnownReview:
-    """A review and everything it says."""
+    """A review and its known opinions."""
 
     review: Review
     domain: Domain
@@ -49,7 +49,7 @@ class KnownReview:
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """Sentences of each labelled dataset."""
+    """Numbers of sentences in the splits of a labelled dataset."""
 
     train: int = 300
     dev: int = 200
@@ -63,13 +63,13 @@ class SplitSizes:
 
 
 def draw_reviews(seed: int, count: int, withheld: Collection[str] = ()) -> Iterator[KnownReview]:
-    """Yields ``count`` reviews, the domains in turn; none has a sentence that is in ``withheld``."""
+    """Yields ``count`` reviews of alternating domains; no review has a sentence that is in ``withheld``."""
     for number in range(count):
         yield _draw_review(seed, number, withheld)
 
 
 def stars(opinions: tuple[KnownOpinion, ...]) -> float:
-    """The rating that goes with the opinions: 3 plus their mean score, in whole stars from 1 to 5."""
+    """The star rating for the opinions: 3 plus their mean score, rounded to whole stars from 1 to 5."""
     if not opinions:
         return 3.0
     mean = sum(opinion.score for opinion in opinions) / len(opinions)
@@ -79,10 +79,10 @@ def stars(opinions: tuple[KnownOpinion, ...]) -> float:
 def draw_labelled(
     seed: int, dataset: str, domain: Domain, sizes: SplitSizes, with_categories: bool
 ) -> dict[Split, list[Passage]]:
-    """Draws the splits of a labelled dataset; no sentence stands in two of them, or twice in one.
+    """Draws the splits of a labelled dataset; no sentence occurs twice, neither in one split nor in two.
 
-    ``test`` is easy and ``hard_test`` hard; ``train`` and ``dev`` mix both. With categories (ACSA), some sentences
-    speak of the domain as a whole; without (ATSA), every opinion has an explicit target.
+    ``test`` is easy and ``hard_test`` is hard; ``train`` and ``dev`` have both kinds. With categories (ACSA), some
+    sentences are about the domain as a whole. Without categories (ATSA), every opinion has an explicit target.
     """
     seen: set[str] = set()
     drawn: dict[Split, list[Passage]] = {}
@@ -114,7 +114,7 @@ def _draw_review(seed: int, number: int, withheld: Collection[str]) -> KnownRevi
     used: set[str] = set()
     sentences: list[Passage] = []
     wanted = rng.choices((1, 2, 3), (5, 3, 1))[0]
-    # A review without any opinion teaches nothing, so one that has only asides goes on.
+    # A review without any opinion is useless, so sentences are added until there is one.
     while len(sentences) < wanted or not any(sentence.opinions for sentence in sentences):
         sentence = _draw_review_sentence(rng, domain, style, used, positive)
         if sentence.text not in withheld:
@@ -128,7 +128,7 @@ def _draw_review_sentence(rng: random.Random, domain: Domain, style: Style, used
     kind = rng.random()
     if kind < 0.08:
         return draw_aside_sentence(rng, domain, style)
-    # Once is enough for the domain as a whole, as for every term.
+    # The domain as a whole, like every term, is used only once in a review.
     if kind < 0.16 and domain.whole not in used:
         used.add(domain.whole)
         return draw_general_sentence(rng, domain, style, positive)

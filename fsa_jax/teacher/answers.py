@@ -1,12 +1,10 @@
-"""What comes back from a teacher's engine, and the few reasons why nothing may come."""
+"""The answers of a teacher's engine, and the reasons why an answer may have no text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from fsa_jax.reviews.fields import clean_text
-from fsa_jax.teacher.generation_requests import Request
 
 TOO_LONG = "too long"
 REFUSED = "refused"
@@ -26,12 +24,12 @@ def failure_reason(failure: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A teacher's text, or why there is none.
+    """A teacher's text, or the reason why there is none.
 
     Attributes:
-      text: the whole answer; for CUT_OFF and REFUSED failures whatever came before it stopped.
+      text: the whole answer; for CUT_OFF and REFUSED failures the text up to the point where it stopped.
       failure: None, or one of FAILURES with details.
-      redacted: a key has been removed from it.
+      redacted: whether an API key was removed from the text.
     """
 
     text: str | None = None
@@ -42,7 +40,7 @@ class Answer:
 
 
 def one_line(text: str) -> str:
-    """A server's words as a line that any file and terminal can hold; what is long is cut."""
+    """A server's message as one line that is safe to print and to store; long messages are cut."""
     return " ".join(clean_text(text)[0].split())[:DETAIL_CHARACTERS]
 
 
@@ -54,14 +52,14 @@ def failed(reason: str, detail: str, input_tokens: int | None = None) -> Answer:
 def judge(
     text: str | None, finish_reason: str | None, input_tokens: int | None, output_tokens: int | None, max_tokens: int
 ) -> Answer:
-    """The answer that a finished generation amounts to.
+    """Turns a finished generation into an Answer: a text, or a failure with its reason.
 
     Args:
-      text: what the teacher wrote.
-      finish_reason: as OpenAI and vLLM name it: ``stop``, ``length``, ``content_filter`` …
-      input_tokens: tokens of the prompt.
-      output_tokens: tokens of the text.
-      max_tokens: the limit that ``length`` means.
+      text: the text that the teacher wrote.
+      finish_reason: the reason that OpenAI or vLLM gave: ``stop``, ``length``, ``content_filter`` …
+      input_tokens: number of tokens of the prompt.
+      output_tokens: number of tokens of the text.
+      max_tokens: the token limit of the request; ``length`` means that it was reached.
     """
     failure = None
     if finish_reason == "content_filter":
@@ -71,34 +69,3 @@ def judge(
     elif text is None or not text.strip():
         failure = f"{EMPTY}: finished by {one_line(str(finish_reason))}"
     return Answer(text, failure, input_tokens, output_tokens)
-
-
-class Engine(Protocol):
-    """Whatever answers requests: vLLM in this process, or an endpoint.
-
-    Attributes:
-      devices: accelerators that it occupies, as far as known; 0 for none or unknown.
-      in_flight: requests under way at once that keep it busy.
-    """
-
-    devices: int
-    in_flight: int
-
-    async def ask(self, request: Request) -> Answer | None:
-        """Answers one request; failures that concern this request alone are answers, too.
-
-        Returns:
-          None if the engine was told to stop while the request was waiting to be sent.
-
-        Raises:
-          TeacherError: nothing can be asked at all.
-        """
-        ...
-
-    def stop(self) -> None:
-        """Sends nothing any more; what has been sent may still be answered."""
-        ...
-
-    async def close(self) -> None:
-        """Gives back what the engine holds."""
-        ...

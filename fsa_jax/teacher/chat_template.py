@@ -1,4 +1,4 @@
-"""From a chat to the teacher's own tokens, by the chat template that came with its tokenizer."""
+"""Turns a chat into the teacher's tokens with the chat template of its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ChatTokenizer:
       name: Hugging Face name, or a folder with the tokenizer's files.
       revision: commit on the Hub.
       template_arguments: variables of the template, such as ``{"enable_thinking": False}``.
-      trust_remote_code: run Python code that comes with the tokenizer.
+      trust_remote_code: whether to run Python code that comes with the tokenizer.
 
     Raises:
-      TeacherError: it cannot be loaded, or has no chat template.
+      TeacherError: the tokenizer cannot be loaded, or has no chat template.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class ChatTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            # Without a word about it, transformers asks on stdin.
+            # Without an explicit trust_remote_code, transformers asks the user on stdin.
             self._tokenizer = AutoTokenizer.from_pretrained(
                 name, revision=revision, trust_remote_code=trust_remote_code
             )
-        except Exception as error:  # damaged files raise all kinds, and some libraries of tokenizers the base class
+        except Exception as error:  # damaged files raise many types; some tokenizer libraries raise Exception itself
             fix = "check the name, or log in with: hf auth login"
             if "trust_remote_code" in str(error):
                 fix = "read its code, then use --trust-remote-code; or choose another model"
@@ -46,8 +46,8 @@ class ChatTokenizer:
             raise TeacherError(
                 name,
                 expected="a tokenizer with a chat template",
-                found="none: this is no chat model",
-                fix="use the model's -Instruct or -chat sibling",
+                found="no chat template: this is not a chat model",
+                fix="use the -Instruct or -chat version of the model",
             )
         self._arguments = dict(template_arguments or {})
         self._control_tokens = tuple(str(token) for token in self._tokenizer.get_added_vocab())
@@ -59,7 +59,7 @@ class ChatTokenizer:
         marker = "fsa-system-probe"
         probe = [{"role": "system", "content": marker}, {"role": "user", "content": "x"}]
         try:
-            # Some templates refuse the role, others leave it out without a word.
+            # Some templates raise an error for the system role, others silently leave its message out.
             return marker in self._render(probe)
         except TemplateError:
             return False
@@ -79,7 +79,7 @@ class ChatTokenizer:
         return self._render(messages)
 
     def prompt_tokens(self, request: Request) -> list[int]:
-        """The whole prompt as token ids; the template has written the special tokens itself."""
+        """The whole prompt as token ids; the chat template adds the special tokens."""
         return self._tokenizer.encode(self.prompt_text(request), add_special_tokens=False)
 
     def count(self, request: Request) -> int:

@@ -1,4 +1,4 @@
-"""What teaching costs: prices, a budget that is never exceeded, an estimate beforehand and the bill afterwards."""
+"""The cost of a teaching job: prices, a budget that is never exceeded, and the bill of what was generated."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fsa_jax.teacher.answers import failure_reason
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.parts import StoredGeneration
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in any one currency; what is not paid for is 0.
+    """Prices, all in the same currency; 0 for what is free.
 
     Args:
-      input: for a million input tokens.
-      output: for a million output tokens.
-      device_hour: for one accelerator for one hour.
+      input: price of a million input tokens.
+      output: price of a million output tokens.
+      device_hour: price of one accelerator for one hour.
     """
 
     input: float = 0.0
@@ -36,18 +36,19 @@ class Prices:
 
 
 class Budget:
-    """Lets requests begin as long as they fit, whatever they turn out to need at most.
+    """Lets a request start only if its largest possible use still fits into the budget.
 
-    A request reserves its estimated input and its longest output, and gives back what it did not need. A request that
-    does not fit waits for others to end; where none is left that could give anything back, the budget is used up.
+    A request reserves its estimated input and its longest possible output, and returns afterwards what it did not use.
+    A request that does not fit waits until others end. If no running request is left that could return anything, the
+    budget is used up.
 
     Args:
-      prices: what tokens and accelerators cost.
-      max_tokens: input and output tokens together; None for no limit.
-      max_cost: None for no limit.
-      spent_tokens: what was spent before, tokens.
-      spent_cost: what was spent before, cost.
-      devices: accelerators that cost from now on.
+      prices: prices of tokens and accelerators.
+      max_tokens: limit on input and output tokens together; None for no limit.
+      max_cost: limit on the cost; None for no limit.
+      spent_tokens: number of tokens that earlier runs spent.
+      spent_cost: cost of earlier runs.
+      devices: number of accelerators that cost money while this object exists.
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class Budget:
         self._reservations = 0
         self._settled = asyncio.Condition()
         self.used_up: str | None = None
-        """Which limit ended the job; None while none has."""
+        """The limit that ended the job; None until then."""
 
     @property
     def cost(self) -> float:
-        """What has been spent up to now, accelerators included."""
+        """The cost until now, accelerators included."""
         return self._token_cost + self._prices.devices((time.monotonic() - self._began) * self._devices)
 
     def _limit_hit(self, tokens: float, cost: float) -> str | None:
@@ -86,7 +87,8 @@ class Budget:
         return None
 
     async def reserve(self, input_tokens: int, output_tokens: int) -> bool:
-        """Whether a request of at most this size may begin; waits while that is still open."""
+        """Whether a request of at most this size may start. Waits as long as requests under way may still free
+        budget."""
         tokens, cost = input_tokens + output_tokens, self._prices.tokens(input_tokens, output_tokens)
         async with self._settled:
             while (hit := self._limit_hit(tokens, cost)) is not None and self._reservations and not self.used_up:
@@ -101,7 +103,7 @@ class Budget:
             return True
 
     async def settle(self, reserved: tuple[int, int], used: tuple[int, int]) -> None:
-        """Replaces a reservation (input, output tokens) by what was used."""
+        """Replaces a reservation (input tokens, output tokens) by the tokens that were used."""
         async with self._settled:
             self._reserved_tokens -= sum(reserved)
             self._reserved_cost -= self._prices.tokens(*reserved)
@@ -113,12 +115,12 @@ class Budget:
 
 @dataclass
 class Bill:
-    """What the generations of one teacher and prompt took.
+    """Tokens, time and failures of the generations of one teacher and prompt.
 
     Attributes:
-      requests: attempts that were stored, failures included.
-      seconds: wall time with a request under way, summed over shards, shared out between prompts by output tokens.
-      device_seconds: the same times the accelerators of the engine.
+      requests: number of attempts that were stored, failures included.
+      seconds: wall time with a request under way, summed over shards, divided among prompts by their output tokens.
+      device_seconds: ``seconds`` times the number of accelerators of the engine.
       failures: number of failures by reason.
     """
 
@@ -131,7 +133,7 @@ class Bill:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens a second, of one shard; None where nothing was generated."""
+        """Output tokens per second of one shard; None if nothing was generated."""
         return self.output_tokens / self.seconds if self.seconds and self.output_tokens else None
 
     def cost(self, prices: Prices) -> float:
@@ -144,17 +146,17 @@ class Bill:
 
 
 Bills = dict[tuple[str, str], Bill]
-"""Bill by teacher (with its revision, where it has one) and prompt."""
+"""Bill by teacher (with its revision, if it has one) and prompt."""
 
 
 def bills(shards: Iterable[Iterable[StoredGeneration]]) -> Bills:
-    """The bills of everything that was ever asked, failures and retried attempts included.
+    """The bills of all requests ever sent, failures and retried attempts included.
 
-    Wall time is found from the rows themselves, so that the work of killed jobs counts, and the idle time between jobs
-    does not. Memory does not grow with the rows.
+    Wall time is computed from the rows, so that the work of killed jobs is counted and the idle time between jobs is
+    not. Memory does not grow with the number of rows.
 
     Args:
-      shards: the rows of each shard. Shards are separate engines: their times add up.
+      shards: the rows of each shard. Shards are separate engines, so their times are added.
     """
     result: Bills = {}
     for rows in shards:
@@ -188,7 +190,7 @@ def _shard_bills(rows: Iterable[StoredGeneration]) -> Bills:
 
 
 class _Spans:
-    """Length of the union of time spans, in memory that does not grow with their number."""
+    """Length of the union of time spans, computed with constant memory."""
 
     def __init__(self, buffer: int = 100_000) -> None:
         self._buffer = buffer

@@ -1,4 +1,4 @@
-"""Costs as tables: the bill of a store, the estimate of a job."""
+"""Tables of costs: the bill of a store, and the estimate for a job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fsa_jax.teacher.store.reader import StoreReader
 
 
 def print_report(store: Path, prices: Prices) -> None:
-    """Prints what everything in a store took.
+    """Prints the requests, tokens, time and cost of everything in a store.
 
     Raises:
       MissingDataError: there is no store.
     """
     found = bills(StoreReader(store).attempts_by_shard())
-    table = Table("teacher", "prompt", title=f"What {store} took")
+    table = Table("teacher", "prompt", title=f"Cost of {store}")
     for name in ("requests", "input tokens", "output tokens", "tokens/s", "GPU-hours", "cost"):
         table.add_column(name, justify="right")
     table.add_column("failures")
@@ -48,14 +48,14 @@ def _cells(bill: Bill, prices: Prices) -> list[str]:
 
 
 def print_estimate(estimate: Estimate, prices: Prices, counted_by: str) -> None:
-    """Prints what a job will take.
+    """Prints the estimated tokens, time and cost of a job.
 
     Args:
-      estimate: of the job.
-      prices: what is paid for.
-      counted_by: what counted the input tokens of the sample.
+      estimate: estimate of the job.
+      prices: prices of tokens and accelerators.
+      counted_by: name of the tokenizer that counted the input tokens of the sample.
     """
-    table = Table("prompt", title="What is missing would take about")
+    table = Table("prompt", title="Estimate for the missing generations")
     for name in ("requests", "input tokens", "output tokens"):
         table.add_column(name, justify="right")
     table.add_column("length of answers from")
@@ -67,9 +67,9 @@ def print_estimate(estimate: Estimate, prices: Prices, counted_by: str) -> None:
     terminal.print(table)
     terminal.print(f"input tokens: counted by {counted_by} on a sample")
     if estimate.too_long:
-        terminal.print(f"{estimate.too_long:,} requests about reviews that are too long: failures, at no cost")
+        terminal.print(f"{estimate.too_long:,} requests are about too long reviews: they will fail without a cost")
     if estimate.seconds is None:
-        terminal.print("time: unknown; give --tokens-per-second, or generate a few first (--limit 100) and ask again")
+        terminal.print("time: unknown; set --tokens-per-second, or generate some first (--limit 100) and try again")
         if prices.device_hour:
             terminal.print(f"cost: {estimate.cost(prices):,.2f} and the accelerators' time")
             return

@@ -17,15 +17,14 @@ from fsa_base.errors import FsaError, SettingError, TeacherError
 from fsa_jax.reviews.fields import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
 from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
-from fsa_jax.teacher.http_client import BoundedClient
+from fsa_jax.teacher.http_client import BoundedClient, Redactor, proxy_secrets, url_secrets, url_without_secrets
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
-from fsa_jax.teacher.redaction import Redactor, proxy_secrets, url_secrets, url_without_secrets
 
 IN_FLIGHT = 256
-"""Requests under way at once where nobody says otherwise."""
+"""Default number of simultaneous requests."""
 
 CONNECTIONS_PER_CLIENT = 16
-"""The HTTP library looks through all connections of a client for every request: many small pools, not a large one."""
+"""For every request the HTTP library searches all connections of its client, so many small pools beat a large one."""
 
 _PAUSE = (408, 409, 425, 429)
 _PAID_OUT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credit balance")
@@ -42,29 +41,30 @@ _OVERLONG = (
 )
 
 _CHARACTERS_PER_TOKEN = 64
-"""A text with more for each token of the limit is not what was asked for."""
+"""An answer with more characters per token of the limit is not a real answer of the model."""
 
-# One line for each of a million requests is no log, and what these log on request (OPENAI_LOG=debug) holds headers.
+# These loggers write a line for each of a million requests, and their debug log (OPENAI_LOG=debug) has headers with
+# keys.
 for _name in ("httpx2", "httpcore2", "openai"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
 class EndpointSettings:
-    """How to reach an endpoint.
+    """Settings for requests to an endpoint.
 
     Args:
-      url: its base, ``http://host:8000/v1``; user, password and query are sent and never shown.
-      api_key: sent as bearer token; servers without one take anything.
-      timeout: seconds for one attempt, from sending to having the whole answer.
-      max_attempts: attempts after connection errors, time-outs, 5xx and broken answers; of 429, those without a
-        time to wait count.
-      give_up_after: seconds after which a request fails whatever keeps it waiting.
-      requests_per_minute: None for no limit.
-      tokens_per_minute: None for no limit.
-      merge_system: sends no system message (chat templates without that role).
-      token_limit_field: ``max_tokens``, or ``max_completion_tokens`` for hosted models that insist on it.
-      send_seed: False for servers that refuse ``seed``.
+      url: base URL of the endpoint, such as ``http://host:8000/v1``; user, password and query are sent but never shown.
+      api_key: key that is sent as bearer token; servers without keys accept any value.
+      timeout: seconds for one attempt, from sending the request to receiving the whole answer.
+      max_attempts: number of attempts. Connection errors, time-outs, status 5xx and broken answers count as attempts;
+        status 429 counts only if the server does not say how long to wait.
+      give_up_after: seconds after which a request fails, whatever the reason for the delay.
+      requests_per_minute: limit on requests per minute; None for no limit.
+      tokens_per_minute: limit on tokens per minute; None for no limit.
+      merge_system: whether to send the system message inside the user message (chat templates without a system role).
+      token_limit_field: ``max_tokens``, or ``max_completion_tokens`` for hosted models that require it.
+      send_seed: whether to send ``seed``; False for servers that refuse it.
     """
 
     url: str = field(repr=False)
@@ -88,30 +88,30 @@ class EndpointSettings:
         if not usable:
             shown = url_without_secrets(self.url)
             raise SettingError(
-                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=shown, fix="write it whole"
+                "--endpoint", expected="a URL such as http://localhost:8000/v1", found=shown, fix="write the whole URL"
             )
         for where, fine, expected, found in (
             ("--request-timeout", self.timeout > 0, "more than 0 seconds", self.timeout),
             ("--max-attempts", self.max_attempts >= 1, "at least 1", self.max_attempts),
         ):
             if not fine:
-                raise SettingError(where, expected=expected, found=str(found), fix="change it")
+                raise SettingError(where, expected=expected, found=str(found), fix="choose another value")
 
 
 class Endpoint:
-    """Asks an OpenAI-compatible server, with retries; an ``answers.Engine``.
+    """Sends requests to an OpenAI-compatible server, with retries; an ``answers.Engine``.
 
-    Errors that no retry fixes (a redirect, key refused, model unknown, quota used up, and, as long as nothing has ever
-    been answered, a server that cannot be reached or refuses the form of the request) raise TeacherError: a job must
-    stop on its first day, not on its last. The same errors after a first answer are failures of their request.
+    Errors that no retry can fix raise TeacherError, so that a misconfigured job stops at once: a redirect, a refused
+    key, an unknown model, a used-up quota. Until the first answer this also holds for a server that cannot be reached
+    or refuses the format of the request; after the first answer such an error is a failure of its request only.
 
-    Keys and passwords are removed from every answer and error on its way out of ``ask``, and here alone.
+    ``ask`` removes keys and passwords from every answer and error. No other function does.
 
     Args:
-      teacher: the model to ask for, and how it draws.
-      settings: how to reach it.
-      in_flight: requests that will be under way at once; None takes IN_FLIGHT.
-      proven: whether it has answered before, in an earlier run.
+      teacher: model to ask, and its sampling settings.
+      settings: how to reach the endpoint.
+      in_flight: number of simultaneous requests. If None, IN_FLIGHT.
+      proven: whether the endpoint answered in an earlier run.
     """
 
     def __init__(
@@ -140,14 +140,17 @@ class Endpoint:
             await client.close()
 
     def stop(self) -> None:
-        """Sends nothing any more; what waits to be sent, or to be sent again, is given up."""
+        """Sends no more requests; those that wait to be sent, or to be sent again, are given up."""
         self._stopping.set()
 
     async def ask(self, request: Request) -> Answer | None:
-        """One answer, after as many attempts as it takes and the settings allow; None where ``stop`` came before it.
+        """Sends one request, again if needed and as often as the settings allow.
+
+        Returns:
+          The answer; None if ``stop`` was called first.
 
         Raises:
-          TeacherError: nothing can be asked at all.
+          TeacherError: the endpoint cannot answer any request.
         """
         try:
             answer = await self._ask(request)
@@ -159,7 +162,7 @@ class Endpoint:
         return replace(answer, text=text, failure=failure, redacted=text != answer.text)
 
     async def _wait(self, seconds: float) -> None:
-        """Waits, unless the job stops."""
+        """Waits for some seconds; raises _StoppedError if the job stops during that time."""
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
@@ -188,7 +191,8 @@ class Endpoint:
                 trouble = self._detail(error)
                 asked = retry_after(error.response.headers)
                 if error.status_code == 429:
-                    # All wait as long as the server asks, and this request longer and longer: some ask for 0 seconds.
+                    # All requests wait as long as the server asks. This one also backs off, because some servers ask
+                    # for 0 seconds.
                     self._limiter.pause(asked or 0.0)
                     wait = backoff(rejected)
                     rejected += 1
@@ -198,7 +202,7 @@ class Endpoint:
                     wait = max(asked or 0.0, backoff(attempt))
                     attempt += 1
             except TimeoutError:
-                trouble = f"no whole answer within {self._settings.timeout:g} s"
+                trouble = f"no complete answer within {self._settings.timeout:g} s"
                 wait = backoff(attempt)
                 attempt += 1
             except (openai.APIConnectionError, _BrokenAnswer) as error:
@@ -215,7 +219,7 @@ class Endpoint:
                 url_without_secrets(self._settings.url),
                 expected="a server that answers",
                 found=f"{trouble or 'nothing'} (after {attempt} attempts)",
-                fix="start it, or correct --endpoint; a proxy in the environment (HTTP_PROXY) may stand between",
+                fix="start the server, or correct --endpoint; also check the proxy settings (HTTP_PROXY)",
             )
         return failed(ENGINE_ERROR, f"{trouble} (after {attempt} attempts)")
 
@@ -224,7 +228,7 @@ class Endpoint:
         if self._settings.send_seed:
             body["seed"] = request.engine_seed
         client = self._clients[request.engine_seed % len(self._clients)]
-        # The typed method would spend a quarter of its time on transforming a body that is right already.
+        # The typed method of the client would spend a quarter of its time on converting the body, which is not needed.
         async with asyncio.timeout(self._settings.timeout):
             response = await client.post("/chat/completions", cast_to=httpx2.Response, body=body)
         return self._read(response.content)
@@ -239,13 +243,14 @@ class Endpoint:
         elif error.status_code in (401, 403):
             found, fix = "the key is refused", "set the environment variable that --api-key-variable names"
         elif error.status_code == 404:
-            found = f"no model {self._teacher.name!r} there, or no such address"
-            fix = "name a model of GET /v1/models with --teacher; the address usually ends in /v1"
+            found = f"no model {self._teacher.name!r} there, or a wrong address"
+            fix = "set --teacher to a model that GET /v1/models lists; the address usually ends in /v1"
         elif error.status_code in (402, 429) and any(word in detail for word in _PAID_OUT):
-            found, fix = "the account's quota is used up", "pay, or use another key; then run the same command again"
+            found = "the account's quota is used up"
+            fix = "add credit, or use another key; then run the same command again"
         elif error.status_code in (400, 405, 415, 422) and not self._answered and self._final_reason(error) is None:
-            found = "it refuses the form of the requests"
-            fix = "see --merge-system, --token-limit-field, --send-seed and --sampling-extra"
+            found = "it refuses the format of the requests"
+            fix = "try --merge-system, --token-limit-field, --send-seed and --sampling-extra"
         if found:
             raise TeacherError(
                 url_without_secrets(self._settings.url),
@@ -259,7 +264,7 @@ class Endpoint:
         try:
             location = urljoin(f"{base}/", response.headers.get("location", ""))
         except ValueError:
-            location = "an address that is none"
+            location = "an invalid address"
         return one_line(self._redact(url_without_secrets(location))).removesuffix("/chat/completions")
 
     def _final_reason(self, error: openai.APIStatusError) -> str | None:
@@ -269,7 +274,7 @@ class Endpoint:
         return REFUSED if any(phrase in detail for phrase in _REFUSALS) else None
 
     def _final(self, error: openai.APIStatusError) -> Answer | None:
-        """The failure that an error amounts to where another attempt would meet the same."""
+        """The failure for an error that another attempt would meet again; None for an error that may pass."""
         if error.status_code in _PAUSE or error.status_code >= 500:
             return None
         return failed(self._final_reason(error) or ENGINE_ERROR, self._detail(error))
@@ -279,7 +284,7 @@ class Endpoint:
         return self._told(f"{error.status_code} {code} {error.message}")
 
     def _told(self, text: str) -> str:
-        # Before it is cut: half a key is not recognised.
+        # Redacted before the text is cut, because half a key is not recognised.
         return one_line(self._redact(text))
 
     def _read(self, content: bytes) -> Answer:
@@ -295,7 +300,7 @@ class Endpoint:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             reason = f"{error.reason}: " if isinstance(error, untrusted_json.UntrustedJsonError) else ""
             start = self._told(content[:16_384].decode(errors="replace"))[:80]
-            raise _BrokenAnswer(f"no chat completion: {reason}{start!r}") from None
+            raise _BrokenAnswer(f"not a chat completion: {reason}{start!r}") from None
         if not all(count is None or (type(count) is int and 0 <= count < 2**31) for count in counts):
             raise _BrokenAnswer(f"token counts {counts}")
         if not isinstance(text, str | None):
@@ -305,36 +310,36 @@ class Endpoint:
         if refusal and not text:
             said = self._redact(clean_text(str(refusal))[0])[: max_tokens * _CHARACTERS_PER_TOKEN]
             return Answer(said, REFUSED, counts[0], counts[1])
-        reason = finish_reason and self._redact(str(finish_reason))  # before it is cut, through a key perhaps
+        reason = finish_reason and self._redact(str(finish_reason))  # before it is cut, perhaps in the middle of a key
         return judge(text and clean_text(text)[0], reason, counts[0], counts[1], max_tokens)
 
 
 def _client(settings: EndpointSettings) -> openai.AsyncOpenAI:
-    # Requests fall on the clients by chance; the margin keeps them from queueing at one while another is idle.
+    # Requests are assigned to clients at random; the spare connections avoid a queue at one while another is idle.
     limits = httpx2.Limits(max_connections=2 * CONNECTIONS_PER_CLIENT)
     address, _, query = settings.url.partition("#")[0].partition("?")
     try:
         http_client = BoundedClient(limits=limits, timeout=settings.timeout)
     except (ValueError, httpx2.InvalidURL, ImportError):
-        # The message would show the proxy's password.
+        # The original error message would show the proxy's password.
         raise SettingError(
             "a proxy in the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)",
             expected="a URL such as http://user:password@host:3128",
-            found="one that cannot be used",
-            fix="write it whole, or unset it",
+            found="a URL that cannot be used",
+            fix="write the whole URL, or unset the variable",
         ) from None
     return openai.AsyncOpenAI(
         api_key=settings.api_key,
         base_url=address,
         default_query=dict(parse_qsl(query)),
-        max_retries=0,  # ours know the rate limits and share their pauses
+        max_retries=0,  # retries are made in _ask, which knows the rate limits and shares the pauses
         http_client=http_client,
     )
 
 
 class _BrokenAnswer(Exception):
-    """A 200 whose body is no chat completion."""
+    """A response with status 200 whose body is not a chat completion."""
 
 
 class _StoppedError(Exception):
-    """The job stops while a request waits to be sent."""
+    """The job stopped while a request was waiting to be sent."""

@@ -1,4 +1,4 @@
-"""What a job will take, before anything is spent: tokens counted on a sample, the rest as the store remembers it."""
+"""Estimates the cost of a job before it runs: input tokens from a sample, output length and speed from the store."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fsa_jax.teacher.cost import Bill, Bills, Prices
-from fsa_jax.teacher.generation_requests import CHARACTERS_PER_TOKEN, Request, RequestMaker
+from fsa_jax.teacher.generation_requests import CHARACTERS_PER_TOKEN, Prompt, Request, RequestMaker
 from fsa_jax.teacher.job import JobSettings
-from fsa_jax.teacher.prompts import Prompt
 
 SAMPLE = 500
-"""Requests by prompt whose tokens are counted."""
+"""Number of requests per prompt whose tokens are counted."""
 
 ENOUGH = 20
-"""Answers from which the store's own lengths and speed are believed."""
+"""Number of answers that the store must have before its lengths and speed are used."""
 
 
 @dataclass
 class PromptEstimate:
-    """The part of one prompt in a job that has not run yet.
+    """The estimate for the missing requests of one prompt.
 
     Attributes:
-      requests: how many are missing.
-      input_tokens: of all of them, extrapolated from the sample.
-      output_tokens: likewise.
-      measured: whether the output's length comes from earlier answers in the store; otherwise from the prompt's file.
+      requests: number of missing requests.
+      input_tokens: input tokens of all of them, extrapolated from the sample.
+      output_tokens: output tokens of all of them.
+      measured: whether the output length comes from answers in the store; otherwise it comes from the prompt's file.
     """
 
     prompt: Prompt
@@ -38,7 +37,8 @@ class PromptEstimate:
 
 @dataclass
 class Estimate:
-    """What a job will take. ``seconds`` is None where no speed is known: give one, or generate a few first."""
+    """The estimate for a whole job. ``seconds`` is None if the speed is unknown: set it, or generate a few answers
+    first."""
 
     prompts: list[PromptEstimate]
     too_long: int
@@ -58,7 +58,7 @@ class Estimate:
 
 
 class _Sample:
-    """A uniform sample of a stream (reservoir)."""
+    """A uniform random sample of a stream (reservoir sampling)."""
 
     def __init__(self, rng: random.Random) -> None:
         self.requests: list[Request] = []
@@ -87,14 +87,14 @@ def estimate(
     """Estimates a job of these requests.
 
     Args:
-      batches: the requests that are missing.
-      maker: whose prompts they are.
-      settings: of the job; reviews that are too long cost nothing.
-      count_input: input tokens of one request.
-      past: bills of the same teacher, by teacher and prompt; empty where it has not answered before.
-      tokens_per_second: output tokens; None takes the speed in ``past``.
-      devices: accelerators that the engine will occupy.
-      seed: of the sample.
+      batches: the missing requests.
+      maker: the RequestMaker that made them.
+      settings: settings of the job; too long reviews cost nothing.
+      count_input: function that counts the input tokens of one request.
+      past: bills of the same teacher, by teacher and prompt; empty if it has not answered before.
+      tokens_per_second: speed in output tokens per second. If None, the speed in ``past``.
+      devices: number of accelerators that the engine will use.
+      seed: random seed of the sample.
     """
     rng = random.Random(seed)
     samples = {prompt.hash: _Sample(rng) for prompt in maker.prompts}

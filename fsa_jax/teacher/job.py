@@ -1,9 +1,9 @@
-"""The job: reviews in, generations stored, bounded in memory and in what a kill can lose.
+"""The teaching job: reads reviews and stores generations, with bounded memory and bounded loss if it is killed.
 
-A feeder reads reviews in a thread and passes on the requests that the store lacks; a fixed number of workers ask the
-engine; a committer writes down what they bring back. A worker takes its next request when its last one is written, so
-what is in flight, and what a kill can lose, is never more than the number of workers. The disk is synced every second
-beside that, so that a slow one delays nobody: a power cut can lose what came since.
+A feeder thread reads reviews and passes on the requests that are not in the store. A fixed number of workers send them
+to the engine. A committer writes the answers. A worker takes its next request only after its last answer is written, so
+a kill loses at most one request per worker. A separate thread syncs the disk every second, so that a slow disk does not
+delay the workers; a power cut can lose the answers since the last sync.
 """
 
 from __future__ import annotations
@@ -14,41 +14,75 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
+from typing import Protocol
 
 from fsa_base.errors import TeacherError
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, Engine, failed, failure_reason
+from fsa_jax.reviews.fields import Fields, parse_review
+from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.source import Losses, Source, row_count
+from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
-from fsa_jax.teacher.generation_requests import (
-    Request,
-    RequestMaker,
-    Shard,
-    Teacher,
-    engine_seed,
-    expected_input_tokens,
-)
-from fsa_jax.teacher.key_set import KeySet, as_keys
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, Teacher, engine_seed, expected_input_tokens
+from fsa_jax.teacher.store.key_set import KeySet, as_keys
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
 
+
+def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
+    """Yields reviews in the order of their files, one at a time.
+
+    Args:
+      sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
+      losses: counter of rows without text, broken JSON, fixed encodings and so on, with their places.
+      limit: largest number of reviews; None for all.
+
+    Raises:
+      DataError: the content of a file does not fit its name.
+    """
+    fields = Fields({})
+    count = 0
+    for source in sources:
+        for name, rows in source.parts():
+            number = 0
+            for raw in rows():
+                if count == limit:
+                    return
+                place = f"{name}:{raw.line or number + 1}"
+                number += row_count(raw)
+                losses.read += row_count(raw)
+                row = raw if isinstance(raw, BadRow) else raw.parse()
+                parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
+                if isinstance(parsed, BadRow):
+                    losses.drop(parsed.reason, place, row_count(raw))
+                    continue
+                for repair in parsed.repairs if isinstance(raw, BadRow) else (*raw.repairs, *parsed.repairs):
+                    losses.repair(repair, place)
+                count += 1
+                losses.kept += 1
+                yield parsed.review
+
+
 BATCH = 1024
-"""Requests that are looked up in the store at once."""
+"""Number of requests that are looked up in the store at a time."""
 
 SYNC_SECONDS = 1.0
 
-# The store and the reviews have a thread of their own each: in a pool, every thread's heap would grow to what the
-# largest piece of work needs.
+# The store and the reviews each have their own thread. In a shared pool, the heap of every thread would grow to the
+# size that the largest piece of work needs.
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """How a job runs.
+    """Settings of a job.
 
     Args:
-      in_flight: requests under way at once; None leaves it to the engine.
-      max_review_characters: longer reviews are not asked about: a failure ``too long`` for nothing spent.
-      max_consecutive_errors: engine errors in a row after which the engine counts as broken and the job stops.
+      in_flight: number of simultaneous requests. If None, the engine decides.
+      max_review_characters: limit on the length of a review. Longer ones are stored as a ``too long`` failure without
+        being sent, so they cost nothing.
+      max_consecutive_errors: number of engine errors in a row after which the job stops.
     """
 
     in_flight: int | None = None
@@ -56,9 +90,40 @@ class JobSettings:
     max_consecutive_errors: int = 100
 
 
+class Engine(Protocol):
+    """Something that answers requests: vLLM in this process, or an endpoint.
+
+    Attributes:
+      devices: number of accelerators that it uses; 0 if none or unknown.
+      in_flight: number of simultaneous requests that keeps it busy.
+    """
+
+    devices: int
+    in_flight: int
+
+    async def ask(self, request: Request) -> Answer | None:
+        """Answers one request. A failure of this request alone is returned as an Answer with ``failure``.
+
+        Returns:
+          None if the engine was told to stop while the request was waiting to be sent.
+
+        Raises:
+          TeacherError: the engine cannot answer any request.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Sends no more requests; requests that were sent may still be answered."""
+        ...
+
+    async def close(self) -> None:
+        """Releases the resources of the engine."""
+        ...
+
+
 @dataclass
 class Outcome:
-    """What a job did; grows while it runs."""
+    """Counts of what a job has done; updated while it runs."""
 
     skipped: int = 0
     answered: int = 0
@@ -67,11 +132,11 @@ class Outcome:
     output_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
     stopped: str | None = None
-    """Why the job ended before its requests did; None where all are done."""
+    """Why the job ended before all requests were done; None if all are done."""
     dropped: int = 0
-    """Requests that were sent and whose answer was not waited for."""
+    """Number of requests that were sent but whose answers were not waited for."""
     redacted: int = 0
-    """Answers that a key was removed from."""
+    """Number of answers from which an API key was removed."""
 
     @property
     def stored(self) -> int:
@@ -85,15 +150,21 @@ class Outcome:
 def missing_requests(
     reviews: Iterable[Review], maker: RequestMaker, shard: Shard, writer: ShardWriter, outcome: Outcome
 ) -> Iterator[list[Request]]:
-    """Batches of requests of this shard that are not stored yet, each key once; counts the others as skipped."""
+    """Batches of this shard's requests that are not stored yet, each key once. The others are counted as skipped."""
     seen = KeySet()
     every = (request for review in reviews if shard.holds(review.id) for request in maker.requests(review))
     while batch := list(islice(every, BATCH)):
         keys = as_keys([request.key for request in batch])
-        # A review that the input holds twice is asked about once.
+        # If the input has a review twice, only one request is sent.
         missing = seen.add_new(keys) & ~writer.done.contains(keys)
         outcome.skipped += len(batch) - int(missing.sum())
         yield [_retried(request, writer) for request, wanted in zip(batch, missing.tolist(), strict=True) if wanted]
+
+
+def unless_empty(batches: Iterator[list[Request]]) -> Iterator[list[Request]] | None:
+    """The batches, or None if they have no request. A model takes minutes to load, so it is not loaded for nothing."""
+    first = next((batch for batch in batches if batch), None)
+    return None if first is None else chain([first], batches)
 
 
 def _retried(request: Request, writer: ShardWriter) -> Request:
@@ -102,7 +173,7 @@ def _retried(request: Request, writer: ShardWriter) -> Request:
 
 
 class _Committer:
-    """Group commit: rows that come while one group is being written form the next one."""
+    """Writes rows in groups (group commit): rows that arrive while one group is being written form the next group."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self._writer = writer
@@ -115,19 +186,19 @@ class _Committer:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((row, done))
         self._arrived.set()
-        # Whoever is cancelled while waiting still has its row stored: the group goes on without it.
+        # If the caller is cancelled while it waits, its row is still stored with its group.
         await asyncio.shield(done)
 
     def finish(self) -> None:
-        """Lets ``run`` end when everything that has come is stored."""
+        """Lets ``run`` return once all rows that have arrived are stored."""
         self._finishing = True
         self._arrived.set()
 
     async def run(self) -> None:
-        """Stores groups of rows until ``finish``; must not be cancelled, or a group could be half awaited.
+        """Stores groups of rows until ``finish`` is called. Must not be cancelled: waiting workers would never wake up.
 
         Raises:
-          StoreError: the disk does not take them.
+          StoreError: the rows cannot be written.
         """
         loop = asyncio.get_running_loop()
         syncing: asyncio.Future[None] | None = None
@@ -154,13 +225,13 @@ class Job:
     """One run of ``fsa teach``.
 
     Args:
-      engine: who answers.
-      teacher: as what its answers are stored.
-      writer: the open shard.
-      budget: what may be spent.
-      settings: how it runs.
+      engine: engine that answers the requests.
+      teacher: teacher under whose name the answers are stored.
+      writer: writer of the open shard.
+      budget: limit on tokens and cost.
+      settings: settings of the job.
       progress: called after every stored row with the outcome so far.
-      outcome: where it is counted; the one that counts what was skipped.
+      outcome: counts to update; pass the one of ``missing_requests``, which counts the skipped requests.
     """
 
     def __init__(
@@ -186,22 +257,23 @@ class Job:
         self.outcome = outcome or Outcome()
 
     def stop(self, reason: str) -> None:
-        """Ends the job when what is in flight has been stored."""
+        """Ends the job after the requests in flight have been answered and stored."""
         self.outcome.stopped = self.outcome.stopped or reason
         self._stop.set()
 
     def interrupt(self, reason: str, seconds: float) -> None:
-        """Ends the job within about ``seconds``: what waits to be sent is not sent, what is late is not waited for."""
+        """Ends the job within about ``seconds``: waiting requests are not sent, and answers that come later are
+        lost."""
         self.stop(reason)
         self._engine.stop()
         asyncio.get_running_loop().call_later(seconds, self._drop.set)
 
     async def run(self, batches: Iterator[list[Request]]) -> Outcome:
-        """Asks and stores everything that ``batches`` brings.
+        """Sends all requests of ``batches`` to the engine and stores the answers.
 
         Raises:
-          TeacherError: the engine cannot be asked, or has been failing for too long.
-          StoreError: the disk does not take any more.
+          TeacherError: the engine cannot answer, or failed too often in a row.
+          StoreError: the answers cannot be written.
         """
         requests: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=2 * self._in_flight)
         committer = _Committer(self._writer)
@@ -214,13 +286,13 @@ class Job:
         asking = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         dropping = asyncio.create_task(self._drop.wait())
         try:
-            # Storing ends before the asking does only with an error.
+            # The storing task ends before the asking task only if it fails.
             await asyncio.wait({asking, storing, dropping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (asking, dropping, *tasks):
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            # Answers that had come when something failed are paid for, and stored.
+            # Answers that arrived before a failure are paid for, so they are stored.
             committer.finish()
             await storing
         for result in results:
@@ -244,7 +316,7 @@ class Job:
 
     async def _work(self, requests: asyncio.Queue[Request | None], committer: _Committer) -> None:
         while (request := await requests.get()) is not None:
-            # Once stopped, workers go on taking requests, or the feeder would wait for them for ever.
+            # After a stop, workers still empty the queue; otherwise the feeder would wait forever.
             if self._stop.is_set():
                 continue
             row = await self._generate(request)
@@ -255,7 +327,7 @@ class Job:
 
     async def _generate(self, request: Request) -> StoredGeneration | None:
         if len(request.text) > (limit := self._settings.max_review_characters):
-            answer = failed(TOO_LONG, f"a review of {len(request.text):,} characters, {limit:,} are the limit")
+            answer = failed(TOO_LONG, f"a review of {len(request.text):,} characters, the limit is {limit:,}")
             return self._row(request, answer, time.time(), 0.0)
         reserved = expected_input_tokens(request), self._teacher.sampling.max_tokens
         if not await self._budget.reserve(*reserved):
@@ -310,7 +382,7 @@ class Job:
             outcome.failures[reason] += 1
         self._errors_in_a_row = self._errors_in_a_row + 1 if reason == ENGINE_ERROR else 0
         self._progress(outcome)
-        # Once: what was under way when the job stopped is counted too.
+        # "==", not ">=": requests that were under way when the job stopped are counted too, and must not raise again.
         if self._errors_in_a_row == self._settings.max_consecutive_errors:
             raise TeacherError(
                 self._teacher.name,

@@ -1,4 +1,7 @@
-"""How fast to ask an endpoint: its rate limits, its own "wait", and the pause after a failure."""
+"""How fast requests are sent to an endpoint: rate limits, ``Retry-After`` headers and the pause after a failure.
+
+Why not aiolimiter and tenacity: docs/decisions.md, 13.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ class RateLimiter:
     """Spaces requests evenly over time, and holds all of them back when the server asks for it.
 
     Args:
-      requests_per_minute: None for no limit.
-      tokens_per_minute: input and output tokens together; None for no limit.
+      requests_per_minute: limit on requests per minute; None for no limit.
+      tokens_per_minute: limit on input and output tokens together; None for no limit.
     """
 
     def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
@@ -25,7 +28,7 @@ class RateLimiter:
         self._paused_until = 0.0
 
     async def acquire(self, tokens: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Returns when a request that is expected to need ``tokens`` may be sent; waits by ``sleep``."""
+        """Waits (with ``sleep``) until a request that is expected to need ``tokens`` may be sent."""
         now = time.monotonic()
         at = max(now, self._next_request, self._next_tokens)
         self._next_request = max(now, self._next_request) + self._seconds_per_request
@@ -34,11 +37,11 @@ class RateLimiter:
             await sleep(wait)
 
     def correct(self, tokens: int) -> None:
-        """Adds tokens (negative: gives back) that a request needed beyond what was expected."""
+        """Adds the difference between the tokens that a request used and those that were expected; may be negative."""
         self._next_tokens += tokens * self._seconds_per_token
 
     def pause(self, seconds: float) -> None:
-        """Holds back all requests; the longest pause counts."""
+        """Delays all requests by ``seconds``; of several pauses the longest counts."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
@@ -46,8 +49,8 @@ def retry_after(headers: Mapping[str, str], longest: float = 300.0) -> float | N
     """Seconds that a server asks to wait (``retry-after-ms``, ``Retry-After`` in seconds or as a date).
 
     Returns:
-      More than 0 and at most ``longest``; None where it asks for nothing, for no time, for a time that has passed, or
-      for what is no time.
+      A number above 0 and at most ``longest``. None if there is no such header, or its value is zero, in the past or
+      invalid.
     """
     try:
         if milliseconds := headers.get("retry-after-ms"):
@@ -61,10 +64,11 @@ def retry_after(headers: Mapping[str, str], longest: float = 300.0) -> float | N
                 seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError, OSError):
         return None
-    # NaN compares false with everything.
+    # Comparisons with NaN are false, so NaN gives None.
     return min(seconds, longest) if seconds > 0 else None
 
 
 def backoff(attempt: int, first: float = 0.5, longest: float = 60.0) -> float:
-    """Seconds before attempt ``attempt`` + 1, doubling, drawn from the upper half so that clients fall out of step."""
+    """Seconds to wait before attempt ``attempt`` + 1: doubles each time, with random jitter so that clients do not
+    retry at the same moment."""
     return min(longest, first * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)

@@ -1,4 +1,4 @@
-"""Puts the parts of ``fsa teach`` together: reviews, store, engine, budget, signals and what is printed."""
+"""Connects the parts of ``fsa teach``: reviews, store, engine, budget, signals and printed messages."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.teacher import cost_report
-from fsa_jax.teacher.answers import Engine
 from fsa_jax.teacher.chat_template import ChatTokenizer
 from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import estimate
-from fsa_jax.teacher.generation_requests import Request, RequestMaker, Shard, expected_input_tokens
-from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
-from fsa_jax.teacher.review_input import read_reviews
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, expected_input_tokens
+from fsa_jax.teacher.job import Engine, Job, JobSettings, Outcome, missing_requests, read_reviews, unless_empty
+from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that one run of ``fsa teach`` was asked for; the limits are for all shards together."""
+    """All settings of one run of ``fsa teach``. The limits are for all shards together."""
 
     sources: list[Source]
     limit: int | None
@@ -48,7 +46,10 @@ class Task:
 
 
 async def teach(task: Task) -> int:
-    """Runs the job; returns 0 where everything asked for is stored, 1 where the job ended before.
+    """Runs the job.
+
+    Returns:
+      0 if everything that was asked for is stored, 1 if the job ended before that.
 
     Raises:
       FsaError: the engine, the store or the input does not work.
@@ -58,14 +59,12 @@ async def teach(task: Task) -> int:
         require_vllm()
     with ShardWriter(task.store, task.shard, retry_failed=task.retry_failed) as writer:
         if writer.torn:
-            print(f"{writer.torn} unfinished lines of a killed job: asked again", file=sys.stderr)
+            print(f"{writer.torn} unfinished lines of a killed job: their requests are sent again", file=sys.stderr)
         outcome = Outcome()
         reviews = read_reviews(task.sources, losses, task.limit)
-        batches = missing_requests(reviews, task.maker, task.shard, writer, outcome)
-        # A model takes minutes to load: not for a job that has nothing left to ask.
-        first = next((batch for batch in batches if batch), None)
-        if first is not None:
-            await _ask(task, writer, chain([first], batches), outcome)
+        batches = unless_empty(missing_requests(reviews, task.maker, task.shard, writer, outcome))
+        if batches is not None:
+            await _ask(task, writer, batches, outcome)
     _print_outcome(outcome, losses)
     if outcome.stored or outcome.skipped:
         cost_report.print_report(task.store, task.prices)
@@ -105,12 +104,12 @@ def _tokenizer(task: Task, name: str) -> ChatTokenizer:
 
 
 def _own_bills(task: Task, writer: ShardWriter) -> Bills:
-    """What this teacher has taken in this shard so far."""
+    """The bills of this teacher in this shard until now."""
     return bills([(row for row in writer.stored() if row.teacher == task.maker.teacher.name)])
 
 
 def _budget(task: Task, writer: ShardWriter, devices: int) -> Budget:
-    """This shard's share of the budget. Reviews fall into shards evenly, so shards need not talk to each other."""
+    """This shard's share of the budget. Shards have about equally many reviews, so they need not communicate."""
     share = 1 / task.shard.count
     spent = Bill()
     if task.max_tokens_total is not None or task.max_cost is not None:
@@ -142,7 +141,7 @@ def _progress() -> Iterator[Callable[[Outcome], None]]:
 
 @contextmanager
 def _signals(job: Job, seconds: float) -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the job within ``seconds``, a second one at once; neither loses what is stored."""
+    """Handles Ctrl-C and SIGTERM: the first ends the job within ``seconds``, the second at once. Stored rows stay."""
     loop = asyncio.get_running_loop()
     received = 0
 
@@ -150,7 +149,7 @@ def _signals(job: Job, seconds: float) -> Iterator[None]:
         nonlocal received
         received += 1
         if received == 1:
-            print(f"{name}: waiting {seconds:g} s for what is in flight; once more to drop it", file=sys.stderr)
+            print(f"{name}: waiting {seconds:g} s for answers in flight; repeat it to stop at once", file=sys.stderr)
         job.interrupt(name, seconds if received == 1 else 0.0)
 
     handled = (signal.SIGINT, signal.SIGTERM)
@@ -166,7 +165,7 @@ def _signals(job: Job, seconds: float) -> Iterator[None]:
 def _print_outcome(outcome: Outcome, losses: Losses) -> None:
     print(
         f"{outcome.answered:,} answers and {outcome.failures.total():,} failures stored in {outcome.seconds:,.0f} s; "
-        f"{outcome.skipped:,} were there already"
+        f"{outcome.skipped:,} were stored before"
     )
     for reason, count in outcome.failures.most_common():
         print(f"  failed, {reason}: {count:,}")
@@ -175,22 +174,23 @@ def _print_outcome(outcome: Outcome, losses: Losses) -> None:
     for reason, count in losses.repaired.most_common():
         print(f"  fixed, {reason}: {count:,} rows")
     if outcome.redacted:
-        print(f"  the key stood in {outcome.redacted:,} answers; it is removed from what is stored")
+        print(f"  {outcome.redacted:,} answers had the API key in them; it is removed from the stored text")
     if outcome.dropped:
-        print(f"  {outcome.dropped:,} were sent and their answers not waited for: they are asked, and paid for, again")
+        print(f"  {outcome.dropped:,} requests were sent but not waited for: they are sent and paid again")
     if outcome.failures:
-        print("  to try failures again: the same command with --retry-failed")
+        print("  to retry failures, run the same command with --retry-failed")
     if outcome.stopped:
-        print(f"stopped early, {outcome.stopped}; the same command goes on from here")
+        print(f"stopped early, {outcome.stopped}; run the same command again to continue")
 
 
 def print_estimate(task: Task, tokens_per_second: float | None, tokenizer: str | None) -> None:
-    """Prints what the missing part of a job would take, without asking anything.
+    """Prints the estimated cost of the missing part of a job, without sending any request.
 
     Args:
-      task: the job.
-      tokens_per_second: output tokens; None takes the speed that the store remembers.
-      tokenizer: name or folder of the tokenizer that counts; None: the teacher's own for vLLM, a guess for endpoints.
+      task: settings of the job.
+      tokens_per_second: speed in output tokens per second. If None, the speed of earlier answers in the store.
+      tokenizer: name or folder of the tokenizer that counts tokens. If None, the teacher's tokenizer for vLLM, and an
+        estimate from the number of characters for endpoints.
     """
     losses, outcome = Losses(), Outcome()
     devices = task.devices or 0
@@ -214,5 +214,5 @@ def print_estimate(task: Task, tokens_per_second: float | None, tokenizer: str |
     print(f"{outcome.skipped:,} requests are in the store already")
     for reason, count in losses.dropped.most_common():
         print(f"  not asked about, {reason}: {count:,} rows")
-    counted_by = f"the tokenizer of {tokenizer}" if tokenizer else "their characters, four a token"
+    counted_by = f"the tokenizer of {tokenizer}" if tokenizer else "their characters, four per token"
     cost_report.print_estimate(result, task.prices, counted_by)

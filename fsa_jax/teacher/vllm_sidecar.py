@@ -1,9 +1,9 @@
-"""A teacher in this process: vLLM's asynchronous engine, in an environment of its own (requirements-teacher.txt).
+"""A teacher in this process: vLLM's asynchronous engine, in a separate environment (requirements-teacher.txt).
 
-It imports no JAX and no TensorFlow, and vLLM only when an engine starts.
+This module imports neither JAX nor TensorFlow, and imports vLLM only when an engine starts.
 """
 
-# vLLM lives in the teacher's own environment.
+# vLLM is installed only in the teacher's environment.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ from fsa_jax.teacher.generation_requests import Request, SamplingSettings, Teach
 from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
 
 TEMPLATE_ARGUMENTS = "chat_template_kwargs"
-"""Key in ``SamplingSettings.extra`` for variables of the chat template, named as vLLM's server names it."""
+"""Key in ``SamplingSettings.extra`` for variables of the chat template; vLLM's server uses the same name."""
 
 _EDGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """How vLLM runs.
+    """Settings of vLLM.
 
     Args:
-      tensor_parallel: accelerators that share each layer.
-      pipeline_parallel: groups of accelerators that each hold some of the layers.
-      prefix_caching: computes what prompts have in common (everything before the review) once.
+      tensor_parallel: number of accelerators that share each layer.
+      pipeline_parallel: number of groups of accelerators that each have some of the layers.
+      prefix_caching: whether to compute the common part of prompts (everything before the review) only once.
       engine_args: further arguments of vLLM's ``AsyncEngineArgs`` by name (``max_model_len``, ``dtype``,
         ``gpu_memory_utilization``, ``quantization``, ``max_num_seqs`` …).
-      stall_seconds: the engine hangs when no request has ended for so long; must exceed the longest answer's time.
-      max_restarts: restarts in a row without an answer before the job stops.
-      trust_remote_code: run Python code that comes with the model.
+      stall_seconds: the engine counts as hung if no request has ended for this long; must be longer than the time of
+        the longest answer.
+      max_restarts: number of restarts in a row without an answer after which the job stops.
+      trust_remote_code: whether to run Python code that comes with the model.
 
     Raises:
-      SettingError: ``engine_args`` would run such code.
+      SettingError: ``engine_args`` has ``trust_remote_code``.
     """
 
     tensor_parallel: int = 1
@@ -62,12 +63,12 @@ class VllmSettings:
                 "--engine-args",
                 expected="no trust_remote_code",
                 found=str(self.engine_args["trust_remote_code"]),
-                fix="use --trust-remote-code, which holds for the tokenizer, too",
+                fix="use --trust-remote-code, which is also used for the tokenizer",
             )
 
 
 class _Engine:
-    """One life of a vLLM engine with its processes."""
+    """One running vLLM engine with its processes."""
 
     def __init__(self, model: str, revision: str | None, settings: VllmSettings) -> None:
         import psutil
@@ -76,8 +77,8 @@ class _Engine:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        # On a CPU, vLLM 0.31 dies of a seeded request whose prompt it computes in pieces: it turns the generator back
-        # after each piece, and a CPU's cannot be ("CPU Generator does not use offset").
+        # On a CPU, vLLM 0.31 crashes on a seeded request whose prompt is computed in chunks: it resets the random
+        # generator after each chunk, which CPU generators do not support ("CPU Generator does not use offset").
         platform = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
         mine = psutil.Process()
         before = {child.pid for child in mine.children(recursive=True)}
@@ -98,13 +99,13 @@ class _Engine:
                 "--engine-args", expected="arguments that vLLM knows", found=str(error), fix="see: vllm serve --help"
             ) from error
         try:
-            # As what the engine is used decides how much it computes at once by default: as for vLLM's own batch jobs.
+            # The usage context decides the default batch size; LLM_CLASS is the one of vLLM's own batch jobs.
             self.llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except (OSError, RuntimeError, ValueError) as error:
             raise TeacherError(
                 model, expected="an engine that starts", found=str(error), fix="read vLLM's log above"
             ) from error
-        # The process that holds the model and its workers: they must go even where they answer no more.
+        # The processes of the engine and its workers. They must be killed even if they no longer respond.
         self._processes = [child for child in mine.children(recursive=True) if child.pid not in before]
 
     @property
@@ -124,13 +125,14 @@ class _Engine:
 
         for process in self._processes:
             with suppress(psutil.NoSuchProcess):
-                # A stopped process acts on no other signal; psutil makes sure that the pid is still the same process.
+                # A stopped process reacts to SIGKILL only. psutil checks that the pid still belongs to the same
+                # process.
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(self._processes, timeout=10)
 
 
 class VllmSidecar:
-    """Asks vLLM in this process; an ``answers.Engine``. Use ``start`` to make one."""
+    """Runs requests with vLLM in this process; an ``answers.Engine``. Create it with ``start``."""
 
     def __init__(self, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> None:
         self._teacher = teacher
@@ -165,7 +167,7 @@ class VllmSidecar:
         local = Path(self._teacher.name).is_dir()
         engine = _Engine(self._teacher.name, None if local else self._teacher.revision, self._settings)
         self._max_length = engine.llm.model_config.max_model_len
-        # When many end at once, as many others must be there already.
+        # Twice the batch size, so that new requests are waiting when many end at the same time.
         self.in_flight = 2 * engine.llm.vllm_config.scheduler_config.max_num_seqs
         used = self._settings.tensor_parallel * self._settings.pipeline_parallel
         self.devices = 0 if current_platform.is_cpu() else used
@@ -179,20 +181,20 @@ class VllmSidecar:
         await self._watchdog.close()
 
     def stop(self) -> None:
-        """Nothing: what has come to the engine is under way."""
+        """Does nothing: all requests of the engine are under way already."""
 
     async def ask(self, request: Request) -> Answer:
-        """One answer; on a new engine where the old one hung or died.
+        """Answers one request; if the engine hangs or dies, with a new engine.
 
         Raises:
-          TeacherError: no engine can be had any more.
+          TeacherError: no new engine can be started.
         """
         tokens = self._tokenizer.prompt_tokens(request)
         if len(tokens) + self._teacher.sampling.max_tokens > self._max_length:
             return failed(
                 TOO_LONG,
                 f"{len(tokens)} input and {self._teacher.sampling.max_tokens} output tokens, "
-                f"{self._max_length} together are the model's limit",
+                f"the model's limit is {self._max_length} together",
                 len(tokens),
             )
         try:
@@ -240,7 +242,7 @@ def require_vllm() -> None:
             "--engine vllm",
             expected="vLLM in this environment",
             found="none",
-            fix="run fsa teach in the teacher's own environment (requirements-teacher.txt), or use --endpoint",
+            fix="run fsa teach in the teacher's environment (requirements-teacher.txt), or use --endpoint",
         )
 
 
@@ -264,7 +266,7 @@ def _sampling_parameters(sampling: SamplingSettings) -> dict[str, Any]:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    # vLLM would load them where there is nothing else, with PyTorch's restricted unpickler.
+    # If there are no other weights, vLLM would load pickles, with PyTorch's restricted unpickler.
     pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(pattern)]
     if pickles and not any(folder.glob("*.safetensors")):
         raise TeacherError(
@@ -276,12 +278,13 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def resolve_revision(model: str, revision: str | None) -> str | None:
-    """What names the weights for ever: the commit of a model on the Hub, or a fingerprint of a local folder.
+    """A permanent name of the weights: the commit of a model on the Hub, or a fingerprint of a local folder.
 
-    The fingerprint covers the small files whole and, of files of weights, the name, size, first and last megabyte.
+    The fingerprint covers the name and size of every file, all of a small file, and the first and last megabyte of a
+    large one.
 
     Raises:
-      TeacherError: there is no such model, or its folder has nothing but pickled weights.
+      TeacherError: there is no such model, or its folder has only pickled weights.
     """
     folder = Path(model)
     if folder.is_dir():

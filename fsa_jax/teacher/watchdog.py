@@ -1,4 +1,4 @@
-"""Keeps an engine that may hang or die answering: notices, starts it anew, asks again what was under way."""
+"""Watches an engine that may hang or die: detects it, restarts the engine and repeats the requests under way."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ logger = logging.getLogger(__name__)
 
 
 class Restartable(Protocol):
-    """An engine that can be told to go away, also when it no longer answers."""
+    """An engine that can be ended, even if it no longer responds."""
 
     @property
     def errored(self) -> bool:
-        """Whether it knows itself that it is dead."""
+        """Whether the engine reports that it is dead."""
         ...
 
     def close(self) -> None:
-        """Ends it in good order."""
+        """Ends the engine in an orderly way."""
         ...
 
     def kill(self) -> None:
-        """Ends it and everything it started, whatever state it is in."""
+        """Ends the engine and all its processes, whatever their state."""
         ...
 
 
@@ -36,21 +36,21 @@ T = TypeVar("T")
 
 
 class LostRequestError(Exception):
-    """A request was under way in as many engines that hung or died as the watchdog allows."""
+    """A request was under way in too many engines that hung or died."""
 
 
 class _EngineLost(Exception):
-    """The engine hung or died with the request."""
+    """The engine hung or died while the request was under way."""
 
 
 class Watchdog(Generic[E]):
-    """Runs requests on an engine, and gives the engine up when it makes no progress.
+    """Runs requests on an engine, and restarts the engine when it makes no progress.
 
     Args:
-      start: starts an engine.
-      stall_seconds: the engine hangs when, with requests under way, none has ended for so long.
-      max_restarts: restarts in a row without a single answer after which it is hopeless. A request that was under way
-        in so many lost engines is given up alone: it may be what kills them.
+      start: function that starts an engine.
+      stall_seconds: the engine counts as hung if requests are under way and none has ended for this long.
+      max_restarts: number of restarts in a row without an answer after which the watchdog gives up. A request that was
+        under way in more lost engines than this is given up alone, because it may be the cause.
     """
 
     def __init__(self, start: Callable[[], Awaitable[E]], *, stall_seconds: float, max_restarts: int) -> None:
@@ -65,17 +65,17 @@ class Watchdog(Generic[E]):
         self._hopeless: TeacherError | None = None
         self._watch: asyncio.Task[None] | None = None
         self.restarts = 0
-        """Restarts since the beginning."""
+        """Number of restarts since the start."""
         self._restarts_in_a_row = 0
 
     async def open(self) -> None:
-        """Starts the first engine and the watch."""
+        """Starts the first engine and the task that watches it."""
         self._engine = await self._start()
         self._ready.set()
         self._watch = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Ends the watch and the engine."""
+        """Ends the watching task and the engine."""
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -84,14 +84,14 @@ class Watchdog(Generic[E]):
             self._engine.close()
 
     async def run(self, request: Callable[[E], Awaitable[T]]) -> T:
-        """Runs a request; again on a new engine where the old one was lost under it.
+        """Runs a request; repeats it on a new engine if the old one is lost.
 
         Raises:
-          LostRequestError: it was lost too often.
-          TeacherError: no engine can be had any more.
+          LostRequestError: the engine was lost too often during this request.
+          TeacherError: no new engine can be started.
         """
         for lost in range(self._max_restarts + 1):
-            # Of the requests that were lost twice one may be what kills engines: they go one by one from now on.
+            # A request that was lost twice may be the one that kills engines, so such requests now run one by one.
             async with self._one_by_one if lost >= 2 else nullcontext():
                 try:
                     return await self._try(request)
@@ -118,10 +118,10 @@ class Watchdog(Generic[E]):
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is None or this.cancelling():
-                raise  # it is us who are cancelled, not the engine's requests
+                raise  # this task is cancelled, not the engine's request
             raise _EngineLost from None
         except Exception as error:
-            # A dead engine fails all its requests; they are asked again. Everything else is the request's own.
+            # A dead engine fails all its requests, which are repeated. Any other error belongs to this request.
             if engine is self._engine and not engine.errored:
                 raise
             await self._lose(engine)
@@ -133,7 +133,7 @@ class Watchdog(Generic[E]):
         return result
 
     async def _lose(self, engine: E) -> None:
-        """Waits until the watch has taken note that this engine is dead."""
+        """Waits until the watching task has noticed that this engine is dead."""
         while engine is self._engine and self._ready.is_set() and self._hopeless is None:
             await asyncio.sleep(0.01)
 
@@ -157,7 +157,7 @@ class Watchdog(Generic[E]):
             self.restarts += 1
             self._restarts_in_a_row += 1
             logger.warning("%s; restarting it (%d of %d)", why, self._restarts_in_a_row, self._max_restarts)
-        # Requests wait on an engine that will never answer: they are woken, and find that it is no longer theirs.
+        # Requests wait for an engine that will never answer. Cancelling wakes them, and they are repeated.
         for task in list(self._under_way):
             task.cancel()
         engine.kill()

@@ -1,32 +1,32 @@
-"""The teacher's analysis text and the opinions that it states (arXiv 2412.18552, section 3).
+"""Parses and writes the teacher's analysis text and its opinions (arXiv 2412.18552, section 3).
 
-The form, as the released teacher text has it; a blank line parts the targets, and a target may carry several groups of
-aspect, sentiment and reasoning:
+This is the format of the released teacher text. A blank line separates the targets, and a target may have several
+groups of aspect, sentiment and reasoning:
 
     Opinion Target 1: "pizza"
     Aspect: Food, Quality/Taste
     Sentiment: Very Positive
     Reasoning: The word "delicious" conveys a very positive sentiment.
 
-The parser is tolerant of how real teachers write the labels and strict about what it keeps: an opinion has a target and
-a sentiment that maps to the five-step scale, and whatever was dropped is returned with its reason.
+The parser accepts many spellings of the labels, but keeps an opinion only if it has a target and a sentiment that maps
+to the five-step scale. Dropped parts are returned with their reasons.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fsa_jax.common.records import Opinion, Sentiment
+from fsa_jax.common.records import SENTIMENTS, Opinion, Sentiment
 
 DropReason = Literal["no target", "no sentiment", "unknown sentiment", "repeated"]
 
 
 @dataclass(frozen=True)
 class ParsedOpinion:
-    """An opinion and where its target stands: ``text[start:end] == opinion.target`` in the parsed text."""
+    """An opinion and the position of its target in the parsed text: ``text[start:end] == opinion.target``."""
 
     opinion: Opinion
     start: int
@@ -35,13 +35,13 @@ class ParsedOpinion:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A part of an analysis that states no usable opinion.
+    """A part of an analysis without a usable opinion.
 
     Args:
-      reason: why it was dropped.
-      target: the target it was about; empty where it named none.
-      found: what stood in the place of the sentiment (or nothing).
-      start: where the part begins in the parsed text.
+      reason: why the part was dropped.
+      target: target of the part; may be empty.
+      found: text found as the sentiment; may be empty.
+      start: offset of the part in the parsed text.
     """
 
     reason: DropReason
@@ -52,7 +52,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysis text states, in its order; ``ignored`` are lines without a label that belong to nothing."""
+    """The content of an analysis text, in order. ``ignored`` are lines without a label that belong to no opinion."""
 
     opinions: tuple[ParsedOpinion, ...] = ()
     dropped: tuple[Dropped, ...] = ()
@@ -60,9 +60,10 @@ class Analysis:
 
 
 def write(opinions: Iterable[Opinion]) -> str:
-    """Writes opinions in the released form; what an opinion lacks (aspects, reasoning) has no line.
+    """Writes opinions in the released format. If an opinion has no aspects or no reasoning, their line is left out.
 
-    White space is collapsed to single spaces and double quotes in a target become single ones, since both delimit.
+    Line ends and double quotes delimit the fields. So white space is collapsed to single spaces, and double quotes in a
+    target become single quotes.
     """
     blocks = []
     for number, opinion in enumerate(opinions, start=1):
@@ -77,9 +78,9 @@ def write(opinions: Iterable[Opinion]) -> str:
 
 
 def parse(text: str) -> Analysis:
-    """Reads an analysis text, a student's or a teacher's; never raises.
+    """Parses an analysis text of a student or a teacher; never raises an error.
 
-    Text about another, invented review is not told apart here: ``fsa_jax.checking`` removes it first.
+    Text about another, invented review is not recognised here; ``fsa_jax.checking`` removes it before.
     """
     opinions: list[ParsedOpinion] = []
     dropped: list[Dropped] = []
@@ -111,9 +112,9 @@ def parse(text: str) -> Analysis:
 
 
 def is_analysis(text: str) -> bool:
-    """Whether the text is an analysis rather than a rewriting: both stand under ``*_response`` in the released file.
+    """Whether the text is an analysis and not a rewriting; in the released file both are in the ``*_response`` column.
 
-    Goes by the first line that is not blank; right for all 400 rows of the released test file (183 are analyses).
+    The first non-blank line decides. This is right for all 400 rows of the released test file (183 are analyses).
     """
     first = next((line for line in text.splitlines() if line.strip()), "")
     label = _LABEL.match(first)
@@ -146,11 +147,11 @@ _NO_SENTIMENT = re.compile(
 
 
 def parse_sentiment(label: str) -> Sentiment | None:
-    """Maps a teacher's sentiment label to the five-step scale; None where it is not a sentiment label.
+    """Maps a teacher's sentiment label to the five-step scale; None if it is not a sentiment label.
 
-    The scale's middle step is called "mild sentiment" in the released text: "Mild", "Mild Sentiment", "Mixed" and
-    "Positive and Negative" are neutral, "Mildly Negative" and "Negative (Mild)" negative. Every word must be known, so
-    that "Very Negative for the food, Very Positive for the staff" is not taken for either.
+    The released text calls the middle step "mild sentiment": "Mild", "Mild Sentiment", "Mixed" and "Positive and
+    Negative" are neutral; "Mildly Negative" and "Negative (Mild)" are negative. Every word must be known, so that "Very
+    Negative for the food, Very Positive for the staff" is not mapped to one of the two.
     """
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).lower())
     known = _STRONG | _WEAK | _POSITIVE | _NEGATIVE | _MIDDLE | _NEITHER
@@ -167,7 +168,7 @@ def parse_sentiment(label: str) -> Sentiment | None:
     return None if _WEAK.isdisjoint(words) else "neutral"
 
 
-# Here and below ``*+`` and ``(?<!\s)`` keep the time linear: a run of blanks is tried once and none of it given back.
+# Here and below ``*+`` and ``(?<!\s)`` make the time linear: a run of blanks is matched once, without backtracking.
 _EXPLANATION = re.compile(
     r",\s++(?:i\.\s?e\.|e\.\s?g\.|refer|indicat|imply|implie|mean|which|whether|relat|denot|represent|consider|"
     r"describ|measur|involv|includ|pertain|regard|to represent|"
@@ -179,7 +180,7 @@ _EXPLANATION = re.compile(
 def parse_aspects(value: str) -> tuple[str, ...]:
     """Splits ``Food, Quality/Taste`` at its commas; explanations ("Fit, referring to how …", "(…)") are left out."""
     value = re.sub(r"(?<!\s)\s*+\([^)]*+(?:\)|$)", "", value)
-    # An explanation follows a comma; "Attention to the Details" holds none.
+    # An explanation follows a comma, so "Attention to the Details" has none.
     explanation = _EXPLANATION.search(value)
     if explanation:
         value = value[: explanation.start()].rstrip()
@@ -189,7 +190,7 @@ def parse_aspects(value: str) -> tuple[str, ...]:
 
 @dataclass
 class _Group:
-    """One target with one aspect, sentiment and reasoning, as read; ``start:end`` is the target's span."""
+    """One target with one aspect, sentiment and reasoning, not yet interpreted; ``start:end`` is the target's span."""
 
     start: int
     end: int
@@ -199,7 +200,7 @@ class _Group:
     filled: set[str] = field(default_factory=set)
 
 
-# "1. **Opinion Target 2** (implicit): …", "- Aspect 1: …", "Sententiment: …"; no colon where the text was cut off.
+# Matches "1. **Opinion Target 2** (implicit): …", "- Aspect 1: …", "Sententiment: …". Cut-off text may lack the colon.
 _LABEL = re.compile(
     r"^[\s\W\d]*+(?P<name>opinion\s++target|target|aspects?|senti?(?:enti)?ments?|reasoning|reason)s?"
     r"(?:\s*+\([^)]*+\))?+[\s*#]*+\d*+[\s*]*+(?:\([^)]*+\)\s*+)?+(?::[\s*]*+|$)",
@@ -221,7 +222,7 @@ def _groups(text: str, ignored: list[str]) -> Iterator[_Group]:
     for offset, line in _lines(text):
         label = _LABEL.match(line)
         if label is None:
-            # A reasoning may run over several lines; after a blank line, what has no label belongs to nothing.
+            # A reasoning may have several lines. After a blank line, a line without a label belongs to no opinion.
             if not line.strip():
                 open_field = None
             elif group is not None and open_field == "reason":
@@ -252,7 +253,7 @@ def _groups(text: str, ignored: list[str]) -> Iterator[_Group]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their offsets; a target's line is split where it goes on with the next labels."""
+    """Lines with their offsets; the line of a target is split if further labels follow on the same line."""
     offset = 0
     for line in text.split("\n"):
         label = _LABEL.match(line)
@@ -269,7 +270,7 @@ _OPENING = re.compile(r"[\s\[(]*")
 
 
 def _target_span(line: str, begin: int) -> tuple[int, int]:
-    """Span of the target in its line: the first quoted words, else all words before a parenthesis."""
+    """The span of the target in its line: the first quoted words, or else all words before a parenthesis."""
     opening = _OPENING.match(line, begin)
     start = opening.end() if opening else begin
     end = _closing_quote(line, start)
@@ -286,9 +287,9 @@ def _target_span(line: str, begin: int) -> tuple[int, int]:
 
 
 def _closing_quote(line: str, start: int) -> int | None:
-    """Where the quotation that begins at ``start`` ends; None where none begins or it has no end.
+    """The end of the quotation that begins at ``start``; None if there is no quotation or it has no end.
 
-    A single quote may be an apostrophe, so that only one at the end of the line closes.
+    A single quote may be an apostrophe, so it closes a quotation only at the end of the line.
     """
     opening = line[start : start + 1]
     if opening in ('"', "“"):
@@ -304,3 +305,17 @@ def _closing_quote(line: str, start: int) -> int | None:
 
 def _one_line(value: str) -> str:
     return " ".join(value.split())
+
+
+_VALUE = {sentiment: (index - 2) / 2 for index, sentiment in enumerate(SENTIMENTS)}
+
+
+def lean(opinions: Sequence[Opinion]) -> float | None:
+    """Mean sentiment of an analysis, where "positive" and "very positive" both count as 1, and likewise for -1.
+
+    Teachers often write "positive" where the reviewer gives five stars, so the difference between "positive" and "very
+    positive" says little about the stars.
+    """
+    if not opinions:
+        return None
+    return sum(max(-1.0, min(1.0, 2 * _VALUE[opinion.sentiment])) for opinion in opinions) / len(opinions)

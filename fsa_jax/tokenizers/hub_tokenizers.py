@@ -1,4 +1,4 @@
-"""Whether a model's vocabulary is the one that training and serving will use."""
+"""Checks that a model's vocabulary is the one that training and serving will use."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from typing import Any
 
 from fsa_base import untrusted_json
 from fsa_base.errors import VocabularyError
-from fsa_jax.tokenizers.vocabulary_files import T5_SHA256
-
-T5_PIECES = 32000
-_EXTRA_IDS = 100
+from fsa_jax.tokenizers.t5 import EXTRA_IDS, PIECES, T5_SHA256, T5Tokenizer
 
 
 def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
-    """Checks that a T5's vocabulary is ``vocabulary`` (T5's own by default) and fits its embedding.
+    """Checks that the vocabulary of a T5 model is ``vocabulary`` (T5's own by default) and fits its embedding.
 
     Raises:
-      VocabularyError: it is another one, or has more ids than the embedding has rows.
+      VocabularyError: the model has another vocabulary, or more ids than rows in its embedding.
     """
     expected = "T5's own vocabulary" if vocabulary is None else str(vocabulary)
-    fix = "name the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
+    fix = "give the vocabulary that the model was trained with: --vocabulary FILE (and train with FSA_VOCAB=FILE)"
     file = source / "spiece.model"
     if file.is_file():
         found = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -31,27 +28,27 @@ def check_t5(source: Path, rows: int, vocabulary: Path | None) -> None:
             raise VocabularyError(
                 file, expected=f"{expected} (sha256 {wanted[:12]})", found=f"another (sha256 {found[:12]})", fix=fix
             )
-    pieces = _sentencepiece_pieces(vocabulary or file) if vocabulary or file.is_file() else None
+    pieces = _pieces(vocabulary or file) if vocabulary or file.is_file() else None
     listed = _listed_pieces(source / "tokenizer.json")
-    count = len(pieces) if pieces else T5_PIECES
+    count = len(pieces) if pieces else PIECES
     if listed is not None:
         differ = listed[:count] != pieces if pieces else len(listed) < count
         if differ:
             raise VocabularyError(source / "tokenizer.json", expected=expected, found="other pieces", fix=fix)
-    if count + _EXTRA_IDS > rows:
+    if count + EXTRA_IDS > rows:
         raise VocabularyError(
             source / "config.json",
-            expected=f"at least {count + _EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
+            expected=f"at least {count + EXTRA_IDS} embedding rows, one for each piece and extra id of {expected}",
             found=f"{rows}",
             fix=fix,
         )
 
 
 def check_decoder(source: Path, rows: int) -> None:
-    """Checks that a decoder-only model brings a tokenizer whose ids its embedding has.
+    """Checks that a decoder-only model has a tokenizer, and an embedding row for each of the tokenizer's ids.
 
     Raises:
-      VocabularyError: there is none, or it has an id beyond the embedding's rows.
+      VocabularyError: there is no tokenizer, or it has an id without an embedding row.
     """
     file = source / "tokenizer.json"
     ids = _token_ids(file)
@@ -68,19 +65,6 @@ def check_decoder(source: Path, rows: int) -> None:
         )
 
 
-def _sentencepiece_pieces(file: Path) -> list[str]:
-    import sentencepiece
-
-    try:
-        processor = sentencepiece.SentencePieceProcessor()
-        processor.Load(str(file))
-    except (OSError, RuntimeError) as error:
-        raise VocabularyError(
-            file, expected="a SentencePiece model", found=str(error), fix="give a SentencePiece .model file"
-        ) from error
-    return [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
-
-
 def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
@@ -92,10 +76,10 @@ def _tokenizer_json(file: Path) -> Mapping[str, Any] | None:
         else:
             ids = list(range(len(vocab)))
             if not all(isinstance(entry, list) and entry and isinstance(entry[0], str) for entry in vocab):
-                raise ValueError("a vocabulary that is no list of pieces")
+                raise ValueError("a vocabulary that is not a list of pieces")
         ids += [token["id"] for token in added]
         if not ids or not all(type(token) is int and token >= 0 for token in ids):
-            raise ValueError("ids that are no whole numbers")
+            raise ValueError("ids that are not integers")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VocabularyError(
             file,
@@ -119,3 +103,8 @@ def _token_ids(file: Path) -> list[int] | None:
     vocab = content["model"]["vocab"]
     ids = list(vocab.values()) if isinstance(vocab, Mapping) else list(range(len(vocab)))
     return ids + [token["id"] for token in content.get("added_tokens", [])]
+
+
+def _pieces(file: Path) -> list[str]:
+    tokenizer = T5Tokenizer(file)
+    return tokenizer.tokens()[: tokenizer.piece_count]

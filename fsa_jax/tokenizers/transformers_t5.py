@@ -1,23 +1,23 @@
-"""A T5's SentencePiece model as a tokenizer of transformers. Needs transformers; not PyTorch."""
+"""Converts a T5 student's SentencePiece model to a transformers tokenizer. Needs transformers, but not PyTorch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from fsa_jax.tokenizers.tokenization import EXTRA_IDS
+from fsa_jax.tokenizers.t5 import EXTRA_IDS
 
 
 def t5_tokenizer(directory: Path) -> Any:
-    """The tokenizer of the ``spiece.model`` in a model's directory, with T5's extra ids after the pieces.
+    """The transformers tokenizer of the ``spiece.model`` in a model's directory, with T5's extra ids after the pieces.
 
-    transformers reads every T5's pieces as a unigram model; those of a byte-pair model, such as the demo's, are joined
-    in the order of their training instead.
+    transformers treats the pieces of any T5 model as a unigram model. A byte-pair model, such as the demo's, must be
+    converted to a tokenizer that merges pieces in the order of their training.
     """
     from sentencepiece import sentencepiece_model_pb2
     from transformers import AutoTokenizer
 
-    # Any: what protoc generates has no types.
+    # Any, because the code that protoc generates has no types.
     model: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     model.ParseFromString((directory / "spiece.model").read_bytes())
     if model.trainer_spec.model_type == model.trainer_spec.BPE:
@@ -37,7 +37,7 @@ def _byte_pairs(model: Any) -> Any:
     tokenizer: Any = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unknown, fuse_unk=True))
     if model.normalizer_spec.precompiled_charsmap:
         tokenizer.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
-    # As T5's own: words begin with a space, also the first one, and nothing is left of runs of spaces.
+    # As in T5: every word, also the first one, starts with a space, and a run of spaces becomes one.
     spaces: dict[str, Any] = {"replacement": "▁", "prepend_scheme": "always", "split": True}
     words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**spaces)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)

@@ -1,13 +1,13 @@
-"""Optimizer and schedules of the released recipe, as Optax transformations that either engine can wrap.
+"""Optimizers and schedules of the released recipe, as Optax transformations for both engines.
 
-gin binds them without knowing the engine::
+The gin bindings are the same for both engines::
 
     OPTIMIZER = @optimizers.OptaxWrapper()
     optimizers.OptaxWrapper.optax_optimizer = @optim.rms_scaled_adamw()
     optim.rms_scaled_adamw.learning_rate = @optim.cosine()
-    trainer.Trainer.learning_rate_fn = @optim.cosine()      # what the metrics show
+    trainer.Trainer.learning_rate_fn = @optim.cosine()      # only for the metrics
 
-All states are Optax's own classes, because engines partition and store an optimizer's state by its class.
+All states use Optax's own classes, because engines partition and store an optimizer's state by its class.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LearningRate = float | optax.Schedule
 def cosine(total_steps: int, peak: float = 3e-3, final: float = 1e-5, first_step: int = 0) -> optax.Schedule:
     """Half a cosine wave from ``peak`` to ``final``, without warm-up, constant afterwards.
 
-    The distillation recipe (arXiv 2412.18552). Step ``first_step`` gets ``peak``; ``final`` is reached after
-    ``total_steps`` more.
+    This is the schedule of distillation (arXiv 2412.18552). Step ``first_step`` has ``peak``; ``final`` is reached
+    ``total_steps`` later.
 
     Raises:
       SettingError: ``total_steps`` is below 1.
@@ -42,7 +42,7 @@ def cosine(total_steps: int, peak: float = 3e-3, final: float = 1e-5, first_step
 
 
 def linear(total_steps: int, peak: float = 3e-4, final: float = 0.0, first_step: int = 0) -> optax.Schedule:
-    """A straight line from ``peak`` to ``final``, constant afterwards: the fine-tuning recipe (arXiv 2412.18552).
+    """A straight line from ``peak`` to ``final``, constant afterwards: the schedule of fine-tuning (arXiv 2412.18552).
 
     Raises:
       SettingError: ``total_steps`` is below 1.
@@ -75,25 +75,25 @@ def rms_scaled_adamw(
     min_rms: float = 1e-3,
     clip_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW whose step is multiplied by the parameter's root mean square, as nanoT5 trains T5.
+    """AdamW whose step is multiplied by the parameter's root mean square, as in nanoT5.
 
-    With ``m`` and ``v`` the moving averages of the gradient and its square, ``t`` the step from 1::
+    With ``m`` and ``v`` the moving averages of the gradient and its square, and ``t`` the step from 1::
 
         rate  = learning_rate(t - 1) * sqrt(1 - b2^t) / (1 - b1^t)
         p    <- p - rate * max(min_rms, RMS(p)) * m / (sqrt(v) + eps)
         p    <- p - learning_rate(t - 1) * weight_decay * p
 
-    ``eps`` is added before the bias correction and weight decay follows the step, unscaled, as in the released recipe.
-    RMS(p) is that of a whole array: of all layers at once in a model with scanned layers.
+    As in the released recipe, ``eps`` is added before the bias correction, and weight decay is applied after the step
+    and is not scaled by RMS(p). RMS(p) is computed over a whole array; with scanned layers, over all layers together.
 
     Args:
       learning_rate: a constant or a function of the 0-based step.
       b1: decay of the first moment.
       b2: decay of the second moment.
-      eps: added to the square root.
+      eps: number that is added to the square root.
       weight_decay: decoupled weight decay.
-      min_rms: least factor of a step, which lets parameters of zero grow.
-      clip_norm: gradients of a larger global norm are scaled down to it; None for none.
+      min_rms: lower limit of the factor RMS(p), so that parameters of zero can grow.
+      clip_norm: largest global norm of gradients; larger gradients are scaled down. None for no clipping.
     """
     adam = _scale_by_uncorrected_adam(b1, b2, eps)
     return optax.chain(
@@ -109,7 +109,7 @@ def adamw(
     weight_decay: float = 0.01,
     clip_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW of the fine-tuning recipe (arXiv 2412.18552): PyTorch's, after clipping by global norm."""
+    """AdamW of the fine-tuning recipe (arXiv 2412.18552): as in PyTorch, after clipping by global norm."""
     return optax.chain(*_clip(clip_norm), optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay))
 
 
@@ -118,7 +118,7 @@ def _clip(norm: float | None) -> list[optax.GradientTransformation]:
 
 
 def _scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam's direction with ``eps`` added to the square root before its bias correction, where Optax adds it after."""
+    """Adam's direction with ``eps`` added to the square root before the bias correction; Optax adds it afterwards."""
     start = optax.scale_by_adam(b1, b2, eps).init
 
     def update(updates, state, params=None):
@@ -126,7 +126,7 @@ def _scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.Gradie
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment(updates, state.nu, b2, 2)
-        # expm1, because 1 - 0.999 in float32 is off in the fifth digit.
+        # expm1, because 1 - 0.999 in float32 is wrong in the fifth digit.
         remaining = [-jnp.expm1(count * math.log(decay)) for decay in (b1, b2)]
         correction = jnp.sqrt(remaining[1]) / remaining[0]
         updates = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + eps), mu, nu)
@@ -144,7 +144,7 @@ def _scale_by_rms_of_parameter(min_rms: float) -> optax.GradientTransformation:
 
 
 def _descend(learning_rate: LearningRate, weight_decay: float) -> optax.GradientTransformation:
-    """Steps against the direction, then decays what the step left: ``(1 - rate * decay) * (p - rate * u)``."""
+    """Takes the step and then applies weight decay to the result: ``(1 - rate * decay) * (p - rate * u)``."""
     schedule = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
 
     def update(updates, state, params=None):

@@ -1,10 +1,10 @@
-"""What a training starts from, for gin files that both engines read::
+"""The initial weights of a training, for gin files of both engines::
 
     utils.CheckpointConfig.restore = @starting_weights.parameters_only()
     starting_weights.parameters_only.path = %INITIAL_CHECKPOINT_PATH
 
-A function, because a gin file cannot say "nothing to restore if the path is empty", and upstream T5X takes an empty
-path for a checkpoint.
+A function is needed, because a gin file cannot express "restore nothing if the path is empty", and upstream T5X would
+treat an empty path as a checkpoint.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 
 def parameters_only(path: str, checkpoint_manager_cls: Any = None) -> Any:
-    """The engine's ``RestoreCheckpointConfig`` for the parameters of one checkpoint; steps and optimizer start anew.
+    """The engine's ``RestoreCheckpointConfig`` for the parameters of a checkpoint, without step and optimizer state.
 
     Args:
-      path: a checkpoint, ``.../checkpoint_<step>``; empty for a start from scratch.
-      checkpoint_manager_cls: what ``SaveCheckpointConfig`` was given, if anything: upstream wants the same in both.
+      path: path of a checkpoint, ``.../checkpoint_<step>``; empty to start from scratch.
+      checkpoint_manager_cls: the class that ``SaveCheckpointConfig`` uses, if set; upstream T5X needs the same in both.
 
     Returns:
-      None where ``path`` is empty.
+      The configuration; None if ``path`` is empty.
     """
     if not path:
         return None

@@ -1,7 +1,7 @@
-"""T5X checkpoints of weights alone: what both engines start from, and what serving and exporting read.
+"""Reads and writes T5X checkpoints with weights only. Both engines can start from them; serving and exports read them.
 
-A checkpoint is a directory ``checkpoint_<step>`` with Orbax's ``state/``, in it ``target`` (the parameters) and
-``state/step`` (T5X contract, section 4). Optimizer slots are neither written nor read here.
+A checkpoint is a directory ``checkpoint_<step>`` with Orbax's ``state/``, which has ``target`` (the parameters) and
+``state/step`` (T5X contract, section 4). Optimizer states are neither written nor read here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import orbax.checkpoint as ocp
 from fsa_base import checkpoint_files
 from fsa_base.checkpoint_files import STATE
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.safetensors_files import Lazy
+from fsa_jax.weights.hf_files import Lazy
 
 
 class _OneAtATime(ocp.type_handlers.NumpyHandler):
-    """Writes arrays one after the other. Orbax's own handler copies all of them first and writes them at once."""
+    """Writes arrays one after the other. Orbax's own handler first copies all arrays, and so needs twice the memory."""
 
     async def serialize(self, values: Sequence[Any], infos: Sequence[Any], args: Sequence[Any] | None = None) -> list:
         for i, (value, info) in enumerate(zip(values, infos, strict=True)):
@@ -42,12 +42,12 @@ def save_weights(directory: Path, step: int, target: Mapping[str, Any]) -> Path:
     """Writes ``directory/checkpoint_<step>``.
 
     Args:
-      directory: the run's or the imported model's directory, which exists.
-      step: training step, 0 for imported weights.
+      directory: existing directory of a run or of an imported model.
+      step: training step; 0 for imported weights.
       target: nested dictionary of ``np.ndarray`` or ``Lazy``.
 
     Returns:
-      The checkpoint's path.
+      The path of the checkpoint.
     """
     path = directory.resolve() / f"checkpoint_{step}"
     checkpoint_files.begin(path, step)
@@ -59,7 +59,7 @@ def save_weights(directory: Path, step: int, target: Mapping[str, Any]) -> Path:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """``path`` itself if it is a checkpoint, else the newest checkpoint in it; whole or damaged.
+    """``path`` itself if it is a checkpoint, else the newest checkpoint in it; complete or damaged.
 
     Raises:
       CheckpointError: there is none.
@@ -68,32 +68,32 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The training step in a checkpoint's name, 0 where it has none."""
+    """The training step in a checkpoint's name; 0 if the name has none."""
     return checkpoint_files.step_of(checkpoint) or 0
 
 
 def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
-    """The parameters of a checkpoint as host arrays, its files having been compared with their checksums.
+    """Loads the parameters of a checkpoint as host arrays, after comparing its files with their checksums.
 
     Args:
-      checkpoint: as ``find_checkpoint`` returns it.
-      dtype: of the arrays.
+      checkpoint: path that ``find_checkpoint`` returned.
+      dtype: dtype of the arrays.
 
     Returns:
       Nested dictionary of ``np.ndarray``.
 
     Raises:
-      DamagedCheckpointError: its files are not as they were written.
-      CheckpointError: it cannot be read, or a value is no finite number.
+      DamagedCheckpointError: its files have changed since they were written.
+      CheckpointError: the checkpoint cannot be read, or a value is not a finite number.
     """
     verdict = checkpoint_files.verify(checkpoint)
     verdict.require()
     if (checkpoint / checkpoint_files.LEGACY).exists():
         raise CheckpointError(
             checkpoint,
-            expected=f"a checkpoint of Orbax, with {STATE}/",
+            expected=f"an Orbax checkpoint, with {STATE}/",
             found="one that T5X wrote before it used Orbax",
-            fix="start a training run from it (INITIAL_CHECKPOINT_PATH), whose checkpoints can be read",
+            fix="start a training run from it (INITIAL_CHECKPOINT_PATH), and use a checkpoint of that run",
         )
     state = checkpoint.resolve() / STATE
     try:
@@ -106,7 +106,7 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
             restored = checkpointer.restore(state, item=item, transforms={}, restore_args=arguments)
     except MemoryError:
         raise
-    except Exception as error:  # TensorStore and Orbax raise whatever they like, also bare Exception.
+    except Exception as error:  # TensorStore and Orbax raise many types, also plain Exception.
         found = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
         if not verdict.is_verified:
             raise checkpoint_files.damaged(checkpoint, found) from error
@@ -114,7 +114,7 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
             checkpoint,
             expected="a checkpoint of T5X's layout with the parameters under target",
             found=found,
-            fix="give another checkpoint of the run",
+            fix="use another checkpoint of the run",
         ) from error
     _check_finite(checkpoint, restored["target"])
     return restored["target"]
@@ -127,6 +127,6 @@ def _check_finite(checkpoint: Path, target: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"{checkpoint}: {name}",
                 expected="finite numbers",
-                found="NaN or infinite ones",
-                fix="take an earlier checkpoint: training diverged before this one",
+                found="NaN or infinite numbers",
+                fix="use an earlier checkpoint: training diverged before this one",
             )

@@ -1,4 +1,4 @@
-"""The families of models that can be imported and exported."""
+"""The model families that can be imported and exported."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 
 from fsa_base.errors import CheckpointError
 from fsa_jax.weights import llama, t5
+from fsa_jax.weights.hf_files import Tensor, open_directory, read_config
 from fsa_jax.weights.hf_mapping import Family, read_parameters
-from fsa_jax.weights.hub_sources import read_config
-from fsa_jax.weights.safetensors_files import Tensor, open_directory
 
 FAMILIES: tuple[Family, ...] = (t5.FAMILY, llama.FAMILY)
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """The family of a config.json.
+    """The model family of a config.json.
 
     Raises:
-      CheckpointError: it is of none of them.
+      CheckpointError: the model belongs to no supported family.
     """
     model_type = config.get("model_type")
     for family in FAMILIES:
@@ -36,14 +35,14 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 @dataclass(frozen=True)
 class HfModel:
-    """What a Hugging Face directory holds, its tensors not yet read.
+    """The content of a Hugging Face directory; its tensors are not read yet.
 
     Attributes:
-      content: of config.json.
-      family: T5, or Llama and Qwen.
-      config: of the network.
-      tensors: by name; all that the family reads are there.
-      rows: rows of the embedding.
+      content: content of config.json.
+      family: model family (T5, or Llama and Qwen).
+      config: configuration of the network.
+      tensors: tensors by name; all tensors that the family needs are present.
+      rows: number of rows of the embedding.
     """
 
     content: dict[str, Any]
@@ -53,7 +52,7 @@ class HfModel:
     rows: int
 
     def parameters(self, dtype: Any, *, scan_layers: bool = False) -> dict[str, Any]:
-        """As ``mapping.read_parameters``."""
+        """The parameters; see ``mapping.read_parameters``."""
         return read_parameters(self.family, self.config, self.tensors, dtype, scan_layers=scan_layers)
 
 
@@ -61,7 +60,7 @@ def open_model(directory: Path) -> HfModel:
     """Opens a Hugging Face directory: config.json and the headers of its safetensors.
 
     Raises:
-      FsaError: a file is missing, damaged, or does not belong to the others.
+      FsaError: a file is missing or damaged, or the files do not belong together.
     """
     content = read_config(directory)
     family = family_of(content)

@@ -1,7 +1,7 @@
-"""How a family's parameters correspond to Hugging Face's tensors, and the conversion in both directions.
+"""The mapping between the parameters of a model family and Hugging Face's tensors, and conversion in both directions.
 
-Hugging Face keeps matrices as (outputs, inputs), Flax as (inputs, outputs); beyond that and names, a tensor of one side
-is a tensor of the other, so each is converted alone and exactly.
+Hugging Face stores matrices as (outputs, inputs), Flax as (inputs, outputs). Apart from this and the names, the tensors
+correspond one to one, so each is converted alone and exactly.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.safetensors_files import Lazy, Tensor
+from fsa_jax.weights.hf_files import Lazy, Tensor
 
 Path = tuple[str, ...]
 _LAYER = re.compile(r"layers_(\d+)")
 _LARGEST_NUMBER = 1e30
 ROWS_MULTIPLE = 128
-"""Embeddings are padded to a multiple of so many rows."""
+"""Embeddings are padded to a multiple of this many rows."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter on both sides.
+    """The mapping of one parameter.
 
     Args:
-      path: keys in the Flax tree, unstacked (``layers_<i>``).
-      tensor: name in Hugging Face's file.
-      shape: of the Flax parameter.
-      transpose: the other side has the two axes swapped.
-      padded: the other side may have fewer rows, which zeros fill up (the embedding of a 32,101-row T5).
+      path: keys in the Flax tree, with unstacked layers (``layers_<i>``).
+      tensor: name of Hugging Face's tensor.
+      shape: shape of the Flax parameter.
+      transpose: whether Hugging Face's tensor has the two axes swapped.
+      padded: whether Hugging Face's tensor may have fewer rows, which are filled up with zeros (the embedding of a T5
+        with 32,101 rows).
     """
 
     path: Path
@@ -44,18 +45,20 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models that can be imported and exported.
+    """A model family that can be imported and exported.
 
     Args:
-      name: for messages.
+      name: name of the family, for messages.
       model_types: values of ``model_type`` in config.json.
-      config: from config.json's content and, where they are at hand, the file's tensors to our configuration; raises
-        CheckpointError.
-      leaves: parameters of a configuration.
-      hf_config: config.json's content for a configuration; the imported one, where there is one, is brought up to date.
-      optional: tensors that a file may hold and that say nothing new (buffers, copies of tied weights).
-      completed: from config.json's content and the file's tensors to these with those that the file leaves out because
-        they are copies of others.
+      config: function that converts the content of config.json (and the tensors, if available) to our configuration;
+        raises CheckpointError.
+      leaves: function that returns the parameters of a configuration.
+      hf_config: function that returns the content of config.json for a configuration; it updates the imported
+        config.json, if there is one.
+      optional: function that tells whether a tensor may be in a file but is not needed (buffers, copies of tied
+        weights).
+      completed: function that takes the content of config.json and the tensors, and adds tensors that the file leaves
+        out because they are copies of others.
     """
 
     name: str
@@ -70,7 +73,7 @@ class Family:
 
 
 _LARGEST_COUNT = 1 << 24
-"""More rows, columns or layers than any model has; what is larger is damage, and would fill the memory."""
+"""Limit on rows and columns, above any real model. Larger numbers come from damaged files and would fill the memory."""
 MOST_LAYERS = 2048
 
 
@@ -79,12 +82,12 @@ def count_of(config: Mapping[str, Any], key: str, largest: int = _LARGEST_COUNT,
 
     Args:
       config: content of config.json.
-      key: of the count.
-      largest: that is believed.
-      default: where the key is absent or null; None where it must be there.
+      key: key of the count.
+      largest: largest accepted count.
+      default: value if the key is absent or null; None if the key is required.
 
     Raises:
-      CheckpointError: it is no such number.
+      CheckpointError: the value is not such a number.
     """
     value = config.get(key)
     if value is None and default is not None:
@@ -103,7 +106,7 @@ def number_of(config: Mapping[str, Any], key: str, default: float | None = None)
     """A positive finite number in config.json.
 
     Raises:
-      CheckpointError: it is no such number.
+      CheckpointError: the value is not such a number.
     """
     value = config.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < _LARGEST_NUMBER:
@@ -117,10 +120,10 @@ def number_of(config: Mapping[str, Any], key: str, default: float | None = None)
 
 
 def flag_of(config: Mapping[str, Any], key: str, default: bool) -> bool:
-    """A flag in config.json; null is ``default``.
+    """A flag in config.json; null counts as ``default``.
 
     Raises:
-      CheckpointError: it is neither true nor false.
+      CheckpointError: the value is neither true nor false.
     """
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
@@ -131,7 +134,7 @@ def flag_of(config: Mapping[str, Any], key: str, default: bool) -> bool:
 
 
 def layer_of(path: Path) -> int | None:
-    """The layer's number in an unstacked path; None outside of layers."""
+    """The number of the layer in an unstacked path; None for a parameter outside the layers."""
     for part in path:
         match = _LAYER.fullmatch(part)
         if match:
@@ -145,7 +148,7 @@ def stacked(path: Path) -> Path:
 
 
 def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Leaves of a nested dictionary with their paths."""
+    """The leaves of a nested dictionary, with their paths."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, (*prefix, key))
@@ -154,7 +157,7 @@ def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, 
 
 
 def unflatten(leaves: Mapping[Path, Any]) -> dict[str, Any]:
-    """The nested dictionary of ``flatten``."""
+    """The nested dictionary from the result of ``flatten``."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():
         node = tree
@@ -167,13 +170,13 @@ def unflatten(leaves: Mapping[Path, Any]) -> dict[str, Any]:
 def read_parameters(
     family: Family, config: Any, tensors: Mapping[str, Tensor], dtype: Any, *, scan_layers: bool
 ) -> dict[str, Any]:
-    """Parameters from a file's tensors, as a nested tree of ``Lazy`` arrays of ``dtype``.
+    """Converts the tensors of a file to parameters, a nested tree of ``Lazy`` arrays of ``dtype``.
 
-    With ``scan_layers`` layers are stacked along a leading axis.
+    With ``scan_layers`` the layers are stacked along a leading axis.
 
     Raises:
-      CheckpointError: a tensor is missing, has another shape or is unknown; or, when an array is made, it holds a value
-        that is no finite number.
+      CheckpointError: a tensor is missing, unknown or has the wrong shape. Also raised later, when an array is created,
+        if it has a value that is not a finite number.
     """
     leaves = family.leaves(config)
     known = {leaf.tensor for leaf in leaves}
@@ -182,8 +185,8 @@ def read_parameters(
         raise CheckpointError(
             next(iter(tensors.values())).file,
             expected=f"the tensors of {family.name}",
-            found=f"{len(unknown)} others, the first {unknown[0]}",
-            fix="check that config.json belongs to these weights and that they are the whole model, not an adapter",
+            found=f"{len(unknown)} other tensors, the first is {unknown[0]}",
+            fix="check that config.json belongs to these weights and that they are the complete model, not an adapter",
         )
     groups: dict[Path, list[Leaf]] = {}
     for leaf in leaves:
@@ -210,7 +213,7 @@ def _reader(group: Sequence[Leaf], path: Path, tensors: Mapping[str, Tensor], dt
 
 
 def materialise(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays of a tree of ``Lazy``."""
+    """Creates all arrays of a tree of ``Lazy`` arrays."""
     return unflatten({path: leaf.values() for path, leaf in flatten(tree)})
 
 
@@ -220,7 +223,7 @@ def _check(leaf: Leaf, tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             next(iter(tensors.values())).file.parent,
             expected=f"a tensor {leaf.tensor}",
-            found="none of that name",
+            found="no tensor with that name",
             fix="check that config.json belongs to these weights",
         )
     shape = leaf.shape[::-1] if leaf.transpose else leaf.shape
@@ -262,12 +265,12 @@ def _fill(leaf: Leaf, tensors: Mapping[str, Tensor], destination: np.ndarray) ->
             f"{tensor.file}: {leaf.tensor}",
             expected="finite numbers",
             found=f"{int(np.sum(~np.isfinite(destination)))} that are not (NaN or infinite) as {destination.dtype}",
-            fix="take the weights from another source; if they overflow the dtype, import with --dtype float32",
+            fix="use the weights from another source; if they overflow the dtype, import with --dtype float32",
         )
 
 
 def _all_finite(values: np.ndarray) -> bool:
-    # Row blocks: a mask over a whole embedding would be a quarter of its size again.
+    # Checked in blocks of rows, because a mask over a whole embedding would need a quarter of its memory again.
     flat = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values[None]
     step = max(1, (1 << 22) // flat.shape[1])
     return all(bool(np.isfinite(flat[i : i + step]).all()) for i in range(0, len(flat), step))
@@ -276,17 +279,17 @@ def _all_finite(values: np.ndarray) -> bool:
 def write_parameters(
     family: Family, config: Any, parameters: Mapping[str, Any], dtype: Any, *, rows: int | None = None
 ) -> dict[str, Lazy]:
-    """Parameters as Hugging Face's tensors by name, each converted when it is written.
+    """Converts parameters to Hugging Face's tensors by name; each is converted only when it is written.
 
     Args:
-      family: of the model.
-      config: of the model.
-      parameters: nested tree, stacked or not.
-      dtype: of the tensors.
-      rows: rows of the padded parameters to keep; all by default.
+      family: model family.
+      config: configuration of the model.
+      parameters: nested tree, with stacked or unstacked layers.
+      dtype: dtype of the tensors.
+      rows: number of rows of the padded parameters to keep; all by default.
 
     Raises:
-      CheckpointError: the tree has not the leaves or shapes of the configuration.
+      CheckpointError: the leaves or shapes of the tree do not fit the configuration.
     """
     flat = dict(flatten(parameters))
     leaves = family.leaves(config)
@@ -296,7 +299,7 @@ def write_parameters(
         raise CheckpointError(
             "checkpoint",
             expected=f"the parameters of {family.name}",
-            found=f"{len(strangers)} others, the first {strangers[0]}",
+            found=f"{len(strangers)} other parameters, the first is {strangers[0]}",
             fix="export a checkpoint of a T5, Llama-3.2, Qwen2.5 or Qwen3 student",
         )
     return {leaf.tensor: _writer(leaf, flat, np.dtype(dtype), rows) for leaf in leaves}

@@ -1,4 +1,4 @@
-"""From a Hugging Face model to a T5X checkpoint that both engines start from."""
+"""Converts a Hugging Face model to a T5X checkpoint from which both engines can start training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
 from fsa_jax.weights.checkpoints import save_weights
 from fsa_jax.weights.families import open_model
+from fsa_jax.weights.hf_files import HF_FILES, INDEX_FILE, SMALL_FILES, find_source, require_inside
 from fsa_jax.weights.hf_mapping import flatten
-from fsa_jax.weights.hub_sources import HF_FILES, SMALL_FILES, find_source, require_inside
-from fsa_jax.weights.safetensors_files import INDEX_FILE
 
 RECORD = "import.json"
 _FOREIGN = only_files("checkpoint_0/*", f"{HF_FILES}/*", RECORD, marks=[RECORD])
@@ -29,19 +28,19 @@ DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 @dataclass(frozen=True)
 class Import:
-    """What ``import.json`` says of an imported model."""
+    """The content of ``import.json``, which describes an imported model."""
 
     source: str
     revision: str | None
     family: str
     parameters: int
     embedding_rows: int
-    """Rows of the source's embedding; the checkpoint's is padded."""
+    """Number of rows of the source's embedding; the embedding in the checkpoint is padded."""
     dtype: str
     scan_layers: bool
     fsa_jax: str
     sha256: dict[str, str]
-    """Of the files of the source that were read, by name."""
+    """SHA-256 of the source's files that were read, by name."""
 
 
 def import_model(
@@ -54,21 +53,21 @@ def import_model(
     vocabulary: Path | None = None,
     overwrite: bool = False,
 ) -> Import:
-    """Writes ``out`` with ``checkpoint_0``, ``hf/`` (configuration and tokenizer as they came) and ``import.json``.
+    """Writes ``out`` with ``checkpoint_0``, ``hf/`` (unchanged configuration and tokenizer) and ``import.json``.
 
     Tensors are read, converted and written one at a time.
 
     Args:
-      source: a directory, or a hub id.
-      out: a directory that does not exist, is empty, or with ``overwrite`` an earlier import.
-      revision: of the hub, pinned to the commit that it names.
-      dtype: of the checkpoint's parameters, ``float32`` or ``bfloat16``.
-      scan_layers: stacks layers, for models with ``scan_layers``.
-      vocabulary: SentencePiece model that a T5 must have come with, where that is not T5's own.
-      overwrite: replace an earlier import.
+      source: directory, or id of a model on the Hub.
+      out: output directory. It must not exist or be empty; with ``overwrite`` it may be an earlier import.
+      revision: branch, tag or commit on the Hub; it is resolved to a commit.
+      dtype: dtype of the checkpoint's parameters, ``float32`` or ``bfloat16``.
+      scan_layers: whether to stack layers, for models with ``scan_layers``.
+      vocabulary: SentencePiece model that a T5 model must have, if it is not T5's own.
+      overwrite: whether to replace an earlier import.
 
     Raises:
-      FsaError: whatever makes the source or ``out`` unusable. What was at ``out`` stays as it was then.
+      FsaError: the source or ``out`` cannot be used. Then ``out`` is unchanged.
     """
     if dtype not in DTYPES:
         raise SettingError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype), fix="--dtype float32")

@@ -1,4 +1,4 @@
-"""Llama-3.2, Qwen2.5 and Qwen3 between Hugging Face's files and ours."""
+"""Conversion of Llama-3.2, Qwen2.5 and Qwen3 between Hugging Face's format and this project's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 from fsa_base.errors import CheckpointError
 from fsa_base.networks.llama.config import LlamaConfig, RopeScaling
+from fsa_jax.weights.hf_files import Tensor, read_config, student_directory
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, Family, Leaf, count_of, flag_of, number_of
-from fsa_jax.weights.hub_sources import read_config, student_directory
-from fsa_jax.weights.safetensors_files import Tensor
 
 _DEFAULT_THETA = 10000.0
 
@@ -25,7 +24,7 @@ def _unsupported(key: str, found: object, expected: str) -> CheckpointError:
 
 
 def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    # transformers 5 keeps all of it in rope_parameters, 4 in rope_theta and rope_scaling.
+    # transformers 5 writes all settings to rope_parameters, transformers 4 to rope_theta and rope_scaling.
     parts = [config.get(key) or {} for key in ("rope_scaling", "rope_parameters")]
     if not all(isinstance(part, Mapping) for part in parts):
         raise _unsupported("rope_scaling", parts, "an object or null")
@@ -45,10 +44,10 @@ def _rope(config: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
 
 
 def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> LlamaConfig:
-    """Our configuration of a model.
+    """The configuration of a model from the content of its config.json.
 
     Raises:
-      CheckpointError: config.json lacks a key or asks for what the network has not, such as sliding windows.
+      CheckpointError: config.json lacks a key, or needs a feature that this network lacks, such as sliding windows.
     """
     for key in ("use_sliding_window", "mlp_bias"):
         if flag_of(config, key, False):
@@ -83,14 +82,14 @@ def student_config(
     """The configuration of an imported model, for gin.
 
     Args:
-      directory: what ``fsa import-hf`` wrote; the environment's FSA_STUDENT by default.
-      dtype: of the activations.
-      scan_layers: must be as at the import.
-      remat: recomputes each layer's activations in the backward pass.
+      directory: output directory of ``fsa import-hf``; the environment variable FSA_STUDENT by default.
+      dtype: dtype of the activations.
+      scan_layers: whether layers are stacked; must be the same as at the import.
+      remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
 
     Raises:
       SettingError: there is no such directory.
-      CheckpointError: it holds another family.
+      CheckpointError: its model belongs to another family.
     """
     content = read_config(student_directory(directory))
     if content.get("model_type") not in FAMILY.model_types:
@@ -131,12 +130,12 @@ def leaves(config: LlamaConfig) -> list[Leaf]:
 
 
 def hf_config(config: LlamaConfig, base: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """``base``, the config.json that the student came with, for these weights."""
+    """The content of ``base``, the config.json of the imported model, updated for these weights."""
     return {**base, "vocab_size": rows, "tie_word_embeddings": config.logits_via_embedding}
 
 
 def _optional(name: str) -> bool:
-    # Old Llama files hold the rotary buffer; a tied model's file may hold the embedding twice.
+    # Old Llama files have the rotary buffer; the file of a model with tied embeddings may have the embedding twice.
     return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
 
 

@@ -1,4 +1,4 @@
-"""T5 v1.0, v1.1 and Flan-T5 between Hugging Face's files and ours."""
+"""Conversion of T5 v1.0, v1.1 and Flan-T5 between Hugging Face's format and this project's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
+from fsa_jax.weights.hf_files import Tensor
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, ROWS_MULTIPLE, Family, Leaf, count_of, flag_of, number_of
-from fsa_jax.weights.safetensors_files import Tensor
 
-ROWS = 32128
-"""Rows of a T5 embedding; the authors' students have 32,101, the vocabulary's ids and the newline."""
+"""Number of rows of a T5 embedding; the authors' students have 32,101: the ids of the vocabulary and the newline."""
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
 _BUCKETS, _MAX_DISTANCE, _EPSILON = 32, 128, 1e-6
 _GATED = {"gated-gelu": ("gelu", "linear"), "gated-silu": ("silu", "linear"), "relu": ("relu",)}
@@ -31,12 +30,12 @@ def _require(config: Mapping[str, Any], key: str, default: Any, supported: Any) 
 
 
 def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> T5Config:
-    """Our configuration of a model; the embedding is padded to a multiple of 128 rows.
+    """The configuration of a model from the content of its config.json; the embedding is padded to 128 rows' multiples.
 
-    With the file's ``tensors``, what config.json says of the output projection is checked against them.
+    If ``tensors`` are given, the statement of config.json about the output projection is checked against them.
 
     Raises:
-      CheckpointError: config.json lacks a key or asks for what the network has not.
+      CheckpointError: config.json lacks a key, or needs a feature that this network lacks.
     """
     _require(config, "relative_attention_num_buckets", _BUCKETS, _BUCKETS)
     _require(config, "relative_attention_max_distance", _MAX_DISTANCE, _MAX_DISTANCE)
@@ -65,15 +64,19 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
 
 
 def _is_scaled(config: Mapping[str, Any]) -> bool:
-    """Whether the logits come from the embedding, scaled (v1.0), or from a matrix of their own, unscaled (v1.1).
+    """Whether the logits come from the scaled embedding (v1.0) and not from a separate, unscaled matrix (v1.1).
 
-    transformers 4 says both with tie_word_embeddings; 5 writes it as true always and scale_decoder_outputs besides.
+    transformers 4 expresses this with tie_word_embeddings. transformers 5 always writes tie_word_embeddings as true,
+    and expresses it with scale_decoder_outputs.
     """
     return flag_of(config, "scale_decoder_outputs", flag_of(config, "tie_word_embeddings", True))
 
 
 def _is_copied(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the matrix of a v1.1 is the embedding: transformers 5 ties new models, and saves them without it."""
+    """Whether the output matrix of a v1.1 model equals the embedding and is not in the file.
+
+    transformers 5 ties the two matrices of new models, and saves only one.
+    """
     tied = not _is_scaled(config) and flag_of(config, "tie_word_embeddings", False)
     return tied and _HEAD not in tensors and _EMBEDDING in tensors
 
@@ -83,7 +86,7 @@ def _completed(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mapp
 
 
 def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bool:
-    """As ``_is_scaled``; what config.json says is checked against the tensors, where they are at hand."""
+    """The result of ``_is_scaled``, checked against the tensors if they are given."""
     scaled = _is_scaled(config)
     if tensors is None or _is_copied(config, tensors):
         return scaled
@@ -93,15 +96,15 @@ def _tied(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None) -> bo
         if shared is not None and not np.array_equal(shared.read(), tensors[_HEAD].read()):
             raise CheckpointError(
                 f"{shared.file}: {_HEAD}",
-                expected="the embedding itself, since config.json says that it is the output projection, scaled (v1.0)",
+                expected="the embedding, because according to config.json it is the output projection (v1.0)",
                 found="other values",
-                fix="for a v1.1, whose logits are not scaled, set tie_word_embeddings and scale_decoder_outputs to "
-                "false in config.json; a scaled projection of its own is in no released T5 and not supported",
+                fix="for a v1.1 model, whose logits are not scaled, set tie_word_embeddings and scale_decoder_outputs "
+                "to false in config.json; a separate but scaled projection is in no released T5 and not supported",
             )
     if not scaled and not separate:
         raise CheckpointError(
             "config.json: tie_word_embeddings",
-            expected=f"an {_HEAD} in the weights, since it is false",
+            expected=f"an {_HEAD} in the weights, because it is false",
             found="none",
             fix="import the whole model, T5ForConditionalGeneration, not the encoder alone",
         )
@@ -148,7 +151,7 @@ def leaves(config: T5Config) -> list[Leaf]:
 
 
 def hf_config(config: T5Config, base: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """config.json of a model with ``rows`` embedding rows; keys of ``base`` that say nothing of its shape are kept."""
+    """The content of config.json for a model with ``rows`` embedding rows; other keys of ``base`` are kept."""
     projections = {activations: name for name, activations in _GATED.items()}
     tied = config.logits_via_embedding
     return {
@@ -177,12 +180,13 @@ def hf_config(config: T5Config, base: Mapping[str, Any], rows: int) -> dict[str,
 
 
 def config_from_parameters(parameters: Mapping[str, Any]) -> T5Config:
-    """The configuration that a parameter tree shows: T5's shapes name everything but the activation of two branches.
+    """Derives the configuration from the shapes of a parameter tree.
 
-    Two branches are taken for T5 v1.1's ``gelu * linear``, one for v1.0's ``relu``.
+    Shapes determine everything except the activations: two branches are assumed to be T5 v1.1's ``gelu * linear``, one
+    branch v1.0's ``relu``.
 
     Raises:
-      CheckpointError: the tree is no T5's.
+      CheckpointError: the tree does not belong to a T5 model.
     """
     try:
         rows, embed = parameters["token_embedder"]["embedding"].shape
@@ -207,7 +211,7 @@ def config_from_parameters(parameters: Mapping[str, Any]) -> T5Config:
             "checkpoint",
             expected="the parameters of a T5",
             found=f"none at {error}",
-            fix="give --base, the directory that fsa import-hf wrote, for a decoder-only student",
+            fix="for a decoder-only student, set --base to the directory that fsa import-hf wrote",
         ) from error
 
 
@@ -222,7 +226,7 @@ def _depth(stack: Mapping[str, Any]) -> int:
 
 
 def _optional(name: str) -> bool:
-    # Copies of shared.weight, and the unused cross-attention bias of the first released files.
+    # Copies of shared.weight, and the cross-attention bias in the first released files, which is not used.
     return name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", _HEAD) or name.endswith(
         "EncDecAttention.relative_attention_bias.weight"
     )

@@ -185,4 +185,4 @@ def test_doctor_checks_one_checkpoint_or_all_without_jax(checkpoint: Path) -> No
         f"{checkpoint}: whole",
     ]
     status, _, errors = _doctor(checkpoint / "state" / "d")
-    assert status == 2 and "expected a checkpoint_<step> with state/, or a directory that holds some" in errors
+    assert status == 2 and "expected a checkpoint_<step> with state/, or a directory of checkpoints" in errors

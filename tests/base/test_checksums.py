@@ -70,7 +70,7 @@ def test_files_that_an_operating_system_adds_are_no_change(directory: Path) -> N
 def test_a_list_whose_digest_is_not_known_is_still_read(directory: Path) -> None:
     checksums.write(directory)
     (directory / checksums.LIST).write_text("nonsense\n")
-    assert checksums.problems(directory, None) == ["checksums.sha256 has a line that is no checksum"]
+    assert checksums.problems(directory, None) == ["checksums.sha256 has a line that is not a checksum"]
 
 
 def test_the_digest_of_a_directory_is_that_of_its_content(tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ def test_a_run_without_a_value_is_an_error_and_not_the_newest(tmp_path: Path) ->
     assert f"{run}@newest" in error.value.fix
     assert runs.best_checkpoint(str(run), metric=F1) == str(run / "checkpoint_2")
     unscored = make_run(tmp_path / "unscored", [2, 4], {3: 1.0, 4: math.nan}, BestBy(F1))
-    with pytest.raises(CheckpointError, match="finite inference_eval/task/f1, found none among those of steps 2, 4"):
+    with pytest.raises(
+        CheckpointError, match="finite inference_eval/task/f1, found none among the checkpoints of steps 2, 4"
+    ):
         runs.best_checkpoint(str(unscored))
     with pytest.raises(CheckpointError, match="found nothing"):
         runs.best_checkpoint(str(tmp_path / "absent"))
@@ -93,7 +95,7 @@ def test_a_run_without_a_value_is_an_error_and_not_the_newest(tmp_path: Path) ->
 def test_a_better_value_whose_checkpoint_was_not_kept_is_said(tmp_path: Path, capsys) -> None:
     run = make_run(tmp_path, [4, 6], {2: 9.0, 4: 3.0, 6: 1.0}, BestBy(F1))
     assert runs.best_checkpoint(str(run)) == str(run / "checkpoint_4")
-    assert "was best at step 2 (9), of which there is no checkpoint" in capsys.readouterr().err
+    assert "was best at step 2 (9), but that checkpoint does not exist" in capsys.readouterr().err
 
 
 def test_a_model_dir_alone_is_its_newest_and_says_if_another_is_best(tmp_path: Path, capsys) -> None:

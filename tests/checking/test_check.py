@@ -13,24 +13,23 @@ import stored_rows
 from browser import shown
 
 from fsa_base.errors import SettingError
-from fsa_jax.checking.agreement import analysis_lean, gap, stars_lean
-from fsa_jax.checking.assess import CheckSettings, assess
-from fsa_jax.checking.check_generations import CHUNK, check
+from fsa_jax.checking.assess import CheckSettings, assess, gap, stars_lean
+from fsa_jax.checking.check_generations import CHUNK, check, released
 from fsa_jax.checking.checked_files import PartWriter, as_row, parts, read_part
-from fsa_jax.checking.inputs import released
 from fsa_jax.checking.page import render
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Generation, Review
-from fsa_jax.reviews.review_files import write_reviews
+from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
 from fsa_jax.teacher.answers import CUT_OFF, ENGINE_ERROR
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.review_input import read_reviews
-from fsa_jax.teacher.store import ShardWriter, StoredGeneration
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+from fsa_jax.teacher.job import read_reviews
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.writer import ShardWriter
+from fsa_jax.text import analysis
 from fsa_jax.text.analysis import parse
 
 PIZZA = Review(
@@ -118,7 +117,7 @@ def test_leans_and_gaps():
         found.opinion
         for found in parse(opinion(1, "a", "Very Positive") + "\n\n" + opinion(2, "b", "Neutral")).opinions
     ]
-    assert analysis_lean(opinions) == 0.5 and analysis_lean([]) is None
+    assert analysis.lean(opinions) == 0.5 and analysis.lean([]) is None
     assert [stars_lean(stars) for stars in (0, 1, 3, 4.5, None)] == [-1, -1, 0, 0.75, None]
     assert gap(1, -1) == 1 and gap(None, 0) is None
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsa_jax.checking.facts import facts, numbers
-from fsa_jax.checking.grounding import ground
+from fsa_jax.checking.grounding import facts, ground, numbers
 
 LABELS = json.loads((Path(__file__).parents[1] / "testdata" / "grounding_labels.json").read_text("utf-8"))
 REVIEW = "The Batteries died after 2 weeks, and the touch pad is sloooow. Loved the servcie at Joe's Café though."

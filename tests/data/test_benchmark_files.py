@@ -97,7 +97,7 @@ def test_what_the_format_hides(tmp_path):
         ('{"a":' * 100_000, 1, "deep JSON"),
         (json.dumps([SENTENCE, {**SENTENCE, "sentence": "\ud800 bread"}], indent=1), 15, "half a surrogate pair"),
         (json.dumps([SENTENCE], indent=1)[:-2] + ',\n{"ID": ' + "9" * 6000 + "}]", 15, "4300 digits"),
-        (json.dumps([SENTENCE], indent=1)[:-2] + ',\n{"ID": 1, "aspects": [], "aspects": []}]', 15, "a key twice"),
+        (json.dumps([SENTENCE], indent=1)[:-2] + ',\n{"ID": 1, "aspects": [], "aspects": []}]', 15, "a repeated key"),
         (json.dumps([SENTENCE], indent=1) + "\n[]", 16, "Extra data"),
         (json.dumps([SENTENCE], indent=1)[:-2] + "\n{}]", 15, "valid JSON"),
     ],

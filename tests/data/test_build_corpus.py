@@ -370,7 +370,7 @@ def test_the_corpus_with_any_settings_is_a_task_for_gin(data, monkeypatch):
 
 
 def test_reviews_are_sampled_from_a_tfds_dataset(data, tmp_path, capsys):
-    from fsa_jax.reviews.review_files import read_reviews
+    from fsa_jax.reviews.parquet_files import read_reviews
 
     prepared = data / "corpus" / "sentiment_corpus" / "analysis" / "1.0.0"
     options = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import VocabularyError
 from fsa_jax.data.vocabulary import ReviewVocabulary, t5_vocabulary
-from fsa_jax.tokenizers import vocabulary_files
+from fsa_jax.tokenizers.t5 import T5_SHA256, VOCABULARY_VARIABLE
 
 TEXTS = [
     "",
@@ -56,7 +56,7 @@ def t5(real_data_dir):
 
 @pytest.fixture(autouse=True)
 def _no_configuration(monkeypatch):
-    monkeypatch.delenv(vocabulary_files.VOCABULARY_VARIABLE, raising=False)
+    monkeypatch.delenv(VOCABULARY_VARIABLE, raising=False)
 
 
 def _check_graph_equals_python(vocabulary, text):
@@ -131,7 +131,7 @@ def test_another_file_in_t5_s_place(tmp_path, monkeypatch, small):
     (tmp_path / "t5_vocab").mkdir()
     (tmp_path / "t5_vocab" / "spiece.model").write_bytes(b"truncated")
     monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
-    with pytest.raises(VocabularyError, match=vocabulary_files.T5_SHA256):
+    with pytest.raises(VocabularyError, match=T5_SHA256):
         ReviewVocabulary().encode("a")
 
 
@@ -184,6 +184,6 @@ def test_the_model_s_rows_must_fit(small, monkeypatch, rows, fits):
 
 
 def test_finding_the_file_imports_no_tensorflow():
-    modules = "fsa_jax.tokenizers.vocabulary_files, fsa_jax.data.benchmark_files"
+    modules = "fsa_jax.tokenizers.t5, fsa_jax.data.benchmark_files"
     code = f"import sys, {modules}; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

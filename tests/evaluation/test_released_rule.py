@@ -12,10 +12,10 @@ import pytest
 from fsa_jax.data import benchmark_files
 from fsa_jax.evaluation.metrics import tuple_f1
 from fsa_jax.evaluation.subsets import select
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "testdata" / "released_fsa.json").read_text())
-CODECS = {"atsa": atsa, "acsa": acsa}
+CODECS = {"atsa": ATSA, "acsa": ACSA}
 FILES = [(task, name) for task in CODECS for name in GOLDEN[task]]
 
 

@@ -18,9 +18,8 @@ from damage import damaged
 
 from fsa_base.errors import DataError
 from fsa_jax.checking.assess import MAX_CHARACTERS, CheckSettings, assess
-from fsa_jax.checking.check_generations import check
+from fsa_jax.checking.check_generations import check, released
 from fsa_jax.checking.checked_files import SCHEMA, as_row, parts, read_part, require_whole
-from fsa_jax.checking.inputs import released
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Generation, Review
 from fsa_jax.corpus.rows import files, rows

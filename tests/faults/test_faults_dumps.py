@@ -19,12 +19,12 @@ from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
 from fsa_jax.reviews.fields import Fields
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.lines import lines
+from fsa_jax.reviews.parquet_files import read_reviews
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.review_files import read_reviews
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.sample_report import as_json
 from fsa_jax.reviews.source import Losses, ReviewReader, Source
-from fsa_jax.teacher.review_input import read_reviews as read_dump
+from fsa_jax.teacher.job import read_reviews as read_dump
 
 ROWS = 12
 MEMORY_GIB = 0.7
@@ -96,7 +96,7 @@ def test_odd_values(
                 file = sampled(path, rng)
             except DataError as error:
                 # Where no row holds a review, that is the error, with the reasons.
-                assert "at least one review" in str(error) or "columns of different" in str(error)
+                assert "at least one review" in str(error) or "columns with different" in str(error)
                 return "no review"
             finally:
                 taught(path)

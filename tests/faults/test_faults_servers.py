@@ -23,7 +23,8 @@ from fsa_base.errors import FsaError, SettingError, TeacherError
 from fsa_jax.cli import teach
 from fsa_jax.cli.main import main
 from fsa_jax.teacher.answers import FAILURES, failure_reason
-from fsa_jax.teacher.store import StoredGeneration, StoreReader
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader
 
 KEY = "sk-Never/Shown+42"
 REVIEWS = 4
@@ -175,8 +176,8 @@ def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServe
         ("sk-half\nsecret-half", "white space at character 8"),
         ("sk-half secret", "white space"),
         ("sk-half\x07secret", "a control character"),
-        ("sk-hälfte-secret", "no ASCII"),
-        ("“sk-half-secret”", "no ASCII at character 1"),
+        ("sk-hälfte-secret", "non-ASCII"),
+        ("“sk-half-secret”", "non-ASCII at character 1"),
     ],
 )
 def test_keys_that_no_header_can_hold_are_refused_unshown(
@@ -213,7 +214,7 @@ def test_an_answer_that_holds_the_key_is_stored_without_it_and_counted(
     """Entry 19."""
     server.mode = "key in the answer"
     assert run(server, source, tmp_path / "store") == 0
-    assert f"the key stood in {REVIEWS} answers" in read()
+    assert f"{REVIEWS} answers had the API key in them" in read()
     assert "[key removed]" in str(rows(tmp_path / "store")[0].text)
 
 
@@ -238,7 +239,7 @@ def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileSe
     server.mode = "a byte at a time"
     assert run(server, source, tmp_path / "store") == 0
     failures = [row.failure for row in rows(tmp_path / "store") if row.failure]
-    assert failures == ["engine error: no whole answer within 0.4 s (after 1 attempts)"] * (REVIEWS - 1)
+    assert failures == ["engine error: no complete answer within 0.4 s (after 1 attempts)"] * (REVIEWS - 1)
 
 
 @pytest.mark.parametrize("when", ["with a time in the past", "with no time", "with a negative time", "with garbage"])
@@ -278,7 +279,7 @@ def test_a_signal_ends_a_waiting_job_and_loses_nothing(
     printed, _ = job.communicate(timeout=60)
     assert job.returncode == 1 and "Traceback" not in printed, printed
     assert f"stopped early, {number.name}" in printed
-    assert ("2 were sent and their answers not waited for" in printed) == (mode == "silence")
+    assert ("2 requests were sent but not waited for" in printed) == (mode == "silence")
     assert sorted(str(row.text) for row in rows(store)) == ["Answer about visit 0.", "Answer about visit 1."]
     server.mode, server.requests = "good", 0
     assert run(server, source, store) == 0

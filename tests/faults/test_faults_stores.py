@@ -23,9 +23,13 @@ from fsa_base.checksums import LIST
 from fsa_base.errors import FsaError
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
-from fsa_jax.teacher.prompts import load_prompt
-from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, errors, generations
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+from fsa_jax.teacher.store import errors
+from fsa_jax.teacher.store.errors import StoreError
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader, generations
+from fsa_jax.teacher.store.shard_files import Shard
+from fsa_jax.teacher.store.writer import ShardWriter
 
 ROWS = 18
 FOLDER = Shard().folder
@@ -117,7 +121,7 @@ def require_no_loss(root: Path, name: str, read: Callable[[], str]) -> str:
     assert not wrong, f"other rows: {wrong[0]}"
     assert len({row.key for row in found}) == len(found)
     gone, told = ROWS - len(found), read()
-    assert not gone or ("passed over" in told and name in told), f"{gone} rows are gone in silence"
+    assert not gone or ("lines are skipped" in told and name in told), f"{gone} rows are gone in silence"
     before = Counter(row.key for row in found)
     assert go_on(root) == gone, "a stored request is sent again, or a lost one is not"
     after = list(StoreReader(root))
@@ -224,7 +228,7 @@ def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, caps
     shutil.copy(part(whole), path)  # its owner has found a copy after all: nothing is read twice
     with pytest.raises(StoreError, match=path.name) as raised:
         list(StoreReader(root))
-    subprocess.run(raised.value.fix.partition("whole: ")[2], shell=True, check=True)
+    subprocess.run(raised.value.fix.partition("again: ")[2], shell=True, check=True)
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
@@ -239,7 +243,7 @@ def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole
     Path(f"{path}.damaged").rename(path)
     with pytest.raises(StoreError, match=path.name) as raised:
         list(StoreReader(root))
-    subprocess.run(raised.value.fix.partition("whole: ")[2], shell=True, check=True)
+    subprocess.run(raised.value.fix.partition("again: ")[2], shell=True, check=True)
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
@@ -264,7 +268,7 @@ def test_the_list_is_what_sha256sum_reads_and_makes(whole: Path, tmp_path: Path)
     (root / FOLDER / LIST).unlink()
     with pytest.raises(StoreError, match=LIST) as raised:
         list(StoreReader(root))
-    command = raised.value.fix.partition("whole: ")[2]
+    command = raised.value.fix.partition("again: ")[2]
     subprocess.run(command, shell=True, check=True)
     assert list(StoreReader(root)) == EVERY and go_on(root) == 0
 
@@ -356,7 +360,7 @@ def test_garbage_in_a_journal_is_counted_and_passed_over(
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], garbage, b"" if garbage.endswith(b"\n") else b"\n", *lines[3:]]))
     assert list(StoreReader(root)) == EVERY
-    assert f"{journal}: 1 unfinished or damaged lines are passed over" in capsys.readouterr().err
+    assert f"{journal}: 1 unfinished or damaged lines are skipped" in capsys.readouterr().err
     assert go_on(root) == 0 and list(StoreReader(root)) == EVERY
 
 

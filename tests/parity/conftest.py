@@ -21,7 +21,7 @@ from fsa_jax.demo import vocabulary
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
-from fsa_jax.tokenizers.tokenization import T5Tokenization
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 from tests.conftest import data_directory
 
 SENTENCES = 64
@@ -106,5 +106,5 @@ def sentences(texts: Texts) -> list[str]:
 @pytest.fixture(scope="session")
 def sentence_ids(texts: Texts) -> list[list[int]]:
     """The sentences as ids, with the end token."""
-    tokens = T5Tokenization(texts.vocabulary)
+    tokens = T5Tokenizer(texts.vocabulary)
     return [tokens.encode_input(text, 512)[0] for text in texts.sentences]

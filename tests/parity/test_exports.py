@@ -20,8 +20,8 @@ from fsa_jax.serving.export_ct2 import export_ct2, write_ct2
 from fsa_jax.serving.export_hf import Check, export_hf
 from fsa_jax.serving.model_card import Card
 from fsa_jax.serving.student import Student, load_student
+from fsa_jax.weights.hf_files import open_directory
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.safetensors_files import open_directory
 
 CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/distill_base.gin")
 
@@ -147,7 +147,7 @@ def test_an_output_that_exists_and_an_unknown_dtype_are_refused(imported, senten
     student, check = student_of(imported("t5_v1_1")), Check(sentences[:2], "test", max_length=4)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(SettingError, match="nothing is yet"):
+    with pytest.raises(SettingError, match="that does not exist"):
         export_hf(student, tmp_path / "out", dtype="float32", check=check, card=CARD)
     with pytest.raises(SettingError, match="int3"):
         export_ct2(student, tmp_path / "new", quantization="int3", check=check)

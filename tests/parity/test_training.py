@@ -17,7 +17,7 @@ from small_models import DECODERS, load, padded
 
 from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
-from fsa_jax.tokenizers.tokenization import T5Tokenization
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.training import optim
 from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.import_model import import_model
@@ -36,7 +36,7 @@ PEAK, FINAL = 3e-3, 1e-5
 @pytest.fixture(scope="module")
 def batches(texts) -> list[tuple[np.ndarray, np.ndarray]]:
     """Reviews and teacher text in T5's ids, cut as in the recipe, each batch padded to its longest row."""
-    tokens, rows = T5Tokenization(texts.vocabulary), texts.rows
+    tokens, rows = T5Tokenizer(texts.vocabulary), texts.rows
     made = []
     for step in range(STEPS):
         chosen = [rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)]

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError
-from fsa_jax.checking.inputs import released
+from fsa_jax.checking.check_generations import released
 from fsa_jax.cli.main import main
 from fsa_jax.reviews.rows import raw_rows
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.serving.inputs import read_rows
-from fsa_jax.teacher.review_input import read_reviews
+from fsa_jax.teacher.job import read_reviews
 
 REASON = "CSV row with another number of columns than its header"
 

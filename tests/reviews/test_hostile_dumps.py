@@ -18,8 +18,9 @@ import pytest
 import zstandard
 
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.fields import category_names, normalise
-from fsa_jax.reviews.review_files import read_reviews
+from fsa_jax.reviews.fields import category_names
+from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.text.words import normalise
 
 GOOD = [{"id": f"g{i}", "text": f"The table number {i} was clean and lovely.", "stars": 3.0} for i in range(5)]
 OPTIONS = ("--stars-ratio", "null", "--language", "null", "--near-duplicates", "null", "--shortfall", "fill")

@@ -13,10 +13,9 @@ import pytest
 from fsa_base.errors import DataError
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Review
-from fsa_jax.reviews.review_files import read_reviews, write_reviews
+from fsa_jax.reviews.parquet_files import read_reviews, write_reviews
 from fsa_jax.reviews.source import Source
-from fsa_jax.text.opinion_words import implicit_share
-from fsa_jax.text.stem import words
+from fsa_jax.text.words import implicit_share, words
 
 WORDS = words(
     "the food was served at our table with a smile and we ordered pizza salad wings coffee soup from menu place waiter "

@@ -14,7 +14,7 @@ from fsa_base import disk
 from fsa_jax.cli import sample
 from fsa_jax.cli.main import main
 from fsa_jax.common import atomic_directory
-from fsa_jax.reviews.review_files import read_reviews
+from fsa_jax.reviews.parquet_files import read_reviews
 
 OPTIONS = ("--language", "null", "--near-duplicates", "null")
 
@@ -89,12 +89,12 @@ def test_the_summary_tells_short_strata_from_those_cut_for_the_ratio(
     printed = capsys.readouterr().out
     strata = json.loads((tmp_path / "out.report.json").read_text())["strata"]
     assert {row["stars"]: (row["taken"], row["limit"]) for row in strata} == {1: (2, "short"), 2: (2, "short")}
-    assert "hold fewer than asked" in printed and "ratio" not in printed
+    assert "have fewer reviews than asked" in printed and "ratio" not in printed
     assert run(path, output, "--size", 30, "--stars-ratio", '{"1": 1, "2": 1}', "--overwrite") == 0
     printed = capsys.readouterr().out
     strata = json.loads((tmp_path / "out.report.json").read_text())["strata"]
     assert {row["stars"]: row["limit"] for row in strata} == {1: "short", 2: "ratio"}
-    assert "2 (short)" in printed and "2 (ratio)" in printed and "hold more, but the ratio is kept" in printed
+    assert "2 (short)" in printed and "2 (ratio)" in printed and "have more reviews, but the ratio is kept" in printed
 
 
 @pytest.mark.parametrize(

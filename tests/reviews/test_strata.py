@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, SettingError
-from fsa_jax.reviews.distinct_sample import DistinctSample, priority
+from fsa_jax.reviews.distinct_sample import DistinctSample
 from fsa_jax.reviews.near_duplicates import near_duplicates, signature
 from fsa_jax.reviews.strata import PAPER_STARS_RATIO, Stratum, quotas, settle, strata_shares
+from fsa_jax.text.words import priority
 
 PAPER = strata_shares(PAPER_STARS_RATIO, None, None)
 

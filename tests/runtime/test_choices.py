@@ -10,7 +10,7 @@ import tiny_run
 
 from fsa_base.errors import SettingError, require_choice
 from fsa_base.networks.llama.config import LlamaConfig
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
 from t5x import actions, checkpoints, infer, losses, partitioning, utils
 from t5x.examples.decoder_only import network as decoder_only
 from t5x.inference import evaluation

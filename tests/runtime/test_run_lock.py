@@ -9,7 +9,6 @@ import time
 import pytest
 import tiny_run
 
-from fsa_base import file_lock
 from fsa_base.errors import SettingError
 from t5x.hooks import run_directory
 
@@ -37,6 +36,6 @@ def test_a_directory_whose_disk_has_no_locks_is_not_guarded(tmp_path, monkeypatc
     def flock(descriptor, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(file_lock.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with run_directory.claimed(str(tmp_path)), run_directory.claimed(str(tmp_path)):
         pass

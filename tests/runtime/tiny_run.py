@@ -56,16 +56,21 @@ def dataset(**settings: Any) -> utils.DatasetConfig:
     return utils.DatasetConfig(**{**defaults, **settings})
 
 
-def run(
+def run(model_dir: Path, steps: int, **settings: Any) -> tuple[int, Any]:
+    """Trains to ``steps`` with a row of metrics at every step."""
+    return train(**arguments(model_dir, steps, **settings))
+
+
+def arguments(
     model_dir: Path,
     steps: int,
     period: int = 4,
     save: dict[str, Any] | None = None,
     restore: utils.RestoreCheckpointConfig | None = None,
     train_data: utils.DatasetConfig | None = None,
-    **arguments: Any,
-) -> tuple[int, Any]:
-    """Trains to ``steps`` with a row of metrics at every step."""
+    **others: Any,
+) -> dict[str, Any]:
+    """Arguments of ``train`` for a run to ``steps`` with a row of metrics at every step."""
     defaults: dict[str, Any] = {
         "model": model(),
         "train_dataset_cfg": train_data or dataset(),
@@ -88,7 +93,7 @@ def run(
         "random_seed": 0,
         "summarize_config_fn": lambda directory, writer, step: None,
     }
-    return train(**{**defaults, **arguments})
+    return {**defaults, **others}
 
 
 def rows(model_dir: Path) -> list[dict[str, Any]]:

@@ -12,10 +12,9 @@ import optax
 import pytest
 import sentencepiece
 
-from fsa_base.networks.t5.config import T5Config
-from fsa_base.networks.t5.network import Transformer
+from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.serving.export_check import right_padded
-from fsa_jax.tokenizers.tokenization import T5Tokenization
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights.checkpoints import save_weights
 
 REVIEWS = Path(__file__).parents[2] / "fsa_jax" / "serving" / "check_sentences.txt"
@@ -30,7 +29,12 @@ def texts() -> list[str]:
 @pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SentencePiece model of the sentences."""
-    prefix = tmp_path_factory.mktemp("vocabulary") / "spiece"
+    return train_vocabulary(tmp_path_factory.mktemp("vocabulary"))
+
+
+def train_vocabulary(folder: Path) -> Path:
+    """Trains a SentencePiece model of the sentences in ``folder``."""
+    prefix = folder / "spiece"
     sentencepiece.SentencePieceTrainer.Train(  # pyright: ignore[reportAttributeAccessIssue]
         f"--input={REVIEWS} --model_prefix={prefix} --vocab_size=150 --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1 "
         "--hard_vocab_limit=false --user_defined_symbols=|,; --minloglevel=2"
@@ -50,7 +54,7 @@ def pairs_checkpoint(vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The same T5, trained until it answers the check's sentences with a pair, or two, or nothing."""
     texts = REVIEWS.read_text(encoding="utf-8").splitlines()
     directory = tmp_path_factory.mktemp("pairs")
-    parameters = trained_parameters(T5Tokenization(vocabulary), texts, [pairs_of(text) for text in texts])
+    parameters = trained_parameters(T5Tokenizer(vocabulary), texts, [pairs_of(text) for text in texts])
     return save_weights(directory, 7, parameters)
 
 
@@ -77,7 +81,7 @@ def random_parameters() -> Any:
     return Transformer(CONFIG).init(jax.random.PRNGKey(3), ones, ones, ones, enable_dropout=False)["params"]
 
 
-def trained_parameters(tokens: T5Tokenization, texts: list[str], answers: list[str], steps: int = 300) -> Any:
+def trained_parameters(tokens: T5Tokenizer, texts: list[str], answers: list[str], steps: int = 300) -> Any:
     """Parameters of a T5 of ``CONFIG`` after so many steps of Adam on batches of the sentences."""
     inputs = right_padded([tokens.encode_input(text, 40)[0] for text in texts])
     targets = right_padded([tokens.encode_target(answer) for answer in answers])

@@ -112,7 +112,7 @@ def test_an_export_past_the_tolerance_is_refused_and_leaves_nothing(checkpoint, 
 def test_an_output_that_exists_is_not_touched(checkpoint, vocabulary, tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     assert fsa("export-ct2", checkpoint, tmp_path, "--vocabulary", vocabulary) == 2
-    assert "nothing is yet" in capsys.readouterr().err
+    assert "that does not exist" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
 

@@ -17,7 +17,7 @@ from fsa_jax.serving import predict_file as predict_module
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.predict_file import predict_file
 from fsa_jax.serving.prediction import Prediction, read_prediction
-from fsa_jax.tokenizers.tokenization import T5Tokenization
+from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights import families
 from fsa_jax.weights.checkpoints import load_weights, save_weights
 
@@ -182,7 +182,7 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(SettingError, match="nothing is yet"):
+        with pytest.raises(SettingError, match="that does not exist"):
             predict_file(predictor, iter(rows), out, settings={}, overwrite=overwrite)
     assert out.read_text() == "mine"
     out.unlink()
@@ -270,7 +270,7 @@ def test_bad_input_names_its_place(name, content, message, tmp_path):
 
 def test_a_vocabulary_that_is_another_students_is_refused(vocabulary, tmp_path):
     """A student of 64,000 pieces would be read with T5's 32,000, where nobody names its own."""
-    ids = T5Tokenization(vocabulary).size
+    ids = T5Tokenizer(vocabulary).size
     family = families.family_of({"model_type": "t5"})
     for rows in (ids - 1, ids, ids + 127):
         assert student._tokens(family, None, vocabulary, rows, "").size == ids

@@ -11,7 +11,8 @@ from fsa_jax.evaluation.subsets import select
 from fsa_jax.synthetic.files import DATASETS, TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes, draw_labelled, draw_reviews
-from fsa_jax.text import analysis, atsa
+from fsa_jax.text import analysis
+from fsa_jax.text.pairs import ATSA
 
 SIZES = SplitSizes(train=30, dev=20, test=40, hard_test=40)
 
@@ -47,7 +48,7 @@ def test_labelled_sentences_come_back_as_they_were_drawn(world, name, domain):
 
 def test_pairs_of_the_labels_survive_their_codec(world):
     for sentence in benchmark_files.load(world / "fsa" / "atsa" / "rest14" / "hard_test.json"):
-        pairs = atsa.decode(atsa.encode(sentence), sentence.text)
+        pairs = ATSA.decode(ATSA.encode(sentence), sentence.text)
         assert pairs == [(aspect.target, aspect.polarity) for aspect in sentence.aspects]
 
 

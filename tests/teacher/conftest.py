@@ -11,8 +11,7 @@ import pytest
 from server_process import ServerProcess
 from stored_rows import MODEL
 
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher
-from fsa_jax.teacher.prompts import load_prompt
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
 
 SERVER = Path(__file__).parents[2] / "benchmarks" / "teacher_server.py"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsa_jax.common.records import Review
 from fsa_jax.teacher.generation_requests import Request, SamplingSettings
-from fsa_jax.teacher.store import StoredGeneration
+from fsa_jax.teacher.store.parts import StoredGeneration
 
 MODEL = "test-teacher"
 

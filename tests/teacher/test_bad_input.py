@@ -12,8 +12,8 @@ from server_process import ServerProcess
 from stored_rows import MODEL
 
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.review_files import read_reviews
-from fsa_jax.teacher.store import generations
+from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.teacher.store.reader import generations
 
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 GOOD = 12

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import SettingError
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Shard, Teacher
-from fsa_jax.teacher.key_set import KeySet, as_keys
-from fsa_jax.teacher.prompts import load_prompt
+from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
+from fsa_jax.teacher.store.key_set import KeySet, as_keys
+from fsa_jax.teacher.store.shard_files import Shard
 
 TEACHER = Teacher("t", "abc", SamplingSettings(), seed=1)
 REVIEW = Review(id="r", text="fine")

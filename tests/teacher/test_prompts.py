@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, SettingError
-from fsa_jax.teacher.prompts import DIRECTORY, load_prompt, read_prompt
+from fsa_jax.teacher.generation_requests import DIRECTORY, load_prompt, read_prompt
 
 NAMES = sorted(path.stem for path in DIRECTORY.glob("*.yaml"))
 

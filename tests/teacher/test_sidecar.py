@@ -18,7 +18,8 @@ import pytest
 from stored_rows import reviews
 
 from fsa_jax.teacher.answers import failure_reason
-from fsa_jax.teacher.store import StoredGeneration, StoreReader
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader
 
 pytestmark = pytest.mark.teacher
 pytest.importorskip("vllm", reason="needs the teacher's own environment (make test-teacher)")
@@ -109,7 +110,7 @@ def test_the_sidecar_answers_and_survives_a_hung_engine(taught: Taught):
 
 def test_no_engine_starts_where_everything_is_there(taught: Taught):
     again = subprocess.run(taught.command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert again.returncode == 0 and "82 were there already" in again.stdout, again.stderr[-3000:]
+    assert again.returncode == 0 and "82 were stored before" in again.stdout, again.stderr[-3000:]
     assert "EngineCore" not in again.stdout + again.stderr
 
 

@@ -15,10 +15,12 @@ from stored_rows import reviews, row
 
 from fsa_base.errors import MissingDataError
 from fsa_jax.teacher.answers import CUT_OFF, ENGINE_ERROR
-from fsa_jax.teacher.generation_requests import Request, RequestMaker, Shard, engine_seed
-from fsa_jax.teacher.store import ShardWriter, StoredGeneration, StoreError, StoreReader, generations
-from fsa_jax.teacher.store.journal import Journal
-from fsa_jax.teacher.store.layout import contents
+from fsa_jax.teacher.generation_requests import Request, RequestMaker, engine_seed
+from fsa_jax.teacher.store.errors import StoreError
+from fsa_jax.teacher.store.parts import StoredGeneration
+from fsa_jax.teacher.store.reader import StoreReader, generations
+from fsa_jax.teacher.store.shard_files import Journal, Shard, contents
+from fsa_jax.teacher.store.writer import ShardWriter
 
 FOLDER = Shard().folder
 
@@ -211,10 +213,11 @@ import json, resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from stored_rows import MODEL, reviews, row
-from fsa_jax.teacher.key_set import as_keys
-from fsa_jax.teacher.prompts import load_prompt
+from fsa_jax.teacher.store.key_set import as_keys
+from fsa_jax.teacher.generation_requests import load_prompt
 from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher
-from fsa_jax.teacher.store import ShardWriter, StoreError
+from fsa_jax.teacher.store.writer import ShardWriter
+from fsa_jax.teacher.store.errors import StoreError
 
 maker = RequestMaker(Teacher(MODEL, None, SamplingSettings()), [load_prompt("analysis")])
 requests = [request for review in reviews(5000) for request in maker.requests(review)]
@@ -237,7 +240,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_loses_nothing(tmp_path: Path, ma
     run = subprocess.run([*command, str(rows_per_part)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     stored, message = json.loads(run.stdout)
-    assert "file-size limit" in message and "what was stored is safe" in message
+    assert "file-size limit" in message and "stored answers are safe" in message
     every = requests(maker, 5000)
     # The very last row may be there although its write was reported as failed: its journal was full, not torn.
     assert keys(tmp_path)[:stored] == [request.key for request in every[:stored]]

@@ -16,8 +16,8 @@ from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.cli.main import main
-from fsa_jax.teacher.generation_requests import Shard
-from fsa_jax.teacher.store import StoreReader, generations
+from fsa_jax.teacher.store.reader import StoreReader, generations
+from fsa_jax.teacher.store.shard_files import Shard
 
 Serve = Callable[..., ServerProcess]
 
@@ -92,7 +92,7 @@ def test_bad_reviews_are_counted_and_none_stops_the_job(
     assert teach(source, store, server) == 0
     rows = {row.review_id: row for row in generations(store)}
     assert set(rows) == {"long", "latin", "orders", "html", "surrogate", "7"}
-    assert rows.pop("long").failure == "too long: a review of 49,999 characters, 20,000 are the limit"
+    assert rows.pop("long").failure == "too long: a review of 49,999 characters, the limit is 20,000"
     assert all(row.text for row in rows.values())
     assert server.counts()["requests"] == 5
     printed = capsys.readouterr().out

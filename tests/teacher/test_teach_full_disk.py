@@ -10,9 +10,8 @@ from pathlib import Path
 from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
-from fsa_jax.teacher.generation_requests import Shard
-from fsa_jax.teacher.store import StoreReader
-from fsa_jax.teacher.store.layout import contents
+from fsa_jax.teacher.store.reader import StoreReader
+from fsa_jax.teacher.store.shard_files import Shard, contents
 
 REVIEWS = 1200
 
@@ -31,7 +30,7 @@ def test_a_full_disk_stops_the_job_and_loses_nothing(
     for _ in range(2):  # a second run on the full disk does no harm either
         run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 2 and "Traceback" not in run.stderr
-        assert "no space left" in run.stderr and "make room (what was stored is safe)" in run.stderr
+        assert "no space left" in run.stderr and "free disk space" in run.stderr
         assert part.path.read_bytes() == before
         rows = list(StoreReader(store))
         assert 100 < len(rows) == len({row.key for row in rows}) < REVIEWS and all(row.text for row in rows)

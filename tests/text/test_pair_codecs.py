@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence
-from fsa_jax.text import acsa, atsa
+from fsa_jax.text.pairs import ACSA, ATSA
 
 _polarities = st.sampled_from(POLARITIES)
 _texts = st.text(min_size=1, max_size=60)
@@ -36,8 +36,8 @@ def _sentences(draw) -> LabelledSentence:
 
 @given(_sentences(), st.sampled_from(["position", "released"]))
 def test_atsa_round_trip(sentence, order):
-    pairs = atsa.decode(atsa.encode(sentence, order=order), sentence.text)
-    marked = atsa.unreadable(sentence)
+    pairs = ATSA.decode(ATSA.encode(sentence, order=order), sentence.text)
+    marked = ATSA.unreadable(sentence)
     kept = [aspect for aspect in sentence.aspects if aspect.target and aspect not in marked]
     assert sorted(pairs) == sorted(
         (target.strip(), polarity) for target, polarity, _, _ in {(a.target, a.polarity, a.start, a.end) for a in kept}
@@ -47,18 +47,18 @@ def test_atsa_round_trip(sentence, order):
 
 @given(_sentences())
 def test_acsa_round_trip(sentence):
-    pairs = acsa.decode(acsa.encode(sentence), sentence.text)
+    pairs = ACSA.decode(ACSA.encode(sentence), sentence.text)
     categories = {"FOOD#QUALITY": "food quality", "Service General": "service general"}
     expected = [(categories[a.category], a.polarity) for a in sentence.aspects if a.category in categories]
     assert pairs == list(dict.fromkeys(expected))
-    assert {aspect.category for aspect in acsa.unreadable(sentence)} <= {"A;B", "C|D"}
+    assert {aspect.category for aspect in ACSA.unreadable(sentence)} <= {"A;B", "C|D"}
 
 
 @given(st.text() | st.lists(st.sampled_from(["a", " ; ", "|", " | ", "positive", "conflict", ""])).map("".join), _texts)
 def test_any_prediction_is_read(prediction, sentence_text):
-    for term, polarity in atsa.decode(prediction, sentence_text):
+    for term, polarity in ATSA.decode(prediction, sentence_text):
         assert term in sentence_text and polarity in POLARITIES
-    acsa.decode(prediction, sentence_text)
+    ACSA.decode(prediction, sentence_text)
 
 
 def _aspect(target, polarity, start, text=True):
@@ -84,14 +84,14 @@ def test_order_of_the_offsets(order, as_text, encoded):
         LabelledAspect(polarity="negative"),
     )
     sentence = LabelledSentence(id="1", text="cup tea", aspects=aspects)
-    assert atsa.encode(sentence, order=order) == encoded
-    assert acsa.encode(sentence, order=order) == "a b c | positive ; a b c | conflict ; a b c | neutral"
+    assert ATSA.encode(sentence, order=order) == encoded
+    assert ACSA.encode(sentence, order=order) == "a b c | positive ; a b c | conflict ; a b c | neutral"
 
 
 def test_no_aspects_give_no_text():
     sentence = LabelledSentence(id="1", text="Hm.")
-    assert atsa.encode(sentence) == acsa.encode(sentence) == ""
-    assert atsa.decode("", "Hm.") == acsa.decode("", "Hm.") == []
+    assert ATSA.encode(sentence) == ACSA.encode(sentence) == ""
+    assert ATSA.decode("", "Hm.") == ACSA.decode("", "Hm.") == []
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_no_aspects_give_no_text():
     ],
 )
 def test_released_reading_of_predictions(text, pairs):
-    assert atsa.decode(text, "tea cup") == pairs
+    assert ATSA.decode(text, "tea cup") == pairs

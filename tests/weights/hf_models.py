@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsa_jax.weights.families import family_of
-from fsa_jax.weights.safetensors_files import SHARD_BYTES, Lazy, write_directory
+from fsa_jax.weights.hf_files import SHARD_BYTES, Lazy, write_directory
 
 T5 = {
     "model_type": "t5",

@@ -15,9 +15,9 @@ from fsa_base.errors import CheckpointError, VocabularyError
 from fsa_jax.cli import main as cli
 from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.families import family_of
+from fsa_jax.weights.hf_files import open_directory
 from fsa_jax.weights.hf_mapping import write_parameters
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.safetensors_files import open_directory
 
 
 @pytest.mark.parametrize("config", [T5, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, QWEN3])
@@ -81,7 +81,7 @@ def _tokenizer(directory: Path) -> None:
 
 BAD = {
     "a pickle": (_pickle, "pytorch_model.bin.*safetensors"),
-    "a truncated file": (_truncate, "header promises"),
+    "a truncated file": (_truncate, "bytes, cut short or damaged"),
     "another family": (_config(model_type="gpt2"), "gpt2"),
     "another activation": (_config(feed_forward_proj="gated-swish"), "gated-swish"),
     "another depth": (_config(num_layers=3), "encoder.block.2"),
@@ -183,7 +183,7 @@ def test_an_import_records_the_digests_of_what_it_read(t5, tmp_path, capsys):
     recorded = json.loads((tmp_path / "out" / "import.json").read_text())["sha256"]
     files = ("config.json", "model.safetensors")
     assert recorded == {name: hashlib.sha256((t5 / name).read_bytes()).hexdigest() for name in files}
-    assert "SHA-256 of the 2 files" in capsys.readouterr().out
+    assert "SHA-256 of the 2 source files" in capsys.readouterr().out
 
 
 def test_a_t5_v1_1_of_transformers_5_gets_its_embedding_as_output_projection(tmp_path):
@@ -205,7 +205,7 @@ def test_an_output_that_exists_is_not_touched(t5, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
     assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
-    assert "nothing is yet" in capsys.readouterr().err
+    assert "that does not exist" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
 
 

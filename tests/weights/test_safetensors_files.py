@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fsa_base.errors import CheckpointError, FsaError
-from fsa_jax.weights.safetensors_files import Lazy, open_directory, read_header, write_directory
+from fsa_jax.weights.hf_files import Lazy, open_directory, read_header, write_directory
 
 TENSORS = st.dictionaries(
     st.text("abc.", min_size=1, max_size=8),
@@ -101,8 +101,7 @@ HEADERS = {
     "a list as dtype": {"a": entry(0, 16, None, ["F32"])},
     "no entry": {"a": None},
     "half a surrogate pair": f'{{"\\ud800": {json.dumps(entry(0, 16))}}}',
-    "no table of texts": {"__metadata__": [], "a": entry(0, 16)},
-    "another key": {"a": {**entry(0, 16), "b": 1}},
+    "metadata is not a table of texts": {"__metadata__": [], "a": entry(0, 16)},
     "not UTF-8": b'{"\xff": 1}',
 }
 
@@ -120,8 +119,23 @@ def test_an_odd_header_is_refused(case, tmp_path):
 
 def test_a_header_that_claims_to_be_huge_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes((2**60).to_bytes(8, "little") + b"{}")
-    with pytest.raises(CheckpointError, match="of which 1152921504606846976 would be the header"):
+    with pytest.raises(CheckpointError, match="header too large"):
         open_directory(tmp_path)
+
+
+def test_a_file_that_changes_after_its_header_was_read_is_refused(tmp_path):
+    write_directory(tmp_path, {"x": lazy(np.ones((4, 4), np.float32))})
+    file = tmp_path / "model.safetensors"
+    tensor, content = open_directory(tmp_path)["x"], file.read_bytes()
+    file.write_bytes(content[:-1])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        tensor.read()
+    write_directory(tmp_path, {"x": lazy(np.ones((2, 8), np.float32))})
+    with pytest.raises(CheckpointError, match=r"x of shape \(2, 8\)"):
+        tensor.read()
+    file.unlink()
+    with pytest.raises(CheckpointError, match="No such file"):
+        tensor.read()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +162,7 @@ def test_an_index_that_names_another_shard_and_a_tensor_in_two_shards_are_refuse
         open_directory(tmp_path)
     files[1].write_bytes(files[0].read_bytes())
     index.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="holds too"):
+    with pytest.raises(CheckpointError, match="is also in"):
         open_directory(tmp_path)
 
 

@@ -26,7 +26,7 @@ ACTIVATIONS = {
     "silu": jax.nn.silu,
     "linear": lambda x: x,
 }
-"""What ``mlp_activations`` of a configuration may name."""
+"""Activation functions by the names that ``mlp_activations`` of a configuration may have."""
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 embedding_init = nn.initializers.normal(stddev=1.0)
@@ -34,12 +34,12 @@ embedding_init = nn.initializers.normal(stddev=1.0)
 
 @dataclass(frozen=True)
 class Mode:
-    """What one call of a network does: all of it is known when the call is compiled.
+    """The mode of a call of a network. It is static: known when the call is compiled.
 
     Args:
-      enable_dropout: training.
-      decode: one token a row, with keys and values of earlier tokens in the ``cache`` collection.
-      prefill: whole prompts, whose keys and values fill the cache.
+      enable_dropout: whether dropout is used (training).
+      decode: whether to decode one token per row, with keys and values of earlier tokens in the ``cache`` collection.
+      prefill: whether to read whole prompts and store their keys and values in the cache.
     """
 
     enable_dropout: bool = False
@@ -48,7 +48,7 @@ class Mode:
 
 
 def check_config(config: Any) -> None:
-    """Checks what every transformer configuration here has in common.
+    """Checks the fields that all transformer configurations of this project have.
 
     Raises:
       SettingError: a value that no model can have.
@@ -78,12 +78,12 @@ def check_config(config: Any) -> None:
 
 
 def constrain(x: Array, *axes: str) -> Array:
-    """Tells the partitioner along which logical axes an activation lies; nothing outside a mesh."""
+    """Tells the partitioner the logical axes of an activation; has no effect outside a mesh."""
     return with_sharding_constraint(x, jax.sharding.PartitionSpec(*axes))
 
 
 class LayerNorm(nn.Module):
-    """T5's layer norm: divides by the root mean square, subtracts nothing, adds no bias. Computed in float32."""
+    """T5's layer norm: divides by the root mean square, without subtracting the mean and without bias, in float32."""
 
     dtype: Any = jnp.float32
     epsilon: float = 1e-6
@@ -98,7 +98,7 @@ class LayerNorm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A matrix without bias, named ``kernel``, with logical axes ``axes``."""
+    """A linear layer without bias: a matrix ``kernel`` with logical axes ``axes``."""
 
     features: int
     axes: tuple[str, str]
@@ -124,9 +124,9 @@ class Embedding(nn.Module):
         )
 
     def __call__(self, ids: Num[Array, "batch length"]) -> Float[Array, "batch length embed"]:
-        """Rows of the table; zeros for ids outside of it. Ids may come as floats: engines initialise with them."""
+        """Rows of the table; zeros for ids outside of it. Ids may be floats, because engines initialise with floats."""
         ids = ids.astype(jnp.int32)
-        # Looked up in float32, so that the gradients of a frequent token's many occurrences are summed in float32.
+        # Looked up in float32, so that the gradients of all occurrences of a token are summed in float32.
         rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
         inside = (ids >= 0) & (ids < self.num_embeddings)
         return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
@@ -137,7 +137,7 @@ class Embedding(nn.Module):
 
 
 class Mlp(nn.Module):
-    """T5's feed-forward layer: ``wi`` for one activation, else ``wi_0``, ``wi_1`` ... multiplied; then ``wo``."""
+    """T5's feed-forward layer: ``wi`` for one activation, or the product of ``wi_0``, ``wi_1`` ...; then ``wo``."""
 
     mlp_dim: int
     activations: Sequence[str]
@@ -165,33 +165,33 @@ def dropout(
     over_length: bool = True,
     name: str | None = None,
 ) -> Float[Array, "batch length features"]:
-    """Dropout for use in a compact method; with ``over_length`` a feature is dropped at every position of a row.
+    """Dropout, for use in a compact method. With ``over_length`` a feature is dropped at all positions of a row.
 
-    The module's name (by default ``Dropout_<n>``) decides which random numbers it draws.
+    The name of the module (by default ``Dropout_<n>``) decides its random numbers.
     """
     return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
 
 
 def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-    """Logits through the embedding table, scaled as in T5 v1.0."""
+    """Logits from the embedding table, scaled as in T5 v1.0."""
     return embedding.attend(x) / math.sqrt(x.shape[-1])
 
 
 def apply_layers(
     layer: type[nn.Module], config: Any, mode: Mode, count: int, x: Float[Array, "batch length embed"], *context: Any
 ) -> Float[Array, "batch length embed"]:
-    """Runs ``count`` layers in a compact method: ``layers_0``, ``layers_1`` ..., or one scanned ``layers``.
+    """Applies ``count`` layers in a compact method: ``layers_0``, ``layers_1`` ..., or one scanned ``layers``.
 
     Args:
-      layer: takes ``(config, mode)``, is called with ``(x, *context)`` and returns ``(x, None)``.
-      config: its ``scan_layers`` and ``remat`` are read here.
-      mode: as for the layer.
+      layer: module class that takes ``(config, mode)``, is called with ``(x, *context)`` and returns ``(x, None)``.
+      config: configuration; this function uses its ``scan_layers`` and ``remat``.
+      mode: mode of the call, passed to the layer.
       count: number of layers.
       x: input of the first layer.
-      *context: what every layer gets, masks and biases.
+      *context: masks and biases, passed to every layer.
 
     Returns:
-      Output of the last layer.
+      The output of the last layer.
     """
     if config.remat:
         layer = nn.remat(layer, prevent_cse=not config.scan_layers)

@@ -1,13 +1,6 @@
-"""The store of generations: append-only Parquet parts behind a journal, one folder for each shard.
+"""The store of generations: a journal and append-only Parquet parts, in one folder per shard.
 
-``rows`` is the schema, ``journal`` keeps a generation from the moment it is there, ``parts`` are the Parquet files
-that journals are folded into, ``writer`` is the one job that may add to a shard, ``reader`` is for everyone else.
-docs/teacher.md shows the layout.
+``parts`` has the schema of a row and the Parquet files; ``shard_files`` tells which files of a shard count, and has the
+journal that stores each generation as soon as it arrives; ``writer`` adds to a shard (only one job may do so at a
+time); ``reader`` reads all shards. docs/teacher.md shows the layout.
 """
-
-from fsa_jax.teacher.store.errors import StoreError
-from fsa_jax.teacher.store.reader import StoreReader, generations
-from fsa_jax.teacher.store.rows import SCHEMA, StoredGeneration
-from fsa_jax.teacher.store.writer import ShardWriter
-
-__all__ = ["SCHEMA", "ShardWriter", "StoreError", "StoreReader", "StoredGeneration", "generations"]

@@ -1,8 +1,8 @@
-"""The list of a shard's parts with their SHA-256, so that damage, and a part that is gone, are noticed.
+"""The list of a shard's parts with their SHA-256, so that damaged and missing parts are noticed.
 
-A part's line is written before the part gets its name. A line without its part stands for one that was being committed,
-whose journal or smaller parts are still there; where they are not, something is gone. A comment names the journal that
-is being written. ``sha256sum -c checksums.sha256`` checks the parts without this project.
+The line of a part is written before the part gets its final name. So a line without its part is no error if the journal
+or the smaller parts with the same numbers are still there; otherwise a file is missing. A comment line names the
+journal that is being written. ``sha256sum -c checksums.sha256`` checks the parts without this project.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _JOURNAL = re.compile(r"# (journal-\d{8}\.jsonl)")
 
 @dataclass(frozen=True)
 class PartList:
-    """What a shard's list says.
+    """The content of a shard's list.
 
     Attributes:
-      digests: SHA-256 in hexadecimal by the part's name.
+      digests: SHA-256 in hexadecimal by name of the part.
       journal: name of the journal that is being written, if any.
     """
 
@@ -36,10 +36,10 @@ class PartList:
 
 
 def read_list(folder: Path) -> PartList | None:
-    """What the list of a shard says; None where it has none, as 528859f's.
+    """Reads the list of a shard; None if there is no list, as in stores of version 528859f.
 
     Raises:
-      StoreError: it cannot be read, or is damaged.
+      StoreError: the list cannot be read, or is damaged.
     """
     path = folder / LIST
     try:
@@ -67,20 +67,20 @@ def read_list(folder: Path) -> PartList | None:
 
 
 def anew(folder: Path) -> str:
-    """How to write the list of a shard again."""
-    return f"make it anew if the parts are known to be whole: (cd {folder} && sha256sum part-*.parquet > {LIST})"
+    """The ``fix`` text that tells how to write the list of a shard again."""
+    return f"if the parts are known to be undamaged, write it again: (cd {folder} && sha256sum part-*.parquet > {LIST})"
 
 
 def change_list(folder: Path, parts: Mapping[str, str] | None = None, **journal: str | None) -> None:
-    """Adds parts (SHA-256 by name) to the list of a shard, and drops those whose files are gone.
+    """Adds parts to the list of a shard, and removes those whose files no longer exist.
 
     Args:
-      folder: the shard's.
-      parts: to be added.
-      journal: ``journal=NAME``: the journal that is written from now on; ``journal=None``: none.
+      folder: folder of the shard.
+      parts: SHA-256 by name of the parts to add.
+      journal: ``journal=NAME``: name of the journal that is written from now on; ``journal=None``: no journal.
 
     Raises:
-      StoreError: the disk does not take it; the old list is there.
+      StoreError: the list cannot be written; the old list is unchanged.
     """
     old = read_list(folder)
     before = old or PartList()
@@ -91,10 +91,10 @@ def change_list(folder: Path, parts: Mapping[str, str] | None = None, **journal:
 
 
 def write_list(folder: Path, content: PartList) -> None:
-    """Writes the list of a shard so that it is there whole or not at all, also after a power cut.
+    """Writes the list of a shard atomically, also with respect to a power cut.
 
     Raises:
-      StoreError: the disk does not take it; the old list is there.
+      StoreError: the list cannot be written; the old list is unchanged.
     """
     path = folder / LIST
     lines = [f"{digest}  {name}\n" for name, digest in sorted(content.digests.items())]

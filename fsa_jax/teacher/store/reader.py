@@ -1,4 +1,4 @@
-"""Reading a store, while jobs write it or after: every generation once, a retried one in its last attempt."""
+"""Reads a store, even while jobs write it: every generation once, with the last attempt of a retried one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import numpy as np
 
 from fsa_base.errors import MissingDataError
 from fsa_jax.common.records import Generation
-from fsa_jax.teacher.key_set import KEYS, KeySet
-from fsa_jax.teacher.store.layout import SealedJournal, contents, shard_folders
-from fsa_jax.teacher.store.parts import Part
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.key_set import KEYS, KeySet
+from fsa_jax.teacher.store.parts import Part, StoredGeneration
+from fsa_jax.teacher.store.shard_files import SealedJournal, contents, shard_folders
 
 _Place = tuple[int, int]
 
 
 class StoreReader:
-    """The generations of a store as it is now, all shards. What is damaged is an error when it is read, or is printed.
+    """The generations of all shards of a store, at this moment.
+
+    A damaged part raises StoreError when it is read; skipped lines of a journal are only printed.
 
     Args:
-      root: the store's folder.
+      root: folder of the store.
 
     Raises:
       MissingDataError: there is no store.
-      StoreError: something is missing in it.
+      StoreError: a file of the store is missing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,12 +43,12 @@ class StoreReader:
         self._sources = [source for shard in self._shards for source in shard]
 
     def attempts_by_shard(self) -> Iterator[Iterator[StoredGeneration]]:
-        """Every row that was ever stored, which is what was paid for, shard by shard."""
+        """Every row that was ever stored, without its text, shard by shard: all the requests that were paid for."""
         for shard in self._shards:
-            yield (row for source in shard for row in source.generations())
+            yield (row for source in shard for row in source.generations(texts=False))
 
     def __iter__(self) -> Iterator[StoredGeneration]:
-        """One row for each key, failures included, in the order of the shards; takes 16 bytes of memory a row."""
+        """One row for each key, failures included, in the order of the shards. Needs 16 bytes of memory per row."""
         best = self._repeated()
         for number, source in enumerate(self._sources):
             for row, generation in enumerate(source.generations()):
@@ -56,10 +57,10 @@ class StoreReader:
                     yield generation
 
     def _repeated(self) -> dict[bytes, _Place]:
-        """Where the row of each key stands that counts, for keys that are there more than once.
+        """The place of the row to use, for each key that has several rows.
 
-        That is what was retried, and what was asked again before a part that had been set aside was restored: an answer
-        counts more than a failure, whichever came later.
+        A key has several rows if it was retried, or if it was sent again and then a part that had been set aside was
+        restored. An answer is preferred to a failure, whichever came later.
         """
         seen, repeated = KeySet(), KeySet()
         for source in self._sources:
@@ -79,11 +80,11 @@ class StoreReader:
 
 
 def generations(root: Path, *, keep_cut_off: bool = False) -> Iterator[Generation]:
-    """All generations of a store, each once; failures have no text and say why.
+    """All generations of a store, each once. Failures have no text but a reason.
 
     Args:
-      root: the store's folder.
-      keep_cut_off: answers that were cut off at max_tokens come with their text, not as failures.
+      root: folder of the store.
+      keep_cut_off: whether answers that were cut off at max_tokens are returned with their text, not as failures.
 
     Raises:
       MissingDataError: there is no store.

@@ -1,8 +1,7 @@
-"""The one job that may add to a shard."""
+"""The writer of a shard. Only one job may write a shard at a time."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,35 +11,33 @@ from typing import IO
 
 import numpy as np
 
-from fsa_jax.teacher.generation_requests import Shard
-from fsa_jax.teacher.key_set import KEYS, KeySet
+from fsa_base import disk
 from fsa_jax.teacher.store.errors import StoreError, storing
-from fsa_jax.teacher.store.journal import Journal
-from fsa_jax.teacher.store.layout import SealedJournal, contents, fold, journal_path, shard_folders
+from fsa_jax.teacher.store.key_set import KEYS, KeySet
 from fsa_jax.teacher.store.part_list import change_list
-from fsa_jax.teacher.store.parts import Part, merge
-from fsa_jax.teacher.store.rows import StoredGeneration
+from fsa_jax.teacher.store.parts import Part, StoredGeneration, merge
+from fsa_jax.teacher.store.shard_files import Journal, SealedJournal, Shard, contents, fold, journal_path, shard_folders
 
 ROWS_PER_PART = 20_000
 _LOCK = "lock"
 
 
 class ShardWriter:
-    """Opens a shard for writing, takes what a killed job left behind, and knows what is done.
+    """Opens a shard for writing, recovers the rows of a killed job, and knows which requests are done.
 
-    Use it as a context manager. ``done`` holds the keys that are never asked again; ``failed_attempts`` the number of
-    attempts by key of the failures that are to be retried (empty without ``retry_failed``). ``torn`` counts the lines
-    that a dying machine left unfinished; their requests were in flight and are asked again.
+    Use it as a context manager. ``done`` has the keys of requests that are not sent again. ``failed_attempts`` has, by
+    key, the number of attempts of the failures to retry (empty without ``retry_failed``). ``torn`` counts the
+    incomplete lines that a crash left; their requests are sent again.
 
     Args:
-      root: the store's folder; made where it is not there.
-      shard: which part of the job this is. Other shards of the same count are not read: their reviews are others.
-      retry_failed: failures count as missing.
-      rows_per_part: rows at which a journal becomes a part.
+      root: folder of the store; created if missing.
+      shard: shard of the job. Other shards of the same count are not read, because they are about other reviews.
+      retry_failed: whether failures count as missing.
+      rows_per_part: number of rows at which a journal becomes a part.
 
     Raises:
-      StoreError: another job writes this shard, shards of another count are being written, or something that was
-        stored is damaged or missing.
+      StoreError: another job writes this shard, shards of another count are being written, or stored data are damaged
+        or missing.
     """
 
     def __init__(
@@ -76,20 +73,20 @@ class ShardWriter:
         with storing(path):
             file = path.open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.lock(file.fileno(), 0)
         except BlockingIOError as error:
             owner = _owner(path)
             file.close()
             raise StoreError(
                 self.folder,
                 expected="a shard that no other job writes",
-                found=f"one that {owner} is writing",
-                fix="wait for it, or give this job a shard of its own: --shard i/n on every machine",
+                found=f"{owner} is writing it",
+                fix="wait for that job, or give each job its own shard: --shard i/n on every machine",
             ) from error
         except OSError as error:
             file.close()
             raise _without_locks(path, error) from error
-        with suppress(OSError):  # who holds the lock is good to know, and no reason to fail on a full disk
+        with suppress(OSError):  # the owner's name is only information; on a full disk it may be missing
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -101,23 +98,23 @@ class ShardWriter:
             return
         with path.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                disk.lock(file.fileno(), 0)
             except BlockingIOError as error:
                 raise StoreError(
                     self.root,
                     expected=f"no job with another number of shards than {self.shard.count}",
                     found=f"{_owner(path)} is writing {folder.name}",
-                    fix="wait for it, or use the same n in --shard i/n for all jobs of a store",
+                    fix="wait for that job, or use the same n in --shard i/n for all jobs of a store",
                 ) from error
             except OSError as error:
                 raise _without_locks(path, error) from error
 
     def _tidy(self) -> None:
-        """Deletes what is done with, folds all journals but the last, merges small neighbouring parts."""
+        """Deletes obsolete files, converts all journals but the last into parts, and merges small consecutive parts."""
         found = contents(self.folder)
         found.say_what_is_unsure()
         if found.leftovers:
-            # What they held is in parts that are whole, or they are still needed.
+            # The obsolete files are deleted only if the parts that replace them are undamaged.
             for part in found.parts:
                 part.verify()
         with storing(self.folder):
@@ -132,7 +129,8 @@ class ShardWriter:
         rows = 0
         for part in [*contents(self.folder).parts, None]:
             size = part.rows if part else 0
-            # Across a gap, a part that was set aside and is restored would be taken for a merged one.
+            # Parts are not merged across a gap: the gap may be a part that was set aside. Once restored, that part
+            # would look obsolete.
             follows = part and (not group or group[-1].last + 1 == part.first)
             if part and follows and rows + size <= self._rows_per_part:
                 group.append(part)
@@ -180,16 +178,16 @@ class ShardWriter:
         return journal
 
     def stored(self) -> Iterator[StoredGeneration]:
-        """Everything that this shard held when it was opened, and what has been folded since."""
+        """All rows of this shard, without their texts, except those in the journal that is being written."""
         found = contents(self.folder)
         for source in (*found.parts, *found.journals):
-            yield from source.generations()
+            yield from source.generations(texts=False)
 
     def append(self, rows: Sequence[StoredGeneration]) -> None:
-        """Stores rows; when it returns, they survive a kill. ``sync`` makes them survive a power cut, too.
+        """Stores rows. Once it returns, they survive a kill; after ``sync`` they also survive a power cut.
 
         Raises:
-          StoreError: the disk does not take them. Everything stored before is whole.
+          StoreError: the rows cannot be written. Everything stored before is intact.
         """
         self._journal.append(rows)
         if self._journal.rows >= self._rows_per_part:
@@ -197,7 +195,7 @@ class ShardWriter:
             self._journal = self._open_journal()
 
     def sync(self) -> None:
-        """Makes everything stored survive a power cut; may run in another thread beside ``append``."""
+        """Makes everything stored survive a power cut; may run in another thread at the same time as ``append``."""
         self._journal.sync()
 
     def _seal(self) -> None:
@@ -206,7 +204,8 @@ class ShardWriter:
         fold(self.folder, SealedJournal(self._journal.path, number), say=False)
 
     def close(self) -> None:
-        """Folds the journal and gives the shard free. A full disk leaves the journal as it is, which loses nothing."""
+        """Converts the journal into a part and releases the lock. On a full disk the journal stays, so nothing is
+        lost."""
         try:
             self._seal()
         finally:
@@ -214,10 +213,10 @@ class ShardWriter:
 
 
 def _without_locks(lock: Path, error: OSError) -> StoreError:
-    # Two jobs that write one shard would ask, and pay for, everything twice.
+    # Without locks two jobs could write one shard, and would send and pay for everything twice.
     return StoreError(
         lock,
-        expected="a file system with locks, which keep a second job out",
+        expected="a file system with locks, which prevent that two jobs write a shard",
         found=str(error),
         fix="put the store on a local disk, or mount its file system with locks",
     )

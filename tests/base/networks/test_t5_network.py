@@ -15,15 +15,15 @@ from shape_checks import checked
 
 from fsa_base.errors import SettingError
 from fsa_base.networks.layers import ACTIVATIONS
-from fsa_base.networks.t5.config import T5Config
+from fsa_base.networks.t5.network import T5Config
 
 # The modules' functions check the shapes in their signatures.
-layers, position, _, network = checked(
-    "fsa_base.networks.layers", *(f"fsa_base.networks.t5.{name}" for name in ("position", "attention", "network"))
+layers, attention, network = checked(
+    "fsa_base.networks.layers", "fsa_base.networks.t5.attention", "fsa_base.networks.t5.network"
 )
 Transformer = network.Transformer
 
-CONFIG = T5Config(
+CONFIG = network.T5Config(
     vocab_size=61,
     emb_dim=12,
     num_heads=2,
@@ -170,7 +170,7 @@ def test_a_cache_of_another_length_is_an_error(params):
     cache, encoded = empty_cache(CONFIG, params, (1, 6), (1, 7)), encode(CONFIG, params, inputs)
     with pytest.raises(ValueError, match="max_decode_length must be the cache's length 7, got 5"):
         step(CONFIG, params, cache, encoded, inputs, inputs[:, :1], max_decode_length=5, decode=True)
-    with pytest.raises(ValueError, match="takes one token a row, got 2"):
+    with pytest.raises(ValueError, match="takes one token per row, got 2"):
         step(CONFIG, params, cache, encoded, inputs, inputs[:, :2], max_decode_length=7, decode=True)
 
 
@@ -295,9 +295,9 @@ def test_buckets(bidirectional):
         exact, rest = 16, [16, 18, 19, 20, 21, 23, 31, 32, 63, 64, 112, 113, 128, 5000]
         expected = [16, 16, 17, 17, 18, 18, 21, 21, 26, 26, 30, 31, 31, 31]
     before = -np.asarray([*range(exact), *rest])
-    found = position.buckets(before, bidirectional=bidirectional)
+    found = attention.buckets(before, bidirectional=bidirectional)
     assert found.tolist() == [*range(exact), *expected]
-    after = position.buckets(-before, bidirectional=bidirectional)
+    after = attention.buckets(-before, bidirectional=bidirectional)
     assert after[1:].tolist() == ((found[1:] + 16).tolist() if bidirectional else [0] * (len(found) - 1))
 
 
@@ -315,7 +315,7 @@ def test_buckets(bidirectional):
 )
 def test_impossible_shapes(values, complaint):
     with pytest.raises(SettingError, match=complaint):
-        dataclasses.replace(CONFIG, **values)
+        T5Config(**{**vars(CONFIG), **values})
 
 
 def test_a_configuration_from_gin_is_hashable():

@@ -1,4 +1,4 @@
-"""Grouped-query attention with rotary positions and a cache that takes left- and right-padded prompts."""
+"""Grouped-query attention with rotary positions and a cache, for prompts padded on the left or on the right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fsa_base.networks.layers import LayerNorm, Mode, constrain
 from fsa_base.networks.llama.config import LlamaConfig, rotary_frequencies
 
 MASKED = -1e10
-"""Logit of a masked key; finite, so that a row of padding, which has no key at all, stays a number."""
+"""Logit of a masked key. It is finite, so that a padding row, which has no unmasked key, does not become NaN."""
 
 kernel_init = nn.initializers.normal(stddev=0.02)
 
@@ -22,7 +22,7 @@ kernel_init = nn.initializers.normal(stddev=0.02)
 def rotate(
     x: Float[Array, "batch length heads head_dim"], positions: Int[Array, "#batch length"], frequencies: Any
 ) -> Float[Array, "batch length heads head_dim"]:
-    """Turns the pair (i, i + head_dim/2) of each head by ``positions * frequencies[i]``, in float32."""
+    """Rotates the pair (i, i + head_dim/2) of each head by the angle ``positions * frequencies[i]``, in float32."""
     angles = positions[:, :, None, None].astype(jnp.float32) * jnp.asarray(frequencies)[None, None, None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -30,7 +30,7 @@ def rotate(
 
 
 class Projection(nn.Module):
-    """A matrix ``kernel`` and, where asked for, a ``bias``."""
+    """A linear layer: a matrix ``kernel`` and optionally a ``bias``."""
 
     features: int
     axes: tuple[str, str]
@@ -50,10 +50,10 @@ class Projection(nn.Module):
 class GroupedQueryAttention(nn.Module):
     """Self-attention in which ``num_heads / num_kv_heads`` query heads share a key and value head.
 
-    The collection ``cache`` holds ``cached_key`` and ``cached_value`` (batch, kv heads, head_dim, length), keys already
-    turned; ``cache_index``, the next slot to write, one for all rows or, after a prefill, one a row; and
-    ``cache_start`` (batch), a row's first slot that is no padding, from which its positions count. A call in mode
-    ``decode`` that finds no cache creates it, with the length of its input; later ones take one token a row.
+    The collection ``cache`` has ``cached_key`` (keys are already rotated) and ``cached_value`` (batch, kv heads,
+    head_dim, length); ``cache_index``, the next slot to write, as one number for all rows or, after a prefill, one per
+    row; and ``cache_start`` (batch), the first slot of a row that is not padding, from which its positions count. The
+    first call in mode ``decode`` creates the cache, with the length of its input; later calls take one token per row.
     """
 
     config: LlamaConfig
@@ -112,7 +112,7 @@ class GroupedQueryAttention(nn.Module):
         }
 
     def _fill(self, cache: dict[str, nn.Variable], key: Array, value: Array, start: Array, lengths: Any) -> None:
-        """Writes a whole prompt's keys and values; slots from ``lengths`` on are written over by later steps."""
+        """Writes the keys and values of whole prompts; later steps overwrite the slots from ``lengths`` on."""
         length = key.shape[1]
         cache["key"].value = cache["key"].value.at[..., :length].set(jnp.einsum("bkhd->bhdk", key))
         cache["value"].value = cache["value"].value.at[..., :length].set(jnp.einsum("bkhd->bhdk", value))
@@ -121,9 +121,9 @@ class GroupedQueryAttention(nn.Module):
         cache["start"].value = start
 
     def _step(self, cache: dict[str, nn.Variable], key: Array, value: Array) -> tuple[Array, Array, Array]:
-        """Appends one token a row; returns all keys, all values and which of them the row's token sees."""
+        """Appends one token per row; returns all keys, all values, and a mask of those that the token may attend to."""
         if key.shape[1] != 1:
-            raise ValueError(f"a decoding step takes one token a row, got {key.shape[1]}")
+            raise ValueError(f"a decoding step takes one token per row, got {key.shape[1]}")
         slots = jnp.arange(cache["key"].value.shape[-1])[None, None, None, :]
         index = cache["index"].value.reshape(-1, 1, 1, 1)
         for name, new in (("key", key), ("value", value)):

@@ -14,13 +14,14 @@ from fsa_base.errors import SettingError, require_float
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3's stretching of slow rotary frequencies beyond the context that it was pretrained on.
+    """Llama 3's scaling of rotary frequencies, which extends the context beyond that of the first pretraining.
 
     Args:
-      factor: wavelengths longer than ``original_length / low_frequency`` are stretched by this.
-      low_frequency: turns in the original context below which a frequency is stretched fully.
-      high_frequency: turns in the original context above which a frequency is left alone; between, interpolated.
-      original_length: context in tokens before the stretching.
+      factor: factor by which wavelengths longer than ``original_length / low_frequency`` are stretched.
+      low_frequency: number of rotations in the original context below which a frequency is fully scaled.
+      high_frequency: number of rotations in the original context above which a frequency is not scaled; frequencies
+        in between are interpolated.
+      original_length: context length in tokens before scaling.
     """
 
     factor: float = 32.0
@@ -31,31 +32,32 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """A decoder-only model's shape. The families differ only in values.
+    """Hyper-parameters of a decoder-only model. The model families differ only in their values.
 
     Llama-3.2 has ``rope_scaling``; Qwen2.5 has ``attention_bias``; Qwen3 has ``query_key_norm`` and a ``head_dim`` that
     is not ``emb_dim / num_heads``.
 
     Args:
-      vocab_size: rows of the embedding table.
+      vocab_size: number of rows of the embedding table.
       emb_dim: width of the residual stream.
-      num_heads: query heads.
-      num_kv_heads: key and value heads; each serves ``num_heads / num_kv_heads`` query heads.
-      num_layers: decoder layers.
-      head_dim: width of one head, even.
+      num_heads: number of query heads.
+      num_kv_heads: number of key and value heads; each is shared by ``num_heads / num_kv_heads`` query heads.
+      num_layers: number of decoder layers.
+      head_dim: width of one head; must be even.
       mlp_dim: width of the gated feed-forward layers.
       rope_theta: base of the rotary wavelengths.
-      rope_scaling: None for the plain rotary embedding.
-      norm_epsilon: added to the mean square in every norm.
-      attention_bias: biases in the query, key and value projections.
-      query_key_norm: norms of each head's queries and keys before they are rotated.
-      logits_via_embedding: the output projection is the embedding table, unscaled.
-      dtype: of the activations; parameters, norms, softmax and logits are float32.
-      scan_layers: one compiled layer looped over, parameters stacked along a leading axis ``layers``.
-      remat: recomputes each layer's activations in the backward pass.
+      rope_scaling: scaling of the rotary frequencies; None for no scaling.
+      norm_epsilon: number that is added to the mean square in every norm.
+      attention_bias: whether the query, key and value projections have biases.
+      query_key_norm: whether queries and keys of each head are normalised before they are rotated.
+      logits_via_embedding: whether the output projection is the embedding table, without scaling.
+      dtype: dtype of the activations; parameters, norms, softmax and logits are float32.
+      scan_layers: whether to compile one layer and loop over it, with parameters stacked along a leading axis
+        ``layers``.
+      remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
 
     Raises:
-      SettingError: a value that no model can have.
+      SettingError: a value is impossible for a model.
     """
 
     vocab_size: int
@@ -76,7 +78,7 @@ class LlamaConfig:
     remat: bool = False
 
     def __post_init__(self):
-        # gin writes dtypes as strings; a module's fields must be hashable.
+        # gin gives dtypes as strings; fields of a Flax module must be hashable.
         require_float("LlamaConfig.dtype", self.dtype)
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
         for name in ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "num_layers", "head_dim", "mlp_dim"):
@@ -95,14 +97,14 @@ class LlamaConfig:
         if self.head_dim % 2:
             raise SettingError(
                 "LlamaConfig.head_dim",
-                expected="an even number, since rotary embeddings turn pairs",
+                expected="an even number, because rotary embeddings rotate pairs",
                 found=repr(self.head_dim),
                 fix="set head_dim as in the model's config.json",
             )
 
 
 def rotary_frequencies(config: LlamaConfig) -> np.ndarray:
-    """Radians a position for each pair of head dimensions, float32 ``[head_dim / 2]``.
+    """Angle in radians per position for each pair of head dimensions, float32 ``[head_dim / 2]``.
 
     The scaled form is Llama 3.1's, as in transformers' ``rope_type: llama3``.
     """

@@ -1,7 +1,7 @@
-"""The decoder-only student in Flax, called as T5X calls a decoder-only module (T5X contract, section 5).
+"""The decoder-only student in Flax, with the call signature of T5X's decoder-only modules (T5X contract, section 5).
 
-Parameters lie under ``decoder``: ``token_embedder``, ``layers_<i>`` (or ``layers``, stacked), ``decoder_norm`` and,
-where the embedding is not the output projection, ``logits_dense``.
+Parameters are under ``decoder``: ``token_embedder``, ``layers_<i>`` (or ``layers``, stacked), ``decoder_norm`` and, if
+the embedding is not the output projection, ``logits_dense``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TokenEmbedder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention and a gated feed-forward, each on a normed input and added to the residual stream."""
+    """Self-attention and a gated feed-forward layer; each has a normalised input and adds to the residual stream."""
 
     config: LlamaConfig
     mode: Mode
@@ -89,15 +89,15 @@ class Decoder(nn.Module):
 class LlamaTransformer(nn.Module):
     """A decoder-only student. Logits are float32.
 
-    No token id is taken for padding: id 0 is ``!`` in the vocabularies of Llama 3 and Qwen. Padding on the right is
-    harmless, since attention is causal; packed examples and padding on the left are told apart by segment ids.
+    No token id means padding: id 0 is ``!`` in the vocabularies of Llama 3 and Qwen. Padding on the right has no effect
+    (attention is causal). Segment ids separate packed examples and mark padding on the left.
     """
 
     config: LlamaConfig
 
     @property
     def scan_layers(self) -> bool:
-        """Whether cache leaves have a leading axis of layers; read by T5X's decoding."""
+        """Whether cache leaves have a leading axis of layers; T5X's decoding reads this."""
         return self.config.scan_layers
 
     @nn.compact
@@ -115,20 +115,20 @@ class LlamaTransformer(nn.Module):
         prefill: bool = False,
         prefill_lengths: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch length vocab"]:
-        """Logits of the token after each.
+        """Logits of the next token, for each token.
 
         Args:
-          decoder_input_tokens: ids; one a row in a decoding step.
-          decoder_target_tokens: not read; which targets count is the loss's matter.
-          decoder_segment_ids: tokens see only tokens of their own segment; 0 is padding.
-          decoder_positions: position of each token in its example; by default they count from a row's first token that
-            is no padding.
-          decoder_causal_attention: 1 for the tokens of a prefix that see each other in both directions.
-          enable_dropout: accepted as T5X passes it; these models have no dropout.
-          decode: creates the cache or, where there is one, takes one step.
-          max_decode_length: accepted as T5X passes it; the cache knows its length.
-          prefill: writes the tokens' keys and values into the cache.
-          prefill_lengths: tokens of each row that count, padding on the left included; all of them by default.
+          decoder_input_tokens: token ids; one per row in a decoding step.
+          decoder_target_tokens: ignored; the loss decides which targets count.
+          decoder_segment_ids: segment of each token; tokens attend only to tokens of their segment, and 0 is padding.
+          decoder_positions: position of each token in its example; by default counted from the first token of the row
+            that is not padding.
+          decoder_causal_attention: 1 for tokens of a prefix, which attend to each other in both directions.
+          enable_dropout: ignored; T5X passes it, but these models have no dropout.
+          decode: whether to decode: the first call creates the cache, later calls take one step.
+          max_decode_length: ignored; T5X passes it, but the cache has a fixed length.
+          prefill: whether to write the keys and values of the tokens into the cache.
+          prefill_lengths: number of tokens of each row to use, including padding on the left; all by default.
         """
         tokens = decoder_input_tokens.astype(jnp.int32)
         batch, length = tokens.shape

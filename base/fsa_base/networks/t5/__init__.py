@@ -1,6 +1,5 @@
-"""T5 v1.0 and v1.1 in Flax, on either engine."""
+"""T5 v1.0 and v1.1 in Flax, for both engines."""
 
-from fsa_base.networks.t5.config import T5Config
-from fsa_base.networks.t5.network import Transformer
+from fsa_base.networks.t5.network import T5Config, Transformer
 
 __all__ = ["T5Config", "Transformer"]

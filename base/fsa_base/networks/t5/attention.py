@@ -1,4 +1,7 @@
-"""Masks, and multi-head attention with a cache for decoding."""
+"""Multi-head attention with a cache for decoding, its masks, and T5's relative positions.
+
+Relative positions are a learned bias for each head and bucket of distances; all layers of a stack share it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,71 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from fsa_base.networks.layers import Linear, Mode, constrain
 
+rel_embedding_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+
+
+def buckets(
+    relative: Int[np.ndarray, "*shape"], *, bidirectional: bool, num_buckets: int = 32, max_distance: int = 128
+) -> Int[np.ndarray, "*shape"]:
+    """Buckets of relative positions (key minus query), as in T5 (arXiv 1910.10683, section 2.1).
+
+    Half of the buckets are for one distance each. The other half get logarithmically wider up to ``max_distance``; all
+    larger distances share the last bucket. With ``bidirectional``, keys after the query have separate buckets;
+    otherwise they all fall into bucket 0.
+    """
+    offset = np.zeros_like(relative)
+    if bidirectional:
+        num_buckets //= 2
+        offset = np.where(relative > 0, num_buckets, 0)
+        distance = np.abs(relative)
+    else:
+        distance = np.maximum(-relative, 0)
+    exact = num_buckets // 2
+    # The small addend makes sure that distances on a bucket border (16, 32, 64) are not rounded into the lower bucket.
+    growth = np.log(np.maximum(distance, 1) / exact + 1e-7) / np.log(max_distance / exact)
+    logarithmic = exact + (growth * (num_buckets - exact)).astype(np.int32)
+    return (offset + np.where(distance < exact, distance, np.minimum(logarithmic, num_buckets - 1))).astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+    """Bias of attention logits by distance. It depends on differences of indices, so it fits packed examples too."""
+
+    num_heads: int
+    bidirectional: bool
+    dtype: Any = jnp.float32
+    num_buckets: int = 32
+    max_distance: int = 128
+
+    @nn.compact
+    def __call__(self, queries: int, keys: int) -> Float[Array, "1 heads queries keys"]:
+        table = param_with_axes(
+            "rel_embedding",
+            rel_embedding_init,
+            (self.num_heads, self.num_buckets),
+            jnp.float32,
+            axes=("heads", "relpos_buckets"),
+        )
+        bucket_of_distance = buckets(
+            np.arange(-queries + 1, keys),
+            bidirectional=self.bidirectional,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+        )
+        distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
+        bucket = jnp.asarray(bucket_of_distance)[distance + queries - 1]
+        # A product with one-hot rows, because its gradient is a matrix product; that of a lookup is a slow scatter.
+        one_hot = jax.nn.one_hot(bucket, self.num_buckets, dtype=self.dtype)
+        return jnp.einsum("hb,qkb->hqk", table.astype(self.dtype), one_hot)[None]
+
+
 MASKED = -1e10
-"""Logit of masked keys; finite, so that a row without any key stays a number."""
+"""Logit of masked keys. It is finite, so that a row without any unmasked key does not become NaN."""
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -23,7 +85,7 @@ def attention_mask(
     query_segments: Num[Array, "batch queries"] | None = None,
     key_segments: Num[Array, "batch keys"] | None = None,
 ) -> Bool[Array, "batch 1 queries keys"]:
-    """True where both tokens are no padding (0) and, with segments, belong to the same packed example."""
+    """True where neither token is padding (0) and, with segments, both belong to the same packed example."""
     mask = (query_tokens > 0)[:, :, None] & (key_tokens > 0)[:, None, :]
     if query_segments is not None and key_segments is not None:
         mask &= query_segments[:, :, None] == key_segments[:, None, :]
@@ -41,12 +103,12 @@ def causal_mask(length: int, prefix: Num[Array, "batch length"] | None = None) -
 class MultiHeadAttention(nn.Module):
     """Attention of ``inputs`` to ``context``, without biases and without scaling of the logits.
 
-    The scale ``1/sqrt(head_dim)`` is in the query kernel's initial values, as in T5.
+    The scale ``1/sqrt(head_dim)`` is part of the query kernel's initial values, as in T5.
 
-    The collection ``cache`` holds ``cached_key`` and ``cached_value`` (batch, heads, head_dim, length) and
-    ``cache_index``: the next position to write, one for all rows or, after a prefill of prompts of unequal lengths, one
-    for each. A call in mode ``decode`` that finds no cache creates it, with the length of its context; later ones
-    take one token a row.
+    The collection ``cache`` has ``cached_key`` and ``cached_value`` (batch, heads, head_dim, length) and
+    ``cache_index``: the next position to write, as one number for all rows or, after a prefill of prompts of different
+    lengths, one per row. The first call in mode ``decode`` creates the cache, with the length of its context; later
+    calls take one token per row.
     """
 
     num_heads: int
@@ -65,7 +127,7 @@ class MultiHeadAttention(nn.Module):
         bias: Float[Array, "1 heads _ _"] | None = None,
         prefill_lengths: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
-        # In the parameters' dtype and nowhere else: the scale of T5's initial query kernels.
+        # As in T5, the scale is part of the initial query kernels and is applied nowhere else.
         scale = jnp.sqrt(self.head_dim).astype(self.dtype)
         query = self._heads("query", inputs, lambda *args: kernel_init(*args) / scale)
         key = self._heads("key", context, kernel_init)
@@ -78,8 +140,8 @@ class MultiHeadAttention(nn.Module):
         if bias is not None:
             logits = logits + bias.astype(logits.dtype)
         if mask is not None:
-            # Chosen, not added: where a compiler keeps the sum in float32 and its maximum in bfloat16, a row without
-            # any key (padding) differs from its own maximum by more than exp can stand, and is NaN.
+            # Masked logits are replaced, not lowered by a large number. If a compiler keeps that sum in float32 and its
+            # maximum in bfloat16, the difference overflows exp in a row without any key (padding) and gives NaN.
             logits = jnp.where(mask, logits, jnp.asarray(MASKED, logits.dtype))
         weights = self._dropout(jax.nn.softmax(logits, axis=-1).astype(self.dtype))
         outputs = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
@@ -94,7 +156,7 @@ class MultiHeadAttention(nn.Module):
         )
 
     def _dropout(self, weights: Float[Array, "batch heads queries keys"]) -> Float[Array, "batch heads queries keys"]:
-        """Drops a key for every query at once, with a key of this module's own stream, as T5X does."""
+        """Attention dropout with one mask for all queries, and a random key from this module's stream, as in T5X."""
         if not self.mode.enable_dropout or self.dropout_rate == 0.0:
             return weights
         shape = (*weights.shape[:2], 1, weights.shape[3])
@@ -109,7 +171,7 @@ class MultiHeadAttention(nn.Module):
         bias: Float[Array, "1 heads _ _"] | None,
         prefill_lengths: Int[Array, " batch"] | None,
     ) -> tuple[Array, Array, Array | None, Array | None]:
-        """Keys, values, mask and bias of a call with a cache, which it reads and writes."""
+        """Reads and updates the cache; returns keys, values, mask and bias for the attention."""
         there = self.has_variable("cache", "cached_key")
         key, value = (jnp.einsum("bkhd->bhdk", x) for x in (key, value))
         cached_key = self.variable("cache", "cached_key", jnp.zeros, key.shape, key.dtype)
@@ -122,7 +184,7 @@ class MultiHeadAttention(nn.Module):
             index.value = lengths.astype(jnp.int32)
         elif there:
             if key.shape[-1] != 1:
-                raise ValueError(f"a decoding step takes one token a row, got {key.shape[-1]}")
+                raise ValueError(f"a decoding step takes one token per row, got {key.shape[-1]}")
             length = cached_key.value.shape[-1]
             row = index.value.reshape(-1)
             here = jnp.arange(length)[None, None, None, :] == row[:, None, None, None]
@@ -134,7 +196,7 @@ class MultiHeadAttention(nn.Module):
             if bias is not None:
                 if bias.shape[-1] != length:
                     raise ValueError(f"max_decode_length must be the cache's length {length}, got {bias.shape[-1]}")
-                # Beam search goes on past the end of the cache in rows that began later: no bias there, as in T5X.
+                # Beam search continues past the end of the cache in rows that started later; as in T5X, without a bias.
                 of_rows = bias[0].at[:, row].get(mode="fill", fill_value=0)
                 bias = jnp.einsum("hrk->rhk", of_rows)[:, :, None]
         return jnp.einsum("bhdk->bkhd", key), jnp.einsum("bhdk->bkhd", value), mask, bias

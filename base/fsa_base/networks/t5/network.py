@@ -1,17 +1,20 @@
-"""The T5 student: an encoder-decoder in Flax with T5X's parameter names, shapes and logical axes.
+"""T5 and its hyper-parameters: an encoder-decoder in Flax with T5X's parameter names, shapes and logical axes.
 
-The parameter tree and the calls are what T5X expects of a module (T5X contract, section 5), so the same student trains
-on either engine. ``positions`` are accepted and not read: relative distances need none.
+The parameter tree and the call signatures are those that T5X expects of a module (T5X contract, section 5), so the same
+student trains on both engines. ``positions`` are accepted but ignored: relative positions do not need them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from fsa_base.errors import require_float
 from fsa_base.networks.layers import (
     Embedding,
     LayerNorm,
@@ -19,19 +22,69 @@ from fsa_base.networks.layers import (
     Mlp,
     Mode,
     apply_layers,
+    check_config,
     constrain,
     dropout,
     tied_logits,
 )
-from fsa_base.networks.t5.attention import MultiHeadAttention, attention_mask, causal_mask
-from fsa_base.networks.t5.config import T5Config
-from fsa_base.networks.t5.position import RelativePositionBias
+from fsa_base.networks.t5.attention import MultiHeadAttention, RelativePositionBias, attention_mask, causal_mask
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """Hyper-parameters of a T5 model. T5 v1.0 and v1.1 differ in ``mlp_activations`` and ``logits_via_embedding``.
+
+    Args:
+      vocab_size: number of rows of the embedding table; larger than the number of ids if the table is padded.
+      dtype: dtype of the activations; parameters, layer norms and logits are always float32.
+      emb_dim: width of the residual stream.
+      num_heads: number of attention heads.
+      num_encoder_layers: number of encoder layers.
+      num_decoder_layers: number of decoder layers.
+      head_dim: width of one head; ``num_heads * head_dim`` need not be ``emb_dim``.
+      mlp_dim: width of the feed-forward layers.
+      mlp_activations: one activation, or two whose branches are multiplied (``("gelu", "linear")`` in T5 v1.1).
+      dropout_rate: share of activations that are dropped in training.
+      logits_via_embedding: whether the output projection is the embedding table (T5 v1.0), scaled by
+        ``1/sqrt(emb_dim)``.
+      float32_attention_logits: whether to compute attention logits and softmax in float32 for any ``dtype``.
+      scan_layers: whether to compile one layer and loop over it, with parameters under ``layers`` with a leading axis
+        ``layers`` instead of one subtree ``layers_<i>`` per layer. This compiles faster; checkpoints of the two layouts
+        are not interchangeable.
+      remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
+
+    Raises:
+      SettingError: a value that no model can have.
+    """
+
+    vocab_size: int
+    dtype: Any = jnp.float32
+    emb_dim: int = 512
+    num_heads: int = 8
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    head_dim: int = 64
+    mlp_dim: int = 2048
+    mlp_activations: Sequence[str] = ("relu",)
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False
+    float32_attention_logits: bool = False
+    scan_layers: bool = False
+    remat: bool = False
+
+    def __post_init__(self):
+        # gin gives dtypes as strings and sequences as lists; fields of a Flax module must be hashable.
+        require_float("T5Config.dtype", self.dtype)
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        check_config(self)
+
 
 Tokens = Num[Array, "batch length"]
 
 
 def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
-    """An attention layer of ``config``'s shape; only self-attention of a decoder has a cache."""
+    """An attention layer for ``config``; only self-attention of a decoder has a cache."""
     return MultiHeadAttention(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
@@ -44,19 +97,19 @@ def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
 
 
 def mlp(config: Any, mode: Mode) -> Mlp:
-    """The feed-forward layer of ``config``'s shape."""
+    """A feed-forward layer for ``config``."""
     return Mlp(
         config.mlp_dim, config.mlp_activations, config.dropout_rate, mode.enable_dropout, config.dtype, name="mlp"
     )
 
 
 def relative_position_bias(config: Any, *, bidirectional: bool) -> RelativePositionBias:
-    """The position bias of a stack."""
+    """The relative-position bias of a stack of layers."""
     return RelativePositionBias(config.num_heads, bidirectional, config.dtype, name="relpos_bias")
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each on a normed input and added to the residual stream."""
+    """Self-attention and a feed-forward layer; each has a normalised input and adds to the residual stream."""
 
     config: T5Config
     mode: Mode
@@ -78,7 +131,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the encoder's output, feed-forward."""
+    """Causal self-attention, attention to the encoder's output, and a feed-forward layer."""
 
     config: T5Config
     mode: Mode
@@ -124,7 +177,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The stack of decoder layers over embedded tokens, and the logits; ``embedding`` is theirs where tied."""
+    """The stack of decoder layers over embedded tokens, and the logits; tied logits use ``embedding``."""
 
     config: T5Config
     embedding: Embedding
@@ -154,7 +207,7 @@ class Decoder(nn.Module):
 def output_logits(
     config: Any, embedding: Embedding, x: Float[Array, "batch length embed"]
 ) -> Float[Array, "batch length vocab"]:
-    """Float32 logits, in a compact method: through the embedding table or a matrix ``logits_dense``."""
+    """Float32 logits, computed in a compact method from the embedding table or a matrix ``logits_dense``."""
     if config.logits_via_embedding:
         logits = tied_logits(embedding, x)
     else:
@@ -169,7 +222,7 @@ class Transformer(nn.Module):
 
     @property
     def scan_layers(self) -> bool:
-        """Whether cache leaves have a leading axis of layers; T5X's decoding asks for it."""
+        """Whether cache leaves have a leading axis of layers; T5X's decoding reads this."""
         return self.config.scan_layers
 
     def setup(self):
@@ -206,19 +259,19 @@ class Transformer(nn.Module):
         """Logits of the target tokens, from the encoder's output.
 
         Args:
-          encoded: the encoder's output.
-          encoder_input_tokens: tells padding in ``encoded``.
+          encoded: output of the encoder.
+          encoder_input_tokens: input tokens, which mark the padding in ``encoded``.
           decoder_input_tokens: targets shifted right; in mode ``decode`` the last token of each row.
-          decoder_target_tokens: tells padding in the targets; not read in modes ``decode`` and ``prefill``.
-          encoder_segment_ids: which packed example a token is of, from 1.
-          decoder_segment_ids: the same for the targets.
-          decoder_positions: not read.
-          enable_dropout: training.
-          decode: reads and writes the mutable collection ``cache``, which a call of the whole module with
+          decoder_target_tokens: targets, which mark the padding; ignored in modes ``decode`` and ``prefill``.
+          encoder_segment_ids: number of the packed example of each input token, from 1.
+          decoder_segment_ids: number of the packed example of each target token, from 1.
+          decoder_positions: ignored.
+          enable_dropout: whether dropout is used (training).
+          decode: whether to read and write the mutable collection ``cache``, which a call of the whole module with
             ``decode=True`` and full-length targets creates.
           max_decode_length: length of that cache.
-          prefill: fills the cache with the whole of ``decoder_input_tokens``.
-          prefill_lengths: how many of these count, by row; the next step writes there.
+          prefill: whether to fill the cache with all ``decoder_input_tokens``.
+          prefill_lengths: number of these tokens to use, by row; the next step writes after them.
         """
         del decoder_positions
         mode = Mode(enable_dropout, decode, prefill)
@@ -249,7 +302,7 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> Float[Array, "batch targets vocab"]:
-        """Encodes and decodes: logits of the target tokens, (batch, targets, vocab). Arguments as in ``decode``."""
+        """Encodes and decodes; returns logits of the target tokens, (batch, targets, vocab). Args as in ``decode``."""
         del encoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
         return self.decode(

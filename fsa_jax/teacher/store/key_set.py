@@ -1,4 +1,4 @@
-"""A growing set of 16-byte keys in 16 bytes a key, where Python's own set takes a hundred."""
+"""A growing set of 16-byte keys that needs 16 bytes per key; Python's set needs about a hundred."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fsa_jax.teacher.generation_requests import KEY_BYTES
+KEY_BYTES = 16
 
-# numpy strips trailing zero bytes when it compares "S" values; between keys of one length that changes nothing.
+# numpy ignores trailing zero bytes when it compares "S" values; for keys of equal length that makes no difference.
 KEYS = np.dtype(f"S{KEY_BYTES}")
 
 Keys = NDArray[np.bytes_]
@@ -17,12 +17,12 @@ Keys = NDArray[np.bytes_]
 
 
 def as_keys(keys: Sequence[bytes]) -> Keys:
-    """Keys as an array; every one must be 16 bytes."""
+    """Keys as an array; each must have 16 bytes."""
     return np.frombuffer(b"".join(keys), KEYS) if len(keys) else np.empty(0, KEYS)
 
 
 class KeySet:
-    """Sorted arrays of doubling sizes, so that adding n keys moves each of them at most log n times."""
+    """A set made of sorted arrays of doubling sizes, so that adding n keys moves each of them at most log n times."""
 
     def __init__(self, keys: Keys | None = None) -> None:
         self._levels: list[Keys] = []
@@ -45,7 +45,7 @@ class KeySet:
         return found
 
     def add_new(self, keys: Keys) -> NDArray[np.bool_]:
-        """Adds keys; returns which of them were new, the first occurrence only. Shape (n,)."""
+        """Adds keys; returns which of them were new (True for the first occurrence only). Shape (n,)."""
         new = np.zeros(len(keys), bool)
         new[np.unique(keys, return_index=True)[1]] = True
         new &= ~self.contains(keys)

@@ -1,0 +1,207 @@
+"""Runs three journeys through the code, and records of which of our files functions are called.
+
+    python tests/journeys/journeys.py               prints counts and files
+    python tests/journeys/journeys.py --functions   prints the functions that are called in each file, too
+    python tests/journeys/journeys.py --whole       counts all that the commands of a review call
+
+* Training: from the call of ``t5x.train.train`` until its first step is compiled and has run. The run is that of
+  tests/runtime/tiny_run.py: the project's T5, packed and shuffled data, Adafactor. It neither saves nor evaluates:
+  hooks do that. What gin does before the call is not part of it.
+* A prediction: ``fsa predict`` of one sentence with greedy decoding, with CTranslate2 from an exported T5, and with JAX
+  from a checkpoint and from a directory of Hugging Face files.
+* A review goes through ``fsa sample`` (JSON lines in, Parquet out, every filter on), ``fsa teach`` (one prompt, an
+  endpoint), ``fsa check`` (of the teacher's store) and ``fsa corpus``, and comes out of the corpus's SeqIO task as a
+  training example: shuffled, tokenized and trimmed. Each stage reads what the one before it wrote. Twenty reviews go
+  together, since a corpus holds out a tenth of its rows and its task needs a row that is held out.
+
+A command is recorded from the call of its function ``command`` to its return. Of the four commands that a review goes
+through, those functions count that hold the review's text or a text that quotes it: what reads, filters, asks, checks
+and writes it, not the locks, pages of plots and sums beside it. A prediction is the whole command. Both are without the
+parser of the command line. tests/journeys/called_files.py says what counts as a call, and LEFT_OUT below which files
+are not counted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import importlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT), *(str(ROOT / "tests" / folder) for folder in ("faults", "journeys", "weights", "runtime"))]
+
+from called_files import CalledFiles, recording  # noqa: E402
+
+ERRORS = ("*/errors.py", "*/disk_errors.py")
+HOOKS = ("runtime/t5x/hooks.py",)
+DATA = ("runtime/t5x/datasets.py", "runtime/t5x/data_position.py")
+LEFT_OUT = {"training": (*ERRORS, *HOOKS, *DATA)}
+"""Journey to the files that it does not count; the other journeys leave out ERRORS alone."""
+NETWORK = {"training": ("base/fsa_base/networks/*",)}
+"""Journey to the files that it counts apart."""
+
+WORD = "zyzzyva"
+"""In every review: it marks what handles a review."""
+STARS = (1, 2, 2, 3, 3, 3, 3, 4, 4, 5) * 2
+"""Of the reviews: the ratio that ``fsa sample`` keeps by default."""
+
+
+@dataclass(frozen=True)
+class Journey:
+    """The files of which functions were called, each list in the order of the first calls.
+
+    Attributes:
+      files: those that count.
+      network: those of the network, which are counted apart.
+      left_out: those that do not count.
+      functions: file to the functions that were called in it.
+    """
+
+    files: list[str]
+    network: list[str]
+    left_out: list[str]
+    functions: dict[str, set[str]]
+
+
+def all_journeys(folder: Path, marker: str | None = WORD) -> dict[str, Journey]:
+    """Makes every journey, in an empty folder; returns them by name.
+
+    Args:
+      folder: the empty folder.
+      marker: word by which a review is followed through the commands; None records all that the commands call.
+    """
+    from tests.serving.conftest import train_vocabulary
+
+    vocabulary = train_vocabulary(folder)
+    with mock.patch.dict(os.environ, {"FSA_DATA_DIR": str(folder / "data"), "FSA_VOCAB": str(vocabulary)}):
+        calls = {
+            **dict(_review(folder, marker)),
+            **dict(_predictions(folder, vocabulary)),
+            "training": _training(folder),
+        }
+    return {name: _journey(name, called.functions) for name, called in calls.items()}
+
+
+def _journey(name: str, functions: dict[str, set[str]]) -> Journey:
+    left_out = [file for file in functions if _matches(file, LEFT_OUT.get(name, ERRORS))]
+    network = [file for file in functions if _matches(file, NETWORK.get(name, ()))]
+    return Journey([file for file in functions if file not in left_out + network], network, left_out, functions)
+
+
+def _matches(file: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
+
+
+def _command(name: str, *arguments: Any, marker: str | None = None, **options: Any) -> CalledFiles:
+    command = importlib.import_module(f"fsa_jax.cli.{name}").command
+    with recording(marker) as called:
+        assert not command(*arguments, **options)
+    return called
+
+
+def _review(folder: Path, marker: str | None) -> Iterator[tuple[str, CalledFiles]]:
+    import seqio
+    from hostile_server import MODEL, hostile_server
+
+    import tasks  # noqa: F401 - registers the tasks
+    from tests.serving.conftest import REVIEWS
+
+    dump, reviews, store = folder / "dump.jsonl", folder / "reviews.parquet", folder / "store"
+    with dump.open("w", encoding="utf-8") as lines:
+        for number, (stars, text) in enumerate(zip(STARS, REVIEWS.read_text("utf-8").splitlines(), strict=False)):
+            review = {"review_id": str(number), "text": f"Visit {number}: {WORD}. {text}", "stars": stars}
+            lines.write(json.dumps(review) + "\n")
+    yield "sample", _command("sample", str(dump), reviews, size=len(STARS), marker=marker)
+    with hostile_server() as server:
+        server.mode, server.raw = "raw", _analysis
+        yield (
+            "teach",
+            _command("teach", str(reviews), store, MODEL, endpoint=server.url, prompts=["analysis"], marker=marker),
+        )
+    yield "check", _command("check", store, folder / "checked", reviews=reviews, marker=marker)
+    yield "corpus", _command("corpus", folder / "checked", folder / "data" / "corpus", marker=marker)
+    with recording() as called:
+        task = seqio.get_mixture_or_task("fsa_corpus_analysis")
+        dataset = task.get_dataset({"inputs": 64, "targets": 64}, "train", shuffle=True, seed=0)
+        next(dataset.as_numpy_iterator())
+    yield "SeqIO example", called
+
+
+def _analysis(good: bytes) -> bytes:
+    """What the server sends in place of a good answer, which names the review: an analysis that the check keeps."""
+    from hostile_server import completion, reply
+
+    (visit,) = re.findall("visit [0-9]+", good.decode())
+    return reply(
+        completion(f'Opinion Target 1: "{visit}"\nAspect: Food\nSentiment: Neutral\nReasoning: {WORD}, it says.')
+    )
+
+
+def _predictions(folder: Path, vocabulary: Path) -> Iterator[tuple[str, CalledFiles]]:
+    import jax
+    import numpy as np
+    from hf_models import T5, write_model
+
+    from fsa_jax.weights.checkpoints import save_weights
+    from tests.serving.conftest import CONFIG, random_parameters
+
+    checkpoint = save_weights(folder, 7, jax.tree.map(np.asarray, random_parameters()))
+    exported, downloaded, sentence = folder / "exported", folder / "downloaded", folder / "sentence.txt"
+    sentence.write_text("The pizza was good but the waiter was rude.")
+    _command("export_ct2", checkpoint, exported, vocabulary=vocabulary, quantization="float32", check_count=1)
+    write_model(downloaded, {**T5, "vocab_size": CONFIG.vocab_size})
+    predict = functools.partial(_command, "predict", max_output_length=8)
+    yield "prediction with CTranslate2", predict(exported, sentence, folder / "1.jsonl")
+    predict = functools.partial(predict, vocabulary=vocabulary)
+    yield "prediction with JAX from a checkpoint", predict(checkpoint, sentence, folder / "2.jsonl")
+    yield "prediction with JAX from Hugging Face files", predict(downloaded, sentence, folder / "3.jsonl")
+
+
+def _training(folder: Path) -> CalledFiles:
+    import jax
+    import tiny_run
+
+    from t5x.train import train
+    from t5x.trainer import Trainer
+    from t5x.utils import CheckpointConfig
+
+    arguments = tiny_run.arguments(folder / "run", 1, checkpoint_cfg=CheckpointConfig(save=None))
+    make = arguments["trainer_cls"]
+    with recording() as called:
+
+        class UntilTheFirstStep(Trainer):
+            def train_step(self, batch: Any) -> Any:
+                metrics = jax.block_until_ready(super().train_step(batch))
+                called.stop()
+                return metrics
+
+        arguments["trainer_cls"] = functools.partial(UntilTheFirstStep, *make.args, **make.keywords)
+        train(**arguments)
+    return called
+
+
+def main() -> None:
+    """Prints every journey."""
+    with tempfile.TemporaryDirectory() as folder:
+        journeys = all_journeys(Path(folder), None if "--whole" in sys.argv else WORD)
+    for name, journey in journeys.items():
+        apart = f", and {len(journey.network)} of the network" if journey.network else ""
+        print(f"\n{name}: {len(journey.files)} files{apart}")
+        for kind, files in (("", journey.files), ("network: ", journey.network), ("left out: ", journey.left_out)):
+            for file in files:
+                functions = f"  {', '.join(sorted(journey.functions[file]))}" if "--functions" in sys.argv else ""
+                print(f"  {kind}{file}{functions}")
+
+
+if __name__ == "__main__":
+    main()
