@@ -20,9 +20,8 @@ EVALUATIONS = 2
 """Number of evaluations of a training, at equal distances, with the last one at its end."""
 
 ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
-"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory
-to the system, and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge
-pages."""
+"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory,
+and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge pages."""
 
 
 def checkout() -> Path:

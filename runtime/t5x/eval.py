@@ -17,11 +17,11 @@ from t5x.data.datasets import DatasetConfig
 from t5x.distributed import processes
 from t5x.hooks import metric_log, run_directory
 from t5x.hooks.metrics import TrainEvaluation, listed
-from t5x.hooks.progress import Progress
 from t5x.hooks.run_directory import Periodic
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
+from t5x.progress import Progress
 from t5x.train_state import TrainStateInitializer
 from t5x.trainer import Trainer
 

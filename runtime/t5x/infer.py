@@ -29,7 +29,6 @@ from t5x.data import datasets
 from t5x.data.datasets import DatasetConfig
 from t5x.distributed import processes
 from t5x.hooks import run_directory
-from t5x.hooks.progress import Progress
 from t5x.inference import evaluation
 from t5x.inference.evaluation import InferenceFunction
 from t5x.inference.files import (
@@ -43,6 +42,7 @@ from t5x.inference.files import (
 )
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
+from t5x.progress import Progress
 from t5x.train_state import TrainState, TrainStateInitializer
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from fsa_base.checkpoint_files import damaged
 from fsa_base.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
 from t5x.data import datasets
 from t5x.data.datasets import DatasetConfig
-from t5x.hooks.progress import Progress
+from t5x.progress import Progress
 
 if TYPE_CHECKING:
     import seqio

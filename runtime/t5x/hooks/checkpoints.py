@@ -19,8 +19,8 @@ from t5x.checkpointing.restoring import resolve_paths
 from t5x.data.position import TrainingData
 from t5x.distributed import processes
 from t5x.hooks.metric_log import MetricLog
-from t5x.hooks.progress import announce
 from t5x.hooks.run_directory import Periodic
+from t5x.progress import announce
 from t5x.train_state import TrainState, TrainStateInitializer
 from t5x.trainer import Trainer
 

@@ -22,15 +22,16 @@ from t5x.checkpointing.config import CheckpointConfig
 from t5x.data.datasets import DatasetConfig
 from t5x.data.position import TrainingData
 from t5x.distributed import processes
+from t5x.errors import Interrupted
 from t5x.hooks import metric_log, run_directory
 from t5x.hooks.checkpoints import SaveCheckpoints
 from t5x.hooks.metrics import InferenceEvaluation, TrainEvaluation, TrainMetrics
-from t5x.hooks.progress import Progress, announce
 from t5x.hooks.run_directory import Periodic
-from t5x.hooks.stopping import Interrupted, Preemption
+from t5x.hooks.stopping import Preemption
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
+from t5x.progress import Progress, announce
 from t5x.train_state import TrainState, TrainStateInitializer
 from t5x.trainer import Trainer
 
