@@ -12,10 +12,6 @@ from absl import logging
 from etils import epath
 
 from fsa_base import checkpoint_files, disk, runs
-<<<<<<< HEAD
-=======
-from fsa_base.disk import replacing
->>>>>>> main
 from fsa_base.errors import CheckpointError, SettingError
 from t5x.distributed import processes
 
