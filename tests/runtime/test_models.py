@@ -18,7 +18,8 @@ from t5x.models import DecoderOnlyModel, EncoderDecoderModel
 # The network's functions check the shapes in their signatures.
 *_, decoder_only = checked(
     "fsa_base.networks.layers",
-    *(f"fsa_base.networks.t5.{name}" for name in ("position", "attention", "network")),
+    "fsa_base.networks.t5.attention",
+    "fsa_base.networks.t5.network",
     "t5x.examples.decoder_only.network",
 )
 DecoderWrapper, TransformerConfig = decoder_only.DecoderWrapper, decoder_only.TransformerConfig

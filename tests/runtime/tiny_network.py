@@ -23,9 +23,6 @@ class TinyVocabulary:
     eos_id = 1
     vocab_size = VOCAB
 
-    def decode(self, ids):
-        return " ".join(map(str, ids))
-
 
 class TinyNetwork(nn.Module):
     """Each target token sees its predecessor and the mean of the inputs; one hidden layer."""

@@ -12,7 +12,6 @@ from absl import logging
 from etils import epath
 
 from fsa_base import checkpoint_files, disk, runs
-from fsa_base.disk import replacing
 from fsa_base.errors import CheckpointError, SettingError
 from t5x.distributed import processes
 
@@ -120,7 +119,7 @@ def beginning(model_dir: str, first: int, is_resuming: bool, stats_period: int) 
         recorded = _recorded(file, first) if is_resuming else None
         if recorded is None:
             began = _guessed(model_dir, first, stats_period) if is_resuming else first
-            with replacing(file) as partial:
+            with disk.replacing(file) as partial:
                 partial.write_text(f"{began}\n")
         else:
             began = recorded

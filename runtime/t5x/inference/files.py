@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -14,7 +14,13 @@ from etils import epath
 
 from fsa_base.disk import replacing
 from fsa_base.errors import SettingError
-from t5x.models.base import Vocabulary
+
+
+class Decoder(Protocol):
+    """What is read of a vocabulary here."""
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
 
 _CHUNK = "chunk-{:06}"
 _RECORD = "settings.json"
@@ -27,7 +33,7 @@ def write_inferences_to_file(
     inferences: tuple[Sequence[Any], Mapping[str, Any]],
     task_ds: Any,
     mode: str,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Decoder | None = None,
     json_encoder_cls: type[json.JSONEncoder] | None = None,
     include_all_inputs: bool = False,
     input_fields_to_include: Sequence[str] | None = None,
@@ -74,7 +80,7 @@ def _inputs(example: Mapping[str, Any], everything: bool, fields: Sequence[str] 
     return {name: value for name, value in example.items() if name.endswith("_pretokenized")}
 
 
-def _decoded(ids: Any, vocabulary: Vocabulary | None) -> Any:
+def _decoded(ids: Any, vocabulary: Decoder | None) -> Any:
     ids = np.asarray(ids)
     if vocabulary is None:
         return ids.tolist()

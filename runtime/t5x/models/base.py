@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jaxtyping import Array, Int
@@ -24,8 +24,6 @@ class Vocabulary(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
-
-    def decode(self, ids: Iterable[int]) -> str: ...
 
 
 class BaseModel(abc.ABC):
