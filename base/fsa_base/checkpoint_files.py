@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base import checksums
-from fsa_base.disk import sync
+from fsa_base.disk import as_path, replacing, sync
 from fsa_base.errors import CheckpointError, DamagedCheckpointError
 
 STATE = "state"
@@ -60,18 +60,20 @@ def step_of(path: Any) -> int | None:
 
 
 def is_checkpoint(path: Any) -> bool:
-    """Returns whether ``path`` is a checkpoint, complete or damaged.
+    """Returns whether ``path`` (also a string) is a checkpoint, complete or damaged.
 
     The name ``checkpoint_<step>`` or any of its files makes a directory a checkpoint. So a checkpoint without
     ``state/`` counts as damaged, and is not silently skipped in favour of an older one.
     """
+    path = as_path(path)
     if not path.is_dir():
         return False
     return step_of(path) is not None or any((path / name).exists() for name in (STATE, LEGACY, METADATA, COMMITTED))
 
 
 def checkpoint_steps(directory: Any) -> list[int]:
-    """Returns the steps of the checkpoints in ``directory``, complete or damaged, ascending."""
+    """Returns the steps of the checkpoints in ``directory`` (also a string), complete or damaged, ascending."""
+    directory = as_path(directory)
     if not directory.is_dir():
         return []
     steps = {entry: step_of(entry) for entry in directory.iterdir()}
@@ -142,11 +144,8 @@ def forget_dataset(path: Any) -> None:
     """
     marker = _MARKER.fullmatch(_text(path / COMMITTED) or "")
     if marker and marker["dataset"] != "pruned":
-        partial = path / f"{COMMITTED}.tmp"
-        _write_marker(partial, marker["step"], marker["state"], "pruned")
-        sync(partial, recursive=False)
-        partial.replace(path / COMMITTED)
-        sync(path, recursive=False)
+        with replacing(path / COMMITTED, durable=True) as partial:
+            _write_marker(partial, marker["step"], marker["state"], "pruned")
     doomed = path / _DELETED_DATASET
     _remove(doomed)
     if (path / DATASET).exists():

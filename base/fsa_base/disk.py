@@ -1,8 +1,10 @@
-"""The disk: waiting until written data is on it, detecting that it is full or read-only, and locking a file."""
+"""The disk: replacing files safely, waiting until written data is on it, detecting that it is full, locking a file."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -39,6 +41,40 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def as_path(path: Any) -> Any:
+    """Returns ``path`` as a ``pathlib.Path``, or as an ``epath.Path`` where it lies in a bucket (``gs://…``)."""
+    if "://" not in str(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
+@contextlib.contextmanager
+def replacing(file: Any, durable: bool = False) -> Iterator[Any]:
+    """Gives a temporary path beside ``file``, and renames what was written there to ``file`` at the end of the block.
+
+    A process that is killed meanwhile leaves ``file`` as it was before.
+
+    Args:
+      file: a ``pathlib.Path`` or an ``epath.Path``.
+      durable: wait until the content and the name are on the disk, so that a power failure does not undo them either.
+    """
+    partial = file.parent / f"{file.name}.tmp"
+    yield partial
+    if durable:
+        sync(partial, recursive=False)
+    partial.replace(file)
+    if durable:
+        sync(file.parent, recursive=False)
+
+
+def free_path(path: Any, suffix: str) -> Any:
+    """Returns the first of ``PATHsuffix``, ``PATHsuffix-2``, ``PATHsuffix-3`` … that does not exist."""
+    suffixes = itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2)))
+    return next(free for end in suffixes if not (free := path.parent / f"{path.name}{end}").exists())
 
 
 def disk_error(error: BaseException, numbers: Collection[int]) -> OSError | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fsa_base import checkpoint_files, untrusted_json
+from fsa_base.disk import as_path, replacing
 from fsa_base.errors import CheckpointError, FsaError, SettingError, require_choice
 
 METRICS = "metrics.jsonl"
@@ -82,7 +83,7 @@ def best_checkpoint(directory: str, metric: str | None = None, mode: str | None 
             f"exist; the best existing one is checkpoint_{step} ({values[step]:g})",
             file=sys.stderr,
         )
-    return str(_path(directory) / f"checkpoint_{step}")
+    return str(as_path(directory) / f"checkpoint_{step}")
 
 
 def newest_checkpoint(directory: str) -> str:
@@ -91,7 +92,7 @@ def newest_checkpoint(directory: str) -> str:
     Raises:
       CheckpointError: there is no checkpoint.
     """
-    return str(_path(directory) / f"checkpoint_{_require_steps(directory)[-1]}")
+    return str(as_path(directory) / f"checkpoint_{_require_steps(directory)[-1]}")
 
 
 def named(path: Path) -> Path:
@@ -119,17 +120,8 @@ def resolve(path: Path) -> Path:
     return found
 
 
-def _path(directory: Any) -> Any:
-    """A ``pathlib.Path``, or for a bucket an ``epath.Path``, which is installed with the training packages."""
-    if "://" not in str(directory):
-        return Path(directory)
-    from etils import epath
-
-    return epath.Path(directory)
-
-
 def _say_if_another_is_best(directory: Path) -> None:
-    steps = checkpoint_files.checkpoint_steps(_path(directory))
+    steps = checkpoint_files.checkpoint_steps(directory)
     try:
         best_by = recorded_best_by(directory) if steps else None
         step = best_step(directory, best_by, steps) if best_by else None
@@ -144,12 +136,12 @@ def _say_if_another_is_best(directory: Path) -> None:
 
 
 def _require_steps(directory: str | Path) -> list[int]:
-    steps = checkpoint_files.checkpoint_steps(_path(directory))
+    steps = checkpoint_files.checkpoint_steps(directory)
     if not steps:
         raise CheckpointError(
             directory,
             expected="a run's MODEL_DIR with at least one checkpoint_<step>",
-            found="none" if _path(directory).exists() else "nothing",
+            found="none" if as_path(directory).exists() else "nothing",
             fix="check the path",
         )
     return steps
@@ -222,7 +214,7 @@ def read_rows(file: Any) -> list[dict[str, Any]]:
 
 def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
     """Returns the rows of one kind of metrics, in the order in which they were written."""
-    root = _path(directory)
+    root = as_path(directory)
     file = {
         "train": root / "train" / METRICS,
         "training_eval": root / "training_eval" / task / METRICS,
@@ -276,16 +268,15 @@ def _number(value: Any) -> float:
 
 def record_best_by(directory: Any, best_by: BestBy | None) -> None:
     """Writes BEST_BY, the criterion by which the run keeps the best checkpoints; None removes an earlier one."""
-    file = _path(directory) / BEST_BY
+    file = as_path(directory) / BEST_BY
     if best_by is None:
         file.unlink(missing_ok=True)
         return
     text = json.dumps(dataclasses.asdict(best_by)) + "\n"
     if file.exists() and file.read_text() == text:
         return
-    partial = file.parent / f"{BEST_BY}.tmp"
-    partial.write_text(text)
-    partial.replace(file)
+    with replacing(file) as partial:
+        partial.write_text(text)
 
 
 def recorded_best_by(directory: Any) -> BestBy | None:
@@ -297,9 +288,9 @@ def recorded_best_by(directory: Any) -> BestBy | None:
     Raises:
       SettingError: BEST_BY is damaged, or config.gin has several metrics.
     """
-    file = _path(directory) / BEST_BY
+    file = as_path(directory) / BEST_BY
     if not file.exists():
-        return _configured_best_by(_path(directory) / "config.gin")
+        return _configured_best_by(as_path(directory) / "config.gin")
     try:
         content = untrusted_json.parse(file.read_bytes())
         return BestBy(str(content["metric"]), content["mode"])

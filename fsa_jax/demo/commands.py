@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import fsa_jax
-from fsa_jax.data.vocabulary_files import VOCABULARY_VARIABLE
+from fsa_base.errors import MissingDataError
+from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.errors import MissingDataError
-from fsa_jax.paths import DATA_DIR_VARIABLE
+from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 
 TASK = "fsa_atsa_rest14"
 

@@ -17,6 +17,10 @@ MEMORY_FIX = (
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after everything has been saved and said."""
+
+
 def for_user(error: BaseException) -> FsaError | None:
     """Returns the error that says what the user can do about ``error``, or None if it is not one of those known here.
 

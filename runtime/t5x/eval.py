@@ -17,12 +17,13 @@ from t5x.data.datasets import DatasetConfig
 from t5x.distributed import processes
 from t5x.hooks import metric_log, run_directory
 from t5x.hooks.metrics import TrainEvaluation, listed
-from t5x.hooks.progress import Progress
 from t5x.hooks.run_directory import Periodic
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
+from t5x.progress import Progress
 from t5x.train_state import TrainStateInitializer
+from t5x.trainer import Trainer
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     partitioner: PjitPartitioner,
     output_dir: str,
     inference_evaluator_cls: Callable[..., Any] = evaluation.seqio_evaluator,
-    training_evaluator_cls: Callable[..., Any] | None = None,
+    training_evaluator_cls: Callable[..., Trainer] | None = None,
     summarize_config_fn: Callable[[str, Any, int], None] = gin_utils.summarize_gin_config,
     train_state_initializer_cls: Callable[..., TrainStateInitializer] = TrainStateInitializer,
     train_eval_get_dataset_fn: Callable[..., Any] = datasets.get_whole_split_datasets,

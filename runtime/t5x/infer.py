@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 
 from fsa_base import checkpoint_files
-from fsa_base.disk import sync
+from fsa_base.disk import replacing
 from fsa_base.errors import DataError, SettingError, require_choice
 from t5x import gin_utils
 from t5x.checkpointing import restoring
@@ -29,7 +29,6 @@ from t5x.data import datasets
 from t5x.data.datasets import DatasetConfig
 from t5x.distributed import processes
 from t5x.hooks import run_directory
-from t5x.hooks.progress import Progress
 from t5x.inference import evaluation
 from t5x.inference.evaluation import InferenceFunction
 from t5x.inference.files import (
@@ -43,7 +42,11 @@ from t5x.inference.files import (
 )
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
-from t5x.train_state import TrainStateInitializer
+from t5x.progress import Progress
+from t5x.train_state import TrainState, TrainStateInitializer
+
+if TYPE_CHECKING:
+    import seqio
 
 MODES = {"predict": "predict_batch", "score": "score_batch", "predict_with_aux": "predict_batch_with_aux"}
 
@@ -199,7 +202,7 @@ def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpoint
         )
 
 
-def _examples(task: Any, config: DatasetConfig, shard_id: int, num_shards: int) -> Any:
+def _examples(task: seqio.Task, config: DatasetConfig, shard_id: int, num_shards: int) -> Any:
     """Returns the examples of this job's part, as the task gives them, always in the same order."""
     import seqio
 
@@ -217,7 +220,7 @@ def _examples(task: Any, config: DatasetConfig, shard_id: int, num_shards: int) 
 
 def _infer_task(
     function: InferenceFunction,
-    state: Any,
+    state: TrainState,
     examples: Any,
     features: Any,
     total: int,
@@ -239,10 +242,8 @@ def _infer_task(
         part = features.skip(begin).take(size).enumerate()
         rows = function(part, state, jax.random.fold_in(jax.random.PRNGKey(0), number))
         if jax.process_index() == 0:
-            partial = file.parent / f"{file.name}.tmp"
-            write(str(partial), _split(rows, keep_aux_as_numpy), examples.skip(begin).take(size))
-            sync(partial, recursive=False)
-            partial.replace(file)
+            with replacing(file, durable=True) as partial:
+                write(str(partial), _split(rows, keep_aux_as_numpy), examples.skip(begin).take(size))
         if progress.due(number + 1):
             progress.show(number + 1, {}, 0)
 

@@ -59,7 +59,7 @@ def _weight_per_sequence(
 
 def target_weights(
     normalizer: float | SpecialLossNormalizingFactor | None, batch: Mapping[str, Array]
-) -> Float[Array, "batch length"] | None:
+) -> Num[Array, "batch length"] | None:
     """Returns the loss weight of every target, None for all equal.
 
     The batch's ``decoder_loss_weights``; under ``AVERAGE_PER_SEQUENCE`` each sequence's are scaled to sum to 1.
@@ -90,7 +90,7 @@ def loss_normalizer(
 def weighted_cross_entropy(
     logits: Float[Array, "*batch length vocab"],
     targets: Int[Array, "*batch length"],
-    weights: Float[Array, "*batch length"] | None = None,
+    weights: Num[Array, "*batch length"] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     normalizer: Array | float | None = None,

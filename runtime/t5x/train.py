@@ -27,7 +27,7 @@ from t5x.hooks.run_hooks import HookSettings, RunHooks
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
-from t5x.train_state import FlaxOptimTrainState, TrainStateInitializer
+from t5x.train_state import TrainState, TrainStateInitializer
 from t5x.trainer import Trainer
 
 
@@ -60,7 +60,7 @@ def train(
     verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
     gc_period: int = 0,
     on_corrupt_checkpoint: Literal["error", "previous"] = "error",
-) -> tuple[int, FlaxOptimTrainState]:
+) -> tuple[int, TrainState]:
     """Trains ``model`` from the latest checkpoint in ``model_dir``, from the one to restore, or from scratch.
 
     Args:

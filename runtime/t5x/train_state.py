@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax
@@ -189,6 +189,13 @@ class InferenceState:
         )
 
 
+TrainState = FlaxOptimTrainState | InferenceState
+"""Of arrays or, where it says so, of ``jax.ShapeDtypeStruct`` or PartitionSpec in their places."""
+
+InitFn = Callable[[jax.Array, Mapping[str, Any], Mapping[str, Any] | None], Mapping[str, Any]]
+"""``get_initial_variables`` of a model: from a key, shapes and dtypes by feature to what ``module.init`` returns."""
+
+
 class TrainStateInitializer:
     """Makes train states of one model on one mesh.
 
@@ -207,30 +214,30 @@ class TrainStateInitializer:
     def __init__(
         self,
         optimizer_def: OptimizerDef | None,
-        init_fn: Any,
+        init_fn: InitFn,
         input_shapes: Mapping[str, Sequence[int]],
         partitioner: PjitPartitioner,
         input_types: Mapping[str, Any] | None = None,
     ) -> None:
         self._partitioner = partitioner
 
-        def fresh(rng: jax.Array) -> FlaxOptimTrainState | InferenceState:
+        def fresh(rng: jax.Array) -> TrainState:
             variables = init_fn(rng, input_shapes, input_types)
             if optimizer_def is None:
                 return InferenceState.create(variables)
             return FlaxOptimTrainState.create(optimizer_def, variables)
 
         self._fresh = fresh
-        self.shapes = jax.eval_shape(fresh, jax.random.PRNGKey(0))
-        self.train_state_axes = partitioner.get_mesh_axes(self.shapes)
+        self.shapes: TrainState = jax.eval_shape(fresh, jax.random.PRNGKey(0))
+        self.train_state_axes: TrainState = partitioner.get_mesh_axes(self.shapes)
 
-    def from_scratch(self, init_rng: jax.Array) -> Any:
+    def from_scratch(self, init_rng: jax.Array) -> TrainState:
         """Returns a fresh state, each device computing its share."""
         return self._partitioner.partition(self._fresh, None, self.train_state_axes)(init_rng)
 
     def from_path(
         self, path: str, config: RestoreCheckpointConfig, init_rng: jax.Array | None = None, is_resuming: bool = False
-    ) -> Any:
+    ) -> TrainState:
         """Returns the state that the checkpoint at ``path`` holds.
 
         Args:
@@ -265,7 +272,7 @@ class TrainStateInitializer:
 
     def from_checkpoints(
         self, restore_cfgs: Sequence[RestoreCheckpointConfig], ds_iter: Any = None, init_rng: jax.Array | None = None
-    ) -> Iterator[tuple[Any, str]]:
+    ) -> Iterator[tuple[TrainState, str]]:
         """Yields (state, path) of every checkpoint of the first configuration that names any."""
         del ds_iter  # The position in the data is restored by the train loop (t5x/data/position.py).
         for config in restore_cfgs:
@@ -277,14 +284,14 @@ class TrainStateInitializer:
 
     def from_checkpoint(
         self, ckpt_cfgs: Sequence[RestoreCheckpointConfig], *, ds_iter: Any = None, init_rng: jax.Array | None = None
-    ) -> Any | None:
+    ) -> TrainState | None:
         """Returns the state of the one checkpoint that is named, None if none is."""
         found = list(self.from_checkpoints(ckpt_cfgs, ds_iter, init_rng))
         return found[-1][0] if found else None
 
     def from_checkpoint_or_scratch(
         self, ckpt_cfgs: Sequence[RestoreCheckpointConfig], *, init_rng: jax.Array, ds_iter: Any = None
-    ) -> Any:
+    ) -> TrainState:
         """Returns the state of the checkpoint that is named, a fresh one if none is."""
         state = self.from_checkpoint(ckpt_cfgs, ds_iter=ds_iter, init_rng=init_rng)
         return self.from_scratch(init_rng) if state is None else state

@@ -17,22 +17,26 @@ from fsa_base.errors import DataError, SettingError
 from t5x import metrics as metrics_lib
 from t5x.errors import MEMORY_FIX
 from t5x.metrics import AveragePerStep, MetricMap, StepsPerTime, Sum, Time, TimeRate
+from t5x.models.base import BaseModel, Batch
 from t5x.optimizers import LearningRateFn
 from t5x.partitioning import PartitionedFunction, PjitPartitioner
-
-Batch = Mapping[str, Any]
+from t5x.train_state import FlaxOptimTrainState, TrainState
 
 
 class WeightMetrics(Protocol):
     """Computes metrics of a step from its gradients and the states before and after it."""
 
-    def compute_metrics(self, gradients: Any, old_train_state: Any, new_train_state: Any) -> MetricMap: ...
+    def compute_metrics(
+        self, gradients: Any, old_train_state: FlaxOptimTrainState, new_train_state: FlaxOptimTrainState
+    ) -> MetricMap: ...
 
 
 class WeightMetricsComputer:
     """Root mean squares of every parameter, its gradient and its update, averaged over steps."""
 
-    def compute_metrics(self, gradients: Any, old_train_state: Any, new_train_state: Any) -> MetricMap:
+    def compute_metrics(
+        self, gradients: Any, old_train_state: FlaxOptimTrainState, new_train_state: FlaxOptimTrainState
+    ) -> MetricMap:
         updates = jax.tree.map(jnp.subtract, new_train_state.params, old_train_state.params)
         trees = {"weight_rms": old_train_state.params, "weight_gradient_rms": gradients, "weight_update_rms": updates}
         return {
@@ -120,12 +124,12 @@ class Trainer:
 
     def __init__(
         self,
-        model: Any,
-        train_state: Any,
+        model: BaseModel,
+        train_state: TrainState,
         partitioner: PjitPartitioner,
         eval_names: Sequence[str],
         summary_dir: str | None,
-        train_state_axes: Any,
+        train_state_axes: TrainState,
         rng: jax.Array,
         learning_rate_fn: LearningRateFn,
         num_microbatches: int | None,
@@ -213,7 +217,9 @@ class Trainer:
                 )
         return merged
 
-    def _train_function(self, state: Any, batch: Batch, rng: jax.Array) -> tuple[Any, MetricMap]:
+    def _train_function(
+        self, state: FlaxOptimTrainState, batch: Batch, rng: jax.Array
+    ) -> tuple[FlaxOptimTrainState, MetricMap]:
         dropout_rng = jax.random.fold_in(rng, state.step)
         gradients, metrics, flax_mutables = self._gradients(state, batch, dropout_rng)
         learning_rate = self.learning_rate_fn(state.step)
@@ -223,7 +229,7 @@ class Trainer:
             metrics |= self.weight_metrics_computer.compute_metrics(gradients, state, new_state)
         return new_state, metrics
 
-    def _gradients(self, state: Any, batch: Batch, rng: jax.Array) -> tuple[Any, MetricMap, Any]:
+    def _gradients(self, state: FlaxOptimTrainState, batch: Batch, rng: jax.Array) -> tuple[Any, MetricMap, Any]:
         if self.num_microbatches == 1:
             gradients, metrics, mutables = self._loss_gradients(state.params, batch, rng, state.flax_mutables)
             return gradients, metrics, mutables
@@ -273,7 +279,7 @@ class Trainer:
         cut = value.reshape(self.num_microbatches, rows // self.num_microbatches, *value.shape[1:])
         return jax.lax.with_sharding_constraint(cut, PartitionSpec(None, *self.partitioner.data_partition_spec))
 
-    def _eval_function(self, state: Any, batch: Batch) -> MetricMap:
+    def _eval_function(self, state: TrainState, batch: Batch) -> MetricMap:
         arguments = (batch, state.flax_mutables) if state.flax_mutables else (batch,)
         _, aux = self.model.eval_fn(state.params, *arguments)
         metrics = aux[0] if state.flax_mutables else aux

@@ -35,5 +35,7 @@ def test_a_platform_that_jax_does_not_have():
 
 
 def test_the_command_says_its_devices_first():
-    ran = _run("import sys; from t5x import command_line; command_line._say_devices()", JAX_PLATFORMS="cpu")
+    ran = _run(
+        "import sys; from t5x.configuration import command_line; command_line._say_devices()", JAX_PLATFORMS="cpu"
+    )
     assert ran.stderr == "devices: 1 x cpu (cpu)\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_another_corpus_or_ablation_of_it(data_dir: Path):
 
 def test_a_cache_with_other_numbers_of_tokens():
     def content(**statistics: int) -> str | None:
-        task = types.SimpleNamespace(get_cached_stats=lambda split: {"train": statistics}[split], source=None)
+        task: Any = types.SimpleNamespace(get_cached_stats=lambda split: {"train": statistics}[split], source=None)
         return position._content(task, DatasetConfig("task", {}, "train", 8, True, 0, use_cached=True))
 
     assert content(examples=4, tokens=9) == content(tokens=9, examples=4) != content(examples=4, tokens=8)

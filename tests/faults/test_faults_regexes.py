@@ -32,8 +32,11 @@ LIMITS = ((25, 0.02), (32, 0.02), (250, 0.02), (1000, 0.03), (4000, 0.04), (1600
 
 NOT_OURS = {
     ("fsa_jax/reviews/domains.py", "category[3:]"): "the user's own expression, from --categories",
-    ("runtime/t5x/adafactor.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
-    ("runtime/t5x/restoring.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
+    ("runtime/t5x/optimizers.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
+    (
+        "runtime/t5x/checkpointing/restoring.py",
+        "pattern",
+    ): "the user's own expression, from a gin file, on names of parameters",
     ("fsa_jax/teacher/http_client.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
         "every repetition in it is bounded by 4"
     ),

@@ -21,7 +21,6 @@ from t5x import checkpoints, partitioning, utils
 from t5x.eval import evaluate
 from t5x.hooks import run_directory
 from t5x.infer import create_task_from_tfexample_file, infer
-from t5x.inference import files
 from t5x.inference.files import was_of_same_settings, write_inferences_to_file
 
 LOGGERS = [seqio.JSONLogger, seqio.TensorBoardLogger]
@@ -326,15 +325,16 @@ def test_what_is_renamed_is_on_the_disk_and_the_result_before_its_chunks_go(trai
         chunks = len(list(tmp_path.glob("*.chunks/chunk-??????")))
         synced.append(f"{Path(path).relative_to(tmp_path)}, chunks: {chunks}".replace(RESULT, "R"))
 
-    monkeypatch.setattr(files, "sync", sync)
-    monkeypatch.setattr("t5x.infer.sync", sync)
+    monkeypatch.setattr("fsa_base.disk.sync", sync)
     _of_day(5)
     _infer_reviews(trained, tmp_path, checkpoint_period=3)
     assert synced == [
         "R.chunks/settings.json.tmp, chunks: 0",
         "R.chunks, chunks: 0",
         "R.chunks/chunk-000000.tmp, chunks: 0",
+        "R.chunks, chunks: 1",
         "R.chunks/chunk-000001.tmp, chunks: 1",
+        "R.chunks, chunks: 2",
         "R.tmp, chunks: 2",
         "., chunks: 2",
         "R.COMPLETED.tmp, chunks: 0",

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
+from shape_checks import checked
 
 from fsa_base.errors import SettingError
-from t5x import losses
-from t5x.losses import SpecialLossNormalizingFactor as Special
+
+(losses,) = checked("t5x.losses")
+Special = losses.SpecialLossNormalizingFactor
 
 LOGITS = np.random.RandomState(0).randn(3, 5, 7) * 3
 TARGETS = np.random.RandomState(1).randint(0, 7, (3, 5))
@@ -64,7 +67,30 @@ def test_perfect_prediction_of_a_smoothed_target_costs_nothing():
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 
-def normalizer_of(kind: Special, batch) -> float:
+def test_targets_or_weights_of_another_shape_are_refused():
+    with pytest.raises(TypeCheckError):
+        losses.weighted_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(TARGETS)[:, 1:])
+    with pytest.raises(TypeCheckError):
+        losses.weighted_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(TARGETS), jnp.asarray(WEIGHTS)[1:])
+
+
+def test_the_loss_and_metrics_of_a_batch():
+    loss = losses.TransformerLoss(0.0, 0.0, "NUM_REAL_TARGET_TOKENS")
+    batch = {
+        "encoder_input_tokens": jnp.ones((3, 4), jnp.int32),
+        "decoder_target_tokens": jnp.asarray(TARGETS),
+        "decoder_loss_weights": jnp.asarray(WEIGHTS),
+    }
+    value, metrics = loss.of_batch(jnp.asarray(LOGITS, jnp.float32), batch, None)
+    expected, _ = expected_loss(0.0, 0.0)
+    assert float(value) == pytest.approx((expected * WEIGHTS).sum() / WEIGHTS.sum(), rel=1e-5)
+    assert float(metrics["loss_per_nonpadding_target_token"].compute()) == pytest.approx(float(value), rel=1e-5)
+    scores, tokens = losses.log_likelihood(jnp.asarray(LOGITS), jnp.asarray(TARGETS), jnp.asarray(WEIGHTS))
+    np.testing.assert_allclose(scores, -(expected * WEIGHTS).sum(-1), rtol=1e-5)
+    assert tokens["token_scores"][0].shape == TARGETS.shape
+
+
+def normalizer_of(kind, batch) -> float:
     divisor = losses.loss_normalizer(kind, batch)
     assert divisor is not None
     return float(divisor)

@@ -6,13 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
+from shape_checks import checked
 from tiny_network import TinyVocabulary, tiny_batch, tiny_model, tiny_variables
 
 from fsa_base.errors import VocabularyError
 from fsa_base.networks.t5 import T5Config, Transformer
 from t5x.decoding import beam_search, temperature_sample
-from t5x.examples.decoder_only.network import DecoderWrapper, TransformerConfig
 from t5x.models import DecoderOnlyModel, EncoderDecoderModel
+
+# The network's functions check the shapes in their signatures.
+*_, decoder_only = checked(
+    "fsa_base.networks.layers",
+    "fsa_base.networks.t5.attention",
+    "fsa_base.networks.t5.network",
+    "t5x.examples.decoder_only.network",
+)
+DecoderWrapper, TransformerConfig = decoder_only.DecoderWrapper, decoder_only.TransformerConfig
 
 VOCAB, END = 24, 1
 SIZES = {"vocab_size": VOCAB, "emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 16, "dropout_rate": 0.0}
@@ -134,6 +144,12 @@ def test_a_network_with_fewer_rows_than_its_vocabulary_has_ids_is_refused():
     batch = BATCH | {"decoder_target_tokens": jnp.ones((2, 7), jnp.int32)}
     with pytest.raises(VocabularyError, match="expected logits for the 32 ids of its vocabulary, found 24"):
         student_model(network).eval_fn(params, batch)
+
+
+def test_a_language_model_refuses_targets_of_another_length():
+    ids = jnp.ones((2, 5), jnp.int32)
+    with pytest.raises(TypeCheckError):
+        DecoderWrapper(TransformerConfig(num_layers=1, **SIZES)).init(jax.random.PRNGKey(0), ids, ids[:, 1:])
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

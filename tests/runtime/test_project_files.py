@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytest.importorskip("fsa_jax", reason="runs the gin files of fsa_jax")
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "testdata" / "conformance" / "project_files.json"

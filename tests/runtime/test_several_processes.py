@@ -216,6 +216,7 @@ def test_workers_of_a_tpu_pod_find_each_other_by_its_metadata_server(workers):
     outputs = [process.communicate(timeout=500) for process in processes]
     for server in servers:
         server.shutdown()
+    assert all(process.returncode == 0 for process in processes), outputs
     found = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
     assert found == [[workers, index, workers] for index in range(workers)], outputs
 

@@ -7,7 +7,6 @@ temporary name until it is complete, so a save that is cut off anywhere leaves t
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsa_base import checkpoint_files, runs
-from fsa_base.checkpoint_files import DATASET, STATE
-from fsa_base.disk import sync
+from fsa_base.checkpoint_files import DATASET, STATE, checkpoint_steps
+from fsa_base.disk import free_path, sync
 from fsa_base.errors import CheckpointError
 from t5x.distributed import processes
 
@@ -39,16 +38,6 @@ def absolute(path: epath.PathLike) -> epath.Path:
 def checkpoint_path(directory: epath.PathLike, step: int) -> epath.Path:
     """Returns the path of the checkpoint of ``step`` in ``directory``."""
     return absolute(directory) / f"checkpoint_{step}"
-
-
-def checkpoint_steps(directory: epath.PathLike) -> list[int]:
-    """Returns the steps of the checkpoints in ``directory``, whole or damaged, ascending."""
-    return checkpoint_files.checkpoint_steps(epath.Path(directory))
-
-
-def is_checkpoint(path: epath.PathLike) -> bool:
-    """Returns whether ``path`` is a checkpoint, whole or damaged: of Orbax, or of older T5X."""
-    return checkpoint_files.is_checkpoint(epath.Path(path))
 
 
 class CheckpointManager:
@@ -245,10 +234,7 @@ def set_aside(path: epath.Path) -> epath.Path:
     Returns:
       Its new path, on process 0.
     """
-    names = (
-        f"{path.name}{_SET_ASIDE}{number}" for number in itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
-    )
-    free = next(path.parent / name for name in names if not (path.parent / name).exists())
+    free = free_path(path, _SET_ASIDE)
     processes.barrier(f"set aside {path.name}")
     if jax.process_index() == 0:
         path.rename(free)

@@ -16,11 +16,12 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fsa_base import checkpoint_files
+from fsa_base.checkpoint_files import STATE, checkpoint_steps, is_checkpoint
 from fsa_base.errors import CheckpointError
 from t5x import errors
 from t5x.checkpointing import legacy
 from t5x.checkpointing.config import RestoreCheckpointConfig
-from t5x.checkpointing.manager import STATE, absolute, checkpoint_path, checkpoint_steps, is_checkpoint
+from t5x.checkpointing.manager import absolute, checkpoint_path
 from t5x.distributed import processes
 
 _SHOWN = 8

@@ -26,10 +26,11 @@ from absl import flags, logging
 
 from fsa_base import devices
 from fsa_base.errors import FsaError, SettingError
-from t5x import errors, gin_utils
+from t5x import errors
+from t5x.configuration import gin_files
 from t5x.data import datasets
 from t5x.distributed import processes
-from t5x.hooks.stopping import Interrupted
+from t5x.errors import Interrupted
 
 CACHE_VARIABLE = "T5X_COMPILATION_CACHE"
 INTERRUPTED = 130
@@ -127,7 +128,7 @@ def run(
 def _parse_and_run(
     usage: str, functions: Callable[[], Sequence[Callable[..., Any]]], arguments: Callable[[], Mapping[str, Any]]
 ) -> int:
-    words = gin_utils.rewrite_gin_args(sys.argv)
+    words = gin_files.rewrite_gin_args(sys.argv)
     try:
         positional = FLAGS(words)[1:]
     except flags.Error as error:
@@ -146,7 +147,7 @@ def _parse_and_run(
     found = functions()
     for function in found:
         setattr(sys.modules["__main__"], function.__name__, function)
-    gin_utils.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
+    gin_files.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
     set_compilation_cache(FLAGS.compilation_cache)
     _import_tensorflow_and_set_logs(FLAGS.verbose)
     dry_run = "dry_run" in FLAGS and FLAGS.dry_run
@@ -166,10 +167,10 @@ def _parse_and_run(
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
         seqio.add_global_cache_dirs(FLAGS.seqio_additional_cache_dirs)
-    gin_utils.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
-    bound = gin_utils.bound(found[0])
+    gin_files.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
+    bound = gin_files.bound(found[0])
     if dry_run:
-        print(gin_utils.get_gin_config_str())
+        print(gin_files.get_gin_config_str())
         return 0
     _say_devices()
     bound(**arguments())

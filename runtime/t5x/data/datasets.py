@@ -12,11 +12,16 @@ import importlib
 import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsa_base import extras
 from fsa_base.errors import DataError, SettingError, VocabularyError
 from t5x.distributed import processes
+
+if TYPE_CHECKING:
+    import seqio
+
+    from t5x.models.base import BaseModel
 
 
 @dataclasses.dataclass
@@ -185,7 +190,7 @@ def check(config: DatasetConfig) -> None:
             )
 
 
-def _has_example(task: Any, config: DatasetConfig) -> bool:
+def _has_example(task: seqio.Task, config: DatasetConfig) -> bool:
     dataset = task.get_dataset(
         sequence_length=config.task_feature_lengths,
         split=config.split,
@@ -364,7 +369,7 @@ def get_vocabulary(cfg: DatasetConfig) -> tuple[Any, Any]:
     return (features["inputs"].vocabulary if "inputs" in features else output), output
 
 
-def verify_matching_vocabs(cfg: DatasetConfig, model: Any) -> None:
+def verify_matching_vocabs(cfg: DatasetConfig, model: BaseModel) -> None:
     """Checks that task and model use the same vocabularies.
 
     Raises:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 from absl import logging
@@ -27,7 +28,10 @@ from fsa_base.checkpoint_files import damaged
 from fsa_base.errors import CheckpointError, DamagedCheckpointError, DataError, SettingError
 from t5x.data import datasets
 from t5x.data.datasets import DatasetConfig
-from t5x.hooks.progress import Progress
+from t5x.progress import Progress
+
+if TYPE_CHECKING:
+    import seqio
 
 _ADDED = ("rows", "content")
 """Parts of a position that earlier versions did not write."""
@@ -248,17 +252,18 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
     }
 
 
-def _rows(task: Any, config: DatasetConfig) -> int | None:
+def _rows(task: seqio.Task, config: DatasetConfig) -> int | None:
     """How many rows a task has; None where it cannot tell."""
     try:
         if config.use_cached:
-            return task.get_cached_stats(config.split).get("examples")
+            statistics: Mapping[str, Any] = task.get_cached_stats(config.split)
+            return statistics.get("examples")
         return task.num_input_examples(config.split)
     except (ValueError, KeyError):  # no statistics in the cache, none of a part of a split
         return None
 
 
-def _content(task: Any, config: DatasetConfig) -> str | None:
+def _content(task: seqio.Task, config: DatasetConfig) -> str | None:
     """What tells a task's rows from as many others: the statistics of a cache, else what its source says."""
     try:
         if config.use_cached:

@@ -19,9 +19,9 @@ from t5x.checkpointing.restoring import resolve_paths
 from t5x.data.position import TrainingData
 from t5x.distributed import processes
 from t5x.hooks.metric_log import MetricLog
-from t5x.hooks.progress import announce
 from t5x.hooks.run_directory import Periodic
-from t5x.train_state import TrainStateInitializer
+from t5x.progress import announce
+from t5x.train_state import TrainState, TrainStateInitializer
 from t5x.trainer import Trainer
 
 
@@ -32,7 +32,7 @@ def first_state(
     init_rng: jax.Array,
     data: TrainingData,
     on_corrupt: str,
-) -> tuple[Any, bool]:
+) -> tuple[TrainState, bool]:
     """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position.
 
     It is the newest checkpoint in ``model_dir``, else the one that ``restore`` names, else a fresh state.
@@ -57,7 +57,7 @@ def first_state(
 
 def _resumed(
     initializer: TrainStateInitializer, model_dir: str, init_rng: jax.Array, data: TrainingData, on_corrupt: str
-) -> Any | None:
+) -> TrainState | None:
     """Returns the state of the newest checkpoint in ``model_dir``, or of the newest whole one; None without any.
 
     Damaged ones are set aside only when a whole one is found: a run that cannot go on changes nothing.
@@ -66,8 +66,8 @@ def _resumed(
       CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
     """
     own = RestoreCheckpointConfig(path=model_dir)
-    damaged: dict[Any, str] = {}
-    steps = manager.checkpoint_steps(model_dir)
+    damaged: dict[epath.Path, str] = {}
+    steps = checkpoint_files.checkpoint_steps(model_dir)
     while (step := processes.broadcast(steps.pop() if steps else -1)) >= 0:
         path = manager.checkpoint_path(model_dir, step)
         try:
@@ -96,7 +96,7 @@ def _resumed(
     return None
 
 
-def _seek(data: TrainingData, path: Any) -> None:
+def _seek(data: TrainingData, path: epath.Path) -> None:
     """Moves ``data`` to the checkpoint's position; what is damaged for one process is damaged for all."""
     error = None
     try:

@@ -9,7 +9,6 @@ the later event of a step counts.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from fsa_base.disk import free_path, replacing
 from fsa_base.errors import SettingError
 from fsa_base.runs import METRICS, metric_rows, read_row, split_metric
 from t5x.distributed import processes
@@ -91,8 +91,7 @@ def set_aside(model_dir: str | Path) -> list[str]:
     renamed = []
     if jax.process_index() == 0:
         for file in _files(model_dir):
-            names = (file.parent / f"{file.name}.old{number or ''}" for number in itertools.count())
-            renamed.append(str(file.rename(next(name for name in names if not name.exists()))))
+            renamed.append(str(file.rename(free_path(file, ".old"))))
     processes.barrier("metrics set aside")
     return renamed
 
@@ -115,9 +114,8 @@ def _drop_rows(file: epath.Path, step: int) -> int:
     lines = file.read_bytes().splitlines()
     kept = [line for line in lines if (row := read_row(line)) is not None and row["step"] <= step]
     if len(kept) < len(lines):
-        partial = file.parent / f"{file.name}.tmp"
-        partial.write_bytes(b"".join(line + b"\n" for line in kept))
-        partial.replace(file)
+        with replacing(file) as partial:
+            partial.write_bytes(b"".join(line + b"\n" for line in kept))
     return len(lines) - len(kept)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from t5x import metrics as metrics_lib
 from t5x.actions import ActionMode, MetricsByTask
 from t5x.hooks.metric_log import MetricLog, has_row
-from t5x.hooks.progress import Progress
 from t5x.hooks.run_directory import Periodic
 from t5x.inference.evaluation import InferenceEvaluator
+from t5x.progress import Progress
 from t5x.trainer import Trainer
 
 Observe = Callable[[ActionMode, MetricsByTask], None]

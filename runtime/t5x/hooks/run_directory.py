@@ -119,9 +119,8 @@ def beginning(model_dir: str, first: int, is_resuming: bool, stats_period: int) 
         recorded = _recorded(file, first) if is_resuming else None
         if recorded is None:
             began = _guessed(model_dir, first, stats_period) if is_resuming else first
-            partial = file.parent / f"{file.name}.tmp"
-            partial.write_text(f"{began}\n")
-            partial.replace(file)
+            with disk.replacing(file) as partial:
+                partial.write_text(f"{began}\n")
         else:
             began = recorded
     return processes.broadcast(began)
@@ -140,6 +139,6 @@ def _recorded(file: epath.Path, first: int) -> int | None:
 
 
 def _guessed(model_dir: str, first: int, stats_period: int) -> int:
-    first_saved = checkpoint_files.checkpoint_steps(epath.Path(model_dir))[:1]
+    first_saved = checkpoint_files.checkpoint_steps(model_dir)[:1]
     first_rows = runs.metric_rows(model_dir, "train", "")[:1]
     return min([first, *first_saved, *(max(0, row["step"] - stats_period) for row in first_rows)])

@@ -22,16 +22,17 @@ from t5x.checkpointing.config import CheckpointConfig
 from t5x.data.datasets import DatasetConfig
 from t5x.data.position import TrainingData
 from t5x.distributed import processes
+from t5x.errors import Interrupted
 from t5x.hooks import metric_log, run_directory
 from t5x.hooks.checkpoints import SaveCheckpoints
 from t5x.hooks.metrics import InferenceEvaluation, TrainEvaluation, TrainMetrics
-from t5x.hooks.progress import Progress, announce
 from t5x.hooks.run_directory import Periodic
-from t5x.hooks.stopping import Interrupted, Preemption
+from t5x.hooks.stopping import Preemption
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
-from t5x.train_state import TrainStateInitializer
+from t5x.progress import Progress, announce
+from t5x.train_state import TrainState, TrainStateInitializer
 from t5x.trainer import Trainer
 
 
@@ -213,7 +214,7 @@ class RunHooks:
         if self._saver is not None and not is_resuming:
             self._saver.save(first)
 
-    def _make_evaluations(self, at: Periodic, axes: Any) -> Iterator[Evaluation]:
+    def _make_evaluations(self, at: Periodic, axes: TrainState) -> Iterator[Evaluation]:
         settings, trainer, progress, observe = self._settings, self._trainer, self._progress, self._actions.observe
         if self._eval_data:
             yield TrainEvaluation(trainer, self._eval_data, settings.model_dir, at, progress, observe)
@@ -316,7 +317,7 @@ def _check_periods(save_period: int | None, eval_period: int) -> None:
         )
 
 
-def _write_model_info(path: str, state: Any, axes: Any) -> None:
+def _write_model_info(path: str, state: TrainState, axes: TrainState) -> None:
     """Writes name, shape, dtype and partitioning of every array of ``state`` to ``path``, from process 0."""
     if jax.process_index() != 0:
         return

@@ -11,10 +11,6 @@ from typing import Any
 import jax
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything has been saved and said."""
-
-
 class Preemption:
     """Catches SIGTERM while it is entered as a context, and Ctrl-C from :meth:`catch_interrupts` on.
 

@@ -17,8 +17,9 @@ from jax.sharding import PartitionSpec
 from fsa_base.errors import DataError, SettingError, require_choice
 from t5x.data import datasets
 from t5x.data.datasets import DatasetConfig
-from t5x.models.base import BaseModel
+from t5x.models.base import BaseModel, Batch
 from t5x.partitioning import PjitPartitioner
+from t5x.train_state import TrainState
 
 _INDEX = "__example_index__"
 _PADDING = -1
@@ -115,7 +116,7 @@ class InferenceEvaluator:
         batch_size: int,
         model: BaseModel,
         partitioner: PjitPartitioner,
-        state_axes: Any,
+        state_axes: TrainState,
     ) -> None:
         self._open = functools.cache(open_evaluator)
         self._batch_size = batch_size
@@ -125,7 +126,7 @@ class InferenceEvaluator:
         self._functions: dict[str, InferenceFunction] = {}
         self._pending: Any = None
 
-    def start(self, state: Any, step: int) -> None:
+    def start(self, state: TrainState, step: int) -> None:
         """Decodes and scores with ``state``; metrics may go on being computed beside what follows.
 
         Raises:
@@ -141,7 +142,7 @@ class InferenceEvaluator:
         pending, self._pending = self._pending, None
         return {} if pending is None else pending.result() or {}
 
-    def _model_functions(self, state: Any) -> dict[Any, Callable[[Any], Any]]:
+    def _model_functions(self, state: TrainState) -> dict[Any, Callable[[Any], Any]]:
         import seqio
 
         kinds = seqio.metrics.ModelOutputType
@@ -154,20 +155,20 @@ class InferenceEvaluator:
             ),
         }
 
-    def _run(self, name: str, dataset: Any, state: Any) -> list[tuple[int, Any]]:
+    def _run(self, name: str, dataset: Any, state: TrainState) -> list[tuple[int, Any]]:
         if name not in self._functions:
             self._functions[name] = make_function(
                 self._model, name, self._batch_size, self._state_axes, self._partitioner
             )
         return self._functions[name](dataset, state, jax.random.PRNGKey(0))
 
-    def _predictions(self, dataset: Any, state: Any) -> list[tuple[int, list]]:
+    def _predictions(self, dataset: Any, state: TrainState) -> list[tuple[int, list]]:
         return [(index, ids.tolist()) for index, ids in self._run("predict_batch", dataset, state)]
 
-    def _scores(self, dataset: Any, state: Any) -> list[tuple[int, float]]:
+    def _scores(self, dataset: Any, state: TrainState) -> list[tuple[int, float]]:
         return [(index, float(score)) for index, score in self._run("score_batch", dataset, state)]
 
-    def _with_auxiliary(self, name: str, dataset: Any, state: Any) -> tuple[list, dict[str, Any]]:
+    def _with_auxiliary(self, name: str, dataset: Any, state: TrainState) -> tuple[list, dict[str, Any]]:
         rows = self._run(name, dataset, state)
         first = [(index, np.asarray(value).tolist()) for index, (value, _) in rows]
         auxiliary = jax.tree.map(lambda *leaves: [np.asarray(leaf) for leaf in leaves], *[aux for _, (_, aux) in rows])
@@ -175,12 +176,12 @@ class InferenceEvaluator:
 
 
 def make_function(
-    model: BaseModel, name: str, batch_size: int, state_axes: Any, partitioner: PjitPartitioner
+    model: BaseModel, name: str, batch_size: int, state_axes: TrainState, partitioner: PjitPartitioner
 ) -> InferenceFunction:
     """Compiles ``predict_batch``, ``predict_batch_with_aux``, ``score_batch`` or ``score_batch_with_intermediates``."""
     if name == "score_batch_with_intermediates":
 
-        def function(params: Any, batch: Any) -> Any:
+        def function(params: Any, batch: Batch) -> Any:
             return model.score_batch(params, batch, return_intermediates=True)
 
     else:
@@ -204,7 +205,7 @@ class InferenceFunction:
         self,
         function: Callable[..., Any],
         batch_size: int,
-        state_axes: Any,
+        state_axes: TrainState,
         partitioner: PjitPartitioner,
         takes_rng: bool,
     ) -> None:
@@ -212,7 +213,7 @@ class InferenceFunction:
         self._rows = batch_size // self._layout.num_shards
         self._partitioner = partitioner
 
-        def run(state: Any, batch: Mapping[str, Any], rng: jax.Array) -> Any:
+        def run(state: TrainState, batch: Mapping[str, Any], rng: jax.Array) -> Any:
             batch = dict(batch)
             index = batch.pop(_INDEX)
             arguments = (rng,) if takes_rng else ()
@@ -222,7 +223,7 @@ class InferenceFunction:
         data = PartitionSpec("data")
         self._run = partitioner.partition(run, (state_axes, data, None), None)
 
-    def __call__(self, dataset: Any, state: Any, rng: jax.Array) -> list[tuple[int, Any]]:
+    def __call__(self, dataset: Any, state: TrainState, rng: jax.Array) -> list[tuple[int, Any]]:
         """Returns (index, result) for every element of ``dataset``, sorted by index.
 
         Args:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from etils import epath
 
-from fsa_base.disk import sync
+from fsa_base.disk import replacing
 from fsa_base.errors import SettingError
+
+
+class Decoder(Protocol):
+    """What is read of a vocabulary here."""
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
 
 _CHUNK = "chunk-{:06}"
 _RECORD = "settings.json"
@@ -26,7 +33,7 @@ def write_inferences_to_file(
     inferences: tuple[Sequence[Any], Mapping[str, Any]],
     task_ds: Any,
     mode: str,
-    vocabulary: Any = None,
+    vocabulary: Decoder | None = None,
     json_encoder_cls: type[json.JSONEncoder] | None = None,
     include_all_inputs: bool = False,
     input_fields_to_include: Sequence[str] | None = None,
@@ -73,7 +80,7 @@ def _inputs(example: Mapping[str, Any], everything: bool, fields: Sequence[str] 
     return {name: value for name, value in example.items() if name.endswith("_pretokenized")}
 
 
-def _decoded(ids: Any, vocabulary: Any) -> Any:
+def _decoded(ids: Any, vocabulary: Decoder | None) -> Any:
     ids = np.asarray(ids)
     if vocabulary is None:
         return ids.tolist()
@@ -134,11 +141,8 @@ def _add(digest: Any, value: Any) -> None:
 
 def write_settings(file: epath.Path, settings: Mapping[str, Any]) -> None:
     """Writes the record of the checkpoint and the settings that results are of, whole or not at all."""
-    partial = file.parent / f"{file.name}.tmp"
-    partial.write_text(json.dumps(settings, indent=1))
-    sync(partial, recursive=False)
-    partial.replace(file)
-    sync(file.parent, recursive=False)
+    with replacing(file, durable=True) as partial:
+        partial.write_text(json.dumps(settings, indent=1))
 
 
 def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,14 +226,11 @@ def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step:
     """
     del step
     directory, result = epath.Path(tmp_dir), epath.Path(output_dir) / output_fname
-    partial = result.parent / f"{result.name}.tmp"
     chunks = chunks_in(directory)
-    with partial.open("w") as file:
+    # Durable: the result's name too is on the disk before what it was made from is gone.
+    with replacing(result, durable=True) as partial, partial.open("w") as file:
         for chunk in chunks:
             file.write(chunk.read_text())
-    sync(partial, recursive=False)
-    partial.replace(result)
-    sync(result.parent, recursive=False)  # The result's name too, before what it was made from is gone.
     for chunk in chunks:  # Before the record of their settings, without which they could not be told from others'.
         chunk.unlink()
     directory.rmtree()

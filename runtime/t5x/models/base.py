@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from jaxtyping import Array, Int
 
@@ -16,10 +16,22 @@ Batch = Mapping[str, Any]
 Params = Any
 
 
+class Vocabulary(Protocol):
+    """What the engine reads of a vocabulary; ``seqio.Vocabulary`` has all of it."""
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+
 class BaseModel(abc.ABC):
     """What the trainer and the entry points need of a model."""
 
     FEATURE_CONVERTER_CLS: Any
+    input_vocabulary: Vocabulary
+    output_vocabulary: Vocabulary
 
     def __init__(self, optimizer_def: OptimizerDef | None) -> None:
         self.optimizer_def = optimizer_def

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxtyping import Array
 from fsa_base.errors import VocabularyError
 from t5x import decoding, losses
 from t5x.data.datasets import SeqioConverter
-from t5x.models.base import BaseModel, Batch, Params
+from t5x.models.base import BaseModel, Batch, Params, Vocabulary
 from t5x.optimizers import OptimizerDef
 
 DecodeFn = Callable[..., tuple[Array, Array]]
@@ -42,8 +42,8 @@ class BaseTransformerModel(BaseModel):
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: Any,
-        output_vocabulary: Any,
+        input_vocabulary: Vocabulary | None,
+        output_vocabulary: Vocabulary | None,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn,
         label_smoothing: float = 0.0,
@@ -52,8 +52,9 @@ class BaseTransformerModel(BaseModel):
     ) -> None:
         super().__init__(optimizer_def)
         self.module = module
-        self.input_vocabulary = input_vocabulary
-        self.output_vocabulary = output_vocabulary
+        # A model that is made for its loss alone may have none.
+        self.input_vocabulary = cast(Vocabulary, input_vocabulary)
+        self.output_vocabulary = cast(Vocabulary, output_vocabulary)
         self.decode_fn = decode_fn
         self._loss = losses.TransformerLoss(label_smoothing, z_loss, loss_normalizing_factor)
 
@@ -113,7 +114,6 @@ class BaseTransformerModel(BaseModel):
         Raises:
           VocabularyError: the vocabulary has more ids than the network.
         """
-        # Models that are built for their loss alone may have no vocabulary.
         rows, ids = logits.shape[-1], getattr(self.output_vocabulary, "vocab_size", 0)
         if rows < ids:
             raise VocabularyError(
@@ -187,8 +187,8 @@ class EncoderDecoderModel(BaseTransformerModel):
     def __init__(
         self,
         module: nn.Module,
-        input_vocabulary: Any,
-        output_vocabulary: Any,
+        input_vocabulary: Vocabulary | None,
+        output_vocabulary: Vocabulary | None,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn = decoding.beam_search,
         feature_converter_cls: Any = None,
@@ -302,7 +302,7 @@ class DecoderOnlyModel(BaseTransformerModel):
     def __init__(
         self,
         module: nn.Module,
-        vocabulary: Any,
+        vocabulary: Vocabulary | None,
         optimizer_def: OptimizerDef | None,
         decode_fn: DecodeFn = decoding.temperature_sample,
         inputs_bidirectional_attention: bool = False,

@@ -8,12 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jaxtyping import TypeCheckError
+from shape_checks import checked
 
 from fsa_base.errors import SettingError
 from fsa_base.networks.llama.config import LlamaConfig, RopeScaling, rotary_frequencies
-from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_jax.weights.hf_mapping import flatten, stacked
 from fsa_jax.weights.llama import leaves
+
+# The modules' functions check the shapes in their signatures.
+_, _, network = checked(
+    "fsa_base.networks.layers", "fsa_base.networks.llama.attention", "fsa_base.networks.llama.network"
+)
+LlamaTransformer = network.LlamaTransformer
 
 CONFIG = LlamaConfig(
     vocab_size=64,
@@ -52,6 +59,11 @@ def apply():
 def test_the_tree_is_what_the_mapping_says(variables):
     found = {path: leaf.shape for path, leaf in flatten(variables["params"])}
     assert found == {leaf.path: leaf.shape for leaf in leaves(CONFIG)}
+
+
+def test_segment_ids_of_another_shape_are_refused(variables, tokens):
+    with pytest.raises(TypeCheckError):
+        LlamaTransformer(CONFIG).apply(variables, tokens, decoder_segment_ids=jnp.ones((3, 11), jnp.int32))
 
 
 def test_every_parameter_has_logical_axes():
@@ -114,9 +126,14 @@ def test_cached_decoding_is_the_whole_call(left, scan_layers, variables, tokens)
         mask = mask[:, ::-1]
     _, empty = module.apply(variables, jnp.zeros((3, length + width)), decode=True, mutable=["cache"])
     filled_to = jnp.full((3,), width) if left else jnp.asarray(prompts)
-    segments: dict[str, Any] = {"decoder_segment_ids": jnp.asarray(mask)} if left else {}
+    segments: dict[str, Any] = {"decoder_segment_ids": jnp.asarray(mask, jnp.int32)} if left else {}
     logits, filled = module.apply(
-        {**variables, **empty}, padded, prefill=True, prefill_lengths=filled_to, mutable=["cache"], **segments
+        {**variables, **empty},
+        jnp.asarray(padded),
+        prefill=True,
+        prefill_lengths=filled_to,
+        mutable=["cache"],
+        **segments,
     )
     for row, n in enumerate(prompts):
         at = slice(width - n, width) if left else slice(0, n)

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError, install_import_hook
+from jaxtyping import TypeCheckError
+from shape_checks import checked
 
 from fsa_base.errors import SettingError
 from fsa_base.networks.layers import ACTIVATIONS
 from fsa_base.networks.t5.network import T5Config
 
-# Shapes are checked as the signatures give them; other tests in this process may have the unchecked modules already.
-MODULES = [
-    "fsa_base.networks.layers",
-    *(f"fsa_base.networks.t5.{name}" for name in ("position", "attention", "network")),
-]
-unchecked = {name: sys.modules.pop(name, None) for name in MODULES}
-with install_import_hook(MODULES, "beartype.beartype"):
-    layers, position, _, network = (importlib.import_module(name) for name in MODULES)
-sys.modules.update({name: module for name, module in unchecked.items() if module})
+# The modules' functions check the shapes in their signatures.
+layers, attention, network = checked(
+    "fsa_base.networks.layers", "fsa_base.networks.t5.attention", "fsa_base.networks.t5.network"
+)
 Transformer = network.Transformer
 
-CONFIG = T5Config(
+CONFIG = network.T5Config(
     vocab_size=61,
     emb_dim=12,
     num_heads=2,
@@ -301,9 +295,9 @@ def test_buckets(bidirectional):
         exact, rest = 16, [16, 18, 19, 20, 21, 23, 31, 32, 63, 64, 112, 113, 128, 5000]
         expected = [16, 16, 17, 17, 18, 18, 21, 21, 26, 26, 30, 31, 31, 31]
     before = -np.asarray([*range(exact), *rest])
-    found = position.buckets(before, bidirectional=bidirectional)
+    found = attention.buckets(before, bidirectional=bidirectional)
     assert found.tolist() == [*range(exact), *expected]
-    after = position.buckets(-before, bidirectional=bidirectional)
+    after = attention.buckets(-before, bidirectional=bidirectional)
     assert after[1:].tolist() == ((found[1:] + 16).tolist() if bidirectional else [0] * (len(found) - 1))
 
 
@@ -321,7 +315,7 @@ def test_buckets(bidirectional):
 )
 def test_impossible_shapes(values, complaint):
     with pytest.raises(SettingError, match=complaint):
-        dataclasses.replace(CONFIG, **values)
+        T5Config(**{**vars(CONFIG), **values})
 
 
 def test_a_configuration_from_gin_is_hashable():
