@@ -40,7 +40,7 @@ def test_networks_and_trainer_import_no_tensorflow():
     assert _loaded(*FREE_OF_TENSORFLOW) == ["jax"]
 
 
-def test_importing_the_package_and_the_command_line_pulls_in_nothing_heavy():
+def test_importing_the_package_and_the_command_line_imports_nothing_heavy():
     modules = ["fsa_jax"] + [f"fsa_jax.cli.{module.name}" for module in pkgutil.iter_modules(_cli_path())]
     code = f"import {', '.join(modules)}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

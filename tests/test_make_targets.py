@@ -32,6 +32,6 @@ def test_a_run_that_skips_everything_fails(tmp_path, workers):
 
 
 @pytest.mark.parametrize("target", ["parity", "conformance", "survival", "test-teacher"])
-def test_the_targets_ask_for_it(target):
+def test_the_make_targets_use_must_run(target):
     lines = (ROOT / "Makefile").read_text().split(f"\n{target}: ")[1].split("\n\n")[0]
     assert "-m pytest" in lines and "--must-run" in lines

@@ -73,7 +73,7 @@ def test_no_request_of_a_finished_store_is_sent_again(old: Path, server: str, re
     assert {(row.review_id, row.prompt_hash): row.text for row in generations(old / "store")} == before
 
 
-def test_an_unfinished_store_asks_only_what_is_missing(old: Path, server: str) -> None:
+def test_an_unfinished_store_sends_only_missing_requests(old: Path, server: str) -> None:
     store = old / "unfinished_store"
     before = {(row.review_id, row.prompt_hash): row.text for row in generations(store)}
     assert 40 < len(before) < 98
@@ -93,7 +93,7 @@ def test_the_old_store_is_checked(old: Path) -> None:
     assert kept(old / "checked_now") == kept(old / "checked")
 
 
-def test_the_old_check_makes_the_old_corpus_and_tasks_read_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_check_gives_the_old_corpus_and_tasks_read_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import seqio
 
     import tasks  # noqa: F401
@@ -113,7 +113,7 @@ def test_the_old_check_makes_the_old_corpus_and_tasks_read_it(old: Path, monkeyp
     assert read[0] == read[1] == kept(old / "checked")
 
 
-def test_the_old_training_goes_on_with_the_losses_that_it_had(old: Path, recorded: dict) -> None:
+def test_the_old_training_continues_with_the_recorded_losses(old: Path, recorded: dict) -> None:
     steps = {int(step): loss for step, loss in recorded["losses"].items()}
     environment = {**os.environ, "FSA_DATA_DIR": str(old / "data"), "FSA_VOCAB": str(old / "spiece.model")}
     bindings = [f"--gin.MODEL_DIR='{old / 'model_dir'}'", f"--gin.TRAIN_STEPS={max(steps)}"]
@@ -126,7 +126,7 @@ def test_the_old_training_goes_on_with_the_losses_that_it_had(old: Path, recorde
 
 
 @pytest.mark.parametrize("model", ["model_dir", "hf", "ct2"])
-def test_old_students_predict_what_they_did(model: str, old: Path, recorded: dict, monkeypatch) -> None:
+def test_old_students_give_the_same_predictions(model: str, old: Path, recorded: dict, monkeypatch) -> None:
     """Its CTranslate2 engine never said nothing, which was a defect: it now answers as the JAX student did."""
     monkeypatch.setenv("FSA_VOCAB", str(old / "spiece.model"))
     output = old / "predictions.jsonl"

@@ -132,7 +132,7 @@ def test_teacher_examples():
         assert vocabulary.decode(example["targets"]).startswith('Opinion Target 1: "tea"\n')
 
 
-def test_order_depends_on_the_seed_alone():
+def test_order_depends_only_on_the_seed():
     assert _ids(_examples("fsa_analysis")) == _ids(_examples("fsa_analysis"))
     assert _ids(_examples("fsa_analysis")) != _ids(_examples("fsa_analysis", seed=4))
     in_order = _ids(_examples("fsa_analysis", shuffle=False))
@@ -150,7 +150,7 @@ def test_mixtures_hold_all_their_tasks():
     assert _examples("fsa_benchmark")
 
 
-def test_two_hosts_share_the_examples():
+def test_two_hosts_divide_the_examples():
     # Teacher text has two files: they are shared out among two hosts, their examples among three.
     for name, count in (("fsa_rewriting", 2), ("fsa_rewriting", 3), ("fsa_atsa_rest14", 2)):
         parts = [_ids(_examples(name, shard_info=seqio.ShardInfo(index, count))) for index in range(count)]
@@ -228,7 +228,7 @@ def test_shares_of_the_training_data():
 
 
 @pytest.mark.parametrize("options", [{}, {"examples": 3, "fraction": 0.5}, {"examples": 0}, {"fraction": 1.5}])
-def test_what_is_no_share(options):
+def test_invalid_shares(options):
     with pytest.raises(SettingError, match="training_share"):
         train_subsets.training_share("fsa_atsa_rest14", **options)
 
@@ -273,7 +273,7 @@ def test_cached_training_data_equal_uncached(cache):
     assert _ids(repeated) == _ids(_examples("fsa_analysis", num_epochs=2))
 
 
-def test_a_cache_that_lacks_a_file_is_refused(cache, tmp_path):
+def test_a_cache_with_a_missing_file_is_refused(cache, tmp_path):
     """SeqIO reads what is there: a copy that has not ended would be trained on as if it were all."""
     seqio.add_global_cache_dirs([str(cache)])
     file = next(cache.glob("fsa_analysis/train.tfrecord-00001*"))

@@ -61,21 +61,19 @@ def test_a_fault_in_any_file_is_found_and_the_file_is_named(checkpoint: Path, tm
             verify(copy).require()
 
 
-def test_list_and_marker_both_lost_are_damage_too(checkpoint: Path) -> None:
+def test_a_missing_list_with_a_missing_marker_is_damage(checkpoint: Path) -> None:
     for name in (checksums.LIST, checkpoint_files.COMMITTED):
         (checkpoint / name).unlink()
     assert str(verify(checkpoint)) == "damaged: commit_success.txt is missing"
 
 
-def test_the_marker_s_step_must_be_the_metadata_s(checkpoint: Path) -> None:
+def test_the_steps_in_marker_and_metadata_must_agree(checkpoint: Path) -> None:
     marker = checkpoint / checkpoint_files.COMMITTED
     marker.write_text(marker.read_text().replace("step 4", "step 5"))
     assert str(verify(checkpoint)) == "damaged: commit_success.txt has changed"
 
 
-def test_checkpoints_that_never_had_a_list_are_not_verified(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoints_without_checksums_are_not_verified(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Upstream's and 528859f's are read, with one line that says so."""
     for file in (checkpoint / checksums.LIST, checkpoint / "dataset" / checksums.LIST):
         file.unlink()
@@ -91,7 +89,7 @@ def test_checkpoints_that_never_had_a_list_are_not_verified(
     assert str(verify(checkpoint)) == "damaged: _CHECKPOINT_METADATA cannot be read"
 
 
-def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
+def test_a_killed_deletion_of_dataset_leaves_a_valid_checkpoint(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deleted dataset/ is damage unless the marker said before that it would go."""
@@ -133,7 +131,7 @@ def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
     assert steps > 0, "the last moment came after the end"
 
 
-def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path, monkeypatch) -> None:
+def test_checkpoints_are_written_without_directory_sync(tmp_path: Path, monkeypatch) -> None:
     """As some network file systems answer; a disk that fails is still an error."""
     answer = errno.EINVAL
 
@@ -152,7 +150,7 @@ def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path
         checkpoint_files.seal(path, 4)
 
 
-def test_a_checkpoint_that_lost_its_state_is_damaged_and_not_passed_over(checkpoint: Path) -> None:
+def test_a_checkpoint_without_state_counts_as_damaged(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint / "state")
     (checkpoint.parent / "checkpoint_2").mkdir()
     (checkpoint.parent / "checkpoint_6.corrupt").mkdir()

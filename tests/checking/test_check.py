@@ -74,7 +74,7 @@ def test_invented_targets_are_removed_up_to_the_limit():
     assert (left.verdict, left.response) == ("keep", text)
 
 
-def test_nothing_grounded_is_dropped_unless_nothing_is_held_against_it():
+def test_an_ungrounded_analysis_is_dropped_unless_the_limit_is_off():
     text = opinion(1, "parking") + "\n\n" + opinion(2, "[Product]")
     assert verdict(text).reason == "no target is in the review"
     loose = CheckSettings(max_hallucination=1, repair_analyses=False)
@@ -306,7 +306,7 @@ def test_an_answer_about_an_old_text_of_a_review_is_skipped_and_counted(tmp_path
     assert reason in " ".join(capsys.readouterr().out.split())
 
 
-def test_of_reviews_with_one_id_the_first_is_taken_and_others_are_counted(tmp_path, capsys):
+def test_of_reviews_with_the_same_id_the_first_is_used_and_others_are_counted(tmp_path, capsys):
     first = PIZZA.model_copy(update={"id": "1"})
     text, stars = first.model_copy(update={"text": "The soup was cold."}), first.model_copy(update={"stars": 1.0})
     twice = PIZZA.model_copy(update={"id": "2"})
@@ -328,7 +328,7 @@ def test_of_reviews_with_one_id_the_first_is_taken_and_others_are_counted(tmp_pa
     assert reason in " ".join(capsys.readouterr().out.split())
 
 
-def test_whatever_teach_asks_about_a_file_is_checked_with_it(tmp_path):
+def test_generations_of_teach_are_checked_with_the_same_review_file(tmp_path):
     """Teach cleans texts in reading; the file of reviews has them as they were."""
     texts = [
         PIZZA.text,
@@ -358,7 +358,7 @@ def released_rows(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_the_command_on_released_rows_with_every_kind_of_dirt(tmp_path, capsys):
+def test_the_command_on_released_rows_with_all_kinds_of_bad_rows(tmp_path, capsys):
     good = {"Text": PIZZA.text, "Overall": 3.0}
     source = released_rows(
         tmp_path / "released.jsonl",

@@ -32,6 +32,6 @@ def test_hyphens_and_flags():
     ]
 
 
-def test_what_is_spelt_out_stays():
+def test_arguments_in_jsonargparse_spelling_are_unchanged():
     written = ["a-b.jsonl", "--dry_run=true", "--dry_run", "--top_p=0.5", "--config", "x-y.yaml"]
     assert spelt_out(command, written) == ["a-b.jsonl", "--dry_run=true", "--dry_run=true", *written[3:]]

@@ -82,7 +82,7 @@ def demo(tmp_path_factory):
     return out, done.stdout
 
 
-def test_it_goes_on_where_it_was_stopped(demo):
+def test_a_stopped_demo_is_resumed(demo):
     _, said = demo
     assert "✓ reviews, labels and teacher text: done before" in said
     assert "▶ distillation" in said
@@ -102,14 +102,14 @@ def test_it_measures_both_students_and_writes_one_page(demo):
     assert "from scratch" in said and "95 % interval" in said
 
 
-def test_the_students_differ_only_in_what_they_start_from(demo):
+def test_the_students_differ_only_in_their_initial_weights(demo):
     out, _ = demo
     scratch, distilled = (bindings(out / "finetuned" / arm / "lr0.003-seed1") for arm in ("scratch", "distilled"))
     differing = {name for name in scratch | distilled if scratch.get(name) != distilled.get(name)}
     assert differing == {"INITIAL_CHECKPOINT_PATH", "MODEL_DIR"}
 
 
-def test_a_complete_demo_is_not_done_again(demo):
+def test_a_complete_demo_is_not_repeated(demo):
     out, _ = demo
     written = (out / "distilled" / "config.gin").stat().st_mtime_ns
     again = subprocess.run(words(out), env=environment(), capture_output=True, text=True, timeout=900)

@@ -46,7 +46,7 @@ def test_unknown_command_names_the_known_ones(capsys):
     assert "doctor" in capsys.readouterr().err
 
 
-def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, monkeypatch):
+def test_an_error_that_the_user_can_fix_is_printed_without_a_traceback(capsys, monkeypatch):
     from fsa_jax.cli import doctor
 
     def broken() -> int:
@@ -61,7 +61,7 @@ def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, 
     assert "Traceback" not in printed
 
 
-def test_a_reader_that_goes_away_is_no_defect():
+def test_a_closed_output_pipe_is_not_a_traceback():
     command = [sys.executable, "-m", "fsa_jax.cli.main", "doctor"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None

@@ -25,7 +25,7 @@ def _without(key):
     return [SENTENCE, {**SENTENCE, "aspects": [{name: value for name, value in ASPECT.items() if name != key}]}]
 
 
-def test_what_the_format_hides(tmp_path):
+def test_surprises_of_the_format(tmp_path):
     rows = [
         {
             "ID": "1:2",

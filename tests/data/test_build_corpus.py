@@ -113,7 +113,7 @@ def test_the_files_do_not_depend_on_the_process_that_wrote_them(data):
             assert record == tf.train.Example.FromString(record).SerializeToString(deterministic=True)
 
 
-def test_both_forms_of_a_review_are_on_one_side(data):
+def test_both_forms_of_a_review_are_in_the_same_split(data):
     held_out = {
         form: {row["review_id"] for row in read(data, form, "validation")} for form in ("analysis", "rewriting")
     }
@@ -138,7 +138,7 @@ def test_shards_card_and_statistics(data):
     assert "<script" not in text and "<b>" not in text
 
 
-def test_a_corpus_is_not_replaced_unasked(checked, data, tmp_path, capsys):
+def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsys):
     arguments = ["corpus", str(checked), str(data / "corpus")]
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -234,7 +234,7 @@ def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
     assert originals == copies and any(copies)
 
 
-def test_the_released_layout_is_read_as_it_is(real_data_dir, tmp_path):
+def test_the_released_layout_is_read_without_a_check(real_data_dir, tmp_path):
     file = real_data_dir / "teacher" / "mixtral_8x7b_reviews.jsonl"
     found = list(rows(file))
     assert Counter(row["understanding"] for row in found) == {"rewriting": 217, "analysis": 183}
@@ -243,7 +243,7 @@ def test_the_released_layout_is_read_as_it_is(real_data_dir, tmp_path):
         assert [row["response"] for row in found] == [json.loads(line)["mixtral_response"].strip() for line in lines]
 
 
-def test_a_card_of_nothing_checked():
+def test_the_card_of_an_unchecked_corpus():
     text = card({"left_out": {}, "parts": {}}, "x", {}, None)
     assert text.startswith("---\n") and "dropped by the check" not in text
 
@@ -298,7 +298,7 @@ def test_by_implicit_ratio(corpus_source, share):
     assert implicit == whole if share > 0.25 else len(found) - implicit == TRAINED - whole
 
 
-def test_by_corpus_size_smaller_within_larger(corpus_source):
+def test_a_smaller_corpus_is_a_subset_of_a_larger_one(corpus_source):
     small, large = ({number_of(example) for example in corpus_source(size=size)} for size in (200, 600))
     assert small < large
     assert len(small) == pytest.approx(200, abs=45) and len(large) == pytest.approx(600, abs=60)
@@ -317,7 +317,7 @@ def test_a_share_of_an_ablation_has_rows(corpus_source):
     assert [example["id"] for example in found] == [example["id"] for example in whole[:7]]
 
 
-def test_shards_share_out_every_row_once(data, monkeypatch):
+def test_shards_together_have_every_row_once(data, monkeypatch):
     import seqio
 
     monkeypatch.setenv("FSA_DATA_DIR", str(data))

@@ -110,7 +110,7 @@ def test_an_epoch_is_a_whole_shuffle(kind):
     assert (rows(task, seed=4)[:100] != first[:100]).any()
 
 
-def test_tasks_of_one_mixture_have_orders_of_their_own():
+def test_tasks_of_a_mixture_have_independent_orders():
     one, other = (rows(a_task(TeacherTextSource("analysis"), name)) for name in ("one", "other"))
     assert abs(stats.spearmanr(one, other).statistic) < 6 / np.sqrt(len(one))
 
@@ -131,7 +131,7 @@ def test_the_released_training_sets_are_shuffled_whole(data_dir):
     assert len(set(order)) == 1824
 
 
-def test_processes_share_out_one_order():
+def test_processes_divide_one_order():
     processes = 3
     task = TASKS["lines of a file"]()
     whole = rows(task, num_epochs=2)
@@ -166,7 +166,7 @@ def cache(task: OrderedTask, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_cached_order_is_the_uncached_one(kind, tmp_path):
+def test_the_order_is_the_same_with_a_cache(kind, tmp_path):
     task = TASKS[kind]()
     cache(task, tmp_path)
     seqio.set_global_cache_dirs([str(tmp_path)])
@@ -195,7 +195,7 @@ def test_cached_order_is_the_uncached_one(kind, tmp_path):
         seqio.set_global_cache_dirs([])
 
 
-def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
+def test_a_message_gives_the_window_of_a_partial_shuffle(monkeypatch, caplog):
     from fsa_jax.data import shuffling
 
     task = TASKS["corpus"]()
@@ -211,7 +211,7 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
     assert len(said) == 1 and f"a window of {window}" in said[0]
 
 
-def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
+def test_a_run_resumes_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
     """One of two processes, with the batches passed over and with tf.data's own state (``save_dataset``)."""
     code = """
 import json, os, sys, pathlib, numpy as np, seqio

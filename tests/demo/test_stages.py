@@ -51,7 +51,7 @@ def test_a_stage_whose_output_is_gone_is_not_done(ledger, tmp_path):
     assert not ledger.is_done(stage)
 
 
-def test_a_stage_that_was_cut_off_keeps_its_files(ledger, tmp_path):
+def test_an_interrupted_stage_keeps_its_files(ledger, tmp_path):
     stage = Stage("train", {"steps": 3}, (tmp_path / "out",))
     with pytest.raises(KeyboardInterrupt), ledger.working_on(stage):
         write(stage, "checkpoint")
@@ -62,7 +62,7 @@ def test_a_stage_that_was_cut_off_keeps_its_files(ledger, tmp_path):
     assert ledger.is_done(stage)
 
 
-def test_other_settings_start_anew(ledger, tmp_path):
+def test_a_stage_with_other_settings_starts_again(ledger, tmp_path):
     for steps in (3, 4):
         stage = Stage("train", {"steps": steps}, (tmp_path / "out", tmp_path / "single"))
         assert not ledger.is_done(stage)
@@ -73,7 +73,7 @@ def test_other_settings_start_anew(ledger, tmp_path):
     assert ledger.is_done(stage)
 
 
-def test_other_settings_remove_a_link_and_not_what_it_leads_to(ledger, tmp_path):
+def test_other_settings_remove_a_link_but_not_its_target(ledger, tmp_path):
     """Entry 21: it was a traceback."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
@@ -85,7 +85,7 @@ def test_other_settings_remove_a_link_and_not_what_it_leads_to(ledger, tmp_path)
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=3), st.lists(st.integers(0, 3), min_size=3, max_size=3))
-def test_a_change_reaches_every_stage_behind_it_and_none_before(old, new):
+def test_a_change_affects_only_later_stages(old, new):
     def chain(values):
         first = Stage("first", {"x": values[0]}, ())
         second = Stage("second", {"x": values[1]}, (), [first])
@@ -106,7 +106,7 @@ def test_seconds_add_up_over_starts(ledger, tmp_path, monkeypatch):
     assert ledger.seconds(stage) == 15.0
 
 
-def test_a_torn_marker_counts_as_none(ledger, tmp_path):
+def test_a_damaged_marker_counts_as_missing(ledger, tmp_path):
     stage = Stage("x", {}, ())
     with ledger.working_on(stage):
         pass
@@ -152,14 +152,14 @@ def test_a_new_an_empty_and_an_old_folder_can_be_used(tmp_path):
             (root / "something").write_text("")
 
 
-def test_somebody_elses_folder_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(SettingError, match=r"thesis\.tex"), claim(tmp_path):
         pass
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(SettingError, match="a file"), claim(tmp_path / "out"):
         pass

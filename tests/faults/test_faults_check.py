@@ -171,7 +171,7 @@ def one_damaged_file(folder: Path, name: str, rng: Random):
         file.write_bytes(data)
 
 
-def test_no_damage_to_a_check_is_read_in_silence(checked, tmp_path, campaign, rng, cases):
+def test_damage_to_a_check_is_never_silent(checked, tmp_path, campaign, rng, cases):
     out = tmp_path / "out"
     shutil.copytree(checked, out)
     for _ in range(cases(30, 500)):
@@ -207,7 +207,7 @@ def corpus(checked, tmp_path_factory) -> Path:
     return data
 
 
-def test_no_damage_to_a_corpus_is_trained_on(corpus, tmp_path, campaign, rng, cases, monkeypatch):
+def test_a_damaged_corpus_is_never_used(corpus, tmp_path, campaign, rng, cases, monkeypatch):
     from fsa_jax.data.corpus_source import CorpusSource
 
     shutil.copytree(corpus, tmp_path / "data")

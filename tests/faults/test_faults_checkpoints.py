@@ -137,7 +137,7 @@ def test_no_fault_in_a_checkpoint_of_a_run_is_accepted(
         campaign.run(f"{number}: {said}", attempt)
 
 
-def test_a_run_goes_on_from_the_newest_whole_checkpoint(
+def test_a_run_continues_from_the_newest_undamaged_checkpoint(
     run: Run, campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, tmp_path: Path
 ) -> None:
     for number in range(cases(4, 150)):
@@ -210,7 +210,7 @@ def test_no_fault_in_imported_weights_is_accepted(
 
 
 @pytest.mark.skipif(os.environ.get("FAULTS") != "long", reason="whole runs: make faults")
-def test_whole_runs_after_faults_equal_the_run_without(
+def test_runs_resumed_after_faults_equal_the_run_without_faults(
     run: Run, campaign: Campaign, rng: random.Random, tmp_path: Path
 ) -> None:
     reference = tiny_run.losses(run.directory)

@@ -169,19 +169,19 @@ def test_files_without_reviews_have_no_rows(content: bytes, tmp_path: Path) -> N
     assert list(read_rows(tmp_path / "in.jsonl")) == []
 
 
-def test_a_folder_is_no_file_of_reviews(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_review_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").mkdir()
     with pytest.raises(FsaError, match="a folder"):
         list(read_rows(tmp_path / "in.jsonl"))
 
 
-def test_a_place_is_that_of_the_row_not_of_the_block_that_was_read(tmp_path: Path) -> None:
+def test_an_error_names_the_row_and_not_the_block(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(b"fine\n" * 50 + b"bad \xff\n" + b"fine\n" * 50)
     with pytest.raises(DataError, match=r"in.txt:51: expected UTF-8"):
         list(read_rows(tmp_path / "in.txt"))
 
 
-def test_whatever_a_student_answers_becomes_a_prediction(
+def test_any_answer_of_a_student_becomes_a_prediction(
     campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random
 ) -> None:
     parts = [

@@ -162,7 +162,7 @@ def test_redirects_are_refused_before_the_first_answer_and_after(
     assert [row.text for row in rows(store)] == ["Answer about visit 0.", "Answer about visit 1."]
 
 
-def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServer, source: Path, tmp_path: Path):
+def test_a_repeated_answer_is_not_used_for_the_next_review(server: HostileServer, source: Path, tmp_path: Path):
     """A kind of entry 7: the second copy was read as the answer to the next request on the connection."""
     server.mode = "answered twice"
     assert run(server, source, tmp_path / "store", in_flight=1) == 0
@@ -180,7 +180,7 @@ def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServe
         ("“sk-half-secret”", "non-ASCII at character 1"),
     ],
 )
-def test_keys_that_no_header_can_hold_are_refused_unshown(
+def test_keys_with_invalid_characters_are_refused_and_not_shown(
     server: HostileServer,
     source: Path,
     tmp_path: Path,
@@ -208,7 +208,7 @@ def test_white_space_around_a_key_is_removed(
     require_no_key(tmp_path / "store", "")
 
 
-def test_an_answer_that_holds_the_key_is_stored_without_it_and_counted(
+def test_an_answer_with_the_key_is_redacted_and_counted(
     server: HostileServer, source: Path, tmp_path: Path, read: Read
 ):
     """Entry 19."""
@@ -233,7 +233,9 @@ def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tm
     assert KEY[4:] not in str(raised.value) and "%2FShown" not in str(raised.value)
 
 
-def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileServer, source: Path, tmp_path: Path):
+def test_an_attempt_ends_at_its_time_limit_even_if_bytes_come_slowly(
+    server: HostileServer, source: Path, tmp_path: Path
+):
     """Entry 23: a byte now and then kept an attempt alive for ever."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.mode = "a byte at a time"
@@ -243,7 +245,9 @@ def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileSe
 
 
 @pytest.mark.parametrize("when", ["with a time in the past", "with no time", "with a negative time", "with garbage"])
-def test_a_429_without_a_time_to_wait_is_paced(server: HostileServer, source: Path, tmp_path: Path, when: str):
+def test_requests_are_delayed_after_a_429_without_a_time_to_wait(
+    server: HostileServer, source: Path, tmp_path: Path, when: str
+):
     """Entry 23: 1,023 requests in 25 s, and none of them counted as an attempt."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.requests, server.mode = 0, f"429 {when}"

@@ -189,7 +189,7 @@ def test_damage_to_a_store_without_checksums_is_never_a_traceback(
         campaign.run(f"{said}, seed {seed}", lambda data=data: attempt(data))
 
 
-def test_a_flipped_bit_in_any_part_is_noticed_by_everyone_who_reads(whole: Path, tmp_path: Path):
+def test_every_reader_notices_a_flipped_bit_in_a_part(whole: Path, tmp_path: Path):
     """Entry 3: 6 of 300 single bit flips gave other content, and nobody noticed."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -232,7 +232,7 @@ def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, caps
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
-def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole: Path, tmp_path: Path):
+def test_answers_of_a_restored_part_are_preferred_to_later_failures(whole: Path, tmp_path: Path):
     """Asked again while the part was aside, with a server that failed; the restored answers are paid for."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -247,7 +247,7 @@ def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
-def test_a_part_that_is_gone_is_missed(whole: Path, tmp_path: Path):
+def test_a_missing_part_is_noticed(whole: Path, tmp_path: Path):
     """Entry 3: a deleted part would have its requests paid for again without a word."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -260,7 +260,7 @@ def test_a_part_that_is_gone_is_missed(whole: Path, tmp_path: Path):
     assert go_on(root) == 6
 
 
-def test_the_list_is_what_sha256sum_reads_and_makes(whole: Path, tmp_path: Path):
+def test_the_list_can_be_read_and_written_with_sha256sum(whole: Path, tmp_path: Path):
     """Entry 3: a lost list is an error, and can be made anew as the error says."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -273,7 +273,7 @@ def test_the_list_is_what_sha256sum_reads_and_makes(whole: Path, tmp_path: Path)
     assert list(StoreReader(root)) == EVERY and go_on(root) == 0
 
 
-def test_parts_without_checksums_are_read_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_parts_without_checksums_are_read_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Entry 3: what 528859f wrote, written here as it did; tests/test_old_artefacts.py has the real thing."""
     folder = write_store(tmp_path / "store")
     (folder / LIST).unlink(missing_ok=True)
@@ -312,7 +312,9 @@ def make_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [write_other_schema, write_other_types, write_bad_values, make_folder])
 @pytest.mark.parametrize("listed", [True, False])
-def test_parquet_that_is_no_part_is_an_error(whole: Path, tmp_path: Path, change: Callable[[Path], None], listed: bool):
+def test_parquet_that_is_not_a_part_is_an_error(
+    whole: Path, tmp_path: Path, change: Callable[[Path], None], listed: bool
+):
     """Entry 27: Parquet of another schema was a KeyError or a pydantic traceback."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -350,7 +352,7 @@ def line(values: object) -> bytes:
         line(["00" * 16, *[10**400] * 17]),
     ],
 )
-def test_garbage_in_a_journal_is_counted_and_passed_over(
+def test_garbage_in_a_journal_is_counted_and_skipped(
     whole: Path, tmp_path: Path, garbage: bytes, capsys: pytest.CaptureFixture[str]
 ):
     """Entry 27: lines whose sum is right and whose values are not ended in tracebacks, later in Parquet."""
@@ -364,7 +366,7 @@ def test_garbage_in_a_journal_is_counted_and_passed_over(
     assert go_on(root) == 0 and list(StoreReader(root)) == EVERY
 
 
-def test_half_a_surrogate_pair_in_an_old_journal_does_not_stop_it_from_becoming_a_part(whole: Path, tmp_path: Path):
+def test_an_old_journal_with_half_a_surrogate_pair_becomes_a_part(whole: Path, tmp_path: Path):
     """Entry 27: 528859f stored such a failure, and no later job could fold the journal."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -376,7 +378,7 @@ def test_half_a_surrogate_pair_in_an_old_journal_does_not_stop_it_from_becoming_
     assert [row.failure for row in StoreReader(root) if row.review_id == "r12"] == ["engine error: ?"]
 
 
-def test_what_does_not_belong_to_a_store_is_left_alone(whole: Path, tmp_path: Path):
+def test_other_files_in_a_store_are_not_touched(whole: Path, tmp_path: Path):
     """Entry 27: a copy beside a shard was read as a shard; any file named .aside was deleted."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
@@ -392,7 +394,7 @@ def test_what_does_not_belong_to_a_store_is_left_alone(whole: Path, tmp_path: Pa
         StoreReader(root)
 
 
-def test_smaller_parts_outlive_a_damaged_merged_one(tmp_path: Path):
+def test_smaller_parts_are_kept_if_the_merged_part_is_damaged(tmp_path: Path):
     """A kill while merged parts are deleted leaves both; the smaller ones go only when the merged one is whole."""
     root = tmp_path / "store"
     folder = write_store(root)

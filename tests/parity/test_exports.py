@@ -105,7 +105,7 @@ def test_export_to_ctranslate2(family, imported, sentences, tmp_path):
 
 
 @pytest.mark.parametrize("family", [*T5_FAMILIES, "qwen2_5", "qwen3"])
-def test_int8_weights_are_near(family, imported, sentences, tmp_path):
+def test_int8_weights_give_similar_log_probabilities(family, imported, sentences, tmp_path):
     """Random weights decide nothing clearly, so that an int8 export of them is refused; its numbers are near."""
     student = student_of(imported(family))
     expected = Reference(student, sentences[::16], 8)

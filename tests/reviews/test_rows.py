@@ -86,7 +86,7 @@ def test_a_line_without_end_is_skipped_and_the_next_is_read(tmp_path, monkeypatc
     assert read(path) == [{"text": "a"}, BadRow("line longer than 4 MB"), {"text": "b"}]
 
 
-def test_a_truncated_archive_gives_what_is_whole(tmp_path):
+def test_the_complete_rows_of_a_truncated_archive_are_read(tmp_path):
     path = tmp_path / "dump.jsonl.gz"
     lines = "".join(json.dumps({"text": f"{i} " * 50}) + "\n" for i in range(20_000)).encode()
     path.write_bytes(gzip.compress(lines)[:-2000])
@@ -125,7 +125,7 @@ def test_csv_with_an_open_quote_and_odd_rows(tmp_path, monkeypatch):
         ("a.xlsx", b"", SettingError),
     ],
 )
-def test_what_is_no_dump_at_all_says_what_mends_it(tmp_path, name, content, error):
+def test_a_file_that_is_not_a_dump_gives_an_error_with_a_fix(tmp_path, name, content, error):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(error) as caught:

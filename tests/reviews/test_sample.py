@@ -92,7 +92,7 @@ def test_domains_and_implicitness(tmp_path):
     assert len({review.id for review in found}) == 400
 
 
-def test_dirt_is_counted_and_stops_nothing(tmp_path):
+def test_bad_rows_are_counted_and_do_not_stop_the_sample(tmp_path):
     clean = generated(3000)
     texts = [row["text"] for row in clean]
     dirty = [

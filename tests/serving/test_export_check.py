@@ -13,7 +13,7 @@ from fsa_jax.serving.export_ct2 import write_ct2
 from fsa_jax.serving.student import load_student
 
 
-def test_inputs_of_over_1024_tokens_are_not_cut_in_silence(checkpoint, vocabulary, tmp_path):
+def test_inputs_of_over_1024_tokens_are_not_cut_silently(checkpoint, vocabulary, tmp_path):
     """Entry 1: another default of CTranslate2 that changed answers."""
     write_ct2(load_student(checkpoint, vocabulary=vocabulary), tmp_path, "float32")
     model = Ct2Generator(load_ct2_student(tmp_path), max_length=4)
@@ -32,9 +32,7 @@ def test_teacher_text_may_differ_in_three_tokens_of_a_hundred():
     require(replace(agreement, ties=50), "float32", None, "it", "none")
 
 
-def test_an_end_that_the_search_forbids_is_noticed_where_no_answer_is_empty(
-    checkpoint, vocabulary, tmp_path, monkeypatch
-):
+def test_a_search_that_forbids_empty_answers_is_noticed(checkpoint, vocabulary, tmp_path, monkeypatch):
     """Entry 1: outputs alone do not show it there."""
     student = load_student(checkpoint, vocabulary=vocabulary)
     texts = ["The pizza was wonderful.", "Never again."]
@@ -51,7 +49,7 @@ def test_an_end_that_the_search_forbids_is_noticed_where_no_answer_is_empty(
         require(compare(reference, export), "float32", None, "it", "none")
 
 
-def test_two_hundred_sentences_ship_for_the_check():
+def test_the_package_has_two_hundred_sentences_for_the_check():
     """Entry 1."""
     texts, _ = check_sentences(None, 1000)
     assert len(set(texts)) >= 200

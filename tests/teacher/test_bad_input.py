@@ -67,7 +67,7 @@ def checked(tmp_path: Path, serve: Callable[..., ServerProcess], capsys: pytest.
     return tmp_path / "out"
 
 
-def test_each_is_counted_and_none_stops_a_stage(checked: Path):
+def test_bad_input_is_counted_and_stops_no_stage(checked: Path):
     counts = json.loads((checked / "check.json").read_text("utf-8"))
     # The test server's analyses speak of things that are in no review.
     assert counts["reasons"] == {

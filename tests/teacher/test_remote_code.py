@@ -89,12 +89,12 @@ def test_pickled_weights_are_refused_before_anything_loads_them(planted: Path, n
     assert resolve_revision(str(planted), None)
 
 
-def test_engine_arguments_do_not_allow_it_by_the_way():
+def test_engine_arguments_cannot_allow_remote_code():
     with pytest.raises(SettingError, match="--trust-remote-code"):
         VllmSettings(engine_args={"trust_remote_code": True})
 
 
-def test_every_call_that_could_run_code_says_what_it_trusts():
+def test_every_call_that_could_run_code_sets_trust_remote_code():
     """Also in what others write later: without a word, transformers asks on stdin."""
     calls = []
     for folder in ("fsa_jax", "runtime", "benchmarks"):

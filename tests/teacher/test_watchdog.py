@@ -52,7 +52,7 @@ def asking(number: int) -> Callable[[Engine], Awaitable[int]]:
 
 
 @pytest.mark.parametrize("fault", [{"hangs_at": 7}, {"dies_at": 7}])
-def test_what_was_under_way_is_asked_again_on_a_new_engine(fault: dict[str, int]):
+def test_requests_under_way_are_repeated_on_a_new_engine(fault: dict[str, int]):
     async def job() -> None:
         engines = [Engine(**fault), Engine()]
         dog = watchdog(engines)

@@ -41,12 +41,12 @@ def test_what_is_written_is_read_back(opinions):
         "".join
     )
 )
-def test_any_text_is_parsed_and_targets_stand_where_they_are_said_to(text):
+def test_any_text_is_parsed_and_target_offsets_are_right(text):
     for found in analysis.parse(text).opinions:
         assert text[found.start : found.end] == found.opinion.target
 
 
-def test_the_released_form_is_written():
+def test_the_released_format_is_written():
     opinions = [
         Opinion(
             target="pizza", aspects=("Food", "Quality/Taste"), sentiment="very positive", reasoning="It is  great."
@@ -144,7 +144,7 @@ def test_all_on_one_line():
         ("Opinion Target 2", "no target"),
     ],
 )
-def test_what_states_no_opinion_is_dropped_with_its_reason(text, reason):
+def test_parts_without_an_opinion_are_dropped_with_a_reason(text, reason):
     parsed = analysis.parse(text)
     assert parsed.opinions == ()
     assert [dropped.reason for dropped in parsed.dropped] == [reason]

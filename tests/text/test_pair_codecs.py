@@ -103,5 +103,5 @@ def test_no_aspects_give_no_text():
         ("tea | positive | cup ; pot | negative", []),
     ],
 )
-def test_released_reading_of_predictions(text, pairs):
+def test_predictions_are_parsed_by_the_released_rule(text, pairs):
     assert ATSA.decode(text, "tea cup") == pairs

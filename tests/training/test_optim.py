@@ -84,7 +84,7 @@ def test_parameters_of_zero_grow():
     np.testing.assert_allclose(np.abs(found["zeros"]).max(), 1e-2 * 1e-3, rtol=0.05)
 
 
-def test_without_clipping_a_gradient_counts_whole():
+def test_gradients_are_not_scaled_without_clipping():
     params, grads = example()
     clipped, whole = (
         list(run(optim.rms_scaled_adamw(1e-3, clip_norm=clip), params, grads[:3]))[-1][0] for clip in (1.0, None)

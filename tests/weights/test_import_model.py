@@ -22,7 +22,7 @@ from fsa_jax.weights.import_model import import_model
 
 @pytest.mark.parametrize("config", [T5, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, QWEN3])
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_what_is_imported_goes_back_bit_for_bit(config, scan_layers, tmp_path):
+def test_import_and_export_are_bit_identical(config, scan_layers, tmp_path):
     write_model(tmp_path / "source", config)
     record = import_model(str(tmp_path / "source"), tmp_path / "out", scan_layers=scan_layers)
     assert record.embedding_rows == config["vocab_size"]
@@ -242,7 +242,7 @@ print(peak() - before)
 """
 
 
-def test_a_model_is_never_whole_in_memory(tmp_path):
+def test_a_model_is_never_completely_in_memory(tmp_path):
     config = {**T5, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 4}
     write_model(tmp_path / "source", config, shard_bytes=70 * 1024**2)
     files = sorted((tmp_path / "source").glob("*.safetensors"))

@@ -113,7 +113,7 @@ def test_padding_changes_nothing(params):
     np.testing.assert_allclose(padded[:, :5], logits(CONFIG, params, inputs, targets), atol=1e-5)
 
 
-def test_packed_examples_do_not_see_each_other(params):
+def test_packed_examples_do_not_attend_to_each_other(params):
     a, b = tokens(1, 6), tokens(1, 4, seed=1)
     ta, tb = tokens(1, 3, seed=2), tokens(1, 5, seed=3)
     packed_inputs, packed_targets = jnp.concatenate([a, b], 1), jnp.concatenate([ta, tb], 1)
@@ -126,7 +126,7 @@ def test_packed_examples_do_not_see_each_other(params):
     np.testing.assert_allclose(packed, alone, atol=1e-5)
 
 
-def test_a_target_sees_no_later_one(params):
+def test_a_target_does_not_attend_to_later_targets(params):
     inputs, targets = tokens(1, 6), tokens(1, 5, seed=1)
     changed = targets.at[0, 3].set(targets[0, 3] % 50 + 2)
     before, after = logits(CONFIG, params, inputs, targets), logits(CONFIG, params, inputs, changed)
@@ -136,7 +136,7 @@ def test_a_target_sees_no_later_one(params):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_cached_decoding_equals_the_whole(params, scan):
+def test_cached_decoding_equals_one_full_call(params, scan):
     config = dataclasses.replace(CONFIG, scan_layers=scan)
     params = stack_layers(params) if scan else params
     inputs, targets = tokens(2, 6, padding=2), tokens(2, 7, seed=1)
@@ -238,7 +238,7 @@ def test_dropout_drops_a_feature_at_every_position():
         assert set(np.unique(found)) == {0.0, 2.0}
 
 
-def test_bfloat16_activations_and_float32_the_rest(params):
+def test_activations_are_bfloat16_and_the_rest_float32(params):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     inputs, targets = tokens(2, 6), tokens(2, 5, seed=1)
     found = logits(config, params, inputs, targets)
@@ -251,7 +251,7 @@ def test_bfloat16_activations_and_float32_the_rest(params):
 
 
 @pytest.mark.parametrize(("heads", "head_dim", "length"), [(12, 64, 400), (2, 5, 24)])
-def test_rows_without_any_key_are_numbers_in_bfloat16(heads, head_dim, length):
+def test_rows_without_any_key_are_not_nan_in_bfloat16(heads, head_dim, length):
     """Compiled, where sums of bfloat16 numbers may be kept in float32; one NaN in the padding makes the loss NaN."""
     config = dataclasses.replace(
         CONFIG, dtype=jnp.bfloat16, num_heads=heads, head_dim=head_dim, num_encoder_layers=1, num_decoder_layers=1
