@@ -1,4 +1,4 @@
-"""Which directories are checkpoints, and whether their files are as they were written (entry 3)."""
+"""Which directories are checkpoints, and whether changes of their files are noticed (issue 11, entry 3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fsa_base.errors import DamagedCheckpointError
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A sealed checkpoint with files of the right names and any content."""
+    """A sealed checkpoint; its files have the right names and arbitrary content."""
     path = tmp_path / "run" / "checkpoint_4"
     checkpoint_files.begin(path, 4)
     for name in ("state/manifest.ocdbt", "state/d/a1", "dataset/train_ds-000-of-001.json"):
@@ -33,7 +33,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def test_a_fault_in_any_file_is_found_and_the_file_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    """Entry 3: delete, empty, truncate, change and prolong every file, the lists and the marker included."""
+    """Entry 3: deletes, empties, truncates, changes and extends every file, including the lists and the marker."""
     assert str(verify(checkpoint)) == "whole"
     faults = {
         "delete": lambda file: file.unlink(),
@@ -74,7 +74,7 @@ def test_the_steps_in_marker_and_metadata_must_agree(checkpoint: Path) -> None:
 
 
 def test_checkpoints_without_checksums_are_not_verified(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Upstream's and 528859f's are read, with one line that says so."""
+    """Checkpoints of upstream T5X and of version 528859f are read, with a message."""
     for file in (checkpoint / checksums.LIST, checkpoint / "dataset" / checksums.LIST):
         file.unlink()
     (checkpoint / checkpoint_files.METADATA).write_text('{"init_timestamp_nsecs": 1, "custom_metadata": {"step": 4}}')
@@ -92,7 +92,7 @@ def test_checkpoints_without_checksums_are_not_verified(checkpoint: Path, capfd:
 def test_a_killed_deletion_of_dataset_leaves_a_valid_checkpoint(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deleted dataset/ is damage unless the marker said before that it would go."""
+    """A missing dataset/ is damage unless the marker records its deletion."""
 
     class Killed(Exception):
         pass
@@ -132,7 +132,7 @@ def test_a_killed_deletion_of_dataset_leaves_a_valid_checkpoint(
 
 
 def test_checkpoints_are_written_without_directory_sync(tmp_path: Path, monkeypatch) -> None:
-    """As some network file systems answer; a disk that fails is still an error."""
+    """Some network file systems do not support it. A failing disk is still an error."""
     answer = errno.EINVAL
 
     def fsync(descriptor: int) -> None:
@@ -170,7 +170,7 @@ def _doctor(path: Path) -> tuple[int, str, str]:
 
 
 def test_doctor_checks_one_checkpoint_or_all_without_jax(checkpoint: Path) -> None:
-    """Entry 3: ``fsa doctor --checkpoint PATH`` exits non-zero where one is damaged."""
+    """Entry 3: the status of ``fsa doctor --checkpoint PATH`` is not 0 if one is damaged."""
     assert _doctor(checkpoint) == (0, f"{checkpoint}: whole\n", "")
     other = checkpoint.parent / "checkpoint_2"
     shutil.copytree(checkpoint, other)

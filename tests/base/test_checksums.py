@@ -1,4 +1,4 @@
-"""Checksums of directories: every kind of change is found, and sha256sum agrees."""
+"""Checksums of directories: every kind of change is noticed, and sha256sum agrees."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_digest_of_a_directory_depends_on_its_content_only(tmp_path: Path) -
     (folder / "config.json").write_text("{}")
     (folder / "onnx" / "weights").write_text("1")
     before = checksums.digest(folder)
-    # What `hf download` notes of itself, and a file that is being written beside the others.
+    # The notes of `hf download`, and a file that is being written.
     (folder / ".cache").mkdir()
     (folder / ".cache" / "config.json.metadata").write_text("now")
     (folder / ".out.jsonl.partial").write_text("half")

@@ -1,4 +1,4 @@
-"""What is said of the devices, in processes of their own: JAX finds its devices once."""
+"""Messages about devices, tested in separate processes because JAX finds its devices only once per process."""
 
 from __future__ import annotations
 

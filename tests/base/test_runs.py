@@ -1,4 +1,4 @@
-"""Issue 11, entry 8: the best checkpoint of a run is named, scored, predicted with and exported; ties are defined."""
+"""Issue 11, entry 8: the best checkpoint of a run can be named, scored, used for prediction and exported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F1 = "inference_eval/task/f1"
 
 
 def make_run(directory: Path, steps: list[int], values: dict[int, object], best_by: BestBy | None = None) -> Path:
-    """A MODEL_DIR with empty checkpoints and values of F1."""
+    """Creates a MODEL_DIR with empty checkpoints and values of F1."""
     for step in steps:
         (directory / f"checkpoint_{step}" / "state").mkdir(parents=True)
     file = directory / "inference_eval" / "task-metrics.jsonl"
@@ -129,7 +129,7 @@ def test_damaged_lines_of_metrics_files_are_skipped(tmp_path: Path) -> None:
 
 
 def test_the_metric_is_read_from_upstreams_config_gin(tmp_path: Path) -> None:
-    """Its bindings are read; nothing that it names is imported or called."""
+    """The bindings are only parsed; nothing is imported or called."""
     config = tmp_path / "config.gin"
     config.write_text(
         "from __gin__ import dynamic_registration\nimport no.such.module\nBEST_BY = 'inference_eval/task/f1'\n"
@@ -149,7 +149,7 @@ def test_the_metric_is_read_from_upstreams_config_gin(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a fine-tuned MODEL_DIR, whose checkpoint_20 is better than its newest, checkpoint_40."""
+    """A folder with a fine-tuned MODEL_DIR; checkpoint_20 is better than the newest, checkpoint_40."""
     folder = tmp_path_factory.mktemp("finetuned")
     for name in ("model_dir", "data", "spiece.model", "sentences.txt"):
         with tarfile.open(OLD / f"{name}.tar.xz") as archive:

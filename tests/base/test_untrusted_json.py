@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: what would fail later is refused at once, with a reason that can be counted."""
+"""Untrusted JSON: values that would cause errors later are refused at once, with a reason that can be counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts, the two passes, the page, and the command, from a store and from the released layout."""
+"""``fsa check``: verdicts, the two passes, the page, and the command, with a store and with the released layout."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
         (reviews[3], generation("", review_id="3")),
     ]
     statistics = check(pairs, SETTINGS, tmp_path)
-    # The first pair's lean is 1 against -1.
+    # The leans of the first pair are 1 and -1.
     assert statistics.reasons() == {
         "analysis and rewriting disagree": 2,
         "the same text twice": 1,
@@ -152,7 +152,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
     assert [row["review_id"] for row in kept] == ["2", "2"] and len(dropped) == 5
     assert kept[0]["partner_gap"] is None and dropped[0]["partner_gap"] == 1
     assert statistics.rows == sum(tally.rows for tally in statistics.tallies.values()) == 7
-    assert {path.name for path in tmp_path.iterdir()} == {"kept", "dropped"}  # and no scratch
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "dropped"}  # and no temporary files
     with pytest.raises(SettingError, match="empty folder"):
         check(pairs[:1], SETTINGS, tmp_path)
     check(pairs[:1], SETTINGS, tmp_path / "one")
@@ -161,7 +161,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
 
 
 def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
-    source = write_teacher_text(tmp_path, draw_reviews(0, CHUNK), Oracle())  # two rows each: two chunks
+    source = write_teacher_text(tmp_path, draw_reviews(0, CHUNK), Oracle())  # two rows per review, so two chunks
     for workers in ("1", "3"):
         assert main(["check", str(source), str(tmp_path / workers), "--workers", workers]) == 0
     one, three = (tmp_path / workers for workers in ("1", "3"))
@@ -230,7 +230,7 @@ def test_a_browser_shows_the_hostile_page_and_runs_nothing(tmp_path):
 
 
 def stored_row(review: Review, text: str | None, failure: str | None = None, tokens: int = 10) -> StoredGeneration:
-    """What fsa teach stores of an analysis of 60 tokens at most."""
+    """The row that fsa teach stores for an analysis with at most 60 tokens."""
     sampling = SamplingSettings(max_tokens=60)
     (request,) = RequestMaker(Teacher(stored_rows.MODEL, None, sampling), [load_prompt("analysis")]).requests(review)
     return stored_rows.row(
@@ -239,7 +239,7 @@ def stored_row(review: Review, text: str | None, failure: str | None = None, tok
 
 
 def checked_store(folder: Path, stored: list[StoredGeneration], reviews: list[Review]) -> dict[str, Any]:
-    """The counts of a check of these rows with these reviews; writes ``folder/out``."""
+    """Checks these rows with these reviews, writes ``folder/out`` and returns the counts."""
     with ShardWriter(folder / "store") as writer:
         for one in stored:
             writer.append([one])
@@ -274,7 +274,7 @@ def test_the_command_on_a_store(tmp_path, capsys):
     assert counts["skipped"] == {"generation without its review": 1}
     assert counts["unused_reviews"] == {}
     assert counts["reasons"] == {
-        "the same text twice": 1,  # what is left of the cut-off text
+        "the same text twice": 1,  # the rest of the cut-off text
         "teacher failed: engine error": 1,
         "teacher answered nothing": 1,
     }
@@ -329,7 +329,7 @@ def test_of_reviews_with_the_same_id_the_first_is_used_and_others_are_counted(tm
 
 
 def test_generations_of_teach_are_checked_with_the_same_review_file(tmp_path):
-    """Teach cleans texts in reading; the file of reviews has them as they were."""
+    """fsa teach cleans texts when it reads them; the review file has the original texts."""
     texts = [
         PIZZA.text,
         f"  {PIZZA.text}\n",
@@ -421,5 +421,5 @@ def test_every_real_analysis_states_an_opinion_or_is_dropped_with_a_reason(real_
             assert opinions and len(opinions) == len(row.sentiments)
             assert "Confidence" not in row.response and "Review:" not in row.response
     verdicts = Counter(row.verdict for row in found)
-    # Most of the released text is good; a rule that dropped a tenth of it would be wrong.
+    # Most of the released text is good, so a rule that drops a tenth of it is wrong.
     assert verdicts["drop"] <= 20 and verdicts["keep"] >= 280

@@ -1,4 +1,4 @@
-"""Grounding of targets, facts of rewritings, and agreement with rows labelled by reading."""
+"""Grounding of targets, facts of rewritings, and agreement with rows that were labelled by hand."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def labelled(real_data_dir):
 
 
 def test_verdicts_agree_with_labels_by_hand(real_data_dir):
-    """Targets, the rows they stand in, and the ungrounded ones alone: most targets are grounded, so that a rule which
-    calls everything grounded would agree with 88% of them."""
+    """Compares all targets, whole rows, and ungrounded targets separately: most targets are grounded, so a rule that
+    calls every target grounded would agree with 88% of them."""
     assert len(LABELS["rows"]) == 60
     agreed: dict[bool, list[bool]] = {True: [], False: []}
     rows: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""Teacher junk: removed and counted, or a defect with its name."""
+"""Junk in teacher text: it is removed and counted, or the text has a defect with a name."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_only_the_last_opinion_of_a_cut_off_analysis_is_removed():
     for end in (SECOND[:20], SECOND[:-60], SECOND[:-25]):
         found = clean(f"{OPINION}\n\n{end}", "analysis")
         assert found.text == OPINION and found.repairs == ("cut-off last opinion",), end
-    # Whole but for its full stop.
+    # Complete except for the full stop.
     assert clean(f"{OPINION}\n\n{SECOND.rstrip('.')}", "analysis").repairs == ()
-    # The engine knows better than the punctuation.
+    # The engine reported a cut-off, so the punctuation does not matter.
     assert clean(f"{OPINION}\n\n{SECOND}", "analysis", cut_off=True).text == OPINION
     assert clean(OPINION[:60], "analysis").defect == "cut off in its first opinion"
 

@@ -4,7 +4,7 @@ from fsa_jax.cli.arguments import spelt_out
 
 
 def command(source: str, top_p: float = 1.0, dry_run: bool = False, send_seed: bool = True, engine_args: str = ""):
-    """A command like any other."""
+    """An example command."""
 
 
 def test_hyphens_and_flags():

@@ -1,4 +1,4 @@
-"""The ``fsa`` command: help, versions and unknown commands; that a user's error is printed without a traceback."""
+"""The ``fsa`` command: help, version, unknown commands; errors for the user are printed without a traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_command_has_its_own_help(name, capsys):
     assert f"fsa {name}" in printed
     function = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}").command
     first_line = (inspect.getdoc(function) or "").splitlines()[0]
-    # argparse wraps long lines; the first words are enough to know that the docstring is shown.
+    # argparse wraps long lines, so only the first words of the docstring are compared.
     assert " ".join(first_line.split()[:4]) in " ".join(printed.split())
 
 
@@ -73,7 +73,7 @@ def test_a_closed_output_pipe_is_not_a_traceback():
 
 @pytest.fixture
 def unprivileged():
-    """Root may read everything."""
+    """Skips the test for root, who may read everything."""
     if os.geteuid():
         yield
         return

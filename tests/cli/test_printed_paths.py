@@ -1,4 +1,4 @@
-"""Paths and names are printed as they stand (entry 26): rich takes ``[/x]`` for markup and ``:smile:`` for more."""
+"""Paths and names are printed unchanged (issue 11, entry 26): rich would interpret ``[/x]`` and ``:smile:``."""
 
 from __future__ import annotations
 

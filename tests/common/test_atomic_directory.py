@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all, whoever is killed, and whatever stands in the way (issue 11, entry 21)."""
+"""Atomic outputs: complete or missing after any kill, and other files are never overwritten (issue 11, entry 21)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names(folder: Path) -> list[str]:
 
 
 def killed_while_writing(out: Path, value: str = "new", more: str = "") -> None:
-    """A process is killed in the middle of its block."""
+    """Runs a process that is killed in the middle of its block."""
     program = textwrap.dedent(
         f"""
         import os, signal, sys
@@ -272,7 +272,7 @@ def test_a_second_process_is_refused_whatever_its_flags(tmp_path):
 
 
 def test_partial_folders_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path):
-    """Those of 528859f have no lock, only a process id in their name."""
+    """Partial folders of version 528859f have no lock, only a process id in their name."""
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     mine = tmp_path / "mine"
@@ -338,7 +338,7 @@ def test_a_lock_that_another_process_holds_is_refused_whatever_the_error_number(
 
 
 def test_outputs_are_written_without_locks_and_directory_sync(tmp_path, monkeypatch):
-    """As some that are mounted over a network."""
+    """Some network file systems are like this."""
 
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -353,7 +353,7 @@ def test_outputs_are_written_without_locks_and_directory_sync(tmp_path, monkeypa
     write(out, "newer", overwrite=True)
     assert (out / "value").read_text() == "newer" and names(tmp_path) == ["out"]
     killed_while_writing(tmp_path / "other", more="resume=True")
-    # Nobody can tell whether its process lives.
+    # It is unknown whether its process is still running.
     with pytest.raises(SettingError, match="perhaps still being written"):
         write(tmp_path / "other", resume=True)
     with writing(tmp_path / "other", resume=True, overwrite=True) as partial:

@@ -122,7 +122,7 @@ def test_a_missing_file_says_how_to_get_it(tmp_path):
 
 
 def test_real_offsets_are_kept_as_released(real_data_dir):
-    """docs/data.md counts them: laptop14's terms that its offsets miss; all other files' offsets are right."""
+    """docs/data.md gives the number of wrong offsets in laptop14; the offsets in all other files are right."""
     missed = {}
     for path in sorted((real_data_dir / "fsa").glob("*/*/*.json")):
         missed[str(path.relative_to(real_data_dir / "fsa"))] = sum(

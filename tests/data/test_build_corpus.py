@@ -20,7 +20,7 @@ from fsa_jax.corpus.statistics import card
 
 REVIEWS = 1200
 HELD_OUT, TRAINED = 70, 1130
-"""Of the analyses, where 100 rows of both forms are held out."""
+"""Number of held-out analyses, if 100 rows of both forms are held out."""
 REASONED = 'Opinion Target 1: "pizza"\nAspect: Food\nSentiment: Positive\nReasoning: It says\nso twice.\n\n'
 HOSTILE = "te|ach`er <script>\n# x"
 
@@ -71,7 +71,7 @@ def checked(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(checked, tmp_path_factory) -> Path:
-    """A data directory with the corpus in it, built by the command."""
+    """A data directory with the corpus, built by the command."""
     folder = tmp_path_factory.mktemp("data")
     assert main(["corpus", str(checked), str(folder / "corpus"), "--held_out", "100", "--shards", "2"]) == 0
     return folder
@@ -103,7 +103,7 @@ def test_every_row_is_there_with_its_provenance(data):
 
 
 def test_the_files_do_not_depend_on_the_process_that_wrote_them(data):
-    """A corpus that was killed and built again is the same byte for byte; TFDS gives features an order by chance."""
+    """A corpus that was killed and built again is identical, byte by byte, although TFDS orders features at random."""
     import tensorflow as tf
 
     files = sorted((data / "corpus" / "sentiment_corpus").rglob("*.tfrecord-*"))
@@ -142,7 +142,7 @@ def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsy
     arguments = ["corpus", str(checked), str(data / "corpus")]
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    # What a killed build of 528859f left behind is no corpus, but may be of other inputs.
+    # The rest of a killed build of version 528859f is not a corpus, but may be of other inputs.
     unfinished = tmp_path / "sentiment_corpus" / "analysis" / "1.0.0"
     unfinished.mkdir(parents=True)
     (unfinished / "junk").touch()
@@ -205,7 +205,7 @@ def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
     file.parent.mkdir()
     with file.open("w") as out:
         for number in range(400):
-            # The second review of a pair is a copy under another id: both are on one side.
+            # The second review of a pair is a copy under another id, so both are in the same split.
             review = f"Pizza number {number}." if number % 10 else f"pizza  NUMBER {number + 1}!"
             responses = (f'Opinion Target 1: "pizza {number}"\nSentiment: Neutral', f"I ate {number}.")
             for response in responses[: 1 + number % 3]:
@@ -293,7 +293,7 @@ def test_by_implicit_ratio(corpus_source, share):
     found = corpus_source(implicit_share=share)
     implicit = sum(number_of(example) % 4 == 1 for example in found)
     assert implicit / len(found) == pytest.approx(share, abs=0.05 if 0 < share < 1 else 0)
-    # The kind that is short stays whole: a quarter of the corpus is implicit.
+    # All rows of the scarce kind are kept: a quarter of the corpus is implicit.
     whole = sum(number_of(example) % 4 == 1 for example in corpus_source())
     assert implicit == whole if share > 0.25 else len(found) - implicit == TRAINED - whole
 

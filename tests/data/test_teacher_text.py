@@ -12,7 +12,7 @@ ANALYSIS = 'Opinion Target 1: "tea"\nSentiment: Positive'
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-    """Writes corpus files; rows are (id, response) pairs or whole lines."""
+    """Writes files of teacher text; rows are (id, response) pairs or whole lines."""
     monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
     for variable in (teacher_text.HELD_OUT_VARIABLE, teacher_text.HELD_OUT_SEED_VARIABLE):
         monkeypatch.delenv(variable, raising=False)

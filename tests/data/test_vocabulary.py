@@ -72,7 +72,7 @@ def test_t5_graph_equals_python(t5, text):
     _check_graph_equals_python(t5, text)
 
 
-# Surrogates stand in no UTF-8 file.
+# UTF-8 files have no surrogates.
 _any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 _spaced_text = st.lists(
     st.sampled_from(["the", "food", " ", "\n", "\r", "\t", "\x0b", "\u00a0", "\u2028", "\ufeff", "."])

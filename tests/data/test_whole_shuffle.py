@@ -1,4 +1,5 @@
-"""Issue 11, entry 9: training order is a whole shuffle of the task's examples, new in every epoch, and found again."""
+"""Issue 11, entry 9: the training order is a whole shuffle of the task's examples, new in every epoch, and is restored
+when a run resumes."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from fsa_jax.data.tasks import OrderedTask
 
 ROOT = Path(__file__).parents[2]
 ROWS = 4_500
-"""Reviews; four times the window that SeqIO shuffles within."""
+"""Number of reviews: four times the window in which SeqIO shuffles."""
 BYTES = seqio.ByteVocabulary()
 FEATURES = {name: seqio.Feature(BYTES, add_eos=True) for name in ("inputs", "targets")}
 PREPROCESSORS = (
@@ -37,7 +38,7 @@ PREPROCESSORS = (
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """Analyses in one JSONL, and the corpus of the same rows."""
+    """Analyses in one JSONL file, and a corpus with the same rows."""
     root = tmp_path_factory.mktemp("data")
     (root / "teacher").mkdir()
     with (root / "teacher" / "all.jsonl").open("w") as file:
@@ -58,7 +59,7 @@ def _configured(data_dir, monkeypatch):
 
 
 def a_task(source: seqio.DataSource, name: str = "shuffled") -> OrderedTask:
-    """A task over bytes, so that no vocabulary takes time."""
+    """A task with a byte vocabulary, which is fast."""
     return OrderedTask(name, source, FEATURES, PREPROCESSORS)
 
 
@@ -69,28 +70,29 @@ TASKS = {
 
 
 def examples_of(task: OrderedTask) -> int:
-    """The examples of the training split, which these tasks all know."""
+    """The number of training examples, which all these tasks know."""
     count = task.num_input_examples("train")
     assert count is not None
     return count
 
 
 def rows(task: Any, **options: Any) -> np.ndarray:
-    """The rows' numbers in the order of training."""
+    """The numbers of the rows in training order."""
     options = {"sequence_length": {"inputs": 16, "targets": 16}, "seed": 3, **options}
     dataset = task.get_dataset(split="train", shuffle=True, **options).map(lambda example: example["row"])
     return np.fromiter(dataset.as_numpy_iterator(), np.int64)
 
 
 def is_whole(order: np.ndarray) -> None:
-    """Checks that an order looks like a uniformly random permutation; one of a window of 1,000 would fail each."""
+    """Checks that an order looks like a uniformly random permutation; a shuffle in a window of 1,000 fails each
+    test."""
     count = len(order)
     places = stats.rankdata(order) - 1
     moved = np.abs(places - np.arange(count))
-    # Mean (n^2 - 1) / 3n, standard deviation about 0.211 sqrt(n): six of them.
+    # The mean is (n^2 - 1) / 3n, the standard deviation about 0.211 sqrt(n): allow six standard deviations.
     assert abs(moved.mean() - count / 3) < 6 * 0.22 * np.sqrt(count)
     assert abs(stats.spearmanr(places, np.arange(count)).statistic) < 6 / np.sqrt(count)
-    # Where in the order the rows of each tenth of the file come: everywhere alike.
+    # The rows of each tenth of the file are spread evenly over the order.
     table = np.histogram2d(places, np.arange(count), bins=10)[0]
     assert stats.chi2_contingency(table).pvalue > 1e-6
 
@@ -141,7 +143,7 @@ def test_processes_divide_one_order():
 
 
 def cache(task: OrderedTask, directory: Path) -> None:
-    """Writes what seqio_cache_tasks writes for the training split, in an order that means nothing."""
+    """Writes the files of seqio_cache_tasks for the training split, in an arbitrary order."""
     from seqio import utils
 
     examples = list(task.preprocess_precache(task.source.get_dataset("train", shuffle=False)).as_numpy_iterator())
@@ -180,7 +182,7 @@ def test_the_order_is_the_same_with_a_cache(kind, tmp_path):
             assert one.keys() == other.keys()
             for name in one:
                 np.testing.assert_array_equal(one[name], other[name])
-        # The state of tf.data's iterator, which save_dataset saves: in the middle of the second epoch.
+        # The state of tf.data's iterator in the middle of the second epoch, as save_dataset saves it.
         dataset = task.get_dataset(use_cached=True, shuffle=True, **options)
         place = examples_of(task) + 777
         iterator = iter(dataset.skip(place))
@@ -212,7 +214,7 @@ def test_a_message_gives_the_window_of_a_partial_shuffle(monkeypatch, caplog):
 
 
 def test_a_run_resumes_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
-    """One of two processes, with the batches passed over and with tf.data's own state (``save_dataset``)."""
+    """Tests one of two processes, both with skipped batches and with tf.data's state (``save_dataset``)."""
     code = """
 import json, os, sys, pathlib, numpy as np, seqio
 from etils import epath

@@ -1,4 +1,4 @@
-"""Commands side by side: all are run, an error stops the rest, and nothing is left behind."""
+"""Parallel commands: all run, an error stops the others, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A child that has ended but was not waited for is not alive.
+    # A child that has ended but was not waited for (a zombie) counts as ended.
     status = Path(f"/proc/{pid}/stat")
     return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 

@@ -1,4 +1,4 @@
-"""What the demo says about its numbers."""
+"""The results of the demo and their presentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resuming: what is done is not done again, what changed is done anew, what was cut off goes on."""
+"""Resuming: finished stages are skipped, changed stages are repeated, interrupted stages continue."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_stage_with_other_settings_starts_again(ledger, tmp_path):
 
 
 def test_other_settings_remove_a_link_but_not_its_target(ledger, tmp_path):
-    """Entry 21: it was a traceback."""
+    """Issue 11, entry 21: this gave a traceback."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     (tmp_path / "out").symlink_to(tmp_path / "mine")
@@ -115,7 +115,8 @@ def test_a_damaged_marker_counts_as_missing(ledger, tmp_path):
 
 
 def test_an_edited_include_makes_its_stages_run_again(tmp_path):
-    """Issue 11, entry 12: files that a recipe includes decide what it computes, however deep, the engine's own too."""
+    """Issue 11, entry 12: a recipe depends on all files that it includes, also indirectly, and on those of the
+    engine."""
     shutil.copytree(ROOT / "gin", tmp_path / "gin")
     plan = Plan(DemoSettings(), Layout(tmp_path / "out"), tmp_path)
 
@@ -128,7 +129,7 @@ def test_an_edited_include_makes_its_stages_run_again(tmp_path):
     deep.write_text(deep.read_text() + "# edited\n")
     after = keys()
     assert before[0] == after[0] and not set(before[1:]) & set(after[1:])
-    # Started from the checkout, the engine takes a file there before its own of the same name.
+    # If the engine is started in the checkout, a file there comes before the engine's file with the same name.
     own = tmp_path / "t5x" / "configs" / "runs" / "finetune.gin"
     own.parent.mkdir(parents=True)
     own.write_text("# another\n")
@@ -167,7 +168,7 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
 
 def test_an_unwritable_folder_is_an_error(tmp_path):
     if os.geteuid() == 0:
-        # Root may write anywhere but below a file.
+        # Root may write anywhere except below a file.
         (tmp_path / "file").write_text("")
         root = tmp_path / "file" / "out"
     else:

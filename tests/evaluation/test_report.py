@@ -1,4 +1,4 @@
-"""The page: one file, no script, everything escaped."""
+"""The report page: one file, no script, all text escaped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def report(text: str) -> Report:
 
 
 class Reader(html.parser.HTMLParser):
-    """Collects tags, attributes and text as a browser would see them."""
+    """Collects tags, attributes and text like a browser."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from fsa_base.networks.llama.config import LlamaConfig, RopeScaling, rotary_freq
 from fsa_jax.weights.hf_mapping import flatten, stacked
 from fsa_jax.weights.llama import leaves
 
-# The modules' functions check the shapes in their signatures.
+# The functions of these modules check the shapes in their signatures.
 _, _, network = checked(
     "fsa_base.networks.layers", "fsa_base.networks.llama.attention", "fsa_base.networks.llama.network"
 )
@@ -39,7 +39,7 @@ CONFIG = LlamaConfig(
 @pytest.fixture(scope="module")
 def variables():
     made = LlamaTransformer(CONFIG).init(jax.random.PRNGKey(0), jnp.ones((1, 4)), enable_dropout=False)
-    # Biases and norms are zeros and ones at first, which would hide a mistake.
+    # Biases and norms are initialised with zeros and ones, which would hide a mistake.
     leaves, tree = jax.tree.flatten(made["params"])
     keys = jax.random.split(jax.random.PRNGKey(1), len(leaves))
     leaves = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
