@@ -17,7 +17,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from fsa_base.errors import SettingError
-from t5x.actions import Actions
+from t5x.actions import Actions, Preemption
 from t5x.checkpointing.config import CheckpointConfig
 from t5x.data.datasets import DatasetConfig
 from t5x.data.position import TrainingData
@@ -27,7 +27,6 @@ from t5x.hooks import metric_log, run_directory
 from t5x.hooks.checkpoints import SaveCheckpoints
 from t5x.hooks.metrics import InferenceEvaluation, TrainEvaluation, TrainMetrics
 from t5x.hooks.run_directory import Periodic
-from t5x.hooks.stopping import Preemption
 from t5x.inference import evaluation
 from t5x.models.base import BaseModel
 from t5x.partitioning import PjitPartitioner
