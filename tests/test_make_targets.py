@@ -1,4 +1,4 @@
-"""Issue 11, entry 13: a target whose tests were all skipped fails."""
+"""A target whose tests were all skipped fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which directories are checkpoints, and whether changes of their files are noticed (issue 11, entry 3)."""
+"""Which directories are checkpoints, and whether changes of their files are noticed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def test_a_fault_in_any_file_is_found_and_the_file_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    """Entry 3: deletes, empties, truncates, changes and extends every file, including the lists and the marker."""
+    """Deletes, empties, truncates, changes and extends every file, including the lists and the marker."""
     assert str(verify(checkpoint)) == "whole"
     faults = {
         "delete": lambda file: file.unlink(),
@@ -170,7 +170,7 @@ def _doctor(path: Path) -> tuple[int, str, str]:
 
 
 def test_doctor_checks_one_checkpoint_or_all_without_jax(checkpoint: Path) -> None:
-    """Entry 3: the status of ``fsa doctor --checkpoint PATH`` is not 0 if one is damaged."""
+    """The status of ``fsa doctor --checkpoint PATH`` is not 0 if one is damaged."""
     assert _doctor(checkpoint) == (0, f"{checkpoint}: whole\n", "")
     other = checkpoint.parent / "checkpoint_2"
     shutil.copytree(checkpoint, other)

@@ -1,4 +1,4 @@
-"""Issue 11, entry 29: a missing package gives one error that names its extra, in every command."""
+"""A missing package gives one error that names its extra, in every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Issue 11, entry 8: the best checkpoint of a run can be named, scored, used for prediction and exported."""
+"""The best checkpoint of a run can be named, scored, used for prediction and exported."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ ODD += ["", 7, None, [], {"a": 1}, True]
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_odd_responses_are_counted(tmp_path, workers, capsys):
-    """Issue 11, entry 27: ``\\ud800`` in a response gave a traceback."""
+    """``\\ud800`` in a response gave a traceback."""
     source = tmp_path / "rows.jsonl"
     lines = [
         json.dumps({"ID": number, "Text": f"A good pizza {number}.", "Overall": 4, "mixtral_response": odd})

@@ -1,4 +1,4 @@
-"""Paths and names are printed unchanged (issue 11, entry 26): rich would interpret ``[/x]`` and ``:smile:``."""
+"""Paths and names are printed unchanged: rich would interpret ``[/x]`` and ``:smile:``."""
 
 from __future__ import annotations
 

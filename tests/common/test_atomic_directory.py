@@ -1,4 +1,4 @@
-"""Atomic outputs: complete or missing after any kill, and other files are never overwritten (issue 11, entry 21)."""
+"""Atomic outputs: complete or missing after any kill, and other files are never overwritten."""
 
 from __future__ import annotations
 

@@ -90,7 +90,6 @@ def test_surprises_of_the_format(tmp_path):
         (_with(**{"to": "9" * 5000}), 15, "a character offset"),
         ([SENTENCE, {**SENTENCE, "ID": [1]}], 15, "an ID"),
         ([SENTENCE, {**SENTENCE, "ID": None}], 15, "an ID"),
-        # Issue 11, entry 27
         (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 100_000, 15, "nested more than 100 deep"),
         (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 500 + "]" * 500 + "]", 15, "nested more than 100 deep"),
         ("[" * 100_000, 1, "nested more than 100 deep"),

@@ -1,4 +1,4 @@
-"""Issue 11, entry 9: the training order is a whole shuffle of the task's examples, new in every epoch, and is restored
+"""The training order is a whole shuffle of the task's examples, new in every epoch, and is restored
 when a run resumes."""
 
 from __future__ import annotations

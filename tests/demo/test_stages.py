@@ -74,7 +74,7 @@ def test_a_stage_with_other_settings_starts_again(ledger, tmp_path):
 
 
 def test_other_settings_remove_a_link_but_not_its_target(ledger, tmp_path):
-    """Issue 11, entry 21: this gave a traceback."""
+    """A link to a directory once caused a traceback here."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     (tmp_path / "out").symlink_to(tmp_path / "mine")
@@ -115,7 +115,7 @@ def test_a_damaged_marker_counts_as_missing(ledger, tmp_path):
 
 
 def test_an_edited_include_makes_its_stages_run_again(tmp_path):
-    """Issue 11, entry 12: a recipe depends on all files that it includes, also indirectly, and on those of the
+    """A recipe depends on all files that it includes, also indirectly, and on those of the
     engine."""
     shutil.copytree(ROOT / "gin", tmp_path / "gin")
     plan = Plan(DemoSettings(), Layout(tmp_path / "out"), tmp_path)

@@ -1,4 +1,4 @@
-"""Damage to checkpoints, file by file (issue 11, entries 3 and 4): it is never accepted silently, and runs continue
+"""Damage to checkpoints, file by file: it is never accepted silently, and runs continue
 from the right checkpoint.
 
 A fault is one of: a file truncated, changed, zeroed, extended, deleted or added, or a folder deleted.

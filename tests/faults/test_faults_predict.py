@@ -1,4 +1,4 @@
-"""Issue 11, entry 27: nothing in a review file or in the answers of a student ends ``fsa predict`` with a traceback."""
+"""Nothing in a review file or in the answers of a student ends ``fsa predict`` with a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No regular expression of this project needs time that grows with the square of a text's length (issue 11, entry 22).
+"""No regular expression of this project needs time that grows with the square of a text's length.
 
 The expressions are found in the source code, so new ones need not be listed here. Each is tried with strings that are
 made from its parts: text that leads to a repetition, then thousands of repetitions, then a matching or failing end. The

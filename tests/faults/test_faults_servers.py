@@ -102,7 +102,7 @@ def teach_on(server: HostileServer, source: Path, store: Path, read: Read) -> st
 def test_no_mode_of_a_server_breaks_a_job(
     campaign: Campaign, server: HostileServer, source: Path, tmp_path: Path, read: Read
 ):
-    """Entries 7, 19, 23 and 27: each mode of the hostile server once."""
+    """Each mode of the hostile server once."""
     assert len(MODES) > 20
     first = tmp_path / "first"
     assert run(server, source, first, limit=1) == 0
@@ -150,7 +150,7 @@ def test_damaged_answers_never_break_a_job(
 def test_redirects_are_refused_before_the_first_answer_and_after(
     server: HostileServer, source: Path, tmp_path: Path, status: int
 ):
-    """Entry 7: after 301 and 302 the answer of a GET was stored; after 307 and 308 the review went to another host."""
+    """Following 301 and 302 would store the answer of a GET; following 307 and 308 would send the review elsewhere."""
     store = tmp_path / "store"
     for _ in range(2):
         server.mode = f"redirect {status}"
@@ -163,7 +163,7 @@ def test_redirects_are_refused_before_the_first_answer_and_after(
 
 
 def test_a_repeated_answer_is_not_used_for_the_next_review(server: HostileServer, source: Path, tmp_path: Path):
-    """Similar to entry 7: the second copy was read as the answer to the next request on the connection."""
+    """If the connection were used again, the second copy would be read as the answer to the next request."""
     server.mode = "answered twice"
     assert run(server, source, tmp_path / "store", in_flight=1) == 0
     texts = {row.review_id: row.text for row in rows(tmp_path / "store")}
@@ -189,7 +189,7 @@ def test_keys_with_invalid_characters_are_refused_and_not_shown(
     value: str,
     said: str,
 ):
-    """Entry 19: such a key was stored in the failure of every row."""
+    """An error of the HTTP client would contain such a key and be stored with every row."""
     monkeypatch.setenv("MY_KEY", value)
     command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", server.url]
     assert main([*command, "--api-key-variable", "MY_KEY"]) == 2
@@ -201,7 +201,7 @@ def test_keys_with_invalid_characters_are_refused_and_not_shown(
 def test_white_space_around_a_key_is_removed(
     server: HostileServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Entry 19: a key from a file may end with a newline."""
+    """A key from a file may end with a newline."""
     monkeypatch.setenv("OPENAI_API_KEY", f"\t{KEY}\r\n")
     server.mode = "key in the answer"
     assert run(server, source, tmp_path / "store") == 0
@@ -211,7 +211,6 @@ def test_white_space_around_a_key_is_removed(
 def test_an_answer_with_the_key_is_redacted_and_counted(
     server: HostileServer, source: Path, tmp_path: Path, read: Read
 ):
-    """Entry 19."""
     server.mode = "key in the answer"
     assert run(server, source, tmp_path / "store") == 0
     assert f"{REVIEWS} answers had the API key in them" in read()
@@ -220,7 +219,7 @@ def test_an_answer_with_the_key_is_redacted_and_counted(
 
 @pytest.mark.parametrize("mode", ["good", "key in an error", "silence", "redirect 307"])
 def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tmp_path: Path, read: Read, mode: str):
-    """Entry 19: ``user:password@host`` and ``?api_key=`` are sent but never printed."""
+    """``user:password@host`` and ``?api_key=`` are sent but never printed."""
     server.mode = mode
     url = server.url.replace("://", f"://somebody:{KEY.replace('/', '%2F')}@") + f"?api_key={KEY}"
     command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", url, "--prompts", '["analysis"]']
@@ -236,7 +235,7 @@ def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tm
 def test_an_attempt_ends_at_its_time_limit_even_if_bytes_come_slowly(
     server: HostileServer, source: Path, tmp_path: Path
 ):
-    """Entry 23: with a byte from time to time an attempt never ended."""
+    """A time limit per read is not enough: an attempt that receives a byte from time to time would never end."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.mode = "a byte at a time"
     assert run(server, source, tmp_path / "store") == 0
@@ -248,7 +247,7 @@ def test_an_attempt_ends_at_its_time_limit_even_if_bytes_come_slowly(
 def test_requests_are_delayed_after_a_429_without_a_time_to_wait(
     server: HostileServer, source: Path, tmp_path: Path, when: str
 ):
-    """Entry 23: there were 1,023 requests in 25 s, and none of them counted as an attempt."""
+    """Without a delay there were 1,023 requests in 25 s, and none of them counted as an attempt."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.requests, server.mode = 0, f"429 {when}"
     assert run(server, source, tmp_path / "store", max_attempts=2) == 0
@@ -256,7 +255,7 @@ def test_requests_are_delayed_after_a_429_without_a_time_to_wait(
 
 
 def test_large_bodies_are_not_read(server: HostileServer, source: Path, tmp_path: Path):
-    """Entry 23: the size of bodies was not limited, neither compressed nor decompressed."""
+    """The size of a body is limited both before and after decompression."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     for seed, mode in enumerate(["a huge body", "an answer without end", "gzip bomb"]):
         server.mode = mode
@@ -269,7 +268,7 @@ def test_large_bodies_are_not_read(server: HostileServer, source: Path, tmp_path
 def test_a_signal_ends_a_waiting_job_and_loses_nothing(
     server: HostileServer, source: Path, tmp_path: Path, mode: str, number: signal.Signals
 ):
-    """Entry 23: SIGTERM during a long Retry-After, or while a server does not answer."""
+    """SIGTERM during a long Retry-After, or while a server does not answer."""
     store = tmp_path / "store"
     assert run(server, source, store, limit=2) == 0
     server.mode, server.requests = mode, 0

@@ -137,7 +137,7 @@ def test_no_damage_to_a_file_of_a_store_is_silent(
     cases: Callable[[int, int], int],
     capsys: pytest.CaptureFixture[str],
 ):
-    """Entries 3 and 27: every file of the store, damaged or deleted."""
+    """Every file of the store, damaged or deleted."""
     names = sorted(path.name for path in (whole / FOLDER).iterdir())
     root = tmp_path / "store"
 
@@ -169,7 +169,7 @@ def test_no_damage_to_a_file_of_a_store_is_silent(
 def test_damage_to_a_store_without_checksums_is_never_a_traceback(
     campaign: Campaign, whole: Path, tmp_path: Path, rng: random.Random, cases: Callable[[int, int], int]
 ):
-    """Entry 27: a store of version 528859f; values may be wrong, but every part is read completely or refused."""
+    """A store of version 528859f; values may be wrong, but every part is read completely or refused."""
     table = pyarrow.parquet.read_table(part(whole)).replace_schema_metadata(None)
     root = tmp_path / "store"
     old = root / FOLDER / "part-00000000-00000000.parquet"
@@ -190,7 +190,7 @@ def test_damage_to_a_store_without_checksums_is_never_a_traceback(
 
 
 def test_every_reader_notices_a_flipped_bit_in_a_part(whole: Path, tmp_path: Path):
-    """Entry 3: 6 of 300 flipped bits changed the content unnoticed."""
+    """Before parts had checksums, 6 of 300 flipped bits changed the content unnoticed."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root, 1)
@@ -209,7 +209,7 @@ def test_every_reader_notices_a_flipped_bit_in_a_part(whole: Path, tmp_path: Pat
 
 
 def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Entry 3: exit status 2, no traceback; after the fix in the error, only the lost requests are sent again."""
+    """Exit status 2, no traceback; after the fix in the error, only the lost requests are sent again."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root)
@@ -248,7 +248,7 @@ def test_answers_of_a_restored_part_are_preferred_to_later_failures(whole: Path,
 
 
 def test_a_missing_part_is_noticed(whole: Path, tmp_path: Path):
-    """Entry 3: without this error, the requests of a deleted part would be paid again unnoticed."""
+    """Without this error, the requests of a deleted part would be paid again unnoticed."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root, 1)
@@ -261,7 +261,7 @@ def test_a_missing_part_is_noticed(whole: Path, tmp_path: Path):
 
 
 def test_the_list_can_be_read_and_written_with_sha256sum(whole: Path, tmp_path: Path):
-    """Entry 3: a missing list is an error, and can be written again with the command in the error."""
+    """A missing list is an error, and can be written again with the command in the error."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     subprocess.run(["sha256sum", "--check", "--strict", LIST], cwd=root / FOLDER, check=True)
@@ -274,7 +274,7 @@ def test_the_list_can_be_read_and_written_with_sha256sum(whole: Path, tmp_path: 
 
 
 def test_parts_without_checksums_are_read_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Entry 3: parts in the format of version 528859f; tests/test_old_artefacts.py has real ones."""
+    """Parts in the format of version 528859f; tests/test_old_artefacts.py has real ones."""
     folder = write_store(tmp_path / "store")
     (folder / LIST).unlink(missing_ok=True)
     for path in folder.glob("part-*"):
@@ -315,7 +315,7 @@ def make_folder(path: Path) -> None:
 def test_parquet_that_is_not_a_part_is_an_error(
     whole: Path, tmp_path: Path, change: Callable[[Path], None], listed: bool
 ):
-    """Entry 27: a Parquet file of another schema raised a KeyError or a pydantic error."""
+    """A Parquet file of another schema is a StoreError, not a KeyError or an error of pydantic."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root)
@@ -355,7 +355,7 @@ def line(values: object) -> bytes:
 def test_garbage_in_a_journal_is_counted_and_skipped(
     whole: Path, tmp_path: Path, garbage: bytes, capsys: pytest.CaptureFixture[str]
 ):
-    """Entry 27: lines with a right checksum and wrong values gave tracebacks, or wrong Parquet rows later."""
+    """Lines with a right checksum and wrong values neither cause tracebacks nor become wrong Parquet rows."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     (journal,) = (root / FOLDER).glob("journal-*")
@@ -367,7 +367,7 @@ def test_garbage_in_a_journal_is_counted_and_skipped(
 
 
 def test_an_old_journal_with_half_a_surrogate_pair_becomes_a_part(whole: Path, tmp_path: Path):
-    """Entry 27: version 528859f stored such a failure, and no later job could convert the journal to a part."""
+    """Version 528859f stored such a failure, and no later job could convert the journal to a part."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     (journal,) = (root / FOLDER).glob("journal-*")
@@ -379,7 +379,8 @@ def test_an_old_journal_with_half_a_surrogate_pair_becomes_a_part(whole: Path, t
 
 
 def test_other_files_in_a_store_are_not_touched(whole: Path, tmp_path: Path):
-    """Entry 27: a copy next to a shard was read as a shard, and any file with the suffix .aside was deleted."""
+    """A copy of a shard next to it is not read as a shard, and files of others with the suffix .aside are not
+    deleted."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     shutil.copytree(root / FOLDER, root / f"{FOLDER}.copy")

@@ -114,7 +114,7 @@ def test_int8_weights_give_similar_log_probabilities(family, imported, sentences
 
 
 def test_a_base_models_generation_defaults_do_not_change_answers(imported, sentences, tmp_path):
-    """Entry 1: Qwen2.5's generation_config.json penalises repetition; a T5's config.json has a least length."""
+    """Qwen2.5's generation_config.json penalises repetition; a T5's config.json has a least length."""
     for family, file, added in (
         ("qwen2_5", "generation_config.json", {"repetition_penalty": 1.5, "do_sample": True, "temperature": 0.7}),
         ("qwen2_5", "config.json", {"min_length": 8, "no_repeat_ngram_size": 1}),

@@ -1,4 +1,4 @@
-"""One rule for CSV in every command (entry 6 of the trial): what breaks it is an error or a counted row."""
+"""All commands read CSV by the same rules; a row that breaks them is an error or is counted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REASON = "CSV row with another number of columns than its header"
 
 
 def reader_rows(path: Path) -> list:
-    """Rows as dicts, and the reasons of those that are bad."""
+    """The rows as dicts, bad rows as their reasons."""
     return [raw.reason if not hasattr(raw, "parse") else raw.parse() for raw in raw_rows(path)]
 
 

@@ -1,4 +1,4 @@
-"""Columns of known dumps, stars, ids, domains and filters."""
+"""Columns of known dumps, star ratings, ids, domains and filters."""
 
 from __future__ import annotations
 

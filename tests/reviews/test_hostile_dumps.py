@@ -1,4 +1,4 @@
-"""Nothing in a dump's content stops ``fsa sample`` or fills the memory (entries 22, 26 and 28 of the trial)."""
+"""Nothing in a dump's content stops ``fsa sample`` or fills the memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = ("--stars-ratio", "null", "--language", "null", "--near-duplicates", "
 
 
 def sampled(path: Path, *options: str) -> dict:
-    """The report of a sample of everything in a dump; the good rows must be among it."""
+    """Samples all rows of a dump, checks that the good ones are included, and returns the report."""
     output = path.parent / "out" / "reviews.parquet"
     assert main(["sample", str(path), str(output), "--size", "1000", *OPTIONS, *options]) == 0
     assert {row["id"] for row in GOOD} <= {review.id for review in read_reviews(output)}
@@ -144,7 +144,7 @@ def test_text_made_to_be_slow_takes_linear_time() -> None:
 
 
 def memory_gib(code: str, *arguments: object) -> float:
-    """Largest memory of a fresh process that runs the code, beyond what it had after its imports."""
+    """Peak memory of a new process that runs the code, minus its memory after the imports."""
     program = textwrap.dedent(
         """
         import pathlib, resource, sys
@@ -174,7 +174,7 @@ for path in sys.argv[1:]:
 
 
 def test_highly_compressed_parquet_takes_little_memory(tmp_path: Path) -> None:
-    """528859f decoded 1,024 rows at a time, a gigabyte here; now it is 64 MiB, or 32 rows."""
+    """Version 528859f decoded 1,024 rows at a time, here a gigabyte; now it decodes at most 64 MiB, here 32 rows."""
     path = tmp_path / "dump.parquet"
     text = pyarrow.array(["x" * 1_000_000]).dictionary_encode().dictionary
     column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 600, pyarrow.int32()), text)

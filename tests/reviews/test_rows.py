@@ -1,4 +1,4 @@
-"""Raw rows: every format, and everything that dumps get wrong, counted and never fatal."""
+"""Raw rows of every format; all kinds of bad rows in dumps are counted and never fatal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def jsonl() -> bytes:
 def test_every_format_gives_the_same_rows(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl())
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(jsonl()))
-    # Two frames after one another, as parallel compressors write them.
+    # Two frames in one file, as parallel compressors write them.
     half = len(jsonl()) // 2
     compress = zstandard.ZstdCompressor().compress
     (tmp_path / "a.jsonl.zst").write_bytes(compress(jsonl()[:half]) + compress(jsonl()[half:]))

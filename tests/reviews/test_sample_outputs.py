@@ -1,4 +1,4 @@
-"""What ``fsa sample`` says of its sources and does to its outputs (entries 11, 21 and 26 of the trial)."""
+"""What ``fsa sample`` prints about its sources, and how it writes its outputs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_source_that_gives_nothing_is_an_error_unless_allowed(
     assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob(".*"))
     assert run(*arguments, "--allow-empty-sources") == 0
     assert run(second, tmp_path / "none.parquet", "--allow-empty-sources") == 2
-    # Nothing is said of a report that is not written.
+    # A report that is not written is not mentioned.
     assert "report" not in capsys.readouterr().err
 
 
@@ -157,7 +157,7 @@ def test_files_left_by_a_kill_are_replaced_only_by_the_same_command(tmp_path: Pa
     source, output = dump(tmp_path / "a.jsonl"), tmp_path / "out.parquet"
     assert run(source, output, "--size", 10) == 0
     whole = output.read_bytes()
-    # Killed between the names of the report and of the sample.
+    # Killed after the report was renamed and before the sample was.
     output.unlink()
     assert run(source, output, "--size", 12) == 2
     assert run(source, output, "--size", 10) == 0
@@ -184,7 +184,7 @@ def test_the_old_sample_is_kept_if_an_overwrite_fails_at_its_end(tmp_path, monke
     monkeypatch.undo()
     names = {path.name for path in output.parent.iterdir()}
     assert "out.parquet" in names and names <= {"out.parquet", "out.report.json"}
-    assert (output.read_bytes() == old) == (step < 5)  # the fifth is after its name
+    assert (output.read_bytes() == old) == (step < 5)  # the fifth step is after its renaming
     if "out.report.json" in names:
         size = json.loads((output.parent / "out.report.json").read_text())["settings"]["size"]
         assert size == (20 if step < 5 else 10)

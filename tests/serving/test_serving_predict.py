@@ -48,11 +48,11 @@ def test_predictions_are_in_the_order_of_the_input(predictor, rows, tmp_path):
 
 
 class Stopped(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 def stop_after(chunks: int, monkeypatch) -> None:
-    """Stops runs after so many chunks were written."""
+    """Stops runs after a number of chunks were written."""
     real, calls = os.fsync, []
 
     def stop(descriptor: int) -> None:
@@ -68,7 +68,7 @@ def stop_after(chunks: int, monkeypatch) -> None:
 
 @pytest.mark.parametrize("damage", ["none", "half a line", "zeros", "a whole line more"])
 def test_a_stopped_run_is_resumed(damage, predictor, rows, tmp_path, monkeypatch):
-    """Entry 5: the output is that of a run that was not stopped, byte for byte, whatever the stop left at its end."""
+    """The output equals that of an uninterrupted run byte for byte, whatever the stopped run left at its end."""
     monkeypatch.setattr(predict_module, "CHUNK", 5)
     whole = predict_file(predictor, iter(rows), tmp_path / "whole.jsonl", settings={"a": 1})
     stop_after(3, monkeypatch)
@@ -108,7 +108,7 @@ def fsa(*arguments: object) -> int:
 
 @pytest.fixture
 def stopped(checkpoint, vocabulary, texts, tmp_path, monkeypatch):
-    """The command line of a run that was stopped: MODEL_DIR with one checkpoint, 10 of 24 rows written."""
+    """The command line of a stopped run: a MODEL_DIR with one checkpoint, and 10 of 24 rows written."""
     model_dir, reviews = tmp_path / "model", tmp_path / "reviews.txt"
     shutil.copytree(checkpoint, model_dir / "checkpoint_7")
     shutil.copy(vocabulary, tmp_path / "spiece.model")
@@ -123,13 +123,13 @@ def stopped(checkpoint, vocabulary, texts, tmp_path, monkeypatch):
 
 
 def newer(model_dir: Path, checkpoint: Path) -> None:
-    """Another checkpoint with other weights, a later step."""
+    """Writes a checkpoint of a later step with other weights."""
     other = jax.tree.map(lambda leaf: leaf * np.float32(-1.5), load_weights(checkpoint))
     save_weights(model_dir, 9, other)
 
 
 def test_a_resumed_run_uses_its_first_checkpoint(stopped, checkpoint, tmp_path, capsys):
-    """Entry 5: a newer checkpoint has appeared in MODEL_DIR; its rows were mixed with the older one's."""
+    """If MODEL_DIR has a newer checkpoint by then, its predictions are not mixed with those of the older one."""
     newer(tmp_path / "model", checkpoint)
     assert fsa(*stopped) == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -137,7 +137,6 @@ def test_a_resumed_run_uses_its_first_checkpoint(stopped, checkpoint, tmp_path, 
 
 
 def test_a_run_whose_checkpoint_is_missing_is_refused(stopped, checkpoint, tmp_path, capsys):
-    """Entry 5."""
     newer(tmp_path / "model", checkpoint)
     shutil.rmtree(tmp_path / "model" / "checkpoint_7")
     assert fsa(*stopped) == 2
@@ -150,7 +149,7 @@ def test_a_run_whose_checkpoint_is_missing_is_refused(stopped, checkpoint, tmp_p
 
 @pytest.mark.parametrize("changed", ["checkpoint", "vocabulary", "input", "setting"])
 def test_a_run_is_not_resumed_with_anything_else(changed, stopped, checkpoint, tmp_path, texts, capsys, monkeypatch):
-    """Entry 5: what a path holds counts, not its name."""
+    """The contents of the files are compared, not their paths."""
     if changed == "checkpoint":
         shutil.rmtree(tmp_path / "model" / "checkpoint_7")
         newer(tmp_path / "model", checkpoint)
@@ -171,7 +170,7 @@ def test_a_run_is_not_resumed_with_anything_else(changed, stopped, checkpoint, t
 
 
 def test_an_unfinished_output_of_an_earlier_version_is_not_resumed(stopped, tmp_path, capsys):
-    """Entry 5: it does not say of which checkpoint it is."""
+    """Such an output does not record the checkpoint that it was made with."""
     (tmp_path / "out.jsonl.part").write_text("")
     (tmp_path / "out.jsonl.part.json").write_text("{}")
     assert fsa(*stopped) == 2
@@ -193,7 +192,7 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
 
 
 def test_long_texts_are_not_tokenized_completely(predictor):
-    """Entry 27: a line of 50 MB took its time for its first 512 tokens, and blanks were dropped without a word."""
+    """Only the start of a long text is tokenized, and the text is marked as cut even if only blanks were dropped."""
     (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])
     assert found.cut
 
@@ -269,7 +268,7 @@ def test_bad_input_names_its_place(name, content, message, tmp_path):
 
 
 def test_another_students_vocabulary_is_refused(vocabulary, tmp_path):
-    """A student of 64,000 pieces would be read with T5's 32,000, where nobody names its own."""
+    """Otherwise a student with 64,000 pieces would be read with T5's 32,000 if its own vocabulary is not given."""
     ids = T5Tokenizer(vocabulary).size
     family = families.family_of({"model_type": "t5"})
     for rows in (ids - 1, ids, ids + 127):

@@ -1,4 +1,4 @@
-"""The world on disk: what the project's own readers read from it is what the world knows."""
+"""The files of the synthetic world: the project's readers read from them exactly what the world contains."""
 
 from __future__ import annotations
 

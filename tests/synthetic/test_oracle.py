@@ -1,4 +1,4 @@
-"""The oracle teacher: right without mistakes, wrong at the rate that it is told, in the released form."""
+"""The oracle teacher: no mistakes by default, else mistakes at the given rate, in the form of the released text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_mistakes_have_the_set_rate():
     assert reported / opinions == pytest.approx(0.2, abs=0.02)
     kinds = {kind for one in taught for kind in one.mistakes}
     assert kinds == {"flipped sentiment", "missed opinion", "wrong target"}
-    # What it calls a mistake is one in the text, and nothing else is.
+    # Every mistake that it reports is in the text, and no other.
     for known, one in zip(REVIEWS, taught, strict=True):
         written = [(opinion.target, opinion.sentiment) for opinion in one.opinions]
         wrong = len([pair for pair in known_opinions(known) if pair not in written])

@@ -144,7 +144,7 @@ def test_a_split_without_sentences_is_refused():
 
 
 def test_few_labels_cover_little_of_the_content_of_reviews():
-    """Why distillation can help at all."""
+    """This is why distillation can help."""
 
     def implicit_clauses(texts: list[str]) -> set[str]:
         tails = [fact.clause.split("}")[-1].strip() for f in DOMAINS[0].facets for v in f.facts.values() for fact in v]

@@ -18,7 +18,7 @@ from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
 def test_bills_equal_a_calculation_by_hand(maker: RequestMaker):
     requests = [request for review in reviews(4) for request in maker.requests(review)]
     shards = [
-        # Two at once, a pause of 100 s, and another: 10 + 5 seconds of work.
+        # Two requests at once, a pause of 100 s, and one more request: 10 + 5 seconds of work.
         [
             row(requests[0], finished=1010.0, seconds=10, devices=2),
             row(requests[1], finished=1008.0, seconds=4, devices=2),
@@ -108,7 +108,7 @@ def test_rate_limits_space_requests(limits: dict[str, float]):
         await asyncio.gather(*(limiter.acquire(100) for _ in range(9)))
         return time.monotonic() - began
 
-    assert asyncio.run(job()) >= 8 * 0.05 - 1e-3  # 20 requests, or 2,000 tokens, a second
+    assert asyncio.run(job()) >= 8 * 0.05 - 1e-3  # at most 20 requests or 2,000 tokens per second
 
 
 def test_a_pause_delays_all_requests():

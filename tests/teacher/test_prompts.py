@@ -13,7 +13,7 @@ NAMES = sorted(path.stem for path in DIRECTORY.glob("*.yaml"))
 
 
 def fenced(content: str) -> str:
-    """What stands between the fence lines of the last user message."""
+    """The text between the fence lines of the last user message."""
     lines = content.split("\n")
     opening = next(i for i, line in enumerate(lines) if line.startswith("<review") and line.endswith(">"))
     closing = max(i for i, line in enumerate(lines) if line == lines[opening].replace("<", "</"))
@@ -43,7 +43,7 @@ def test_no_review_ends_its_enclosing_tag(text: str):
     content = load_prompt("analysis").messages(text)[-1]["content"]
     opening = next(line for line in content.split("\n") if line.startswith("<review"))
     tag = opening[1:-1]
-    # The two fence lines and nothing else hold the tag.
+    # Only the two fence lines contain the tag.
     assert content.casefold().count(f"<{tag}>") == content.casefold().count(f"</{tag}>") == 1
     assert content.startswith(f"<{tag}>\n")
 

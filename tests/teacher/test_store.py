@@ -87,7 +87,7 @@ def test_a_truncated_journal_loses_only_its_last_line(
     journal.close()
     whole = journal_file.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
-    # A power cut may leave a hole where the length was written before the data.
+    # After a power cut the end may be zeros: the length was written, the data were not.
     journal_file.write_bytes(whole[:cut] + b"\0" * data.draw(st.integers(0, 20)))
     survived = whole[:cut].count(b"\n")
     assert keys(root) == [request.key for request in every[:survived]]
@@ -139,7 +139,7 @@ def test_a_crash_at_any_step_neither_loses_nor_duplicates_rows(tmp_path: Path, m
         died = crash(root, at, rows, rows_per_part=3)
         before = keys(root) if (root / FOLDER).exists() else []
         assert before == [one.key for one in rows[: len(before)]]
-        # A second crash while the first one's traces are tidied up.
+        # A second crash while the files left by the first are cleaned up.
         crash(root, 1 + at % 7, rows, rows_per_part=8)
         assert not crash(root, 10_000, rows, rows_per_part=5)
         assert [generation.key for shard in StoreReader(root).attempts_by_shard() for generation in shard] == [
@@ -244,7 +244,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_loses_nothing(tmp_path: Path, ma
     stored, message = json.loads(run.stdout)
     assert "file-size limit" in message and "stored answers are safe" in message
     every = requests(maker, 5000)
-    # The very last row may be there although its write was reported as failed: its journal was full, not torn.
+    # The last row may be complete although its write was reported as failed.
     assert keys(tmp_path)[:stored] == [request.key for request in every[:stored]]
     assert 0 < stored <= len(keys(tmp_path)) <= stored + 1
     with ShardWriter(tmp_path) as writer:

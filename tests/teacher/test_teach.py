@@ -1,4 +1,4 @@
-"""``fsa teach --endpoint`` against real servers that answer, misbehave or refuse."""
+"""``fsa teach --endpoint`` with real servers that answer, misbehave or refuse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_job_resumes_and_a_changed_prompt_asks_only_its_own(source: Path, tmp_
     assert teach(source, store, server) == 0
     assert server.counts()["requests"] == 60
     assert teach(source, store, server, "--prompts", '["analysis", "rewriting-close"]', "--samples", "2") == 0
-    # 60 analyses are there: 60 second samples and twice 60 rewritings are not.
+    # The first samples of 60 analyses are stored; 60 second samples and 2 x 60 rewritings are asked.
     assert server.counts()["requests"] == 60 + 60 + 120
     rows = list(generations(store))
     assert len(rows) == 240 and all(row.text and row.input_tokens for row in rows)
@@ -64,7 +64,7 @@ def test_a_server_that_misbehaves(source: Path, tmp_path: Path, serve: Serve):
     assert failed and all(row.failure and row.failure.startswith("engine error: ") for row in failed)
     asked = server.counts()["requests"]
     assert teach(source, store, server, *options) == 0
-    assert server.counts()["requests"] == asked  # failures are rows: nothing is paid for again by itself
+    assert server.counts()["requests"] == asked  # failures are stored rows: no request is repeated unless asked to
     for _ in range(20):
         if not any(row.failure for row in StoreReader(store)):
             break

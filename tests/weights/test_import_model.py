@@ -114,7 +114,7 @@ ODD_COUNTS = [10**12, 10**400, -1, 0, 2.5, "16", True, [16], {}, float("nan"), f
 )
 @pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
 def test_absurd_sizes_are_refused_by_name(key, value):
-    """Issue 11, entry 27: a configuration is refused before anything of its size is made."""
+    """A configuration is refused before any array of its sizes is created."""
     with pytest.raises(CheckpointError, match=f"config.json: {key}"):
         family_of(T5).config({**T5, key: value}, None)
 
@@ -122,7 +122,6 @@ def test_absurd_sizes_are_refused_by_name(key, value):
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim"])
 @pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
 def test_absurd_sizes_of_a_decoder_are_refused_by_name(key, value):
-    """Issue 11, entry 27."""
     with pytest.raises(CheckpointError, match=f"config.json: {key}"):
         family_of(QWEN3).config({**QWEN3, key: value}, None)
 
@@ -142,14 +141,12 @@ def test_absurd_sizes_of_a_decoder_are_refused_by_name(key, value):
     ],
 )
 def test_values_of_another_type_are_refused(changes):
-    """Issue 11, entry 27."""
     with pytest.raises(CheckpointError):
         content = {**QWEN3, **changes}
         family_of(content).config(content, None)
 
 
 def test_a_deep_configuration_and_a_huge_one_are_refused(t5, tmp_path, capsys):
-    """Issue 11, entry 27."""
     for content in ("[" * 100_000, '{"a":' * 500 + "1" + "}" * 500, '{"d_model": ' + "9" * 6000 + "}", "\udcff"):
         (t5 / "config.json").write_bytes(content.encode(errors="surrogateescape"))
         assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
@@ -187,7 +184,7 @@ def test_an_import_records_the_digests_of_what_it_read(t5, tmp_path, capsys):
 
 
 def test_a_t5_v1_1_of_transformers_5_gets_its_embedding_as_output_projection(tmp_path):
-    """Issue 11, entry 29: tied and unscaled, its file has no lm_head.weight; tests/parity compares the logits."""
+    """Its embedding is tied and its logits are unscaled, so its file has no lm_head.weight (logits: tests/parity)."""
     config = {**T5, "feed_forward_proj": "gated-gelu"}
     write_model(tmp_path / "t5", config)
     changed = {**config, "tie_word_embeddings": True, "scale_decoder_outputs": False}

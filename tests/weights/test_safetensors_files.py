@@ -108,7 +108,6 @@ HEADERS = {
 
 @pytest.mark.parametrize("case", HEADERS)
 def test_an_odd_header_is_refused(case, tmp_path):
-    """Issue 11, entry 27."""
     content = HEADERS[case]
     text = json.dumps(content) if isinstance(content, dict) else content
     header = text if isinstance(text, bytes) else text.encode()
@@ -142,7 +141,7 @@ def test_a_file_that_changes_after_its_header_was_read_is_refused(tmp_path):
     "shard", ["../../etc/passwd", "../a.safetensors", "/a.safetensors", "a\\b", "", "a.bin", 3, None, ["a"]]
 )
 def test_an_index_that_leads_out_of_the_directory_is_refused(shard, tmp_path):
-    """Issue 11, entry 27: such a name is not taken for the file beside the index."""
+    """The file with the same name next to the index is not read instead."""
     write_directory(tmp_path, {f"t{i}": lazy(np.full((10, 10), i, np.float32)) for i in range(3)}, shard_bytes=500)
     index = tmp_path / "model.safetensors.index.json"
     content = json.loads(index.read_text())
