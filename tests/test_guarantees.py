@@ -1,4 +1,4 @@
-"""Every promise of docs/guarantees.md names tests that there are."""
+"""Every promise of docs/guarantees.md names existing tests."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SKIPPED = "import pytest\n\n\n@pytest.mark.skip(reason='needs the moon')\ndef te
 
 
 def run(folder: Path, content: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs pytest on a file with the project's own settings of tests."""
+    """Runs pytest on a file with the project's test settings."""
     (folder / "test_it.py").write_text(content)
     (folder / "conftest.py").write_text("from tests.conftest import pytest_addoption, pytest_sessionfinish  # noqa\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *options]

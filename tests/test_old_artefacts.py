@@ -1,4 +1,4 @@
-"""What commit 528859f wrote (tests/testdata/v528859f) is read and resumed, and no request is sent again."""
+"""Files written by commit 528859f (tests/testdata/v528859f) are read and resumed, and no request is sent again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASK = "fsa_atsa_rest14"
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
-    """What 528859f did with the artefacts."""
+    """The recorded results of 528859f with the artefacts."""
     return json.loads((OLD / "recorded.json").read_text())
 
 
@@ -60,7 +60,7 @@ def teach(old: Path, store: Path, server: str) -> None:
 
 
 def kept(checked: Path) -> dict[tuple[str, str], str]:
-    """Review and form to the text that was kept."""
+    """The kept texts by review and form."""
     rows = pyarrow.parquet.read_table(checked / "kept").to_pylist()
     return {(row["review_id"], row["understanding"]): row["response"] for row in rows}
 
@@ -127,7 +127,7 @@ def test_the_old_training_continues_with_the_recorded_losses(old: Path, recorded
 
 @pytest.mark.parametrize("model", ["model_dir", "hf", "ct2"])
 def test_old_students_give_the_same_predictions(model: str, old: Path, recorded: dict, monkeypatch) -> None:
-    """Its CTranslate2 engine never said nothing, which was a defect: it now answers as the JAX student did."""
+    """CTranslate2 in 528859f never gave empty answers (a defect); it now answers like the recorded JAX student."""
     monkeypatch.setenv("FSA_VOCAB", str(old / "spiece.model"))
     output = old / "predictions.jsonl"
     options = ["--task", "rewriting", "--max_output_length", "12"]

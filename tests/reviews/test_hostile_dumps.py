@@ -174,7 +174,7 @@ for path in sys.argv[1:]:
 
 
 def test_highly_compressed_parquet_takes_little_memory(tmp_path: Path) -> None:
-    """Version 528859f decoded 1,024 rows at a time, here a gigabyte; now it decodes at most 64 MiB, here 32 rows."""
+    """Version 528859f decoded 1,024 rows at a time, here a gigabyte; now it decodes 64 MiB or 32 rows at a time."""
     path = tmp_path / "dump.parquet"
     text = pyarrow.array(["x" * 1_000_000]).dictionary_encode().dictionary
     column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 600, pyarrow.int32()), text)

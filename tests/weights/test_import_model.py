@@ -158,7 +158,7 @@ def test_a_deep_configuration_and_a_huge_one_are_refused(t5, tmp_path, capsys):
 
 
 def test_a_link_out_of_the_directory_is_refused(t5, tmp_path, capsys):
-    """What is imported may be published; the hub's cache, whose files are links to blobs, is read."""
+    """Such a file could later be published. Links inside the cache of the hub (to blobs) are read."""
     secret = tmp_path / "secret"
     secret.write_text('{"password": 1}')
     (t5 / "tokenizer_config.json").symlink_to(secret)
@@ -230,7 +230,7 @@ from fsa_jax.weights.checkpoints import save_weights
 import numpy as np
 
 def peak():
-    # Not getrusage, which begins with the peak of the process that started this one.
+    # Not getrusage: it starts with the peak of the parent process.
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 before = peak()
@@ -253,8 +253,8 @@ def test_a_model_is_never_completely_in_memory(tmp_path):
         env={**os.environ, "XLA_FLAGS": ""},
     )
     grown = int(run.stdout.split()[-1])
-    # The contract is 1.3 times the model (benchmarks/import_memory.py has it at full size, with what Python itself
-    # takes); a tensor at a time, it is a few of the largest, here the embedding.
+    # The limit is 1.3 times the model's size (benchmarks/import_memory.py checks it at full size, including Python's
+    # memory). One tensor is read at a time, so that the peak is a few times the largest one, here the embedding.
     assert grown < 1.3 * size, f"{grown / size:.2f} of the model's size"
 
 
