@@ -152,8 +152,7 @@ def _package_folders() -> Iterator[tuple[Path, str]]:
 
 
 def _forget_results() -> None:
-    """Clears the caches of this project's functions and of JAX: a cached result would hide the files that compute
-    it."""
+    """Clears the caches of this project and of JAX: a cached result would hide the files that compute it."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in PACKAGES:
             for value in list(vars(module).values()):

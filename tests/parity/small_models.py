@@ -39,8 +39,7 @@ def _t5(vocab_size: int, projection: str, scaled: bool, own_projection: bool) ->
     if own_projection:
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(vocab_size, _WIDTH))
     elif not scaled:
-        # Unscaled logits of an embedding with unit variance are larger than the others here, with larger rounding
-        # errors.
+        # Unscaled logits of an embedding with unit variance are larger than the others here, and so is their rounding.
         model.shared.weight.data.mul_(0.3)
     return model
 

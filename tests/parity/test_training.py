@@ -127,8 +127,7 @@ def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]
     widths = [max(rows.shape[1] for rows in side) for side in zip(*batches, strict=True)]
     losses = []
     for rows in batches:
-        # All batches get one shape, so that the step is compiled once; in PyTorch each has the length of its longest
-        # row.
+        # All batches get one shape, so that the step is compiled once; in PyTorch each is as long as its longest row.
         inputs, targets = (np.pad(x, ((0, 0), (0, n - x.shape[1]))) for x, n in zip(rows, widths, strict=True))
         batch = {
             "encoder_input_tokens": inputs,

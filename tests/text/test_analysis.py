@@ -157,8 +157,7 @@ def test_a_repeated_opinion_is_dropped():
 
 
 def test_real_teacher_text(real_data_dir):
-    """Every real analysis gives an opinion or a reason why not; the numbers are of the 400 rows of the released
-    file."""
+    """Every real analysis gives an opinion or a reason why not; the numbers are of the 400 released rows."""
     lines = (real_data_dir / "teacher" / "mixtral_8x7b_reviews.jsonl").read_text(encoding="utf-8-sig").splitlines()
     texts = [json.loads(line)["mixtral_response"] for line in lines]
     analyses = {index: analysis.parse(text) for index, text in enumerate(texts) if analysis.is_analysis(text)}

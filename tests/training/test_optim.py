@@ -80,7 +80,7 @@ def test_equals_the_recipe(weight_decay):
 def test_parameters_of_zero_grow():
     params, grads = example()
     *_, (found, _) = run(optim.rms_scaled_adamw(1e-2), params, grads[:1])
-    # The first Adam step is the sign of the gradient, times 1e-3 (the parameter is zero), times the learning rate.
+    # The first Adam step is the sign of the gradient, times the minimum RMS of 1e-3, times the learning rate.
     np.testing.assert_allclose(np.abs(found["zeros"]).max(), 1e-2 * 1e-3, rtol=0.05)
 
 
