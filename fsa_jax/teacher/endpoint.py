@@ -14,7 +14,7 @@ import openai
 
 from fsa_base import untrusted_json
 from fsa_base.errors import FsaError, SettingError, TeacherError
-from fsa_jax.reviews.fields import clean_text
+from fsa_jax.reviews.row_to_review import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
 from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
 from fsa_jax.teacher.http_client import BoundedClient, Redactor, proxy_secrets, url_secrets, url_without_secrets

@@ -21,7 +21,7 @@ from fsa_jax.cli.main import main
 from fsa_jax.data import train_subsets
 from fsa_jax.data.corpus_source import CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
-from fsa_jax.data.tasks import OrderedTask
+from fsa_jax.data.task_builders import OrderedTask
 
 ROOT = Path(__file__).parents[2]
 ROWS = 4_500
