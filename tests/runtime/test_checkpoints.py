@@ -209,7 +209,7 @@ def test_a_corrupt_checkpoint_is_an_error_or_the_one_before_is_taken(tmp_path, c
     with pytest.raises(CheckpointError, match="checkpoint_4: expected a complete checkpoint"):
         tiny_run.run(tmp_path, 4, period=2)
     tiny_run.run(tmp_path, 4, period=2, on_corrupt_checkpoint="previous")
-    assert "set aside as checkpoint_4.corrupt-2; going on with checkpoint_2" in capfd.readouterr().err
+    assert "renamed to checkpoint_4.corrupt-2; continuing with checkpoint_2" in capfd.readouterr().err
     assert tiny_run.losses(tmp_path) == losses
     assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 4]
 
@@ -220,7 +220,7 @@ def _tree(directory: Path) -> dict[str, bytes]:
     return {str(file.relative_to(directory)): file.read_bytes() for file in files}
 
 
-def test_another_model_sets_no_checkpoint_aside(trained, tmp_path):
+def test_a_checkpoint_of_another_model_is_not_renamed(trained, tmp_path):
     """Entry 2: a mismatch is an error of the settings, whatever on_corrupt_checkpoint says, and changes nothing."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = _tree(tmp_path)
@@ -241,12 +241,12 @@ def test_with_no_whole_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_
     before = _tree(tmp_path)
     restore = utils.RestoreCheckpointConfig(path=str(trained / "checkpoint_2"), mode="specific")
     for start in (None, restore):
-        with pytest.raises(CheckpointError, match="expected a whole checkpoint to go on from"):
+        with pytest.raises(CheckpointError, match="expected an intact checkpoint to continue from"):
             tiny_run.run(tmp_path, 6, period=2, restore=start, on_corrupt_checkpoint="previous")
     assert _tree(tmp_path) == before
     for step in (0, 2, 4):
         (tmp_path / f"checkpoint_{step}").rename(tmp_path / f"checkpoint_{step}.corrupt")
-    with pytest.raises(CheckpointError, match=r"only checkpoints that were set aside: checkpoint_0.corrupt"):
+    with pytest.raises(CheckpointError, match=r"only renamed damaged ones: checkpoint_0.corrupt"):
         tiny_run.run(tmp_path, 6, period=2)
 
 
@@ -312,7 +312,7 @@ def test_missing_entries_start_fresh_where_that_is_asked_for(trained, tmp_path, 
     state = _start(trained / "checkpoint_4", tmp_path, model=deeper, mode="specific", fallback_to_scratch=True)
     first = state.params["decoder"]["layers_0"]["mlp"]["wo"]["kernel"]
     np.testing.assert_array_equal(first, _stored(trained / "checkpoint_4")["target/decoder/layers_0/mlp/wo/kernel"])
-    assert any("start FRESH" in record.getMessage() for record in caplog.records)
+    assert any("have INITIAL values" in record.getMessage() for record in caplog.records)
 
 
 def test_an_assignment_map_renames_and_leaves_out(trained, tmp_path):

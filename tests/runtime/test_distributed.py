@@ -85,6 +85,6 @@ def test_two_processes_go_on_from_the_same_checkpoint_whichever_of_them_finds_da
     statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments, devices=2))
     assert statuses == [0, 0], errors
     assert "not verified" in errors[0] and "not verified" not in errors[1]
-    assert "going on with checkpoint_0" in errors[0]
+    assert "continuing with checkpoint_0" in errors[0]
     assert checkpoints.checkpoint_steps(tmp_path) == [0, 4]
     assert {path.name for path in tmp_path.glob("*.corrupt")} == {"checkpoint_2.corrupt", "checkpoint_4.corrupt"}

@@ -88,7 +88,7 @@ def test_a_file_that_is_nowhere_names_every_place(tmp_path):
 
 
 def test_an_unquoted_string_says_how_to_quote():
-    with pytest.raises(SettingError, match="a string needs quotes of its own"):
+    with pytest.raises(SettingError, match="a string needs its own quotes"):
         _parse(bindings=("MODEL_DIR = /tmp/x",))
 
 
@@ -197,7 +197,7 @@ def test_a_required_macro_is_named_with_the_flag_that_sets_it():
     assert "--gin.MIXTURE_OR_TASK_NAME=" in error.value.fix
 
 
-def test_a_macro_that_nobody_sets_is_named():
+def test_an_unset_macro_is_named_in_the_error():
     required = ("MIXTURE_OR_TASK_NAME", "TASK_FEATURE_LENGTHS", "TRAIN_STEPS", "MODEL_DIR")
     with pytest.raises(SettingError, match="expected a macro MODEL"):
         _parse(f"{RUNS}/pretrain.gin", bindings=tuple(f"{name} = 1" for name in required))

@@ -180,7 +180,7 @@ def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(tr
     # What keep_dataset_checkpoints deletes meanwhile, no prediction depends on.
     checkpoint_files.forget_dataset(checkpoint)
     _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
-    assert capfd.readouterr().out.endswith("COMPLETED says so\n")
+    assert capfd.readouterr().out.endswith(".COMPLETED\n")
     shutil.rmtree(checkpoint)
     shutil.copytree(trained / "checkpoint_2", checkpoint)
     with pytest.raises(SettingError, match=r"COMPLETED: .* one of another: its content .*\n.*rm .*COMPLETED"):
@@ -267,7 +267,7 @@ def _forget_examples(record: Path) -> dict[str, Any]:
     return older
 
 
-def test_records_without_the_examples_are_taken_and_said_to_be_not_verified(trained, tmp_path, capfd):
+def test_records_without_the_examples_are_accepted_as_not_verified(trained, tmp_path, capfd):
     completed = tmp_path / "whole" / f"{RESULT}.COMPLETED"
     _of_day(5)
     _infer_reviews(trained, completed.parent)
@@ -282,7 +282,7 @@ def test_records_without_the_examples_are_taken_and_said_to_be_not_verified(trai
         _infer_reviews(trained, tmp_path / "parts", write_fn=_interrupted)
     older = _forget_examples(tmp_path / "parts" / f"{RESULT}.chunks" / "settings.json")
     _infer_reviews(trained, tmp_path / "parts")
-    assert "of which examples they are: not verified" in capfd.readouterr().out
+    assert "their examples are not recorded: not verified" in capfd.readouterr().out
     assert json.loads((tmp_path / "parts" / f"{RESULT}.COMPLETED").read_text()) == older
 
 

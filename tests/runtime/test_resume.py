@@ -92,7 +92,7 @@ def test_another_batch_size_begins_the_data_anew_and_says_so(tmp_path, caplog):
     tiny_run.run(tmp_path, 2, period=2)
     tiny_run.run(tmp_path, 4, period=2, train_data=tiny_run.dataset(batch_size=16))
     assert _position(tmp_path / "checkpoint_4")["batches"] == 2
-    assert any("begins ANEW" in record.getMessage() for record in caplog.records)
+    assert any("starts FROM THE BEGINNING" in record.getMessage() for record in caplog.records)
 
 
 def _position(checkpoint: Path) -> dict:
@@ -283,10 +283,10 @@ def test_a_loss_that_is_no_number_is_told_once(tmp_path, capfd):
 def test_a_long_search_for_the_place_in_the_data_shows_how_far_it_is(tmp_path, capfd, monkeypatch):
     tiny_run.run(tmp_path, 4)
     tiny_run.run(tmp_path, 5)
-    assert "passing over" not in capfd.readouterr().err
+    assert "skipping batch" not in capfd.readouterr().err
     monkeypatch.setattr(position, "_PATIENCE", 0.0)
     tiny_run.run(tmp_path, 6)
-    assert "passing over batch 5/5" in capfd.readouterr().err
+    assert "skipping batch 5/5" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("use_cached", [False, True])

@@ -36,7 +36,7 @@ ALONE = {
 
 
 @pytest.mark.parametrize("environment", ALONE.values(), ids=ALONE.keys())
-def test_a_lone_process_waits_for_nobody(environment, monkeypatch):
+def test_a_single_process_does_not_wait(environment, monkeypatch):
     """Entry 14."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -59,7 +59,7 @@ def test_one_of_several_is_told_by_the_environment(monkeypatch):
 
 def test_who_is_missing_or_does_not_belong_is_told():
     """Entry 17: JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
-    with pytest.raises(SettingError, match="no word of process 1, 2 in 1 s"):
+    with pytest.raises(SettingError, match="process 1, 2 did not connect within 1 s"):
         processes.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
     with pytest.raises(SettingError, match="found process 0 at localhost:"):
         processes.initialize(True, f"localhost:{pair.free_port()}", 2, 1, 1)

@@ -1,4 +1,4 @@
-"""The train step: gradients of slices, dropout keys, metrics that wait for nobody."""
+"""The train step: gradients of slices, dropout keys, metrics."""
 
 import jax
 import jax.numpy as jnp
