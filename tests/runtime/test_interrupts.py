@@ -36,7 +36,7 @@ def test_every_command_describes_itself():
         assert len(output.splitlines()) < 80
 
 
-def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
+def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_immediately(tmp_path):
     """Entry 29."""
     run = tmp_path / "run"
     process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
