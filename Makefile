@@ -1,15 +1,16 @@
-# Everything runs in .venv in this checkout; the first target that needs it builds it.
+# Everything runs in .venv in this checkout; the first target that needs it creates it.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# Goldens of upstream T5X; a quarter of all tests' time, so they have a target of their own.
+# Tests against goldens of upstream T5X. They take a quarter of the time of all tests, so they have a separate target.
 CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_files.py
-# Whole trainings that are killed, interrupted, out of disk, or of several processes; more than a quarter of the time.
+# Tests of whole trainings: killed, interrupted, with a full disk, or with several processes. More than a quarter of the
+# time of all tests.
 SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_full_disk.py test_interrupts.py \
   test_distributed.py test_several_processes.py test_partitioning_two_processes.py)
-# pytest workers; 2 cores are what CI has.
+# Number of pytest workers; CI has 2 cores.
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
-# Container images often set it; without bytecode every start compiles all it imports, 8 seconds.
+# Container images often set this variable. Without bytecode every start compiles all imported modules, which takes 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test conformance survival engine-alone test-teacher parity faults lint types clean
@@ -24,7 +25,8 @@ test: .venv/.installed
 conformance: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --must-run $(CONFORMANCE)
 
-# By files: two tests of several processes each, side by side, wait for one another on two cores (816 s instead of 525).
+# Distributed by file: on two cores, two parallel tests with several processes each would slow each other down (816 s
+# instead of 525 s).
 survival: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --must-run $(SURVIVAL) \
 	  $(TEST_ARGS)
@@ -33,16 +35,16 @@ survival: .venv/.installed
 engine-alone: .venv/.installed
 	$(BIN)/python tests/runtime/alone.py -n $(WORKERS) --dist loadfile tests/runtime $(TEST_ARGS)
 
-# The long form of the fault campaigns, and kills at random moments, by hand: more than 20,000 cases. FAULTS_SEED=1 draws
-# others.
+# The long form of the fault tests, and kills at random moments: more than 20,000 cases, to be run by hand.
+# FAULTS_SEED=1 draws other cases.
 faults: .venv/.installed
 	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults tests/runtime/test_train_kills.py $(TEST_ARGS)
 
-# Real vLLM, in an environment of its own.
+# Tests with real vLLM, in a separate environment.
 test-teacher: .venv-teacher/.installed
 	.venv-teacher/bin/python -m pytest --must-run -m teacher tests/teacher/test_sidecar.py
 
-# Against PyTorch, which has an environment of its own so that the others stay light.
+# Tests against PyTorch, in a separate environment, so that the other environments stay small.
 parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest --must-run tests/parity $(PARITY_ARGS)
 
@@ -54,11 +56,12 @@ lint: .venv/.installed
 	cd base && ../$(BIN)/deptry .
 	cd runtime && ../$(BIN)/deptry .
 
-# A minute. pyright fetches itself from the npm registry, which a machine may lack, so CI leaves it to the author of a change.
+# Takes a minute. pyright downloads itself from the npm registry, which CI may not reach, so the author of a change runs
+# it.
 types: .venv/.installed
 	$(BIN)/pyright
 
-# Python compiles what is imported; pip would compile all of every package, a third of the time.
+# Without this option pip compiles all modules of all packages, a third of the time; Python compiles only imported ones.
 PIP_INSTALL := -m pip install --quiet --no-compile
 
 .venv/.installed: requirements.txt pyproject.toml base/pyproject.toml runtime/pyproject.toml
@@ -72,7 +75,7 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e ./base -e .
 	touch $@
 
-# The packages of .venv with PyTorch beside them: installing those again would take a minute.
+# Uses the packages of .venv and adds PyTorch; installing all packages again would take a minute.
 .venv-parity/.installed: requirements-parity.txt .venv/.installed
 	$(PYTHON) -m venv .venv-parity
 	echo 'import site, sys; site.addsitedir(sys.prefix + "/../.venv/lib/python3.11/site-packages")' \

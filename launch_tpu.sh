@@ -11,14 +11,14 @@ usage() {
 usage: launch_tpu.sh --tpu NAME --zone ZONE --gin FILE --model-dir gs://BUCKET/PATH [option ...] [-- t5x.train flags]
 
   --tpu NAME         name of an existing TPU VM or pod slice
-  --zone ZONE        its zone
+  --zone ZONE        zone of the TPU VM
   --gin FILE         gin file, relative to the repository root
   --model-dir DIR    a gs:// path that every worker can write (checkpoints, metrics)
   --data-dir DIR     FSA_DATA_DIR on the workers (default: data; a gs:// path works for cached tasks)
-  --project NAME     Google Cloud project (default: gcloud's)
+  --project NAME     Google Cloud project (default: that of gcloud)
   --revision REV     git revision to run (default: HEAD; must be pushed)
-  --repository URL   where the workers clone from (default: the remote "origin")
-  --run              execute; without it the commands are printed and nothing happens
+  --repository URL   repository that the workers clone (default: the remote "origin")
+  --run              execute the commands; without it they are only printed
   -h, --help         this text
 
 Everything after -- is passed to python -m t5x.train, for example --gin.TRAIN_STEPS=1000.
@@ -52,7 +52,7 @@ if [ -z "$repository" ]; then
 fi
 
 quote() { printf '%q ' "$@"; }
-# The workers find each other through the TPU metadata: t5x.train calls jax.distributed.initialize there by itself.
+# The workers find each other with the TPU's metadata server; t5x.train calls jax.distributed.initialize automatically.
 train=$(quote python -m t5x.train --gin_file="$gin" --gin.MODEL_DIR="'$model_dir'" "$@")
 setup="set -e; if [ ! -d fsa_jax_run ]; then git clone $(quote "$repository")fsa_jax_run; fi; cd fsa_jax_run; \
 git fetch --quiet origin; git checkout --quiet --detach $revision; if [ ! -d .venv ]; then python3.11 -m venv .venv; fi; \

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,9 @@ def measure(directory: Path) -> dict[str, float]:
 
     class Vocabulary:
         eos_id, vocab_size = 1, 32100
+
+        def decode(self, ids: Iterable[int]) -> str:
+            return " ".join(map(str, ids))
 
     config = network.T5Config(
         vocab_size=32128,

@@ -208,7 +208,7 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
         assert len(np.unique(order[:count])) == len(np.unique(order[count:])) == count
         assert (order[:count] != order[count:]).any()
     said = [record.getMessage() for record in caplog.records if record.name == "fsa_jax.data.shuffling"]
-    assert len(said) == 1 and f"within {window} examples" in said[0]
+    assert len(said) == 1 and f"a window of {window}" in said[0]
 
 
 def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):

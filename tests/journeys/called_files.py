@@ -12,6 +12,7 @@ variable or an attribute of one. A marker that is a word of a review shows which
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 import sys
 import threading
@@ -35,13 +36,20 @@ _ELEMENTS = 100
 class CalledFiles:
     """Records calls from :meth:`start` to :meth:`stop`.
 
+    Args:
+      marker: only functions that hold it count; see above.
+      left_out: patterns of files that do not count, and neither does what they call.
+
     Attributes:
+      left_out: the files of calls that did not count.
       functions: file, relative to the repository, to the names of its functions that were called; in the order of the
         first calls.
     """
 
-    def __init__(self, marker: str | None = None) -> None:
+    def __init__(self, marker: str | None = None, left_out: Sequence[str] = ()) -> None:
         self._marker = marker
+        self._left_out = left_out
+        self.left_out: dict[str, None] = {}
         self.functions: dict[str, set[str]] = {}
         self._folders = dict(_package_folders())
         self._paths: dict[str, str | None] = {}
@@ -71,8 +79,18 @@ class CalledFiles:
         path = self._paths[name]
         if path is None or frame.f_code.co_qualname in self.functions.get(path, ()) or _is_importing(frame):
             return
-        if self._marker is None or _holds(frame.f_locals, self._marker):
+        if self._is_inside_left_out(frame):
+            self.left_out[path] = None
+        elif self._marker is None or _holds(frame.f_locals, self._marker):
             self.functions.setdefault(path, set()).add(frame.f_code.co_qualname)
+
+    def _is_inside_left_out(self, frame: FrameType | None) -> bool:
+        while frame is not None and self._left_out:
+            path = self._paths.get(frame.f_code.co_filename)
+            if path is not None and matches(path, self._left_out):
+                return True
+            frame = frame.f_back
+        return False
 
     def _path_in_repository(self, name: str) -> str | None:
         file = Path(name)
@@ -82,6 +100,11 @@ class CalledFiles:
             if folder in file.parents:
                 return f"{place}/{file.relative_to(folder).as_posix()}"
         return None
+
+
+def matches(file: str, patterns: Sequence[str]) -> bool:
+    """Whether a path matches one of some patterns of fnmatch."""
+    return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
 
 
 def _holds(value: Any, marker: str, depth: int = 5) -> bool:
@@ -106,9 +129,9 @@ def _holds(value: Any, marker: str, depth: int = 5) -> bool:
 
 
 @contextmanager
-def recording(marker: str | None = None) -> Iterator[CalledFiles]:
+def recording(marker: str | None = None, left_out: Sequence[str] = ()) -> Iterator[CalledFiles]:
     """Records the calls in the ``with`` block, until its end or until it calls ``stop``."""
-    called = CalledFiles(marker)
+    called = CalledFiles(marker, left_out)
     called.start()
     try:
         yield called

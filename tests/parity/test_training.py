@@ -99,10 +99,11 @@ def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]
     config = dataclasses.replace(config_from_parameters(parameters), dropout_rate=0.0)
     schedule: Any = optim.cosine(STEPS, PEAK, FINAL)
     optimizer = optimizers.OptaxWrapper(optim.rms_scaled_adamw(schedule))
+    no_vocabulary: Any = None  # the loss needs none
     model = models.EncoderDecoderModel(
         Transformer(config),
-        None,
-        None,
+        no_vocabulary,
+        no_vocabulary,
         optimizer,
         loss_normalizing_factor="NUM_REAL_TARGET_TOKENS",
     )
@@ -177,8 +178,9 @@ def test_packed_examples_have_the_loss_of_unpacked_ones(family, torch_model, sen
     batch = {name: np.stack([row[name] for row in packed]) for name in packed[0]}
     config, parameters = load(directory)
     assert batch["decoder_loss_weights"].sum() == tokens
+    no_vocabulary: Any = None  # the loss needs none
     engine = models.DecoderOnlyModel(
-        LlamaTransformer(config), None, None, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS"
+        LlamaTransformer(config), no_vocabulary, None, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS"
     )
     assert float(engine.loss_fn(parameters, batch, None)[0]) == pytest.approx(expected / tokens, abs=1e-4)
     # The same without the examples' borders, so that it is known that the rows would show a leak.
