@@ -254,7 +254,7 @@ print("more rows", taken(position, FSA_HELD_OUT_SEED="0", FSA_HELD_OUT="350"))
         text=True,
     )
     assert run.stdout.endswith("same 0\nother rows 0\nmore rows 0\n"), run.stderr[-3000:]
-    assert "order is whole shuffle and was None; it begins ANEW" in run.stderr
+    assert "order is whole shuffle and was None; it starts FROM THE BEGINNING" in run.stderr
     contents = re.findall(r"content is {'shuffled': '(\w+)'} and was {'shuffled': '(\w+)'}", run.stderr)
     assert len(contents) == 2 and all(one != other for one, other in contents)
     ((more, before),) = re.findall(r"rows is {'shuffled': (\d+)} and was {'shuffled': (\d+)}", run.stderr)
