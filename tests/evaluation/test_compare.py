@@ -55,7 +55,8 @@ def test_the_same_model_is_no_better_than_itself():
 
 
 def test_sentences_are_drawn_alike_for_both_models():
-    """Two models that err on the same sentences differ by a constant; unpaired resampling would widen the interval."""
+    """Two models with errors on the same sentences differ by a constant; unpaired resampling would widen the
+    interval."""
     run = noisy(GOLD, 0.5, 0)
     found = paired_bootstrap(GOLD, [run], [run], resamples=500)
     assert (found.low, found.high) == (0, 0)

@@ -1,4 +1,4 @@
-"""Columns of known dumps, stars, ids, domains and filters."""
+"""Columns of known dumps, star ratings, ids, domains and filters."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_cleaned_text_is_always_utf8(text):
     assert "\x00" not in cleaned
 
 
-def test_categories_however_they_are_written():
+def test_categories_in_all_formats():
     assert category_names("Restaurants, Pizza") == ("Restaurants", "Pizza")
     assert category_names([["Electronics", "Laptops"], ["Computers"]]) == ("Electronics", "Laptops", "Computers")
     assert category_names(None) == category_names(7) == ()
@@ -103,7 +103,7 @@ def test_domains_by_name_pattern_and_catalog(tmp_path):
         DomainRules({"x": ("re:(",)})
 
 
-def test_language_is_told_offline(monkeypatch):
+def test_language_is_detected_offline(monkeypatch):
     def no_network(*_):
         raise AssertionError("the language filter must not touch the network")
 

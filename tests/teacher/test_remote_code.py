@@ -1,4 +1,4 @@
-"""Entry 20: code that comes with a model runs only where --trust-remote-code says so, and nothing asks on stdin."""
+"""Code in a model's repository runs only with ``--trust-remote-code``, and no command asks on standard input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Planted(PreTrainedTokenizerFast):
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """A file that is there once the planted code has run."""
+    """A file that the planted code creates when it runs."""
     return tmp_path / "ran"
 
 
@@ -89,13 +89,13 @@ def test_pickled_weights_are_refused_before_anything_loads_them(planted: Path, n
     assert resolve_revision(str(planted), None)
 
 
-def test_engine_arguments_do_not_allow_it_by_the_way():
+def test_engine_arguments_cannot_allow_remote_code():
     with pytest.raises(SettingError, match="--trust-remote-code"):
         VllmSettings(engine_args={"trust_remote_code": True})
 
 
-def test_every_call_that_could_run_code_says_what_it_trusts():
-    """Also in what others write later: without a word, transformers asks on stdin."""
+def test_every_call_that_could_run_code_sets_trust_remote_code():
+    """This covers code added later, too: without the argument, transformers asks on standard input."""
     calls = []
     for folder in ("fsa_jax", "runtime", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
