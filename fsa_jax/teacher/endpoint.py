@@ -99,7 +99,7 @@ class EndpointSettings:
 
 
 class Endpoint:
-    """Sends requests to an OpenAI-compatible server, with retries; an ``answers.Engine``.
+    """Sends requests to an OpenAI-compatible server, with retries; a ``job.Engine``.
 
     Errors that no retry can fix raise TeacherError, so that a misconfigured job stops at once: a redirect, a refused
     key, an unknown model, a used-up quota. Until the first answer this also holds for a server that cannot be reached

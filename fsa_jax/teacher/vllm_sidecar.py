@@ -132,7 +132,7 @@ class _Engine:
 
 
 class VllmSidecar:
-    """Runs requests with vLLM in this process; an ``answers.Engine``. Create it with ``start``."""
+    """Runs requests with vLLM in this process; a ``job.Engine``. Create it with ``start``."""
 
     def __init__(self, teacher: Teacher, settings: VllmSettings, tokenizer: TeacherTokenizer) -> None:
         self._teacher = teacher
