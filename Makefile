@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 # Container images often set this variable. Without bytecode every start compiles all imported modules, which takes 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test conformance survival test-teacher parity faults lint types clean
+.PHONY: demo test conformance survival engine-alone test-teacher parity faults lint types clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
@@ -30,6 +30,10 @@ conformance: .venv/.installed
 survival: .venv/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --must-run $(SURVIVAL) \
 	  $(TEST_ARGS)
+
+# The engine's tests where the engine is installed from its wheels and fsa_jax is not; test_alone.py runs a few of them.
+engine-alone: .venv/.installed
+	$(BIN)/python tests/runtime/alone.py -n $(WORKERS) --dist loadfile tests/runtime $(TEST_ARGS)
 
 # The long form of the fault tests, and kills at random moments: more than 20,000 cases, to be run by hand.
 # FAULTS_SEED=1 draws other cases.

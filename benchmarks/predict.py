@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsa_jax.data.benchmark_files import load
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.text.pairs import ACSA, ATSA
 
 _TRANSFORMERS = """

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.reviews.fields import Fields
 from fsa_jax.reviews.filters import Filters
+from fsa_jax.reviews.row_to_review import Fields
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.source import ReviewReader, Source
 from fsa_jax.reviews.strata import PAPER_STARS_RATIO

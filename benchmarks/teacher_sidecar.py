@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.cost import Budget, Prices
 from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
 from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
@@ -52,7 +52,9 @@ class KeptOpen:
         pass
 
 
-async def direct(sidecar: VllmSidecar, tokenizer: ChatTokenizer, maker: RequestMaker, count: int, salt: int) -> float:
+async def direct(
+    sidecar: VllmSidecar, tokenizer: TeacherTokenizer, maker: RequestMaker, count: int, salt: int
+) -> float:
     """Seconds for all requests, passed directly to vLLM."""
     from vllm import SamplingParams, TextPrompt
     from vllm.sampling_params import RequestOutputKind
@@ -98,7 +100,7 @@ async def main(options: argparse.Namespace) -> None:
     # With ignore_eos every answer has max_tokens tokens, on both sides.
     sampling = SamplingSettings(max_tokens=options.tokens, extra={"ignore_eos": True})
     maker = RequestMaker(Teacher(model, resolve_revision(model, None), sampling), [load_prompt("analysis")])
-    tokenizer = ChatTokenizer(model)
+    tokenizer = TeacherTokenizer(model)
     sidecar = await VllmSidecar.start(maker.teacher, VllmSettings(engine_args=ENGINE), tokenizer)
     figures = []
     try:

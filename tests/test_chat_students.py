@@ -17,7 +17,7 @@ from fsa_jax.cli import main as cli
 from fsa_jax.synthetic.files import generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 from tests.parity.small_models import write_tokenizer
 
 ROOT = Path(__file__).parents[1]

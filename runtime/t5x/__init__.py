@@ -6,8 +6,8 @@ import sys
 
 __version__ = "0.1.0"
 
-# Python runs ``python -m t5x.train``, or the script t5x_train, and imports this first: until the libraries are loaded
-# and t5x/configuration/command_line.py takes over, Ctrl-C ends the process without a traceback of their innards.
+# This is the first module that ``python -m t5x.train`` and the script t5x_train import. While the libraries are being
+# imported, Ctrl-C ends the process without a traceback; then t5x/configuration/command_line.py installs its handler.
 if (
     sys.argv
     and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]).startswith("t5x"))

@@ -1,4 +1,4 @@
-"""What stops a training early: actions on metrics, which a project may add to, SIGTERM and Ctrl-C."""
+"""What stops a training early: actions that look at metrics, of which a project may add its own; SIGTERM and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MetricsByTask = Mapping[str, Mapping[str, Any]]
 
 
 class ActionMode(enum.Enum):
-    """Which metrics an action looks at."""
+    """The metrics that an action looks at."""
 
     TRAIN = 1
     TRAIN_EVAL = 2
@@ -30,15 +30,15 @@ class ActionMode(enum.Enum):
 
 
 class BaseAction(abc.ABC):
-    """Something that looks at metrics as they come."""
+    """Base class of actions: objects that look at metrics as soon as they are computed."""
 
     @abc.abstractmethod
     def run(self, train_state: Any, metrics_by_task: MetricsByTask) -> bool:
         """Returns whether to stop training.
 
         Args:
-          train_state: the state of the moment.
-          metrics_by_task: numbers by name, by task (``train`` for training metrics).
+          train_state: The current state.
+          metrics_by_task: Task to metric name to value; the task is ``train`` for training metrics.
         """
 
 
@@ -46,11 +46,11 @@ class EarlyStoppingAction(BaseAction):
     """Stops when a metric has not improved for ``patience`` evaluations in a row.
 
     Args:
-      metric: (task, metric).
-      mode: ``min`` or ``max``, what better means.
-      patience: evaluations without improvement.
-      atol: improvements of at most this much do not count.
-      rtol: the same, relative to the best value.
+      metric: (task, metric name).
+      mode: Whether a smaller (``min``) or larger (``max``) value is better.
+      patience: Number of evaluations without improvement after which to stop.
+      atol: Improvements up to this size do not count.
+      rtol: The same, relative to the best value.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class TerminateOnNanAction(BaseAction):
     """Stops when a metric is NaN or infinite.
 
     Args:
-      task: ``train``, or a task.
-      metric: its name.
+      task: ``train``, or the name of a task.
+      metric: Name of the metric.
     """
 
     def __init__(self, task: str, metric: str = "loss") -> None:
@@ -103,8 +103,8 @@ class Actions:
     """The actions of a run.
 
     Args:
-      actions: by :class:`ActionMode` or its name.
-      train_state: gives the state of the moment.
+      actions: Lists of actions under an :class:`ActionMode` or its name.
+      train_state: Returns the current state.
     """
 
     def __init__(self, actions: Mapping[Any, Sequence[BaseAction]] | None, train_state: Callable[[], Any]) -> None:
@@ -117,9 +117,9 @@ class Actions:
         self._undecided = False
 
     def observe(self, mode: ActionMode, metrics_by_task: MetricsByTask) -> None:
-        """Runs the actions of ``mode``, except where there are no metrics: those of decoded text has process 0 alone.
+        """Runs the actions of ``mode``, if there are metrics: only process 0 has those of decoded text.
 
-        Every process calls it at the same steps.
+        Every process must call this at the same steps.
         """
         actions = self._actions.get(mode.name, ())
         self._undecided = self._undecided or bool(actions)
@@ -129,9 +129,9 @@ class Actions:
                 self._stop = True
 
     def should_stop(self) -> bool:
-        """Returns whether an action of any process wants to stop; every process calls it after every step.
+        """Returns whether an action on any process asked to stop. Every process must call this after every step.
 
-        The processes speak about it only after something was observed that an action is bound to.
+        The processes communicate only after an action has run since the last call.
         """
         if self._undecided:
             self._undecided = False
@@ -140,13 +140,13 @@ class Actions:
 
 
 class Preemption:
-    """Catches SIGTERM while it is entered as a context, and Ctrl-C from :meth:`catch_interrupts` on.
+    """Handles SIGTERM while this context is active, and Ctrl-C after :meth:`catch_interrupts`.
 
-    With several processes, JAX's own preemption service lets all of them stop at the same step.
+    With several processes, JAX's preemption service makes all of them stop at the same step.
 
     Attributes:
-      requested: whether to stop.
-      interrupted: whether it was Ctrl-C that asked for it.
+      requested: Whether the run should stop.
+      interrupted: Whether the reason is Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -160,9 +160,9 @@ class Preemption:
         return self
 
     def catch_interrupts(self) -> None:
-        """From here on the first Ctrl-C asks to stop, and a second one ends the process at once.
+        """From now on the first Ctrl-C requests a stop, and the second one ends the process immediately.
 
-        Before, while nothing is trained, Ctrl-C is an ordinary KeyboardInterrupt.
+        Before this call, Ctrl-C raises an ordinary KeyboardInterrupt.
         """
         self._handle(signal.SIGINT, self._on_interrupt)
 
@@ -181,11 +181,11 @@ class Preemption:
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         del signum, frame
         if self.interrupted:
-            os.write(2, b"stopped at once; the same command goes on from the newest checkpoint\n")
+            os.write(2, b"stopped immediately; the same command continues from the newest checkpoint\n")
             os._exit(128 + signal.SIGINT)
         self.interrupted = True
         if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # JAX's service tells the others.
+            os.kill(os.getpid(), signal.SIGTERM)  # JAX's preemption service informs the other processes.
         else:
             self.requested = True
 

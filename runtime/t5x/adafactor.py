@@ -1,8 +1,8 @@
 """Adafactor (Shazeer & Stern 2018, arXiv 1804.04235) with second moments factored by logical axes.
 
-A parameter of many numbers keeps two averages, over its rows and over its columns, instead of one number each. For a
-matrix the two largest dimensions are factored; for parameters of more dimensions rules say which logical axes form
-the rows, which the columns, and which (stacked layers) are told apart as if each were a parameter of its own.
+Instead of one second moment per number, a large parameter has two vectors: averages over its rows and over its columns.
+In a matrix, the two largest dimensions are factored. For parameters with more dimensions, rules define which logical
+axes form the rows and the columns, and which (stacked layers) separate independent parameters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Axes = tuple[int, ...]
 
 
 class FactorDim(enum.Enum):
-    """What a dimension is to the factoring: part of the rows or the columns, a stack of parameters, or neither."""
+    """The role of a dimension: part of the rows or of the columns, a stack of parameters, or none of these."""
 
     ROW = "row"
     COLUMN = "column"
@@ -44,7 +44,7 @@ FactorRule = HeuristicRule | Sequence[FactorDim] | None
 
 
 def standard_logical_factor_rules() -> dict[str, FactorDim]:
-    """Returns what each logical axis of the T5 networks is to the factoring."""
+    """Returns the role of each logical axis of the T5 networks."""
     columns = ("vocab", "mlp", "heads", "kv", "joined_kv", "q_wi_fused", "o_wo_fused", "multiquery_heads", "kv_fused")
     return {
         "embed": FactorDim.ROW,
@@ -80,10 +80,10 @@ class AdafactorHyperParams:
 
 @flax.struct.dataclass
 class AdafactorParamState:
-    """Moments of one parameter; those it does not use are zeros of shape (1,).
+    """Moments of one parameter. Unused ones are zeros of shape (1,).
 
-    ``m``: momentum. ``v``: second moments, of the parameter's shape. ``v_row``, ``v_col``: their averages over columns
-    and over rows.
+    ``m``: momentum. ``v``: second moments with the shape of the parameter. ``v_row``, ``v_col``: averages of the second
+    moments over columns and over rows.
     """
 
     m: Any
@@ -94,8 +94,8 @@ class AdafactorParamState:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """How one parameter is treated: ``rows`` and ``columns`` are factored if there are any; ``averaged`` is what the
-    root mean square of the parameter and of its update are taken over."""
+    """How one parameter is treated: ``rows`` and ``columns`` are factored, if there are any; ``averaged`` are the axes
+    over which the root mean square of the parameter and of its update are computed."""
 
     averaged: Axes
     rows: Axes = ()
@@ -107,30 +107,30 @@ class _Plan:
 
 
 class Adafactor(OptimizerDef):
-    """Adafactor as T5 uses it: the step is relative to the parameter's size, and needs no first moments.
+    """Adafactor as used for T5: updates are relative to the size of the parameter, without first moments.
 
     Args:
-      learning_rate: the trainer's schedule overrides it.
-      factored: whether second moments are factored at all.
-      multiply_by_parameter_scale: whether the step is relative to the parameter's root mean square; or a map as
-        ``factor_map`` is.
-      beta1: of the first moments; None for none.
-      decay_rate: second moments decay by 1 - (t + 1)^-decay_rate.
-      step_offset: step at which t is 0, for fine-tuning.
-      clipping_threshold: largest root mean square of an update before it is scaled; None for no bound.
-      weight_decay_rate: what is taken off a parameter at every step, relative to it; None for nothing.
-      min_dim_size_to_factor: where sizes decide, both dimensions must be as large.
-      epsilon1: added to squared gradients.
-      epsilon2: least root mean square of a parameter.
-      dtype_momentum: of the first moments.
-      factor_map: rule of parameters by regular expression of their path (``a/b/kernel``); the first that matches
-        counts. A rule is :data:`HEURISTIC_RULE`, one :class:`FactorDim` a dimension, or None (not factored).
-      logical_factor_rules: :class:`FactorDim` by logical axis, used for parameters of more than two dimensions and
-        for stacked ones; for the others sizes decide.
-      weight_decay_rate_lr_exponent: multiplies the weight decay by learning_rate^this.
-      global_norm_clip_threshold: bound on the norm of all gradients together.
-      max_parameter_scale: largest root mean square of a parameter that counts.
-      skip_nan_updates: whether a parameter whose gradient holds a NaN or infinity keeps its value and its moments.
+      learning_rate: Learning rate; the trainer's schedule overrides it.
+      factored: Whether to factor second moments.
+      multiply_by_parameter_scale: Whether updates are relative to the root mean square of the parameter, or a map as
+        in ``factor_map``.
+      beta1: Decay rate of the first moments. If None, there are none.
+      decay_rate: The decay rate of second moments is 1 - (t + 1)^-decay_rate.
+      step_offset: Step at which t is 0, for fine-tuning.
+      clipping_threshold: Upper bound of the root mean square of an update before scaling. If None, no bound.
+      weight_decay_rate: Weight decay per step. If None, there is none.
+      min_dim_size_to_factor: A matrix is factored only if both dimensions have at least this size.
+      epsilon1: Added to squared gradients.
+      epsilon2: Lower bound of the root mean square of a parameter.
+      dtype_momentum: Dtype of the first moments.
+      factor_map: Rules by regular expression of the parameter's path (``a/b/kernel``); the first match is used. A rule
+        is :data:`HEURISTIC_RULE`, one :class:`FactorDim` per dimension, or None (not factored).
+      logical_factor_rules: :class:`FactorDim` by logical axis, for parameters with more than two dimensions and for
+        stacked ones. Others are factored by size.
+      weight_decay_rate_lr_exponent: The weight decay is multiplied by learning_rate^this.
+      global_norm_clip_threshold: Upper bound of the norm of all gradients together.
+      max_parameter_scale: Upper bound of the root mean square of a parameter.
+      skip_nan_updates: Keep value and moments of a parameter whose gradient contains NaN or infinity.
     """
 
     hyper_params: AdafactorHyperParams
@@ -182,10 +182,10 @@ class Adafactor(OptimizerDef):
         self._rules_by_path: dict[tuple[str, ...], tuple[FactorDim, ...]] = {}
 
     def set_param_axes(self, param_logical_axes: Any) -> None:
-        """Tells the optimizer the logical axes of every parameter: a tree of PartitionSpecs.
+        """Sets the logical axes of every parameter, given as a tree of PartitionSpecs.
 
         Raises:
-          SettingError: an axis without a rule.
+          SettingError: There is no rule for an axis.
         """
         rules = self._logical_factor_rules
         if rules is None:
@@ -207,7 +207,7 @@ class Adafactor(OptimizerDef):
 
         def start(path: tuple[Any, ...], param: jax.Array) -> AdafactorParamState:
             plan = self._plan(names_of_path(path), np.shape(param))
-            # Each an array of its own: the train step donates them all.
+            # Separate arrays, since the train step donates all of them.
             momentum, full, row, column = ((1,),) * 4
             if hyper_params.beta1 is not None:
                 momentum = param.shape
@@ -253,7 +253,7 @@ class Adafactor(OptimizerDef):
         return new_params, OptimizerState(state.step + 1, new_states)
 
     def derive_logical_axes(self, optimizer: Optimizer, param_logical_axes: Any) -> Optimizer:
-        """As in :class:`t5x.optimizers.OptimizerDef`; factors keep the axes that they are not averaged over."""
+        """See :class:`t5x.optimizers.OptimizerDef`; factors have the axes over which they are not averaged."""
 
         def axes_of(path: tuple[Any, ...], param: jax.Array, axes: PartitionSpec) -> AdafactorParamState:
             plan = self._plan(names_of_path(path), np.shape(param))
@@ -269,10 +269,10 @@ class Adafactor(OptimizerDef):
         return optimizer.replace(state=state, target=param_logical_axes)  # type: ignore[attr-defined]
 
     def _plan(self, path: tuple[str, ...], shape: Sequence[int]) -> _Plan:
-        """How the parameter at ``path`` is treated.
+        """Returns how the parameter at ``path`` is treated.
 
         Raises:
-          SettingError: a rule that does not fit, or none for a parameter of more than two dimensions.
+          SettingError: A rule does not fit, or is missing for a parameter with more than two dimensions.
         """
         rank = len(shape)
         everything = _Plan(tuple(range(rank)))
@@ -313,7 +313,7 @@ class Adafactor(OptimizerDef):
                 fix="adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules(), "
                 "and param_with_axes in the network",
             )
-        # Of a matrix the sizes say which dimensions are worth factoring.
+        # A matrix is factored only if it is large.
         return HEURISTIC_RULE
 
 
@@ -334,7 +334,7 @@ def _update(
     state: AdafactorParamState,
     grad: jax.Array,
 ) -> tuple[jax.Array, AdafactorParamState]:
-    """Returns a parameter and its state after one step; the names are those of the paper's algorithm 6."""
+    """Returns a parameter and its state after one step; names are those of algorithm 6 in the paper."""
     grad = grad.astype(jnp.float32)
     step_size = hyper_params.learning_rate
     scaled = hyper_params.multiply_by_parameter_scale

@@ -1,4 +1,4 @@
-"""What the user can do about errors that libraries raise: a full disk, too little device memory, a missing package."""
+"""Errors of libraries that the user can fix, as FsaErrors: a full disk, too little device memory, a missing package."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything has been saved and said."""
+    """Ctrl-C was pressed, and the state has been saved."""
 
 
 def for_user(error: BaseException) -> FsaError | None:
-    """Returns the error that says what the user can do about ``error``, or None if it is not one of those known here.
+    """Returns an FsaError that says how to fix ``error``; None if this module does not know the error.
 
-    An :class:`FsaError` is returned as it is.
+    An :class:`FsaError` is returned unchanged.
     """
     if isinstance(error, FsaError):
         return error
@@ -41,7 +41,7 @@ def _of_disk(error: BaseException) -> FsaError | None:
         found.filename or "the run's directory",
         expected="a disk with room that can be written",
         found=found.strerror or str(found),
-        fix="free space or repair the disk, then start the same command again: it goes on from its newest checkpoint",
+        fix="free space or repair the disk, then start the same command again: it continues from its newest checkpoint",
     )
 
 

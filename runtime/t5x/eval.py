@@ -43,25 +43,25 @@ def evaluate(
 ) -> None:
     """Evaluates the checkpoints that ``restore_checkpoint_cfg`` names, in the order of their steps.
 
-    Results lie in ``output_dir/inference_eval``. ``output_dir/eval.<task>.ckpt`` names the last checkpoint that was
-    evaluated; started again after an interruption, the checkpoints up to it are passed over (mode ``all``).
+    Results are written to ``output_dir/inference_eval``. ``output_dir/eval.<task>.ckpt`` contains the path of the last
+    evaluated checkpoint. In mode ``all``, a run that is started again skips the checkpoints up to this one.
 
     Args:
-      model: see t5x/models.py.
-      dataset_cfg: the examples.
-      restore_checkpoint_cfg: the checkpoints.
-      partitioner: the mesh.
-      output_dir: where results go.
-      inference_evaluator_cls: ``seqio.Evaluator`` or the like.
-      training_evaluator_cls: a trainer class; with it the loss on the examples' targets is evaluated too.
-      summarize_config_fn: records the configuration.
-      train_state_initializer_cls: makes states.
-      train_eval_get_dataset_fn: makes the datasets of ``training_evaluator_cls``; by default of every example, once.
-      fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
-      use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
+      model: Network and vocabularies (t5x/models).
+      dataset_cfg: Dataset to evaluate.
+      restore_checkpoint_cfg: Checkpoints to evaluate.
+      partitioner: Distributes arrays over the devices.
+      output_dir: Directory for the results.
+      inference_evaluator_cls: ``seqio.Evaluator``, or a class with the same interface.
+      training_evaluator_cls: A trainer class. If given, the loss on the targets is evaluated too.
+      summarize_config_fn: Writes the configuration.
+      train_state_initializer_cls: Creates states.
+      train_eval_get_dataset_fn: Creates the datasets for ``training_evaluator_cls``; by default every example once.
+      fallback_init_rng: Random seed for entries that are missing in the checkpoint. If None, they are an error.
+      use_orbax: Ignored. The format of a checkpoint is recognised from its files.
 
     Raises:
-      FsaError: what the user can fix: settings, data, checkpoints.
+      FsaError: An error in settings, data or checkpoints that the user can fix.
     """
     del use_orbax
     run_directory.require_writable(output_dir)
@@ -105,7 +105,7 @@ def evaluate(
     if restore_checkpoint_cfg.mode == "all" and evaluated in paths:
         progress.say(f"evaluated already, up to {evaluated}")
         paths = paths[paths.index(evaluated) + 1 :]
-    paths = processes.broadcast_texts(paths)  # Process 0 alone knows what is done.
+    paths = processes.broadcast_texts(paths)  # Only process 0 knows which ones were evaluated.
     init_rng = None if fallback_init_rng is None else jax.random.PRNGKey(fallback_init_rng)
     for path in paths:
         state = initializer.from_path(path, restore_checkpoint_cfg, init_rng)

@@ -1,8 +1,8 @@
 """``python -m t5x.infer``: predictions or scores of a task's examples as JSONL files.
 
-The examples are worked on in chunks of ``checkpoint_period`` batches, each a file. A run that was interrupted goes on
-with the first chunk that has no file; the files are joined at the end, and a file ``.COMPLETED`` says so, and of which
-checkpoint, settings and examples they are.
+The examples are processed in chunks of ``checkpoint_period`` batches, each written to a file. An interrupted run
+continues with the first chunk that has no file. At the end the files are joined, and a file ``.COMPLETED`` is written
+that describes the checkpoint, the settings and the examples.
 """
 
 from __future__ import annotations
@@ -79,29 +79,29 @@ def infer(
 
     Args:
       mode: ``predict``, ``score`` or ``predict_with_aux``.
-      model: see t5x/models.py.
-      dataset_cfg: the examples.
-      restore_checkpoint_cfg: one checkpoint, mode ``specific``.
-      partitioner: the mesh.
-      output_dir: where results go.
-      checkpoint_period: batches of a chunk.
-      shard_id: which part of the examples this job does.
-      num_shards: number of parts, each a job of its own.
-      merge_chunked_results: whether to join the chunks.
-      write_fn: writes a chunk.
-      checkpoint_ds_iter: accepted for T5X's signature; a chunk's number is position enough.
-      train_state_initializer_cls: makes states.
-      fallback_init_rng: seed of entries that the checkpoint lacks; None makes their lack an error.
-      merge_fn: joins the chunks to the file that it is told the name of, without which nothing counts as done.
-      summarize_config_fn: records the configuration.
-      verify_matching_vocabs_fn: checks vocabularies; None for not.
-      output_vocab_feature_name: feature whose vocabulary decodes predictions.
-      file_extension: of the files.
-      keep_aux_as_numpy: whether auxiliary values are handed to ``write_fn`` as arrays instead of lists.
-      use_orbax: accepted for T5X's signature; the kind of a checkpoint is told from its files.
+      model: Network and vocabularies (t5x/models).
+      dataset_cfg: Dataset to process.
+      restore_checkpoint_cfg: One checkpoint, in mode ``specific``.
+      partitioner: Distributes arrays over the devices.
+      output_dir: Directory for the results.
+      checkpoint_period: Number of batches in a chunk.
+      shard_id: Index of the part of the examples that this job processes.
+      num_shards: Number of parts; each is processed by a separate job.
+      merge_chunked_results: Whether to join the chunks.
+      write_fn: Writes a chunk.
+      checkpoint_ds_iter: Ignored. The number of the chunk determines the position in the data.
+      train_state_initializer_cls: Creates states.
+      fallback_init_rng: Random seed for entries that are missing in the checkpoint. If None, they are an error.
+      merge_fn: Joins the chunks to a file with the given name. The inference is complete only if that file exists.
+      summarize_config_fn: Writes the configuration.
+      verify_matching_vocabs_fn: Checks vocabularies. If None, they are not checked.
+      output_vocab_feature_name: Feature whose vocabulary decodes predictions.
+      file_extension: Extension of the result files.
+      keep_aux_as_numpy: Whether ``write_fn`` gets auxiliary values as arrays instead of lists.
+      use_orbax: Ignored. The format of a checkpoint is recognised from its files.
 
     Raises:
-      FsaError: what the user can fix: settings, data, checkpoints.
+      FsaError: An error in settings, data or checkpoints that the user can fix.
     """
     del checkpoint_ds_iter, use_orbax
     _check(mode, shard_id, num_shards, restore_checkpoint_cfg)
@@ -145,7 +145,7 @@ def infer(
     }
     for task in tasks:
         name = f"{task.name}-{mode}.{file_extension}-{shard_id:05}-of-{num_shards:05}"
-        # By task and part, since other parts are other jobs in the same directory.
+        # One lock per task and part, since other jobs process other parts in the same directory.
         with run_directory.claimed(output_dir, f".{name}.lock", "INFER_OUTPUT_DIR", f"inferring {name}"):
             result, completed = epath.Path(output_dir) / name, epath.Path(output_dir) / f"{name}.COMPLETED"
             chunks = epath.Path(output_dir) / f"{name}.chunks"
@@ -154,19 +154,26 @@ def infer(
             total = of_examples["examples"]
             wanted = settings | of_examples
             done = _is_done(completed, result, chunks, -(-total // chunk_size), merge_chunked_results)
-            # Asked of process 0 alone, which holds the lock.
+            # Only the answer of process 0 counts, which holds the lock.
             if processes.broadcast(int(done)):
                 if jax.process_index() == 0:
-                    doubt = "" if was_of_same_settings(completed, wanted) else ", not of which settings: not verified"
-                    print(f"{result} is done already; {completed.name} says so{doubt}", flush=True)
+                    doubt = (
+                        ""
+                        if was_of_same_settings(completed, wanted)
+                        else "; its settings are not recorded: not verified"
+                    )
+                    print(f"{result} is complete already, see {completed.name}{doubt}", flush=True)
                 continue
             features = converter(examples, dataset_cfg.task_feature_lengths)
             known = wanted
             if jax.process_index() == 0:
                 known = require_same_settings(chunks, wanted)
                 if known != wanted:
-                    print(f"going on with the chunks in {chunks}; of which examples they are: not verified", flush=True)
-                # What it speaks of is gone, and it must not speak of the result to come.
+                    print(
+                        f"continuing with the chunks in {chunks}; their examples are not recorded: not verified",
+                        flush=True,
+                    )
+                # The result that it describes is gone, and it must not be taken for a description of the new result.
                 completed.unlink(missing_ok=True)
             _infer_task(function, state, examples, features, total, chunks, chunk_size, write, keep_aux_as_numpy)
             processes.barrier(name)
@@ -178,7 +185,7 @@ def infer(
 
 
 def _is_done(completed: epath.Path, result: epath.Path, directory: epath.Path, chunks: int, merged: bool) -> bool:
-    """Whether an earlier run ended and what it left is still there: the result, or all chunks where none is wanted."""
+    """Returns whether an earlier run is complete and its result (or, without merging, all chunks) still exist."""
     if not completed.exists():
         return False
     return result.exists() or (not merged and all(chunk_path(directory, number).exists() for number in range(chunks)))
@@ -203,7 +210,7 @@ def _check(mode: str, shard_id: int, num_shards: int, restore: RestoreCheckpoint
 
 
 def _examples(task: seqio.Task, config: DatasetConfig, shard_id: int, num_shards: int) -> Any:
-    """Returns the examples of this job's part, as the task gives them, always in the same order."""
+    """Returns the examples of this job's part as the task provides them, always in the same order."""
     import seqio
 
     return task.get_dataset(
@@ -229,13 +236,13 @@ def _infer_task(
     write: Callable[..., None],
     keep_aux_as_numpy: bool,
 ) -> None:
-    """Does every chunk of the ``total`` examples that has no file yet."""
+    """Processes every chunk of the ``total`` examples that has no file yet."""
     chunks = -(-total // chunk_size)
     progress = Progress(0, chunks, enabled=jax.process_index() == 0, unit="chunk")
     processes.barrier(f"{directory.name} begins")
     for number in range(chunks):
         file = chunk_path(directory, number)
-        # Asked of process 0 alone, since the others may see the file system a moment later.
+        # Only the answer of process 0 counts: other processes may see new files later.
         if processes.broadcast(int(file.exists())):
             continue
         begin, size = number * chunk_size, min(chunk_size, total - number * chunk_size)
@@ -269,16 +276,16 @@ def create_task_from_tfexample_file(
     """Registers a SeqIO task, split ``infer``, over files of serialized ``tf.train.Example``; returns its name.
 
     Args:
-      paths: files or patterns.
+      paths: Files or patterns.
       file_type: ``tfrecord``.
-      inputs_key: feature of the examples that holds the input, UTF-8 text.
-      targets_key: the same for targets, which only scoring needs; None for none.
+      inputs_key: Feature of the examples that contains the input as UTF-8 text.
+      targets_key: The same for the targets, which are needed only for scoring. If None, there are no targets.
       features: ``seqio.Feature`` of ``inputs`` and, with ``targets_key``, of ``targets``.
-      task_id: the task's name; one made from the other arguments if None.
+      task_id: Name of the task. If None, it is derived from the other arguments.
 
     Raises:
-      DataError: no file matches a pattern.
-      SettingError: another file type.
+      DataError: No file matches a pattern.
+      SettingError: The file type is not supported.
     """
     tf = datasets.tensorflow()
     import seqio
@@ -312,12 +319,12 @@ def create_task_from_tfexample_file(
 
 
 def define_flags() -> None:
-    """Defines the flag that only inference has."""
-    flags.DEFINE_integer("shard_id", None, "Over infer.shard_id.")
+    """Defines the flag of inference."""
+    flags.DEFINE_integer("shard_id", None, "Overrides infer.shard_id.")
 
 
 def flag_arguments() -> dict[str, Any]:
-    """Returns the arguments of :func:`infer` that flags set."""
+    """Returns the arguments of :func:`infer` that are given as flags."""
     return {} if flags.FLAGS.shard_id is None else {"shard_id": flags.FLAGS.shard_id}
 
 
@@ -327,7 +334,7 @@ Writes predictions or scores of a task's examples as JSON lines.
   python -m t5x.infer --gin_file=gin/models/t5_1_1_base.gin --gin_file=t5x/configs/runs/infer.gin \\
     --gin.CHECKPOINT_PATH="'runs/base/checkpoint_1000'" --gin.INFER_OUTPUT_DIR="'runs/base/predictions'" ...
 
-The same command again goes on with what is missing.
+The same command again continues with the missing parts.
 """
 
 

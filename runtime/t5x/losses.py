@@ -19,8 +19,8 @@ from t5x.metrics import AveragePerStep, MetricMap, TimeRate
 class SpecialLossNormalizingFactor(enum.Enum):
     """Loss normalisers that depend on the batch.
 
-    ``NUM_REAL_TARGET_TOKENS``: number of targets with weight. ``NUM_TOTAL_TARGET_TOKENS``: of all, padding included.
-    ``AVERAGE_PER_SEQUENCE``: every sequence (packed ones each) counts the same, whatever its length.
+    ``NUM_REAL_TARGET_TOKENS``: sum of the target weights. ``NUM_TOTAL_TARGET_TOKENS``: number of targets, padding
+    included. ``AVERAGE_PER_SEQUENCE``: all sequences, also packed ones, have equal weight, whatever their length.
     """
 
     NUM_REAL_TARGET_TOKENS = 1
@@ -32,10 +32,10 @@ LossNormalizer = float | int | str | SpecialLossNormalizingFactor | None
 
 
 def parse_loss_normalizer(value: LossNormalizer) -> float | SpecialLossNormalizingFactor | None:
-    """Returns the normaliser that gin's ``LOSS_NORMALIZING_FACTOR`` names: a number, a special one or None (the sum).
+    """Returns the normaliser for gin's ``LOSS_NORMALIZING_FACTOR``: a number, a special one, or None for the sum.
 
     Raises:
-      SettingError: an unknown name.
+      SettingError: The name is unknown.
     """
     if value is None or isinstance(value, SpecialLossNormalizingFactor):
         return value
@@ -48,10 +48,10 @@ def parse_loss_normalizer(value: LossNormalizer) -> float | SpecialLossNormalizi
 def _weight_per_sequence(
     weights: Float[Array, "batch length"], segment_ids: Int[Array, "batch length"] | None
 ) -> Float[Array, "batch length"]:
-    """Total weight of the sequence that each token belongs to; rows are sequences unless they are packed."""
+    """Returns for every token the total weight of its sequence. A row is one sequence unless it is packed."""
     if segment_ids is None:
         return jnp.broadcast_to(jnp.sum(weights, axis=-1, keepdims=True), weights.shape)
-    # One row's segments number at most its length; summing by id per row keeps memory at batch × length.
+    # A row has at most as many segments as tokens, so sums per row and id need only batch × length memory.
     length = weights.shape[-1]
     total = jax.vmap(functools.partial(jax.ops.segment_sum, num_segments=length + 1))(weights, segment_ids)
     return jnp.take_along_axis(total, segment_ids, axis=-1)
@@ -60,9 +60,9 @@ def _weight_per_sequence(
 def target_weights(
     normalizer: float | SpecialLossNormalizingFactor | None, batch: Mapping[str, Array]
 ) -> Num[Array, "batch length"] | None:
-    """Returns the loss weight of every target, None for all equal.
+    """Returns the loss weight of every target; None if all are equal.
 
-    The batch's ``decoder_loss_weights``; under ``AVERAGE_PER_SEQUENCE`` each sequence's are scaled to sum to 1.
+    These are ``decoder_loss_weights``; for ``AVERAGE_PER_SEQUENCE`` they are scaled to a sum of 1 in each sequence.
     """
     weights = batch.get("decoder_loss_weights")
     if normalizer is not SpecialLossNormalizingFactor.AVERAGE_PER_SEQUENCE:
@@ -77,7 +77,7 @@ def target_weights(
 def loss_normalizer(
     normalizer: float | SpecialLossNormalizingFactor | None, batch: Mapping[str, Array]
 ) -> Array | float | None:
-    """Returns the number that the summed loss of ``batch`` is divided by, None for the sum itself."""
+    """Returns the divisor of the summed loss of ``batch``; None if it is not divided."""
     if not isinstance(normalizer, SpecialLossNormalizingFactor):
         return normalizer
     targets = batch["decoder_target_tokens"]
@@ -95,16 +95,16 @@ def weighted_cross_entropy(
     z_loss: float = 0.0,
     normalizer: Array | float | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the loss, z-loss included, and the z-loss: Σ(CE - smoothing constant + z_loss·log²Z)·weight / normalizer.
+    """Returns the loss Σ(CE - smoothing constant + z_loss·log²Z)·weight / normalizer, and the part that is z-loss.
 
     Args:
-      logits: unnormalised scores, in nats.
-      targets: token ids; one outside the vocabulary has no target logit.
-      weights: per target; all 1 if None.
-      label_smoothing: probability spread evenly over the wrong tokens. The entropy of the smoothed target is
-        subtracted, so that a perfect prediction has loss 0.
-      z_loss: coefficient of log²Z, which keeps logits from drifting.
-      normalizer: divisor; None for the sum.
+      logits: Unnormalised log-probabilities, in nats.
+      targets: Token ids. An id outside the vocabulary has no target logit.
+      weights: Weight of every target. If None, 1.
+      label_smoothing: Probability that is distributed evenly over the wrong tokens. The entropy of the smoothed target
+        is subtracted, so that a perfect prediction has loss 0.
+      z_loss: Coefficient of log²Z, which keeps the logits from growing.
+      normalizer: Divisor of the sum. If None, 1.
     """
     token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
     z = token_losses[1]
@@ -130,10 +130,10 @@ def token_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Returns each token's cross entropy plus z-loss, and its z-loss alone (which carries no gradient of its own).
+    """Returns for every token its cross entropy plus z-loss, and its z-loss (of which no gradient is computed).
 
-    The gradient is written out because the automatic one keeps several more arrays of (batch, length, vocabulary),
-    the largest there are, until the backward pass.
+    The gradient is written by hand: the automatic one would keep several more arrays (batch, length, vocabulary),
+    which are the largest ones, until the backward pass.
     """
     return _forward(logits, targets, label_smoothing, z_loss)[0]
 
@@ -143,7 +143,7 @@ def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: floa
     shifted = logits - largest
     sum_exp = jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True)
     log_softmax = shifted - jnp.log(sum_exp)
-    # Comparing with an iota instead of gathering splits well where the vocabulary is split over devices.
+    # Comparing with an iota is partitioned better than gathering if the vocabulary is split over devices.
     is_target = _is_target(targets, logits.shape[-1])
     wrong = label_smoothing / (logits.shape[-1] - 1)
     loss = -jnp.sum(jnp.where(is_target, 1.0 - label_smoothing, wrong) * log_softmax, axis=-1)
@@ -187,9 +187,9 @@ class TransformerLoss:
     """The loss of a batch of logits, and the metrics that go with it.
 
     Args:
-      label_smoothing: see :func:`weighted_cross_entropy`.
-      z_loss: see there.
-      normalizing_factor: what the summed loss is divided by.
+      label_smoothing: See :func:`weighted_cross_entropy`.
+      z_loss: See :func:`weighted_cross_entropy`.
+      normalizing_factor: Divisor of the summed loss.
     """
 
     def __init__(self, label_smoothing: float, z_loss: float, normalizing_factor: LossNormalizer) -> None:
@@ -198,13 +198,13 @@ class TransformerLoss:
         self._factor = parse_loss_normalizer(normalizing_factor)
 
     def batch_normalizer(self, batch: Mapping[str, Array]) -> Array | float | None:
-        """Returns what the summed loss of ``batch`` is divided by, if that depends on the batch; else None."""
+        """Returns the divisor of the summed loss of ``batch`` if it depends on the batch; otherwise None."""
         return loss_normalizer(self._factor, batch) if isinstance(self._factor, SpecialLossNormalizingFactor) else None
 
     def of_batch(
         self, logits: Float[Array, "batch length vocab"], batch: Mapping[str, Array], normalizer: Array | float | None
     ) -> tuple[Float[Array, ""], MetricMap]:
-        """Returns the loss and the metrics of ``batch``, divided by ``normalizer`` or, if None, by the batch's own."""
+        """Returns loss and metrics of ``batch``. If ``normalizer`` is None, the divisor is that of the batch."""
         if normalizer is None:
             normalizer = loss_normalizer(self._factor, batch)
         weights = target_weights(self._factor, batch)
@@ -220,9 +220,9 @@ def _metrics(
     z_loss: Float[Array, ""],
     divisor: Array | float,
 ) -> MetricMap:
-    """Metrics of a batch; what is named per token is in nats per token, whatever the loss was divided by.
+    """Returns the metrics of a batch. Metrics per token are in nats per token, independent of the loss normaliser.
 
-    T5X divides those by its loss normaliser a second time, which leaves a number that nobody can read.
+    T5X divides these by the loss normaliser a second time, so its values have no clear meaning.
     """
     targets, weights = batch["decoder_target_tokens"], batch.get("decoder_loss_weights")
     target_tokens = jnp.float32(targets.size)
@@ -251,7 +251,7 @@ def _metrics(
             continue
         segment_ids = batch.get(f"{side}_segment_ids")
         real = jnp.sum((tokens if segment_ids is None else segment_ids) != 0).astype(jnp.float32)
-        # Segments of a packed row are numbered from 1, so that its largest id is how many it holds.
+        # Segments of a packed row are numbered from 1, so the largest id is their number.
         rows = jnp.float32(tokens.shape[0]) if segment_ids is None else jnp.sum(jnp.max(segment_ids, axis=-1))
         metrics[f"effective_batch_size/{side}"] = AveragePerStep(rows.astype(jnp.float32))
         size = jnp.float32(tokens.size)

@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from fsa_base.errors import require_choice
-from t5x import infer as infer_command  # `infer` here is what gin's run files find in __main__.
+from t5x import infer as infer_command  # In __main__, gin's run files look for the function `infer`.
 from t5x.configuration import command_line
 
 _MODES = {
@@ -38,8 +38,8 @@ One command for training, evaluation and inference: --run_mode={"|".join(_MODES)
 
   python -m t5x.main --run_mode=train --gin_file=gin/distill_base.gin --gin.MODEL_DIR="'runs/base'"
 
-precompile says what memory the training step of such a command takes. --dry_run prints the configuration, and stops.
-python -m t5x.train --help, t5x.eval --help and t5x.infer --help say more.
+precompile prints how much memory the training step needs. --dry_run prints the configuration and stops.
+See also python -m t5x.train --help, t5x.eval --help and t5x.infer --help.
 """
 
 

@@ -1,7 +1,7 @@
-"""Metrics of a step: small pytrees that merge on the device and become numbers on the host.
+"""Metrics of a step: small pytrees that are merged on the device, and converted to numbers on the host.
 
-They are ``clu.metrics.Metric``s, so that models may mix them with clu's own. Those that need the wall clock hold only
-their numerator on the device; :func:`summarize` brings the seconds.
+They are subclasses of ``clu.metrics.Metric``, so models can combine them with CLU's metrics. Rates have only their
+numerator on the device; :func:`summarize` gets the seconds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class AveragePerStep(clu_metrics.Metric):
 
 @flax.struct.dataclass
 class Time(clu_metrics.Metric):
-    """Seconds that the steps took; empty on the device."""
+    """Duration of the steps in seconds; empty on the device."""
 
     seconds: Any = None
 
@@ -124,7 +124,7 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 
 
 def as_one_step(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns metrics that were merged over the slices of one batch as those of one step."""
+    """Converts metrics that were merged over the slices of one batch to metrics of one step."""
     return {
         name: metric.replace(steps=1) if isinstance(metric, AveragePerStep | StepsPerTime) else metric
         for name, metric in metrics.items()
@@ -132,14 +132,14 @@ def as_one_step(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize(metrics: Mapping[str, Any], seconds: float | None = None) -> dict[str, float | np.ndarray]:
-    """Fetches metrics from the device, waiting for the steps they belong to, and computes their values.
+    """Fetches metrics from the device, which waits for their steps, and computes their values.
 
     Args:
-      metrics: metrics by name, merged over any number of steps.
-      seconds: what those steps took; without it the metrics that need it are left out.
+      metrics: Metrics by name, merged over any number of steps.
+      seconds: Duration of these steps. If None, metrics that need it are left out.
 
     Returns:
-      Values by name: floats, arrays where a metric is one.
+      Values by name: floats, or arrays.
     """
     values = {}
     for name, metric in jax.device_get(dict(metrics)).items():
@@ -153,7 +153,7 @@ def summarize(metrics: Mapping[str, Any], seconds: float | None = None) -> dict[
 
 
 class Accumulator:
-    """Adds up the metrics of steps on the device, so that the host need not wait for any of them."""
+    """Merges the metrics of steps on the device, so that the host need not wait for the steps."""
 
     def __init__(self) -> None:
         self._merge = jax.jit(merge)
@@ -164,6 +164,6 @@ class Accumulator:
         self._merged = dict(step_metrics) if self._merged is None else self._merge(self._merged, step_metrics)
 
     def drain(self) -> dict[str, Any]:
-        """Returns the merged metrics, still on the device, and starts anew; pass them to :func:`summarize`."""
+        """Returns the merged metrics, still on the device, for :func:`summarize`; then starts again with none."""
         merged, self._merged = self._merged, None
         return merged or {}

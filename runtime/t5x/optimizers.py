@@ -1,6 +1,6 @@
-"""Optimizers as the engine sees them, Optax behind that interface, and learning-rate schedules.
+"""The interface of optimizers, Optax optimizers with this interface, and learning-rate schedules.
 
-An :class:`OptimizerDef` is a pure description; :class:`Optimizer` couples it with parameters and state. In a
+An :class:`OptimizerDef` only describes an optimizer; :class:`Optimizer` combines it with parameters and state. In a
 checkpoint the state is ``{"step": int32 (), "param_states": {...}}`` (docs/engine.md).
 """
 
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 @flax.struct.dataclass
 class OptimizerState:
-    """``step``: int32 scalar, number of updates done. ``param_states``: pytree of the optimizer's own."""
+    """``step``: int32 scalar, number of updates so far. ``param_states``: a pytree that the optimizer defines."""
 
     step: jax.Array
     param_states: Any
 
 
 class OptimizerDef:
-    """Describes an optimizer; subclasses say how state starts and how a gradient is applied."""
+    """Describes an optimizer. Subclasses define the initial state and how gradients are applied."""
 
     def __init__(self, hyper_params: Any) -> None:
         self.hyper_params = hyper_params
@@ -55,7 +55,7 @@ class OptimizerDef:
         raise TypeError(f"{type(self).__name__} does not define apply_gradient")
 
     def update_hyper_params(self, **overrides: Any) -> Any:
-        """Returns the hyperparameters with ``overrides``, the trainer's ``learning_rate`` among them."""
+        """Returns the hyperparameters with ``overrides``, such as the ``learning_rate`` of the trainer."""
         hyper_params = overrides.pop("hyper_params", self.hyper_params)
         return hyper_params.replace(**overrides) if overrides else hyper_params
 
@@ -70,15 +70,15 @@ class OptimizerDef:
     def restore_state(
         self, opt_target: Params, opt_state: OptimizerState, state_dict: Mapping[str, Any]
     ) -> tuple[Params, OptimizerState]:
-        """Returns parameters and state of the types of ``opt_target`` and ``opt_state``, values from ``state_dict``.
+        """Returns parameters and state with the types of ``opt_target`` and ``opt_state`` and values of ``state_dict``.
 
         Raises:
-          CheckpointError: a missing entry or one of another shape.
+          CheckpointError: An entry is missing or has another shape.
         """
         expected = self.state_dict(opt_target, opt_state)
         values = select_entries(expected, state_dict)
         step = values["state"]["step"]
-        if step.dtype != jnp.int32:  # Upstream T5X may have cast it with the rest; casting back loses nothing.
+        if step.dtype != jnp.int32:  # Upstream T5X may have cast it to a float; casting it back is exact.
             values["state"]["step"] = step.astype(jnp.int32)
         target = serialization.from_state_dict(opt_target, values["target"])
         return target, self._state_from_dict(opt_state, values["state"])
@@ -89,8 +89,8 @@ class OptimizerDef:
     def derive_logical_axes(self, optimizer: Optimizer, param_logical_axes: Params) -> Optimizer:
         """Returns ``optimizer`` with a PartitionSpec of logical axis names in place of every array.
 
-        A piece of state whose path ends in a parameter's path and that has the parameter's shape is laid out as the
-        parameter; everything else is replicated.
+        An array of the state whose path ends with the path of a parameter, and that has the same shape, gets the same
+        axes; all others are replicated.
         """
         param_states = axes_of_param_states(optimizer.state.param_states, optimizer.target, param_logical_axes)
         state = OptimizerState(step=PartitionSpec(), param_states=param_states)  # type: ignore[arg-type]
@@ -122,14 +122,14 @@ class Optimizer:
 
 
 def select_entries(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of ``stored`` that ``expected`` names; what else is stored is dropped and logged.
+    """Returns the entries of ``stored`` that are in ``expected``. Other entries are dropped, and logged.
 
     Args:
-      expected: nested dict of arrays or shapes.
-      stored: nested dict of arrays, such as a checkpoint holds.
+      expected: Nested dict of arrays or shapes.
+      stored: Nested dict of arrays, for example from a checkpoint.
 
     Raises:
-      CheckpointError: an entry is missing or has another shape.
+      CheckpointError: An entry is missing or has another shape.
     """
     wanted: dict[str, Any] = flatten_dict(expected, sep="/")  # type: ignore[assignment]
     found: dict[str, Any] = flatten_dict(stored, sep="/")  # type: ignore[assignment]
@@ -163,8 +163,8 @@ def _first(names: Sequence[str], count: int = 3) -> str:
 def axes_of_param_states(param_states: Any, params: Params, param_axes: Params) -> Any:
     """Returns the tree of ``param_states`` with a PartitionSpec of logical axis names at every leaf.
 
-    A leaf belongs to the parameter in whose path its own path ends; it takes that parameter's axes if it has its
-    shape, else it is replicated. Optimizers that mask or group parameters are covered by that as well.
+    A leaf belongs to the parameter whose path is the end of the leaf's path. If the shapes are equal, it gets the axes
+    of the parameter; otherwise it is replicated. This also works for optimizers that mask or group parameters.
     """
     shapes = {names_of_path(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     axes = axes_by_path(param_axes)
@@ -186,7 +186,7 @@ def axes_by_path(param_axes: Params) -> dict[tuple[str, ...], PartitionSpec]:
 
 
 def names_of_path(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """Returns a path in a pytree as the names along it."""
+    """Returns the names along a path in a pytree."""
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
@@ -221,9 +221,9 @@ def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 class OptaxWrapper(OptimizerDef):
-    """Any Optax transformation, updates that need the parameters included.
+    """Any Optax transformation, also one whose updates depend on the parameters.
 
-    The learning rate is Optax's own: the trainer's is only reported, never used.
+    The learning rate is that of the Optax optimizer; the trainer's learning rate is only reported as a metric.
     """
 
     def __init__(self, optax_optimizer: optax.GradientTransformation) -> None:
@@ -248,7 +248,7 @@ class OptaxWrapper(OptimizerDef):
         return full
 
     def _state_from_dict(self, opt_state: OptimizerState, values: dict[str, Any]) -> OptimizerState:
-        # Empty states (optax.EmptyState, masked nodes) are not stored; their places come from the running optimizer.
+        # Empty states (optax.EmptyState, masked nodes) are not stored; they are taken from the current optimizer.
         template = flatten_dict(serialization.to_state_dict(opt_state), keep_empty_nodes=True)
         stored = flatten_dict(values)
         complete = {key: stored.get(key, node) for key, node in template.items()}
@@ -256,7 +256,7 @@ class OptaxWrapper(OptimizerDef):
 
 
 def wrap_optax_optimizer(optax_optimizer: Callable[..., optax.GradientTransformation]) -> Callable[..., OptaxWrapper]:
-    """Turns a constructor of Optax optimizers into one of engine optimizers that gin can bind."""
+    """Converts a constructor of Optax optimizers to one of :class:`OptaxWrapper`, which gin can bind."""
 
     @functools.wraps(optax_optimizer)
     def wrapped_optimizer(*args: Any, **kwargs: Any) -> OptaxWrapper:
@@ -319,16 +319,16 @@ def create_learning_rate_scheduler(
         ``rsqrt_decay`` (1/√max(step, warmup), no ramp), ``rsqrt_normalized_decay`` (the same times √warmup, so that
         it starts at 1), ``decay_every`` (times ``decay_factor`` every ``steps_per_decay``) and ``cosine_decay``
         (1 to 0 over each ``steps_per_cycle`` after the warm-up).
-      base_learning_rate: value of ``constant``.
-      warmup_steps: length of the warm-up, in steps.
-      decay_factor: of ``linear_decay`` and ``decay_every``.
-      steps_per_decay: period of ``decay_every``, in steps.
-      steps_per_cycle: period of ``cosine_decay``, in steps.
-      step_offset: subtracted from the step; before it the schedule stands at step 0.
-      min_learning_rate: the rate never falls below this.
+      base_learning_rate: Value of ``constant``.
+      warmup_steps: Length of the warm-up, in steps.
+      decay_factor: Factor of ``linear_decay`` and ``decay_every``.
+      steps_per_decay: Period of ``decay_every``, in steps.
+      steps_per_cycle: Period of ``cosine_decay``, in steps.
+      step_offset: Subtracted from the step. Before this step, the schedule has its value at step 0.
+      min_learning_rate: Lower bound of the learning rate.
 
     Raises:
-      SettingError: an unknown factor.
+      SettingError: A factor is unknown.
     """
 
     def linear_decay(step: jax.Array) -> jax.Array:

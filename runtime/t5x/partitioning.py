@@ -1,4 +1,4 @@
-"""How arrays lie on devices: a mesh of ('data', 'model') and rules from logical axis names to its axes.
+"""How arrays are distributed over devices: a mesh ('data', 'model') and rules from logical axis names to mesh axes.
 
 Built on :class:`jax.sharding.Mesh` and ``jax.jit``. A parameter dimension named ``mlp`` is split over the mesh's
 ``model`` axis because the rules say ``("mlp", "model")``; the compiler inserts the communication.
@@ -22,7 +22,7 @@ from fsa_base.errors import SettingError, require_choice
 
 LogicalAxisRules = Sequence[tuple[str, str | None]]
 HardwareMesh = tuple[int, ...]
-Device = Any  # jax.Device, which has attributes of its own on every platform.
+Device = Any  # jax.Device, which has other attributes on every platform.
 
 MESH_AXES = ("data", "model")
 
@@ -32,15 +32,15 @@ def standard_logical_axis_rules(
     parameter_partitioning_dims: int = 1,
     additional_rules: LogicalAxisRules | None = None,
 ) -> LogicalAxisRules:
-    """Returns the rules from logical axis names to mesh axes; earlier rules win where two want the same mesh axis.
+    """Returns the rules from logical axis names to mesh axes; earlier rules take precedence.
 
     Args:
-      activation_partitioning_dims: 1, or 2 to split the activations' ``embed`` dimension over ``model`` too.
-      parameter_partitioning_dims: 1, or 2 to split the parameters' ``embed`` dimension over ``data`` too (ZeRO-3).
-      additional_rules: appended.
+      activation_partitioning_dims: 1, or 2 to also split the ``embed`` dimension of activations over ``model``.
+      parameter_partitioning_dims: 1, or 2 to also split the ``embed`` dimension of parameters over ``data`` (ZeRO-3).
+      additional_rules: Rules that are appended.
 
     Raises:
-      SettingError: a number of dimensions that is neither 1 nor 2.
+      SettingError: A number of dimensions is neither 1 nor 2.
     """
     for name, dims in (
         ("activation_partitioning_dims", activation_partitioning_dims),
@@ -72,13 +72,13 @@ def standard_logical_axis_rules(
 
 @dataclasses.dataclass(frozen=True)
 class DataLayout:
-    """Which part of every global batch this process loads.
+    """The part of every global batch that this process loads.
 
     Attributes:
-      batch_size: global, in examples.
-      shard_id: of this process, 0 to ``num_shards`` - 1.
-      num_shards: number of distinct parts of a batch.
-      is_first_host_in_replica_set: whether no process of a lower index loads the same part.
+      batch_size: Number of rows in a global batch.
+      shard_id: Index of this process's part, 0 to ``num_shards`` - 1.
+      num_shards: Number of different parts of a batch.
+      is_first_host_in_replica_set: Whether no process with a lower index loads the same part.
     """
 
     batch_size: int
@@ -88,7 +88,7 @@ class DataLayout:
 
 
 class PartitionedFunction:
-    """A function compiled for a mesh: call it, or ``lower(*shapes).compile()`` it ahead of time."""
+    """A function that is compiled for a mesh when it is called, or before that by ``lower(*shapes).compile()``."""
 
     def __init__(self, jitted: Any, context: Callable[[], contextlib.AbstractContextManager]) -> None:
         self._jitted = jitted
@@ -99,26 +99,26 @@ class PartitionedFunction:
             return self._jitted(*args)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
-        """Traces for arguments of these shapes (arrays or ``jax.ShapeDtypeStruct``)."""
+        """Traces the function for arguments of these shapes (arrays or ``jax.ShapeDtypeStruct``)."""
         with self._context():
             return self._jitted.lower(*args)
 
 
 class PjitPartitioner:
-    """Lays state and batches out on a mesh and compiles functions for it.
+    """Distributes state and batches over a mesh of devices, and compiles functions for it.
 
     Args:
-      num_partitions: size of the mesh's ``model`` axis; the rest of the devices make the ``data`` axis.
+      num_partitions: Size of the ``model`` axis of the mesh; the other devices form the ``data`` axis.
       model_parallel_submesh: TPU devices (x, y, z, cores) that form one model-parallel group, instead of
-        ``num_partitions``; on other hardware only the product counts.
-      params_on_devices: whether :meth:`move_params_to_devices` moves.
-      backend: platform of the devices, None for JAX's default.
-      ici_mesh_shape: (data, model) within a slice (the fast interconnect), instead of the two above.
-      dcn_mesh_shape: (data, model) across slices; the mesh is the product of both.
-      logical_axis_rules: from logical axis names to mesh axes; :func:`standard_logical_axis_rules` if None.
+        ``num_partitions``. On other hardware only the product is used.
+      params_on_devices: Whether :meth:`move_params_to_devices` has an effect.
+      backend: Platform of the devices. If None, JAX's default.
+      ici_mesh_shape: (data, model) within a slice (the fast interconnect), instead of the two settings above.
+      dcn_mesh_shape: (data, model) across slices. The mesh is the product of both shapes.
+      logical_axis_rules: Rules from logical axis names to mesh axes. If None, :func:`standard_logical_axis_rules`.
 
     Raises:
-      SettingError: a mesh that the devices cannot form.
+      SettingError: The devices cannot form this mesh.
     """
 
     def __init__(
@@ -143,10 +143,10 @@ class PjitPartitioner:
         self.data_partition_spec = PartitionSpec("data")
 
     def get_data_layout(self, batch_size: int | None = None, host_index: int | None = None) -> DataLayout:
-        """Returns which part of a batch the process ``host_index`` (this one if None) loads.
+        """Returns which part of a batch the process ``host_index`` (if None, this process) loads.
 
         Raises:
-          SettingError: the batch cannot be split evenly over the mesh, or processes share parts of it unevenly.
+          SettingError: The batch cannot be split evenly over the mesh, or processes share parts of it unevenly.
         """
         data_size = int(self.mesh.shape["data"])
         batch_size = int(data_size) if batch_size is None else batch_size
@@ -166,7 +166,7 @@ class PjitPartitioner:
         if sum(map(len, parts)) != data_size or len(set(map(len, parts))) != 1:
             raise SettingError(
                 "PjitPartitioner",
-                expected="a mesh on which every process holds an equal part of the data axis of its own, or shares one",
+                expected="a mesh in which every process has its own equal part of the data axis, or shares one",
                 found=f"parts of the data axis by process: {rows}",
                 fix="set num_partitions to a divisor or a multiple of the devices of one process",
             )
@@ -175,13 +175,13 @@ class PjitPartitioner:
         return DataLayout(batch_size, parts.index(own), len(parts), first == process)
 
     def global_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """Joins the parts of a batch that the processes loaded into arrays split over the mesh's data axis.
+        """Joins the parts of a batch that the processes loaded to arrays that are split over the mesh's data axis.
 
         Args:
-          batch: this process's part: arrays of (batch_size / num_shards, …).
+          batch: The part of this process: arrays (batch_size / num_shards, …).
 
         Returns:
-          Arrays of (batch_size, …). Arrays that are global already pass through.
+          Arrays (batch_size, …). Arrays that are already global are returned unchanged.
         """
         return {name: self._to_global(value) for name, value in batch.items()}
 
@@ -199,7 +199,7 @@ class PjitPartitioner:
         """Returns the state (of arrays or shapes) with a PartitionSpec of mesh axes in place of every array.
 
         Raises:
-          SettingError: a dimension does not divide by the mesh axis that the rules give it.
+          SettingError: The size of a dimension is not a multiple of its mesh axis.
         """
 
         def mesh_axes(path: tuple[Any, ...], logical: PartitionSpec, leaf: Any) -> PartitionSpec:
@@ -222,7 +222,7 @@ class PjitPartitioner:
         )
 
     def shardings(self, mesh_axes: Any) -> Any:
-        """Returns the tree of PartitionSpecs as one of NamedShardings; None stands for replicated."""
+        """Converts a tree of PartitionSpecs to NamedShardings; None means replicated."""
         return jax.tree.map(
             lambda spec: NamedSharding(self.mesh, PartitionSpec() if spec is None else spec),
             mesh_axes,
@@ -240,11 +240,11 @@ class PjitPartitioner:
         """Compiles ``fn`` for the mesh.
 
         Args:
-          fn: function of positional arguments; logical constraints inside it follow the axis rules.
-          in_axis_resources: PartitionSpecs, a tree prefix of the non-static arguments; None is replicated.
-          out_axis_resources: the same for what it returns.
-          static_argnums: arguments that are compiled in.
-          donate_argnums: arguments whose memory may be reused.
+          fn: Function of positional arguments. Logical constraints inside it follow the axis rules.
+          in_axis_resources: PartitionSpecs, a tree prefix of the non-static arguments; None means replicated.
+          out_axis_resources: The same for the return value.
+          static_argnums: Arguments that are constants of the compiled function.
+          donate_argnums: Arguments whose memory may be reused.
         """
         jitted = jax.jit(
             fn,
@@ -260,7 +260,7 @@ class PjitPartitioner:
         return partitioned_fn.lower(*args).compile()
 
     def move_params_to_devices(self, train_state: Any, train_state_axes: Any) -> Any:
-        """Lays a state of host arrays out on the mesh, unless ``params_on_devices`` is off."""
+        """Moves a state of host arrays to the devices of the mesh, unless ``params_on_devices`` is False."""
         if not self.params_on_devices:
             return train_state
         return jax.device_put(train_state, self.shardings(train_state_axes))
@@ -350,7 +350,7 @@ def _slice_of(device: Device) -> int:
 
 
 def _in_submeshes(devices: Sequence[Device], submesh: HardwareMesh) -> np.ndarray:
-    """Orders TPU devices so that every ``prod(submesh)`` in a row are neighbours in the shape of ``submesh``."""
+    """Orders TPU devices so that each ``prod(submesh)`` consecutive ones are neighbours in the shape of ``submesh``."""
 
     def place(device: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         position = (*device.coords, device.core_on_chip)

@@ -1,6 +1,6 @@
-"""``python -m t5x.main --run_mode=precompile``: compile a training run's step, say what it takes, and stop.
+"""``python -m t5x.main --run_mode=precompile``: compile the training step, print the memory it needs, and stop.
 
-Takes the run files of training. The compiled step stays in the compilation cache, where the training itself finds it.
+It reads the run files of training. The compiled step is kept in the compilation cache, where the training finds it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def train(
     verify_matching_vocabs_fn: Callable[..., None] | None = datasets.verify_matching_vocabs,
     **_: Any,
 ) -> None:
-    """Compiles what :func:`t5x.train.train` with the same arguments would; those left out here do not change the step.
+    """Compiles the step that :func:`t5x.train.train` runs with these arguments; its others do not change the step.
 
     Process 0 writes the step into ``model_dir`` as HLO text, before and after XLA's optimisations.
 
     Raises:
-      FsaError: what the user can fix, among it a step that takes more memory than a device has.
+      FsaError: An error that the user can fix, for example a step that needs more memory than a device has.
     """
     run_directory.require_writable(model_dir)
     setup = TrainingSetup(

@@ -1,4 +1,4 @@
-"""One line that says how far a run is: step of total, loss, tokens per second, time left."""
+"""The progress line of a run: step, total steps, loss, tokens per second, remaining time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _PLAIN_SECONDS = 30.0
 
 
 class Progress:
-    """Writes the progress line: rewritten in place on a terminal, a plain line every half minute elsewhere.
+    """Writes the progress line: on a terminal it is updated in place, elsewhere a new line is written every 30 seconds.
 
     Args:
-      first: step that the run begins at.
-      last: step that it ends at.
-      stream: standard error if None.
-      enabled: whether to write at all; only process 0 does.
-      unit: what is counted.
-      after: seconds without a line at first, for what is mostly over before them: then it writes nothing.
+      first: Step at which the run begins.
+      last: Step at which it ends.
+      stream: Where to write. If None, standard error.
+      enabled: Whether to write at all; only process 0 does.
+      unit: Name of what is counted.
+      after: Seconds before the first line. A task that ends earlier shows no progress line.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         self._speed: float | None = None
 
     def due(self, step: int) -> bool:
-        """Returns whether a line is due, so that the loss need not be fetched when it is not."""
+        """Returns whether it is time for a line. If not, the caller need not fetch the loss from the device."""
         now = time.monotonic()
         wanted = step == self._last or now - self._shown_at >= self._every
         return self._enabled and wanted and now >= self._silent_until
@@ -55,15 +55,15 @@ class Progress:
         """Writes the line.
 
         Args:
-          step: steps done.
-          values: metrics of the latest steps; ``loss_per_nonpadding_target_token`` or else ``loss`` is shown.
-          tokens_per_step: target tokens of a batch, padding included; 0 where there are none.
+          step: Number of completed steps.
+          values: Metrics of the latest steps. Shown is ``loss_per_nonpadding_target_token``, otherwise ``loss``.
+          tokens_per_step: Target tokens in a batch, padding included; 0 if there are none.
         """
         now = time.monotonic()
         steps = step - self._since_step
         if steps > 0 and self._since is not None:
             speed = steps / max(now - self._since, 1e-9)
-            # Half the weight to the latest stretch: the time left neither jumps nor lags for long.
+            # An exponential average, so that the remaining time neither jumps nor reacts too slowly.
             self._speed = speed if self._speed is None else (self._speed + speed) / 2
         self._since, self._since_step, self._shown_at = now, step, now
         parts = [f"{self._unit} {step}/{self._last}"]
@@ -85,14 +85,14 @@ class Progress:
         self._stream.flush()
 
     def say(self, message: str) -> None:
-        """Writes a line of its own above the progress line."""
+        """Writes a separate line above the progress line."""
         if self._enabled:
             self._stream.write(f"\r\x1b[2K{message}\n" if self._terminal else message + "\n")
             self._stream.flush()
 
 
 def announce(message: str) -> None:
-    """Prints ``message`` on standard error, from process 0 alone; for what is said before there is a progress line."""
+    """Prints ``message`` on standard error, only on process 0; for messages before the progress line exists."""
     if jax.process_index() == 0:
         print(message, file=sys.stderr, flush=True)
 

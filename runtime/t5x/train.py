@@ -1,7 +1,7 @@
-"""``python -m t5x.train``: train a model, or go on with it.
+"""``python -m t5x.train``: train a model, or continue an earlier training.
 
-One step, from here to the device: :func:`train` → ``Trainer.train_step`` → ``PjitPartitioner`` → the model's
-``loss_fn`` → the optimizer. What happens around the steps is in t5x/hooks.
+The call chain of one step, down to the device: :func:`train` → ``Trainer.train_step`` → ``PjitPartitioner`` → the
+model's ``loss_fn`` → the optimizer. What happens around the steps is in t5x/hooks.
 """
 
 from __future__ import annotations
@@ -64,41 +64,41 @@ def train(
     """Trains ``model`` from the latest checkpoint in ``model_dir``, from the one to restore, or from scratch.
 
     Args:
-      model: see t5x/models.py.
-      train_dataset_cfg: the examples to train on.
-      train_eval_dataset_cfg: the examples whose loss is evaluated, None for none.
-      infer_eval_dataset_cfg: the examples that are decoded and scored by the task's metrics, None for none.
-      checkpoint_cfg: when to save, what to restore.
-      partitioner: the mesh.
-      trainer_cls: makes the trainer from the state and the rest.
-      model_dir: where the run lives.
-      total_steps: step to train to, counted from the model's very first.
-      eval_steps: batches of a training evaluation.
-      eval_period: steps between evaluations. All periods count from the step at which ``model_dir`` began.
-      relative_steps: steps to train from this start on, instead of ``total_steps``.
-      stats_period: steps between rows of training metrics; the smaller of the other periods if None.
-      random_seed: of initialisation and dropout; None takes the clock.
-      use_hardware_rng: faster random numbers that depend on hardware and sharding.
-      summarize_config_fn: ``fn(model_dir, metric_writer, step)``, records the configuration.
-      inference_evaluator_cls: ``seqio.Evaluator`` or the like.
-      get_dataset_fn: makes the training dataset.
-      concurrent_metrics: whether metrics of decoded text are computed beside the next steps.
-      actions: by ``TRAIN``, ``TRAIN_EVAL`` and ``INFER_EVAL`` (t5x/actions.py).
-      train_eval_get_dataset_fn: makes the evaluation's datasets.
-      run_eval_before_training: whether to evaluate at the step at which ``model_dir`` began too.
-      train_state_initializer_cls: makes states.
-      use_orbax: checkpoints are written by Orbax in any case; older ones are read without asking.
-      verify_matching_vocabs_fn: ``fn(dataset_config, model)``, checks vocabularies; None for not.
-      gc_period: steps between garbage collections, which then happen at no other time; 0 leaves them to Python.
-      on_corrupt_checkpoint: ``error``, or ``previous`` to resume from the newest whole checkpoint and set damaged ones
-        aside. One of another model or optimizer is an error in any case.
+      model: Network, vocabularies and optimizer (t5x/models).
+      train_dataset_cfg: Dataset to train on.
+      train_eval_dataset_cfg: Dataset for evaluating the loss. If None, the loss is not evaluated.
+      infer_eval_dataset_cfg: Dataset that is decoded and scored with the task's metrics. If None, nothing is decoded.
+      checkpoint_cfg: When to save checkpoints, and which one to start from.
+      partitioner: Distributes arrays over the devices.
+      trainer_cls: Creates the trainer.
+      model_dir: Directory of the run: checkpoints, metrics and configuration.
+      total_steps: Last step, counted from the first step of pre-training.
+      eval_steps: Number of batches of one loss evaluation.
+      eval_period: Steps between evaluations. All periods are counted from the step at which ``model_dir`` began.
+      relative_steps: Number of steps of this run, instead of ``total_steps``.
+      stats_period: Steps between rows of training metrics. If None, the smaller of the other two periods.
+      random_seed: Random seed for dropout and initialisation. If None, taken from the clock.
+      use_hardware_rng: Use a faster random generator whose numbers depend on hardware and sharding.
+      summarize_config_fn: ``fn(model_dir, metric_writer, step)``, writes the configuration to ``model_dir``.
+      inference_evaluator_cls: ``seqio.Evaluator``, or a class with the same interface.
+      get_dataset_fn: Creates the training dataset.
+      concurrent_metrics: Compute metrics of decoded text in another thread while training continues.
+      actions: Lists of actions (t5x/actions.py) under the keys ``TRAIN``, ``TRAIN_EVAL`` and ``INFER_EVAL``.
+      train_eval_get_dataset_fn: Creates the datasets for evaluating the loss.
+      run_eval_before_training: Also evaluate before the first step of a new ``model_dir``.
+      train_state_initializer_cls: Creates train states.
+      use_orbax: Ignored. Checkpoints are always written by Orbax, and older formats are recognised when read.
+      verify_matching_vocabs_fn: ``fn(dataset_config, model)``, checks vocabularies. If None, they are not checked.
+      gc_period: Steps between garbage collections, instead of Python's automatic ones. 0 keeps the automatic ones.
+      on_corrupt_checkpoint: What to do if a checkpoint is damaged: ``error``, or ``previous`` to rename it and resume
+        from the newest intact one. A checkpoint of another model or optimizer is always an error.
 
     Returns:
-      The last step done and the state after it.
+      The last completed step, and the state after it.
 
     Raises:
-      FsaError: what the user can fix: settings, data, checkpoints.
-      Interrupted: Ctrl-C, after the step was finished and saved; a KeyboardInterrupt.
+      FsaError: An error in settings, data or checkpoints that the user can fix.
+      Interrupted: Ctrl-C was pressed; the current step was completed and saved. A KeyboardInterrupt.
     """
     del use_orbax
     began = time.monotonic()
@@ -153,18 +153,20 @@ def train(
 
 @dataclass(kw_only=True)
 class TrainingSetup:
-    """What a train step is made of, from settings that training and precompilation share; see :func:`train` for them.
+    """The settings that training and precompilation share, and what they create from them.
+
+    The settings are arguments of :func:`train`, except ``save_iterator``.
 
     Attributes:
-      save_iterator: whether checkpoints hold the state of tf.data's iterator.
-      init_rng: key of the initial parameters.
-      trainer_rng: key of dropout.
-      data: this process's batches.
-      batch: shape and dtype of every feature of a global batch.
-      initializer: makes states.
+      save_iterator: Whether checkpoints contain the state of tf.data's iterator.
+      init_rng: Random key for the initial parameters.
+      trainer_rng: Random key for dropout.
+      data: The batches of this process.
+      batch: Shape and dtype of every feature of a global batch.
+      initializer: Creates train states.
 
     Raises:
-      FsaError: settings or data that do not fit.
+      FsaError: Settings or data that do not fit together.
     """
 
     model: BaseModel
@@ -205,7 +207,7 @@ class TrainingSetup:
         )
 
     def trainer(self, trainer_cls: Callable[..., Trainer], eval_names: Sequence[str], summary_dir: str) -> Trainer:
-        """Returns the trainer, of a state that has shapes and no values yet."""
+        """Returns the trainer. Its state consists of shapes; it gets its values later."""
         return trainer_cls(
             model=self.model,
             train_state=self.initializer.shapes,
@@ -221,9 +223,9 @@ class TrainingSetup:
 def _compiling(
     trainer: Trainer, batch: Mapping[str, jax.ShapeDtypeStruct]
 ) -> Iterator[concurrent.futures.Future[float]]:
-    """Compiles the train step in another thread, and gives how many seconds that took.
+    """Compiles the train step in another thread; the result is the time in seconds that this took.
 
-    Compiling needs shapes alone, so it runs beside initialisation or restoring, and the first save.
+    Compilation needs only shapes, so it runs while the state is initialised or restored, and saved for the first time.
     """
 
     def seconds() -> float:
@@ -235,7 +237,7 @@ def _compiling(
     try:
         yield pool.submit(seconds)
     finally:
-        pool.shutdown(wait=False)  # Ctrl-C does not wait for the compiler.
+        pool.shutdown(wait=False)  # After Ctrl-C, do not wait for the compiler.
 
 
 def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
@@ -253,12 +255,12 @@ def _last_step(first: int, total_steps: int, relative_steps: int | None) -> int:
 
 
 USAGE = """
-Trains a model, or goes on with a training that was stopped.
+Trains a model, or continues a training that was stopped.
 
   python -m t5x.train --gin_file=gin/distill_base.gin --gin.MODEL_DIR="'runs/base'" --gin.TRAIN_STEPS=1000
 
-The same command again goes on from the newest checkpoint in MODEL_DIR. SIGTERM (exit status 0) and Ctrl-C (130) finish
-the step and save it first; a second Ctrl-C stops at once.
+The same command again continues from the newest checkpoint in MODEL_DIR. After SIGTERM (exit status 0) and Ctrl-C (130)
+the current step is completed and saved first; a second Ctrl-C stops immediately.
 """
 
 

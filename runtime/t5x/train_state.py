@@ -1,4 +1,4 @@
-"""What a run carries from step to step: parameters, optimizer state, mutable collections; and how it is made."""
+"""The state that a step updates (parameters, optimizer state, mutable collections), and how it is initialised."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _split_variables(model_variables: Mapping[str, Any]) -> tuple[Any, FrozenDic
 
 
 def _logical_axes(axes_metadata: FrozenDict | None, values: Any) -> Any:
-    """PartitionSpecs of logical axis names in the tree of ``values``; empty ones where the model names no axes."""
+    """Returns PartitionSpecs of logical axis names in the tree of ``values``; empty ones if the model names no axes."""
     if not axes_metadata:
         return jax.tree.map(lambda _: PartitionSpec(), values)
     return unfreeze(flax_partitioning.get_axis_names(axes_metadata))
@@ -46,9 +46,9 @@ def _mutables_axes(metadata: FrozenDict, values: Mapping[str, Any]) -> dict[str,
 
 @flax.struct.dataclass
 class FlaxOptimTrainState:
-    """The state of training: an optimizer, which owns parameters and step, and other collections of the model.
+    """The state of training: an optimizer, which has the parameters and the step, and other collections of the model.
 
-    ``params_axes`` and ``flax_mutables_axes`` are what ``param_with_axes`` recorded; they are no arrays and not saved.
+    ``params_axes`` and ``flax_mutables_axes`` are the axis names from ``param_with_axes``; they are not saved.
     """
 
     optimizer: Optimizer
@@ -61,8 +61,8 @@ class FlaxOptimTrainState:
         """Returns the state at step 0.
 
         Args:
-          optimizer_def: the optimizer; if it has ``set_param_axes`` it is told the parameters' logical axes.
-          model_variables: what ``module.init`` returned.
+          optimizer_def: The optimizer. Its ``set_param_axes``, if any, gets the logical axes of the parameters.
+          model_variables: The return value of ``module.init``.
         """
         params, params_axes, mutables, mutables_axes = _split_variables(model_variables)
         set_param_axes = getattr(optimizer_def, "set_param_axes", None)
@@ -97,7 +97,7 @@ class FlaxOptimTrainState:
         return self.replace(optimizer=self.optimizer.replace(state=state))  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns ``{"target", "state": {"step", "param_states"}}``, with ``flax_mutables`` where there are any."""
+        """Returns ``{"target", "state": {"step", "param_states"}}``, and ``flax_mutables`` if there are any."""
         state_dict = self.optimizer.state_dict()
         if self.flax_mutables:
             state_dict["flax_mutables"] = serialization.to_state_dict(self.flax_mutables)
@@ -106,10 +106,10 @@ class FlaxOptimTrainState:
     def restore_state(self, state_dict: Mapping[str, Any]) -> FlaxOptimTrainState:
         """Returns this state with the values of ``state_dict``, in the layout of :meth:`state_dict`.
 
-        The step may have any dtype, since upstream T5X writes it as a float at times.
+        The step may have any dtype, since upstream T5X sometimes writes it as a float.
 
         Raises:
-          CheckpointError: a missing entry or one of another shape.
+          CheckpointError: An entry is missing or has another shape.
         """
         mutables = self.flax_mutables
         if mutables:
@@ -131,7 +131,7 @@ class FlaxOptimTrainState:
 
 @flax.struct.dataclass
 class InferenceState:
-    """What evaluation and inference need: parameters, mutable collections and the step (int32 scalar)."""
+    """The state for evaluation and inference: parameters, mutable collections and the step (int32 scalar)."""
 
     step: jax.Array
     params: Any
@@ -147,7 +147,7 @@ class InferenceState:
 
     @property
     def param_states(self) -> dict[str, Any]:
-        """No optimizer, so nothing."""
+        """Always empty, since there is no optimizer."""
         return {}
 
     def replace_params(self, params: Any) -> InferenceState:
@@ -157,19 +157,19 @@ class InferenceState:
         return self.replace(step=step)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns ``{"target", "state": {"step"}}``, with ``flax_mutables`` where there are any."""
+        """Returns ``{"target", "state": {"step"}}``, and ``flax_mutables`` if there are any."""
         state_dict = {"target": serialization.to_state_dict(self.params), "state": {"step": self.step}}
         if self.flax_mutables:
             state_dict["flax_mutables"] = serialization.to_state_dict(self.flax_mutables)
         return state_dict
 
     def restore_state(self, state_dict: Mapping[str, Any]) -> InferenceState:
-        """Returns this state with the values of ``state_dict``; optimizer state in it is passed over.
+        """Returns this state with the values of ``state_dict``; optimizer state in it is ignored.
 
         Raises:
-          CheckpointError: a missing entry or one of another shape.
+          CheckpointError: An entry is missing or has another shape.
         """
-        # Optimizer state is what a training checkpoint holds beyond this state by design: not worth a warning.
+        # Checkpoints of training always contain optimizer state; ignoring it needs no warning.
         steps = {name: value for name, value in state_dict.get("state", {}).items() if name == "step"}
         stored = {**state_dict, "state": steps}
         values = select_entries(self.state_dict(), stored)
@@ -190,25 +190,25 @@ class InferenceState:
 
 
 TrainState = FlaxOptimTrainState | InferenceState
-"""Of arrays or, where it says so, of ``jax.ShapeDtypeStruct`` or PartitionSpec in their places."""
+"""With arrays as leaves or, where documented, with ``jax.ShapeDtypeStruct`` or PartitionSpec."""
 
 InitFn = Callable[[jax.Array, Mapping[str, Any], Mapping[str, Any] | None], Mapping[str, Any]]
-"""``get_initial_variables`` of a model: from a key, shapes and dtypes by feature to what ``module.init`` returns."""
+"""``get_initial_variables`` of a model: maps a random key, and shapes and dtypes by feature, to initial variables."""
 
 
 class TrainStateInitializer:
-    """Makes train states of one model on one mesh.
+    """Creates train states of one model on one mesh.
 
     Args:
-      optimizer_def: the optimizer; None makes an :class:`InferenceState`.
+      optimizer_def: The optimizer. If None, states are :class:`InferenceState`.
       init_fn: ``fn(rng, input_shapes, input_types) -> variables``, the model's ``get_initial_variables``.
-      input_shapes: shapes of a global batch by feature.
-      partitioner: the mesh.
-      input_types: dtypes by feature, float32 for those that are not named.
+      input_shapes: Shape of every feature of a global batch.
+      partitioner: Distributes the state over the devices.
+      input_types: Dtypes by feature; float32 for features that are not listed.
 
     Attributes:
-      shapes: the state with a ``jax.ShapeDtypeStruct`` in place of every array.
-      train_state_axes: the state with a PartitionSpec in place of every array.
+      shapes: The state with a ``jax.ShapeDtypeStruct`` in place of every array.
+      train_state_axes: The state with a PartitionSpec in place of every array.
     """
 
     def __init__(
@@ -232,22 +232,22 @@ class TrainStateInitializer:
         self.train_state_axes: TrainState = partitioner.get_mesh_axes(self.shapes)
 
     def from_scratch(self, init_rng: jax.Array) -> TrainState:
-        """Returns a fresh state, each device computing its share."""
+        """Returns a state with random weights; every device computes its own part."""
         return self._partitioner.partition(self._fresh, None, self.train_state_axes)(init_rng)
 
     def from_path(
         self, path: str, config: RestoreCheckpointConfig, init_rng: jax.Array | None = None, is_resuming: bool = False
     ) -> TrainState:
-        """Returns the state that the checkpoint at ``path`` holds.
+        """Returns the state in the checkpoint at ``path``.
 
         Args:
-          path: one checkpoint, of Orbax or of older T5X.
-          config: how to read it.
-          init_rng: key of the entries that the checkpoint lacks, needed where ``config`` allows any.
-          is_resuming: the run goes on with its own checkpoint: assignment maps do not apply.
+          path: One checkpoint, in the format of Orbax or of older T5X versions.
+          config: How to read it.
+          init_rng: Random key for entries that are missing in the checkpoint; needed if ``config`` allows that.
+          is_resuming: The run continues from its own checkpoint, so assignment maps do not apply.
 
         Raises:
-          CheckpointError: the checkpoint is unreadable, or lacks entries, or has other shapes.
+          CheckpointError: The checkpoint cannot be read, or entries are missing or have other shapes.
         """
         logging.info("restoring %s", path)
         expected = self.shapes.state_dict()
@@ -260,10 +260,13 @@ class TrainStateInitializer:
                     path,
                     expected="every entry of the model",
                     found=f"none for {', '.join(plan.from_scratch[:3])}",
-                    fix="give fallback_init_rng, the seed of the entries that the checkpoint lacks",
+                    fix="set fallback_init_rng, the random seed for entries that are missing in the checkpoint",
                 )
             logging.warning(
-                "%d entries start FRESH, %s lacks them: %s", len(plan.from_scratch), path, ", ".join(plan.from_scratch)
+                "%d entries have INITIAL values, they are missing in %s: %s",
+                len(plan.from_scratch),
+                path,
+                ", ".join(plan.from_scratch),
             )
             fresh = self.from_scratch(init_rng).state_dict()
         state_dict = restoring.read(plan, expected, shardings, fresh)
@@ -273,8 +276,8 @@ class TrainStateInitializer:
     def from_checkpoints(
         self, restore_cfgs: Sequence[RestoreCheckpointConfig], ds_iter: Any = None, init_rng: jax.Array | None = None
     ) -> Iterator[tuple[TrainState, str]]:
-        """Yields (state, path) of every checkpoint of the first configuration that names any."""
-        del ds_iter  # The position in the data is restored by the train loop (t5x/data/position.py).
+        """Yields (state, path) of every checkpoint of the first configuration that selects any."""
+        del ds_iter  # The position in the data is restored by t5x/hooks/checkpoints.py.
         for config in restore_cfgs:
             paths = restoring.resolve_paths(config)
             for path in paths:
@@ -285,13 +288,13 @@ class TrainStateInitializer:
     def from_checkpoint(
         self, ckpt_cfgs: Sequence[RestoreCheckpointConfig], *, ds_iter: Any = None, init_rng: jax.Array | None = None
     ) -> TrainState | None:
-        """Returns the state of the one checkpoint that is named, None if none is."""
+        """Returns the state of the checkpoint that the configurations select; None if they select none."""
         found = list(self.from_checkpoints(ckpt_cfgs, ds_iter, init_rng))
         return found[-1][0] if found else None
 
     def from_checkpoint_or_scratch(
         self, ckpt_cfgs: Sequence[RestoreCheckpointConfig], *, init_rng: jax.Array, ds_iter: Any = None
     ) -> TrainState:
-        """Returns the state of the checkpoint that is named, a fresh one if none is."""
+        """Returns the state of the checkpoint that the configurations select, or else a state with random weights."""
         state = self.from_checkpoint(ckpt_cfgs, ds_iter=ds_iter, init_rng=init_rng)
         return self.from_scratch(init_rng) if state is None else state

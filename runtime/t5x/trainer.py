@@ -1,4 +1,4 @@
-"""One training step, compiled: gradients of the loss, an optimizer update and metrics that stay on the device."""
+"""One compiled training step: gradients of the loss, an optimizer update, and metrics that stay on the device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WeightMetrics(Protocol):
 
 
 class WeightMetricsComputer:
-    """Root mean squares of every parameter, its gradient and its update, averaged over steps."""
+    """Computes the root mean square of every parameter, of its gradient and of its update, averaged over steps."""
 
     def compute_metrics(
         self, gradients: Any, old_train_state: FlaxOptimTrainState, new_train_state: FlaxOptimTrainState
@@ -50,11 +50,11 @@ class WeightMetricsComputer:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes on each device while a step runs.
+    """Memory that a step needs on each device, in bytes.
 
     Attributes:
-      arguments: train state and batch.
-      temporary: activations, gradients and whatever else lives within the step, and metrics.
+      arguments: Train state and batch.
+      temporary: Activations, gradients, other intermediate values, and metrics.
     """
 
     arguments: int
@@ -62,11 +62,11 @@ class StepMemory:
 
     @classmethod
     def of(cls, compiled: jax.stages.Compiled) -> StepMemory | None:
-        """Returns the needs of a compiled step; None where the backend does not tell."""
+        """Returns the memory that a compiled step needs; None if the backend does not report it."""
         found = compiled.memory_analysis()
         if found is None:
             return None
-        # Donated arguments are where outputs are written; those take no room of their own.
+        # Outputs that are written into donated arguments need no additional memory.
         outputs = found.output_size_in_bytes - found.alias_size_in_bytes
         return cls(found.argument_size_in_bytes, found.temp_size_in_bytes + max(outputs, 0))
 
@@ -74,13 +74,13 @@ class StepMemory:
         return f"{_gib(self.arguments + self.temporary)} a device ({_gib(self.arguments)} state and batch)"
 
     def require(self, available: int | None) -> None:
-        """Checks that the step fits.
+        """Checks that the step fits into the memory of a device.
 
         Args:
-          available: bytes on a device; None if not known.
+          available: Memory of a device in bytes. None if not known.
 
         Raises:
-          SettingError: it does not.
+          SettingError: The step does not fit.
         """
         if available is not None and self.arguments + self.temporary > available:
             raise SettingError(
@@ -92,7 +92,7 @@ class StepMemory:
 
 
 def device_memory_limit() -> int | None:
-    """Returns the bytes that JAX may use on a device of this process; None where the device does not tell (CPUs)."""
+    """Returns the bytes that JAX may use on a device of this process; None if the device does not report it (CPUs)."""
     statistics = jax.local_devices()[0].memory_stats()
     return (statistics or {}).get("bytes_limit")
 
@@ -105,21 +105,22 @@ class Trainer:
     """Holds the train state and advances it.
 
     Args:
-      model: its ``loss_fn`` is trained, its ``eval_fn`` evaluated.
-      train_state: the state to begin with; it is donated to the first step.
-      partitioner: lays out state and batches.
-      eval_names: names of the training evaluations.
-      summary_dir: where the caller writes metrics, None for nowhere.
+      model: Its ``loss_fn`` is minimised, and its ``eval_fn`` evaluated.
+      train_state: Initial state. Its buffers are donated to the first step.
+      partitioner: Distributes state and batches over the devices.
+      eval_names: Names of the loss evaluations.
+      summary_dir: Directory in which the caller writes metrics; None if it writes none.
       train_state_axes: PartitionSpecs of the state (``partitioner.get_mesh_axes``).
-      rng: key of dropout; step ``n`` uses ``fold_in(rng, n)``, so that a resumed run repeats it.
-      learning_rate_fn: from the step to the learning rate that the optimizer is given.
-      num_microbatches: slices into which a batch is cut to save memory; None, 0 or 1 for none. Gradients are those of
-        the whole batch under every loss normaliser.
-      weight_metrics_computer: adds metrics of parameters, gradients and updates.
+      rng: Random key for dropout. Step ``n`` uses ``fold_in(rng, n)``, so a resumed run draws the same numbers.
+      learning_rate_fn: Maps the step to the learning rate that is passed to the optimizer.
+      num_microbatches: Number of slices into which a batch is cut to save memory; None, 0 or 1 for no slicing. The
+        gradients are those of the whole batch, with every loss normaliser.
+      weight_metrics_computer: Adds metrics of parameters, gradients and updates.
 
     Attributes:
-      train_state: the state after the last step.
-      step_memory: what the compiled step takes; None before :meth:`compile_train`, or where the backend does not tell.
+      train_state: The state after the last step.
+      step_memory: Memory that the compiled step needs. None before :meth:`compile_train`, or if the backend does not
+        report it.
     """
 
     def __init__(
@@ -156,10 +157,10 @@ class Trainer:
         """Advances ``train_state`` by one step.
 
         Args:
-          batch: this process's part of the batch, as host arrays, or global arrays.
+          batch: This process's part of the batch as host arrays, or global arrays.
 
         Returns:
-          The step's metrics, on the device; the call does not wait for them.
+          The metrics of the step. They are still being computed on the device; this call does not wait for them.
         """
         batch = self.partitioner.global_batch(batch)
         self.train_state, metrics = self._train(self.train_state, batch, self.rng)
@@ -170,11 +171,11 @@ class Trainer:
     ) -> tuple[jax.stages.Lowered, jax.stages.Compiled]:
         """Compiles the train step ahead of time for global batches of these shapes and dtypes.
 
-        ``train_state`` may still consist of shapes alone. A program that takes more memory than a device has is
-        found out by :meth:`require_memory`, not here.
+        ``train_state`` may still consist of shapes. Whether the step fits into memory is checked by
+        :meth:`require_memory`, not here.
 
         Returns:
-          The step before and after XLA's compilation.
+          The step before and after compilation by XLA.
         """
         assert isinstance(self._train, PartitionedFunction)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), self.train_state)
@@ -187,7 +188,7 @@ class Trainer:
         """Checks that the compiled step fits into the memory of this process's devices, before the first step.
 
         Raises:
-          SettingError: it does not.
+          SettingError: It does not fit.
         """
         if self.step_memory is not None:
             self.step_memory.require(device_memory_limit())
@@ -200,7 +201,7 @@ class Trainer:
         """Returns the metrics of each evaluation, merged over its batches and on the device.
 
         Raises:
-          DataError: an evaluation without a batch.
+          DataError: An evaluation has no batch.
         """
         merged = {}
         for name, evaluation in batches.items():
@@ -267,7 +268,7 @@ class Trainer:
         return gradients, dict(metrics), mutables
 
     def _cut(self, name: str, value: jax.Array) -> jax.Array:
-        """(batch, …) to (slices, batch / slices, …), each slice split over the mesh's data axis."""
+        """Reshapes (batch, …) to (slices, batch / slices, …); each slice is split over the mesh's data axis."""
         rows, data_size = value.shape[0], self.partitioner.mesh.shape["data"]
         if rows % (self.num_microbatches * data_size):
             raise SettingError(

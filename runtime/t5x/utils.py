@@ -1,4 +1,4 @@
-"""T5X's names for gin files: ``utils.DatasetConfig`` and the like. Everything lives elsewhere."""
+"""The names that T5X's gin files use, such as ``utils.DatasetConfig``; defined in other modules."""
 
 from t5x.checkpointing.config import CheckpointConfig, RestoreCheckpointConfig, SaveCheckpointConfig
 from t5x.data.datasets import (

@@ -11,7 +11,7 @@ import pytest
 from fsa_base.errors import DataError
 from fsa_jax.checking.checked_files import parts, read_part
 from fsa_jax.cli.main import main
-from fsa_jax.corpus.rows import files, rows
+from fsa_jax.corpus.selection import files, rows
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews

@@ -15,7 +15,7 @@ import pytest
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.checking.checked_files import SCHEMA, PartWriter
 from fsa_jax.cli.main import main
-from fsa_jax.corpus.rows import Selection, files, held_out, rows, selected
+from fsa_jax.corpus.selection import Selection, files, held_out, rows, selected
 from fsa_jax.corpus.statistics import card
 
 REVIEWS = 1200

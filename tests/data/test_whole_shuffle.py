@@ -22,7 +22,7 @@ from fsa_jax.cli.main import main
 from fsa_jax.data import train_subsets
 from fsa_jax.data.corpus_source import CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
-from fsa_jax.data.tasks import OrderedTask
+from fsa_jax.data.task_builders import OrderedTask
 
 ROOT = Path(__file__).parents[2]
 ROWS = 4_500
@@ -256,7 +256,7 @@ print("more rows", taken(position, FSA_HELD_OUT_SEED="0", FSA_HELD_OUT="350"))
         text=True,
     )
     assert run.stdout.endswith("same 0\nother rows 0\nmore rows 0\n"), run.stderr[-3000:]
-    assert "order is whole shuffle and was None; it begins ANEW" in run.stderr
+    assert "order is whole shuffle and was None; it starts FROM THE BEGINNING" in run.stderr
     contents = re.findall(r"content is {'shuffled': '(\w+)'} and was {'shuffled': '(\w+)'}", run.stderr)
     assert len(contents) == 2 and all(one != other for one, other in contents)
     ((more, before),) = re.findall(r"rows is {'shuffled': (\d+)} and was {'shuffled': (\d+)}", run.stderr)

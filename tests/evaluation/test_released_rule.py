@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fsa_jax.data import benchmark_files
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.evaluation.subsets import select
 from fsa_jax.text.pairs import ACSA, ATSA
 

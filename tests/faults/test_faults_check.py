@@ -23,7 +23,7 @@ from fsa_jax.checking.check_generations import check, released
 from fsa_jax.checking.checked_files import SCHEMA, as_row, parts, read_part, require_whole
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Generation, Review
-from fsa_jax.corpus.rows import files, rows
+from fsa_jax.corpus.selection import files, rows
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews

@@ -22,7 +22,7 @@ from damage import damaged
 from flax.traverse_util import flatten_dict
 
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.checkpoints import load_weights, save_weights
+from fsa_jax.weights.weight_checkpoints import load_weights, save_weights
 
 tiny_run = pytest.importorskip("tiny_run")
 pytest.importorskip("t5x.train")

@@ -16,11 +16,11 @@ from odd_dumps import FORMATS
 from fsa_base.errors import DataError
 from fsa_jax.cli.sample import command
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.reviews.fields import Fields
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.lines import lines
 from fsa_jax.reviews.parquet_files import read_reviews
 from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.row_to_review import Fields
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.sample_report import as_json
 from fsa_jax.reviews.source import Losses, ReviewReader, Source

@@ -21,7 +21,7 @@ from campaign import Campaign
 from damage import damaged
 from hf_models import T5, write_model
 
-from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
+from fsa_jax.tokenizers.vocabulary_check import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
 from fsa_jax.weights.hf_files import DTYPES
 from fsa_jax.weights.hf_mapping import flatten

@@ -19,7 +19,7 @@ from damage import damaged
 
 from fsa_base.errors import CheckpointError, DataError, FsaError
 from fsa_jax.serving.inputs import Row, read_rows
-from fsa_jax.serving.prediction import TASKS, Prediction, read_prediction
+from fsa_jax.serving.prediction_record import TASKS, Prediction, read_prediction
 
 REVIEWS = [
     "The pizza was great, the waiter was not.",

@@ -150,7 +150,7 @@ def _predictions(folder: Path, vocabulary: Path) -> Iterator[tuple[str, CalledFi
     import numpy as np
     from hf_models import T5, write_model
 
-    from fsa_jax.weights.checkpoints import save_weights
+    from fsa_jax.weights.weight_checkpoints import save_weights
     from tests.serving.conftest import CONFIG, random_parameters
 
     checkpoint = save_weights(folder, 7, jax.tree.map(np.asarray, random_parameters()))

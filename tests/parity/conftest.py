@@ -17,7 +17,7 @@ from small_models import torch_model_of
 from fsa_jax.data import teacher_text
 from fsa_jax.data.benchmark_files import load
 from fsa_jax.data.teacher_text import TeacherRow
-from fsa_jax.demo import vocabulary
+from fsa_jax.demo import train_vocabulary
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
@@ -78,7 +78,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
         sizes = SplitSizes(train=8, dev=300, test=8, hard_test=8)
         generate(directory, 0, 400, sizes, Oracle(0, 0.05, 0.05))
         real = [directory / "fsa/atsa/rest14/dev.json", directory / TEACHER_FILE, directory / "spiece.model"]
-        vocabulary.train(real[1], 1_000, real[2])
+        train_vocabulary.train(real[1], 1_000, real[2])
         pad_vocabulary(real[2], T5_PIECES)
     dev, teacher, model = real
     found = sorted({sentence.text for sentence in load(dev)})

@@ -13,7 +13,7 @@ from small_models import FAMILIES, T5_FAMILIES, load, padded, token_rows
 
 from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
-from fsa_jax.serving.generation import Decoding, Generator
+from fsa_jax.serving.jax_decoding import Decoding, Generator
 
 LENGTH = 24
 SHARE = 0.3

@@ -19,9 +19,9 @@ from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.training import optim
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.import_model import import_model
 from fsa_jax.weights.t5 import config_from_parameters
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 from t5x import models, optimizers
 from t5x.metrics import summarize
 from t5x.partitioning import PjitPartitioner, make_mesh

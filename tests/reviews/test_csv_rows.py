@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fsa_base.errors import DataError
 from fsa_jax.checking.check_generations import released
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.rows import raw_rows
+from fsa_jax.reviews.dump_rows import raw_rows
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.serving.inputs import read_rows
 from fsa_jax.teacher.job import read_reviews

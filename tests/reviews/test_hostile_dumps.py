@@ -18,8 +18,8 @@ import pytest
 import zstandard
 
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.fields import category_names
 from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.reviews.row_to_review import category_names
 from fsa_jax.text.words import normalise
 
 GOOD = [{"id": f"g{i}", "text": f"The table number {i} was clean and lovely.", "stars": 3.0} for i in range(5)]
@@ -149,7 +149,7 @@ def memory_gib(code: str, *arguments: object) -> float:
         """
         import pathlib, resource, sys
         from fsa_jax.cli.main import main
-        from fsa_jax.reviews.rows import raw_rows
+        from fsa_jax.reviews.dump_rows import raw_rows
         import fsa_base.errors, fsa_jax.reviews.sample, fsa_jax.reviews.source, pyarrow.parquet
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         before = peak()
@@ -211,7 +211,7 @@ def test_searching_for_columns_keeps_one_row_in_memory(tmp_path: Path) -> None:
         for _ in range(80):
             file.write(b'{"body": "' + b"x" * 3_900_000 + b'"}\n')
     code = """
-    from fsa_jax.reviews.fields import Fields
+    from fsa_jax.reviews.row_to_review import Fields
     from fsa_jax.reviews.filters import Filters
     from fsa_jax.reviews.source import ReviewReader, Source
     fields = Fields({"text": "body", "stars": "none such"})

@@ -11,7 +11,7 @@ import tiny_run
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Returns a free port of this machine."""
     with socket.socket() as server:
         server.bind(("localhost", 0))
         return server.getsockname()[1]

@@ -60,7 +60,7 @@ def test_the_largest_axis_is_averaged_into_v_row():
     assert state.param_states["p"].v_col.shape == (2048,)
 
 
-def test_stacked_layers_are_updated_as_if_each_stood_alone():
+def test_stacked_layers_are_updated_independently():
     random = np.random.RandomState(0)
     param = jnp.asarray(random.randn(3, 130, 140) * np.array([0.01, 1, 10])[:, None, None], jnp.float32)
     grads = [jnp.asarray(random.randn(3, 130, 140), jnp.float32) for _ in range(3)]
@@ -76,7 +76,7 @@ def test_stacked_layers_are_updated_as_if_each_stood_alone():
     assert state.param_states["p"].v_row.shape == (3, 130)
 
 
-def test_heads_and_their_width_are_factored_together():
+def test_heads_and_head_dim_are_factored_together():
     optimizer = Adafactor(learning_rate=1.0, logical_factor_rules=standard_logical_factor_rules())
     optimizer.set_param_axes({"q": PartitionSpec("embed", "heads", "kv")})
     slots = optimizer.init_state({"q": jnp.zeros((6, 2, 4))}).param_states["q"]
@@ -123,12 +123,12 @@ def test_momentum_averages_updates():
         ({"multiply_by_parameter_scale": [("p", False)]}, 2 - 0.1),
     ],
 )
-def test_options_change_the_step_as_they_say(options, expected):
+def test_options_have_the_documented_effect(options, expected):
     new, _ = run(Adafactor(learning_rate=0.1, **options), {"p": jnp.full(4, 2.0)}, [{"p": jnp.ones(4)}])
     np.testing.assert_allclose(new["p"], expected, rtol=1e-6)
 
 
-def test_gradients_are_clipped_together():
+def test_gradients_are_clipped_by_their_global_norm():
     grads = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
     optimizer = Adafactor(learning_rate=0.1, global_norm_clip_threshold=1.0)
     _, state = run(optimizer, jax.tree.map(jnp.ones_like, grads), [grads])
@@ -137,7 +137,7 @@ def test_gradients_are_clipped_together():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_spoilt_gradient_leaves_parameter_and_moments(bad):
+def test_a_nan_gradient_does_not_change_parameter_and_moments(bad):
     params = {"p": jnp.ones(3), "q": jnp.ones(3)}
     good = {"p": jnp.ones(3), "q": jnp.ones(3)}
     spoilt = {"p": jnp.array([1.0, bad, 1.0]), "q": jnp.ones(3)}
@@ -156,7 +156,7 @@ def test_learning_rate_comes_from_the_trainer():
     np.testing.assert_allclose(optimizer.target["p"], 0.5, rtol=1e-6)
 
 
-def test_factors_are_laid_out_along_the_axes_they_keep():
+def test_factors_have_the_axes_over_which_they_are_not_averaged():
     params = {"wide": jnp.zeros((128, 256)), "scale": jnp.zeros(128)}
     axes = {"wide": PartitionSpec("embed", "mlp"), "scale": PartitionSpec("embed")}
     optimizer = Adafactor(learning_rate=1.0, beta1=0.9)

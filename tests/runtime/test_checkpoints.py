@@ -59,7 +59,7 @@ def test_the_newest_are_kept(tmp_path):
     assert checkpoints.checkpoint_steps(tmp_path) == [4, 6]
 
 
-def test_the_best_is_kept_beside_the_newest_also_after_a_restart(tmp_path):
+def test_the_best_and_the_newest_are_kept_also_after_a_restart(tmp_path):
     best = {"checkpoint_manager_cls": _best("inference_eval/task/f1"), "keep": 1}
     _with_metrics(tmp_path, {2: 0.5, 4: 0.9, 6: 0.7})
     _save(_manager(tmp_path, **best), 2, 4, 6)
@@ -103,7 +103,7 @@ def _best(metric: str, **settings):
     return make
 
 
-def test_a_metric_that_does_not_exist_is_named_with_those_that_do(tmp_path):
+def test_an_unknown_metric_is_an_error_that_lists_the_known_ones(tmp_path):
     _with_metrics(tmp_path, {2: 0.5})
     with pytest.raises(SettingError, match="expected a metric of inference_eval: f1"):
         _save(_manager(tmp_path, keep=1, checkpoint_manager_cls=_best("inference_eval/task/accuracy")), 2)
@@ -129,7 +129,7 @@ def test_parameters_are_saved_in_the_configured_dtype_and_nothing_else_is(tmp_pa
     assert stored["state/param_states/v"].dtype == np.float32
 
 
-def test_the_layout_is_the_contract_s(tmp_path):
+def test_the_layout_is_that_of_t5x(tmp_path):
     tiny_run.run(tmp_path, 2, period=2)
     path = tmp_path / "checkpoint_2"
     assert {entry.name for entry in path.iterdir()} == {
@@ -147,7 +147,7 @@ def test_the_layout_is_the_contract_s(tmp_path):
     assert stored["state/param_states/token_embedder/embedding/v_row"].shape == (1,)
 
 
-def test_a_save_without_room_leaves_the_one_before_and_says_so(tmp_path):
+def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path):
     manager = _manager(tmp_path)
     _save(manager, 0)
     # Made before: a compiled program that the limit cuts off would stay in the compilation cache.
@@ -165,7 +165,7 @@ def test_a_save_without_room_leaves_the_one_before_and_says_so(tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint_0", "checkpoint_1"}
 
 
-def test_what_interrupted_saves_left_is_no_checkpoint_and_goes_away(tmp_path):
+def test_leftovers_of_interrupted_saves_are_deleted(tmp_path):
     for name in ("checkpoint_7.tmp-write/state", "checkpoint_3.tmp-delete/state"):
         (tmp_path / name).mkdir(parents=True)
     assert checkpoints.checkpoint_steps(tmp_path) == []
@@ -200,7 +200,7 @@ def _flip_a_bit(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip_a_bit])
-def test_a_corrupt_checkpoint_is_an_error_or_the_one_before_is_taken(tmp_path, capfd, damage):
+def test_a_damaged_checkpoint_is_an_error_or_the_previous_one_is_used(tmp_path, capfd, damage):
     """Entry 4: TensorStore's bare Exception for truncated arrays, and names that are taken already."""
     tiny_run.run(tmp_path, 4, period=2)
     losses = tiny_run.losses(tmp_path)
@@ -209,7 +209,7 @@ def test_a_corrupt_checkpoint_is_an_error_or_the_one_before_is_taken(tmp_path, c
     with pytest.raises(CheckpointError, match="checkpoint_4: expected a complete checkpoint"):
         tiny_run.run(tmp_path, 4, period=2)
     tiny_run.run(tmp_path, 4, period=2, on_corrupt_checkpoint="previous")
-    assert "set aside as checkpoint_4.corrupt-2; going on with checkpoint_2" in capfd.readouterr().err
+    assert "renamed to checkpoint_4.corrupt-2; continuing with checkpoint_2" in capfd.readouterr().err
     assert tiny_run.losses(tmp_path) == losses
     assert checkpoints.checkpoint_steps(tmp_path) == [0, 2, 4]
 
@@ -220,7 +220,7 @@ def _tree(directory: Path) -> dict[str, bytes]:
     return {str(file.relative_to(directory)): file.read_bytes() for file in files}
 
 
-def test_another_model_sets_no_checkpoint_aside(trained, tmp_path):
+def test_a_checkpoint_of_another_model_is_not_renamed(trained, tmp_path):
     """Entry 2: a mismatch is an error of the settings, whatever on_corrupt_checkpoint says, and changes nothing."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = _tree(tmp_path)
@@ -233,7 +233,7 @@ def test_another_model_sets_no_checkpoint_aside(trained, tmp_path):
     assert _tree(tmp_path).keys() == before.keys()
 
 
-def test_with_no_whole_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_path):
+def test_without_an_intact_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_path):
     """Entry 2: neither from scratch nor from INITIAL_CHECKPOINT_PATH again."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for checkpoint in tmp_path.glob("checkpoint_*"):
@@ -241,16 +241,16 @@ def test_with_no_whole_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_
     before = _tree(tmp_path)
     restore = utils.RestoreCheckpointConfig(path=str(trained / "checkpoint_2"), mode="specific")
     for start in (None, restore):
-        with pytest.raises(CheckpointError, match="expected a whole checkpoint to go on from"):
+        with pytest.raises(CheckpointError, match="expected an intact checkpoint to continue from"):
             tiny_run.run(tmp_path, 6, period=2, restore=start, on_corrupt_checkpoint="previous")
     assert _tree(tmp_path) == before
     for step in (0, 2, 4):
         (tmp_path / f"checkpoint_{step}").rename(tmp_path / f"checkpoint_{step}.corrupt")
-    with pytest.raises(CheckpointError, match=r"only checkpoints that were set aside: checkpoint_0.corrupt"):
+    with pytest.raises(CheckpointError, match=r"only renamed damaged ones: checkpoint_0.corrupt"):
         tiny_run.run(tmp_path, 6, period=2)
 
 
-def test_a_checkpoint_without_its_state_is_not_passed_over_in_silence(trained, tmp_path):
+def test_a_checkpoint_without_its_state_is_not_silently_skipped(trained, tmp_path):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoint_4" / "state")
     with pytest.raises(CheckpointError, match=r"checkpoint_4: .*state/.* is missing"):
@@ -291,7 +291,7 @@ def test_starting_from_a_checkpoint_takes_its_values_and_step(trained, tmp_path)
     assert int(_start(trained, tmp_path / "latest", mode="latest").step) == 4
 
 
-def test_a_path_that_is_no_checkpoint_says_what_is_there(trained, tmp_path):
+def test_for_a_path_without_checkpoint_the_error_says_what_is_there(trained, tmp_path):
     with pytest.raises(CheckpointError, match=r"found a directory with the checkpoints of steps \[0, 2, 4\]"):
         _start(trained, tmp_path, mode="specific")
     with pytest.raises(CheckpointError, match="found nothing"):
@@ -307,12 +307,12 @@ def test_missing_entries_and_other_shapes_are_all_named(trained, tmp_path):
         _start(trained / "checkpoint_4", tmp_path, mode="specific", model=tiny_run.model(mlp_dim=64))
 
 
-def test_missing_entries_start_fresh_where_that_is_asked_for(trained, tmp_path, caplog):
+def test_missing_entries_get_initial_values_if_configured(trained, tmp_path, caplog):
     deeper = tiny_run.model(num_decoder_layers=2)
     state = _start(trained / "checkpoint_4", tmp_path, model=deeper, mode="specific", fallback_to_scratch=True)
     first = state.params["decoder"]["layers_0"]["mlp"]["wo"]["kernel"]
     np.testing.assert_array_equal(first, _stored(trained / "checkpoint_4")["target/decoder/layers_0/mlp/wo/kernel"])
-    assert any("start FRESH" in record.getMessage() for record in caplog.records)
+    assert any("have INITIAL values" in record.getMessage() for record in caplog.records)
 
 
 def test_an_assignment_map_renames_and_leaves_out(trained, tmp_path):
@@ -354,7 +354,7 @@ def test_only_parameters_are_cast_on_restoring(trained):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.param_states)} == {jnp.dtype(jnp.float32)}
 
 
-def test_rows_after_the_restored_step_and_damaged_ones_are_dropped(tmp_path):
+def test_rows_after_the_restored_step_and_damaged_rows_are_deleted(tmp_path):
     file = tmp_path / "train" / "metrics.jsonl"
     file.parent.mkdir()
     first = b'{"step": 1, "loss": 2.0}\n'
@@ -364,7 +364,7 @@ def test_rows_after_the_restored_step_and_damaged_ones_are_dropped(tmp_path):
     assert file.read_bytes() == first
 
 
-def test_of_several_processes_only_0_drops_rows_and_the_others_wait_for_it(tmp_path, monkeypatch):
+def test_only_process_0_deletes_rows_and_the_others_wait(tmp_path, monkeypatch):
     """Issue 11, entry 16: on resumption every process rewrote the same files."""
     file = tmp_path / "train" / "metrics.jsonl"
     file.parent.mkdir()
@@ -381,7 +381,7 @@ def test_of_several_processes_only_0_drops_rows_and_the_others_wait_for_it(tmp_p
     assert at_the_barrier == {0: rows.splitlines(keepends=True)[0], 1: rows, 2: rows}
 
 
-def test_a_tensorflow_checkpoint_is_refused_with_what_to_take_instead(tmp_path):
+def test_a_tensorflow_checkpoint_is_refused_with_an_alternative(tmp_path):
     (tmp_path / "model.ckpt-100.index").write_text("")
     with pytest.raises(CheckpointError, match="found a TensorFlow checkpoint"):
         _start(tmp_path / "model.ckpt-100", tmp_path / "run", mode="specific")

@@ -18,7 +18,7 @@ class _Unraisable:
 
 
 @pytest.mark.parametrize(("message", "times"), [("Event loop is closed", 0), ("another", 2)])
-def test_what_tensorstore_s_threads_report_of_a_failed_save_is_left_out(message, times, capsys, monkeypatch):
+def test_exceptions_in_tensorstore_s_threads_after_a_failed_save_are_ignored(message, times, capsys, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", command_line._report_unraisable)
     command_line._report(RuntimeError, RuntimeError(message), None)
     _Unraisable(message)

@@ -52,7 +52,7 @@ def losses(results: dict[str, Any], run: str) -> dict[int, float]:
     return {int(step): loss for step, loss in results[run]["loss"].items()}
 
 
-def test_a_fresh_checkpoint_equals_upstreams_bit_for_bit(ours, upstream):
+def test_an_initial_checkpoint_equals_that_of_upstream_bit_for_bit(ours, upstream):
     for run in ("adafactor_packed", "adamw_packed"):
         assert ours[run]["checkpoint_0"] == upstream[run]["checkpoint_0"]
     targets = [name for name in ours["adafactor_packed"]["checkpoint_0"] if name.startswith("target/")]
@@ -60,7 +60,7 @@ def test_a_fresh_checkpoint_equals_upstreams_bit_for_bit(ours, upstream):
 
 
 @pytest.mark.parametrize("run", [*CURVES, pytest.param(RECIPE, marks=needs_project)])
-def test_losses_equal_upstreams(ours, upstream, run):
+def test_losses_equal_those_of_upstream(ours, upstream, run):
     expected, found = losses(upstream, run), losses(ours, run)
     assert list(found) == list(expected) == list(range(1, 51))
     assert found[1] == pytest.approx(expected[1], rel=1e-6)
@@ -69,7 +69,7 @@ def test_losses_equal_upstreams(ours, upstream, run):
 
 
 @pytest.mark.parametrize("run", list(CHECKPOINTS))
-def test_goes_on_from_a_checkpoint_of_upstreams(ours, upstream, run):
+def test_training_continues_from_a_checkpoint_of_upstream(ours, upstream, run):
     first = int(CHECKPOINTS[run].removeprefix("checkpoint_"))
     expected = losses(upstream, "legacy" if run == "legacy" else "fresh")
     found = losses(ours, run)
@@ -79,7 +79,7 @@ def test_goes_on_from_a_checkpoint_of_upstreams(ours, upstream, run):
 
 @pytest.mark.parametrize("model", ["", "causal_lm/", "prefix_lm/"])
 @pytest.mark.parametrize("way", ["beam_4", "beam_2_alpha_0", "greedy", "sampled", "top_5", "nucleus"])
-def test_decodes_equal_upstreams(ours, upstream, model, way):
+def test_decodes_equal_those_of_upstream(ours, upstream, model, way):
     found, expected = ours["decode"][model + way], upstream["decode"][model + way]
     for row in range(6):
         assert found["ids"][row] == expected["ids"][row]
@@ -87,7 +87,7 @@ def test_decodes_equal_upstreams(ours, upstream, model, way):
 
 
 @pytest.mark.parametrize("model", ["", "causal_lm/", "prefix_lm/"])
-def test_scores_equal_upstreams(ours, upstream, model):
+def test_scores_equal_those_of_upstream(ours, upstream, model):
     name = f"{model}score_batch"
     np.testing.assert_allclose(ours["decode"][name], upstream["decode"][name], rtol=1e-5)
 
@@ -98,7 +98,7 @@ def test_every_gin_file_of_the_project_parses(ours):
     assert len(files) > 5 and files <= set(ours["parse"])
 
 
-def test_run_and_model_files_bind_what_upstreams_do(ours, upstream):
+def test_run_and_model_files_have_the_bindings_of_upstream(ours, upstream):
     """Ours may set more, and name as a macro what upstream's gives as a value."""
     assert len(upstream["parse"]) == 20
     for path, expected in upstream["parse"].items():

@@ -49,7 +49,7 @@ def test_runtime_preprocessors_see_the_model_s_features():
 
 
 @pytest.mark.parametrize("name", ["tiny_empty", "tiny_nothing"])
-def test_data_without_an_example_is_an_error_at_once(name):
+def test_data_without_examples_is_an_immediate_error(name):
     with pytest.raises(DataError, match="expected at least one example, found none"):
         datasets.check(tiny_run.dataset(mixture_or_task_name=name))
 
@@ -64,7 +64,7 @@ def test_data_without_an_example_is_an_error_at_once(name):
         ({"task_feature_lengths": {"inputs": 8}}, SettingError, "add 'targets' to TASK_FEATURE_LENGTHS"),
     ],
 )
-def test_settings_that_cannot_work_are_answered(settings, error, message):
+def test_impossible_settings_are_errors(settings, error, message):
     with pytest.raises(error, match=message):
         datasets.check(tiny_run.dataset(**settings))
 

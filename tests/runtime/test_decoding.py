@@ -110,7 +110,7 @@ def test_unfinished_beams_keep_their_plain_log_probability():
     assert float(scores[0, -1]) == pytest.approx(max(totals.values()), rel=1e-5)
 
 
-def test_search_ends_where_it_is_told():
+def test_limits_of_the_search():
     inputs = jnp.zeros((1, 6), jnp.int32)
     decodes, _ = beam_search(inputs, empty_cache(1), never_ending, END, 4, max_decode_len=3)
     assert decodes.shape == (1, 4, 3)
@@ -121,7 +121,7 @@ def test_search_ends_where_it_is_told():
     assert scores[0, -1] < -1e-3 and not above_one_step[:, :, 1:].any()
 
 
-def test_rows_go_on_until_the_shortest_prompt_is_at_the_end():
+def test_rows_are_decoded_until_the_shortest_prompt_reaches_the_maximum_length():
     """As in T5X: a decode that comes to its end token after max_decode_len is cut off and keeps its score."""
 
     def ends_at_step_four(state):
@@ -188,7 +188,7 @@ RANKED = np.argsort(-PROBABILITIES)
         ({"topk": 0, "temperature": 0.0}, np.eye(VOCAB)[RANKED[0]]),
     ],
 )
-def test_samples_have_the_probabilities_they_should(options, weights):
+def test_samples_have_the_expected_probabilities(options, weights):
     expected = weights / weights.sum()
     tokens, scores = one_step(**options)
     observed = np.bincount(tokens, minlength=VOCAB) / len(tokens)
@@ -200,7 +200,7 @@ def test_samples_have_the_probabilities_they_should(options, weights):
     np.testing.assert_allclose(scores, np.log(PROBABILITIES)[tokens], rtol=1e-5)
 
 
-def test_seed_decides():
+def test_samples_depend_on_the_seed():
     first, _ = one_step(rng=1, topk=0)
     again, _ = one_step(rng=1, topk=0)
     other, _ = one_step(rng=2, topk=0)

@@ -27,7 +27,7 @@ def test_donated_arguments_are_counted_once():
     assert needs is not None and needs.arguments == 2**22 and needs.temporary < 2**20
 
 
-def test_a_step_that_does_not_fit_is_an_error_with_what_mends_it():
+def test_a_step_that_does_not_fit_is_an_error_that_says_how_to_fix_it():
     needs = StepMemory(arguments=60 * 2**30, temporary=30 * 2**30)
     needs.require(90 * 2**30)
     needs.require(None)

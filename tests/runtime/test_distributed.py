@@ -12,7 +12,7 @@ import tiny_run
 from t5x import checkpoints
 
 
-def test_two_processes_of_slurm_survive_what_ends_one_of_them_and_stop_together(tmp_path):
+def test_two_processes_of_slurm_continue_after_a_kill_and_stop_together(tmp_path):
     """Entries 14, 16 and 17: SIGKILL of each, a checkpoint that one cannot read, SIGTERM to one."""
     run = tmp_path / "run"
 
@@ -69,7 +69,7 @@ def _dumps(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if any(mark in line for mark in marks)]
 
 
-def test_two_processes_go_on_from_the_same_checkpoint_whichever_of_them_finds_damage(tmp_path):
+def test_two_processes_continue_from_the_same_checkpoint_whichever_of_them_finds_damage(tmp_path):
     """Entries 2 to 4: process 0 compares checksums for both; a position that process 1 alone cannot read counts too."""
     tiny_run.run(tmp_path, 4, period=2)
     newest, older = tmp_path / "checkpoint_4", tmp_path / "checkpoint_2"
@@ -85,6 +85,6 @@ def test_two_processes_go_on_from_the_same_checkpoint_whichever_of_them_finds_da
     statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments, devices=2))
     assert statuses == [0, 0], errors
     assert "not verified" in errors[0] and "not verified" not in errors[1]
-    assert "going on with checkpoint_0" in errors[0]
+    assert "continuing with checkpoint_0" in errors[0]
     assert checkpoints.checkpoint_steps(tmp_path) == [0, 4]
     assert {path.name for path in tmp_path.glob("*.corrupt")} == {"checkpoint_2.corrupt", "checkpoint_4.corrupt"}

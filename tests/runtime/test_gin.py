@@ -77,7 +77,7 @@ def test_the_engine_s_files_are_found_from_any_directory(tmp_path, monkeypatch):
     assert _macro("BATCH_SIZE") == 128
 
 
-def test_a_file_that_is_nowhere_names_every_place(tmp_path):
+def test_for_a_missing_file_the_error_lists_the_searched_places(tmp_path):
     with pytest.raises(SettingError) as error:
         _parse("no/such.gin", search=(str(tmp_path),))
     assert "--gin_file=no/such.gin" in str(error.value)
@@ -88,7 +88,7 @@ def test_a_file_that_is_nowhere_names_every_place(tmp_path):
 
 
 def test_an_unquoted_string_says_how_to_quote():
-    with pytest.raises(SettingError, match="a string needs quotes of its own"):
+    with pytest.raises(SettingError, match="a string needs its own quotes"):
         _parse(bindings=("MODEL_DIR = /tmp/x",))
 
 
@@ -118,7 +118,7 @@ def test_names_that_do_not_exist(tmp_path):
         ("trian/utils.DatasetConfig.seed = 3", "expected a scope .* found none named trian, but train"),
     ],
 )
-def test_a_binding_that_would_change_nothing_is_refused(binding, complaint):
+def test_a_binding_without_effect_is_refused(binding, complaint):
     with pytest.raises(SettingError, match=complaint):
         _parse_pretraining(binding)
 
@@ -133,7 +133,7 @@ def test_a_binding_that_would_change_nothing_is_refused(binding, complaint):
         "from t5x import trainer",
     ],
 )
-def test_a_binding_that_a_file_knows_is_taken(binding):
+def test_a_binding_that_a_file_uses_is_accepted(binding):
     _parse_pretraining(binding)
 
 
@@ -197,7 +197,7 @@ def test_a_required_macro_is_named_with_the_flag_that_sets_it():
     assert "--gin.MIXTURE_OR_TASK_NAME=" in error.value.fix
 
 
-def test_a_macro_that_nobody_sets_is_named():
+def test_an_unset_macro_is_named_in_the_error():
     required = ("MIXTURE_OR_TASK_NAME", "TASK_FEATURE_LENGTHS", "TRAIN_STEPS", "MODEL_DIR")
     with pytest.raises(SettingError, match="expected a macro MODEL"):
         _parse(f"{RUNS}/pretrain.gin", bindings=tuple(f"{name} = 1" for name in required))
@@ -233,7 +233,7 @@ CONTRACT = {
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_run_files_have_the_contract_s_macros(name):
+def test_run_files_have_the_macros_of_t5x(name):
     required, defaults = CONTRACT[name]
     gin_utils.parse_gin_flags(["."], [f"{RUNS}/{name}.gin"], [], finalize_config=False)
     assert {macro: _macro(macro) for macro in defaults} == defaults
@@ -251,7 +251,7 @@ def test_a_binding_reaches_what_a_file_refers_to():
     assert gin.query_parameter("train/utils.DatasetConfig.seed") == 5
 
 
-def test_the_command_answers_a_mistake_in_two_lines_and_with_status_2(tmp_path):
+def test_an_error_of_the_user_is_two_lines_and_exit_status_2(tmp_path):
     process = tiny_run.command("t5x.main", "--run_mode=train", "--gin_file=no_such.gin")
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 2

@@ -76,7 +76,7 @@ def _evaluate(trained: Path, output: Path, **arguments) -> None:
     evaluate(**{**defaults, **arguments})
 
 
-def test_training_leaves_the_contract_s_files(trained):
+def test_training_writes_the_files_of_t5x(trained):
     assert [row["step"] for row in _jsonl(trained / "training_eval" / "tiny_noisy" / "metrics.jsonl")] == [2, 4]
     metrics = _jsonl(trained / "inference_eval" / "tiny_noisy-metrics.jsonl")
     assert [row["step"] for row in metrics] == [2, 4]
@@ -86,7 +86,7 @@ def test_training_leaves_the_contract_s_files(trained):
     assert list((trained / "train").glob("events*")) and (trained / "model-info.txt").exists()
 
 
-def test_the_manager_of_checkpoints_is_told_which_one_is_being_scored(trained):
+def test_the_checkpoint_manager_knows_which_checkpoint_is_being_scored(trained):
     assert being_scored_at == {0: set(), 2: set(), 4: {2}}
 
 
@@ -133,7 +133,7 @@ def test_infer_writes_predictions_and_scores_in_order(trained, tmp_path):
     assert not list(tmp_path.glob("*.chunks"))
 
 
-def test_an_interrupted_inference_goes_on_with_the_first_chunk_that_is_missing(trained, tmp_path):
+def test_an_interrupted_inference_continues_with_the_first_missing_chunk(trained, tmp_path):
     written: list[str] = []
 
     def write(path, *args, **kwargs):
@@ -172,7 +172,7 @@ def test_chunks_of_another_checkpoint_are_not_joined(trained, tmp_path):
     assert len(_jsonl(tmp_path / "tiny_noisy-predict.jsonl-00000-of-00001")) == 60
 
 
-def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(trained, tmp_path, capfd):
+def test_a_complete_inference_of_another_checkpoint_is_an_error(trained, tmp_path, capfd):
     completed = tmp_path / "out" / "tiny_noisy-predict.jsonl-00000-of-00001.COMPLETED"
     checkpoint = tmp_path / "run" / "checkpoint_4"
     shutil.copytree(trained / "checkpoint_4", checkpoint)
@@ -180,7 +180,7 @@ def test_a_finished_inference_of_another_checkpoint_is_not_taken_for_this_one(tr
     # What keep_dataset_checkpoints deletes meanwhile, no prediction depends on.
     checkpoint_files.forget_dataset(checkpoint)
     _infer(trained, completed.parent, restore_checkpoint_cfg=_restore(checkpoint))
-    assert capfd.readouterr().out.endswith("COMPLETED says so\n")
+    assert capfd.readouterr().out.endswith(".COMPLETED\n")
     shutil.rmtree(checkpoint)
     shutil.copytree(trained / "checkpoint_2", checkpoint)
     with pytest.raises(SettingError, match=r"COMPLETED: .* one of another: its content .*\n.*rm .*COMPLETED"):
@@ -232,7 +232,7 @@ def _days(result: Path) -> list[int]:
     return [row["inputs"]["inputs"][0] for row in _jsonl(result)]
 
 
-def test_a_finished_inference_of_other_examples_is_not_taken_for_this_one(trained, tmp_path):
+def test_a_complete_inference_of_other_examples_is_an_error(trained, tmp_path):
     for merged in (True, False):
         output = tmp_path / str(merged)
         _of_day(5)
@@ -267,7 +267,7 @@ def _forget_examples(record: Path) -> dict[str, Any]:
     return older
 
 
-def test_records_without_the_examples_are_taken_and_said_to_be_not_verified(trained, tmp_path, capfd):
+def test_records_without_the_examples_are_accepted_as_not_verified(trained, tmp_path, capfd):
     completed = tmp_path / "whole" / f"{RESULT}.COMPLETED"
     _of_day(5)
     _infer_reviews(trained, completed.parent)
@@ -282,12 +282,12 @@ def test_records_without_the_examples_are_taken_and_said_to_be_not_verified(trai
         _infer_reviews(trained, tmp_path / "parts", write_fn=_interrupted)
     older = _forget_examples(tmp_path / "parts" / f"{RESULT}.chunks" / "settings.json")
     _infer_reviews(trained, tmp_path / "parts")
-    assert "of which examples they are: not verified" in capfd.readouterr().out
+    assert "their examples are not recorded: not verified" in capfd.readouterr().out
     assert json.loads((tmp_path / "parts" / f"{RESULT}.COMPLETED").read_text()) == older
 
 
 @pytest.mark.parametrize("merged", [True, False])
-def test_an_inference_whose_result_is_gone_is_not_done(trained, tmp_path, merged):
+def test_an_inference_whose_result_was_deleted_is_not_complete(trained, tmp_path, merged):
     _of_day(5)
     _infer_reviews(trained, tmp_path, merge_chunked_results=merged)
     gone = tmp_path / RESULT if merged else tmp_path / f"{RESULT}.chunks" / "chunk-000001"
@@ -297,7 +297,7 @@ def test_an_inference_whose_result_is_gone_is_not_done(trained, tmp_path, merged
     assert gone.read_text() == text
 
 
-def test_of_two_inferences_into_one_place_the_second_is_refused(trained, tmp_path, monkeypatch):
+def test_a_second_inference_with_the_same_output_is_refused(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(run_directory, "PATIENCE_SECONDS", 0.0)
     refused: list[str] = []
 
@@ -317,7 +317,7 @@ def test_of_two_inferences_into_one_place_the_second_is_refused(trained, tmp_pat
     assert len(_days(tmp_path / "reviews-predict.jsonl-00001-of-00002")) == 20
 
 
-def test_what_is_renamed_is_on_the_disk_and_the_result_before_its_chunks_go(trained, tmp_path, monkeypatch):
+def test_files_are_on_the_disk_before_they_are_renamed_and_chunks_deleted(trained, tmp_path, monkeypatch):
     synced: list[str] = []
 
     def sync(path, recursive=True):
@@ -342,7 +342,7 @@ def test_what_is_renamed_is_on_the_disk_and_the_result_before_its_chunks_go(trai
     ]
 
 
-def test_shards_of_inference_are_together_everything(trained, tmp_path):
+def test_shards_of_inference_cover_all_examples(trained, tmp_path):
     for shard in (0, 1):
         _infer(trained, tmp_path, mode="predict_with_aux", shard_id=shard, num_shards=2)
     rows = [_jsonl(tmp_path / f"tiny_noisy-predict_with_aux.jsonl-0000{shard}-of-00002") for shard in (0, 1)]
@@ -366,7 +366,7 @@ def test_a_task_over_files_of_tf_examples(tmp_path):
     assert example["inputs"].tolist() == [*(byte + 3 for byte in b"good food"), 1]
 
 
-def test_training_goes_on_without_an_evaluation_that_has_no_metrics(tmp_path, capfd):
+def test_training_continues_without_an_evaluation_that_has_no_metrics(tmp_path, capfd):
     unscored = tiny_run.dataset(mixture_or_task_name="tiny_unscored", split="validation", pack=False, shuffle=False)
     tiny_run.run(tmp_path, 2, period=2, infer_eval_dataset_cfg=unscored)
     assert "no task of tiny_unscored has metrics and the split 'validation'" in capfd.readouterr().err

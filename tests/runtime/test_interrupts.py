@@ -36,7 +36,7 @@ def test_every_command_describes_itself():
         assert len(output.splitlines()) < 80
 
 
-def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
+def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_immediately(tmp_path):
     """Entry 29."""
     run = tmp_path / "run"
     process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
@@ -46,7 +46,7 @@ def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
     (status,), (errors,) = pair.wait([process])
     step = checkpoints.checkpoint_steps(run)[-1]
     assert status == 130 and "Traceback" not in errors, errors
-    assert f"Ctrl-C: saved checkpoint_{step} with its position in the data; the same command goes on with" in errors
+    assert f"Ctrl-C: saved checkpoint_{step} with its position in the data; the same command continues with" in errors
     assert [at for at, _ in tiny_run.losses(run)] == list(range(1, step + 1))
 
     process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
@@ -56,7 +56,7 @@ def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_at_once(tmp_path):
         time.sleep(0.01)
     (status,), (errors,) = pair.wait([process])
     assert status == 130 and "Traceback" not in errors, errors
-    assert "stopped at once" in errors or "Ctrl-C: saved" in errors
+    assert "stopped immediately" in errors or "Ctrl-C: saved" in errors
 
 
 def test_ctrl_c_before_the_first_step_ends_without_a_traceback(tmp_path):

@@ -61,7 +61,7 @@ def test_gradient_is_that_of_the_loss(label_smoothing, z_loss):
     np.testing.assert_allclose(jax.grad(ours)(logits), jax.grad(plain)(logits), rtol=1e-4, atol=1e-6)
 
 
-def test_perfect_prediction_of_a_smoothed_target_costs_nothing():
+def test_perfect_prediction_of_a_smoothed_target_has_loss_0():
     logits = jnp.log(jnp.where(jax.nn.one_hot(jnp.array([2]), 7) > 0, 0.9, 0.1 / 6))
     loss, _ = losses.weighted_cross_entropy(logits, jnp.array([2]), label_smoothing=0.1)
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
@@ -105,7 +105,7 @@ def test_normalizers_of_a_batch():
     assert normalizer_of(Special.AVERAGE_PER_SEQUENCE, batch) == pytest.approx(3)
 
 
-def test_every_packed_sequence_counts_the_same():
+def test_packed_sequences_have_equal_weight():
     batch = {
         "decoder_target_tokens": jnp.ones((2, 5), jnp.int32),
         "decoder_loss_weights": jnp.array([[1, 1, 1, 1, 0], [1, 0, 1, 1, 1]]),

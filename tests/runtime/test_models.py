@@ -185,7 +185,7 @@ def test_language_models_continue_prefixes_of_any_length(bidirectional):
         assert decodes[row].tolist() == expected + [0] * (8 - len(expected))
 
 
-def test_feature_converters_are_seqio_s_unless_told():
+def test_feature_converters_are_by_default_those_of_seqio():
     import seqio
 
     class Converter(seqio.EncDecFeatureConverter):

@@ -59,7 +59,7 @@ def test_updates_are_those_of_optax(name):
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_state_survives_a_checkpoint_and_goes_on(name):
+def test_training_continues_from_a_saved_state(name):
     trained = three_steps(CONSTRUCTORS[name]().create(PARAMS))
     state_dict = jax.tree.map(np.asarray, trained.state_dict())
     assert all(isinstance(leaf, np.ndarray) and leaf.size for leaf in flatten_dict(state_dict).values()), (
@@ -82,7 +82,7 @@ def test_layout_of_adamw_is_that_of_t5x():
 
 
 @pytest.mark.parametrize("name", ["adamw", "chained"])
-def test_moments_are_laid_out_as_their_parameters(name):
+def test_moments_have_the_axes_of_their_parameters(name):
     definition = CONSTRUCTORS[name]()
     optimizer = definition.create(PARAMS)
     axes = definition.derive_logical_axes(optimizer, AXES)
@@ -94,7 +94,7 @@ def test_moments_are_laid_out_as_their_parameters(name):
     assert all(spec == PartitionSpec() for spec, leaf in zip(specs, leaves, strict=True) if leaf.ndim == 0)
 
 
-def test_what_a_checkpoint_lacks_is_named():
+def test_missing_entries_of_a_checkpoint_are_named():
     optimizer = CONSTRUCTORS["adamw"]().create(PARAMS)
     stored = optimizer.state_dict()
     del stored["target"]["dense"]["bias"]
@@ -106,7 +106,7 @@ def test_what_a_checkpoint_lacks_is_named():
         optimizer.restore_state(stored)
 
 
-def test_a_step_that_became_a_float_is_an_integer_again():
+def test_a_step_that_was_saved_as_float_is_restored_as_integer():
     state = FlaxOptimTrainState.create(CONSTRUCTORS["adamw"](), {"params": PARAMS})
     stored = state.replace_step(jnp.asarray(12)).state_dict()
     stored["state"]["step"] = np.asarray(12, np.float32)
@@ -116,7 +116,7 @@ def test_a_step_that_became_a_float_is_an_integer_again():
     assert inference.step.dtype == jnp.int32 and inference.state_dict()["target"].keys() == PARAMS.keys()
 
 
-def test_other_collections_travel_with_the_state():
+def test_other_collections_are_saved_with_the_state():
     variables = {"params": PARAMS, "statistics": {"mean": jnp.ones(3)}}
     state = FlaxOptimTrainState.create(CONSTRUCTORS["sgd"](), variables)
     stored = state.state_dict()

@@ -51,9 +51,7 @@ def on_one_device():
         (4, 2, 1, (16, 6), 4),
     ],
 )
-def test_losses_do_not_depend_on_how_a_run_is_split(
-    on_one_device, model_size, activation_dims, parameter_dims, shard, row_shard
-):
+def test_losses_do_not_depend_on_the_mesh(on_one_device, model_size, activation_dims, parameter_dims, shard, row_shard):
     rules = standard_logical_axis_rules(activation_dims, parameter_dims)
     losses, state = train(PjitPartitioner(num_partitions=model_size, logical_axis_rules=rules))
     np.testing.assert_allclose(losses, on_one_device[0], rtol=1e-5)
@@ -182,7 +180,7 @@ def test_batches_are_split_over_the_data_axis():
     assert partitioner.global_batch(batch)["tokens"] is batch["tokens"]
 
 
-def test_host_parameters_stay_where_they_are_told():
+def test_host_parameters_are_moved_only_if_configured():
     partitioner = PjitPartitioner(num_partitions=2, params_on_devices=False)
     params = {"p": np.ones((2, 2))}
     assert partitioner.move_params_to_devices(params, {"p": PartitionSpec("data")}) is params

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tiny_run
 
 
-def test_it_says_what_the_step_takes_and_the_run_finds_it_compiled(tmp_path):
+def test_precompile_prints_the_memory_and_training_reuses_the_compiled_step(tmp_path):
     cache = tmp_path / "cache"
     arguments = tiny_run.train_arguments(tmp_path / "run", 2, f"--compilation_cache={cache}")
     process = tiny_run.command("t5x.main", "--run_mode=precompile", *arguments, stdout=-1, devices=2)
@@ -24,7 +24,7 @@ def test_it_says_what_the_step_takes_and_the_run_finds_it_compiled(tmp_path):
     assert sorted(cache.rglob("jit__train_function-*-cache")) == steps
 
 
-def test_export_is_elsewhere():
+def test_export_is_an_error_that_names_the_commands_for_it():
     process = tiny_run.command("t5x.main", "--run_mode=export")
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 2

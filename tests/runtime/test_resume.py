@@ -43,7 +43,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return directory
 
 
-def test_sigterm_saves_with_the_position_and_the_next_start_goes_on(tmp_path, uninterrupted, capfd):
+def test_sigterm_saves_state_and_position_and_the_next_start_continues(tmp_path, uninterrupted, capfd):
     step, _ = tiny_run.run(tmp_path, 10, actions={"TRAIN": [_Terminate(6)]})
     assert 6 <= step < 10
     assert f"SIGTERM: saved checkpoint_{step} with its position in the data" in capfd.readouterr().err
@@ -62,7 +62,7 @@ def test_tf_data_s_own_state_gives_the_same_position(tmp_path, uninterrupted):
 
 
 @pytest.mark.parametrize("suffix", [".json", ".index", ".data-00000-of-00001"])
-def test_a_position_that_is_cut_off_is_a_damaged_checkpoint_and_the_data_begins_again(tmp_path, suffix):
+def test_a_truncated_position_means_a_damaged_checkpoint_and_data_from_the_beginning(tmp_path, suffix):
     """Entry 4: json's and TensorFlow's errors were tracebacks, among them a bare IndexError."""
     data = position.TrainingData(tiny_run.dataset(), 0, 1, tiny_run.model().FEATURE_CONVERTER_CLS, save_iterator=True)
     first = next(data)
@@ -76,7 +76,7 @@ def test_a_position_that_is_cut_off_is_a_damaged_checkpoint_and_the_data_begins_
     assert all((again[name] == value).all() for name, value in first.items())
 
 
-def test_without_a_seed_the_recorded_one_is_taken_up(tmp_path):
+def test_without_a_seed_the_recorded_one_is_used(tmp_path):
     data = tiny_run.dataset(seed=None)
     tiny_run.run(tmp_path / "whole", 6, period=2, train_data=data)
     seed = _position(tmp_path / "whole" / "checkpoint_2")["seed"]
@@ -88,18 +88,18 @@ def test_without_a_seed_the_recorded_one_is_taken_up(tmp_path):
     assert tiny_run.losses(tmp_path / "whole") == tiny_run.losses(tmp_path / "parts")
 
 
-def test_another_batch_size_begins_the_data_anew_and_says_so(tmp_path, caplog):
+def test_with_another_batch_size_the_data_starts_from_the_beginning_with_a_message(tmp_path, caplog):
     tiny_run.run(tmp_path, 2, period=2)
     tiny_run.run(tmp_path, 4, period=2, train_data=tiny_run.dataset(batch_size=16))
     assert _position(tmp_path / "checkpoint_4")["batches"] == 2
-    assert any("begins ANEW" in record.getMessage() for record in caplog.records)
+    assert any("starts FROM THE BEGINNING" in record.getMessage() for record in caplog.records)
 
 
 def _position(checkpoint: Path) -> dict:
     return json.loads((checkpoint / "dataset" / "train_ds-000-of-001.json").read_text())
 
 
-def test_a_run_that_is_done_does_nothing_more_and_one_that_is_past_its_end_is_an_error(tmp_path, uninterrupted):
+def test_a_completed_run_does_nothing_and_one_past_its_end_is_an_error(tmp_path, uninterrupted):
     before = tiny_run.losses(uninterrupted)
     assert tiny_run.run(uninterrupted, 10)[0] == 10
     assert tiny_run.losses(uninterrupted) == before
@@ -107,7 +107,7 @@ def test_a_run_that_is_done_does_nothing_more_and_one_that_is_past_its_end_is_an
         tiny_run.run(uninterrupted, 5)
 
 
-def test_metrics_of_a_run_whose_checkpoints_are_gone_are_not_those_of_the_next_one(tmp_path, capfd):
+def test_metrics_of_a_run_whose_checkpoints_were_deleted_do_not_count_for_the_next_run(tmp_path, capfd):
     """They decided which of the new checkpoints was the best."""
     settings: dict[str, Any] = {"period": 2, "train_eval_dataset_cfg": tiny_run.dataset(split="validation")}
     tiny_run.run(tmp_path, 4, **settings)
@@ -135,7 +135,7 @@ def test_periods_count_from_the_beginning_of_model_dir_also_below_the_working_di
     assert checkpoints.checkpoint_steps("runs/a") == [0, 2, 3, 6, 7]
 
 
-def test_runs_preempted_at_odd_steps_save_and_evaluate_where_an_undisturbed_run_does(tmp_path):
+def test_preempted_runs_save_and_evaluate_at_the_same_steps_as_others(tmp_path):
     """Entry 24. Fine-tuning that began at step 3 with a period of 4: the grid is 3, 7, 11, 15."""
     tiny_run.run(tmp_path / "start", 3)
     settings: dict[str, Any] = {
@@ -176,7 +176,7 @@ def test_checkpoints_of_preemption_are_pruned_also_where_a_metric_decides_what_i
     assert [step for step in steps if step in stops] == [step for step in stops if step % 3 == 0]
 
 
-def test_an_evaluation_that_was_cut_off_is_made_up(tmp_path):
+def test_an_interrupted_evaluation_is_repeated(tmp_path):
     """Entry 24: on the grid of a MODEL_DIR that did not begin at a multiple of the period."""
     tiny_run.run(tmp_path / "start", 3)
     settings: dict[str, Any] = {
@@ -191,7 +191,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up(tmp_path):
     assert _evaluated(run) == [7, 9]
 
 
-def test_an_evaluation_of_decoded_text_is_done_when_every_task_has_its_row(tmp_path):
+def test_an_evaluation_of_decoded_text_is_complete_when_every_task_has_its_row(tmp_path):
     """Entry 24: SeqIO writes them task by task, and a kill may come between."""
     (tmp_path / "inference_eval").mkdir()
     nothing: Any = None
@@ -215,7 +215,7 @@ def begun_at_3(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("record", [None, "", "\udc80 12", "400"])
-def test_a_missing_or_damaged_record_of_the_beginning_is_made_again(tmp_path, begun_at_3, record):
+def test_a_missing_or_damaged_record_of_the_first_step_is_written_again(tmp_path, begun_at_3, record):
     """Entry 24: MODEL_DIRs of older versions have none, and may have lost their first checkpoint."""
     run = tmp_path / "run"
     shutil.copytree(begun_at_3 / "run", run)
@@ -271,7 +271,7 @@ def test_actions_stop_a_run(tmp_path):
     assert nan.run(None, {"train": {"loss": float("nan")}})
 
 
-def test_a_loss_that_is_no_number_is_told_once(tmp_path, capfd):
+def test_a_nan_loss_is_reported_once(tmp_path, capfd):
     broken = functools.partial(
         trainer.Trainer, learning_rate_fn=lambda step: jnp.full((), jnp.nan), num_microbatches=None
     )
@@ -280,17 +280,17 @@ def test_a_loss_that_is_no_number_is_told_once(tmp_path, capfd):
     assert len(told) == 1 and "earlier checkpoint" in told[0]
 
 
-def test_a_long_search_for_the_place_in_the_data_shows_how_far_it_is(tmp_path, capfd, monkeypatch):
+def test_skipping_many_batches_shows_progress(tmp_path, capfd, monkeypatch):
     tiny_run.run(tmp_path, 4)
     tiny_run.run(tmp_path, 5)
-    assert "passing over" not in capfd.readouterr().err
+    assert "skipping batch" not in capfd.readouterr().err
     monkeypatch.setattr(position, "_PATIENCE", 0.0)
     tiny_run.run(tmp_path, 6)
-    assert "passing over batch 5/5" in capfd.readouterr().err
+    assert "skipping batch 5/5" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("use_cached", [False, True])
-def test_a_task_that_cannot_count_its_rows_is_trained_on_all_the_same(use_cached):
+def test_training_on_a_task_with_an_unknown_number_of_rows(use_cached):
     """A cache without statistics, a part of a split."""
 
     class Task:

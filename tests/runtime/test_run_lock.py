@@ -23,7 +23,7 @@ def test_a_second_run_is_refused_and_names_the_first(tmp_path, monkeypatch):
     assert tiny_run.run(tmp_path, 4)[0] == 4
 
 
-def test_a_run_waits_for_the_one_before_to_end(tmp_path):
+def test_a_run_waits_for_the_previous_one_to_end(tmp_path):
     first = run_directory.claimed(str(tmp_path))
     first.__enter__()
     began = time.monotonic()
@@ -32,7 +32,7 @@ def test_a_run_waits_for_the_one_before_to_end(tmp_path):
         assert time.monotonic() - began >= 0.4
 
 
-def test_a_directory_whose_disk_has_no_locks_is_not_guarded(tmp_path, monkeypatch):
+def test_a_directory_on_a_disk_without_locks_is_not_protected(tmp_path, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(37, "No locks available")
 

@@ -36,7 +36,7 @@ ALONE = {
 
 
 @pytest.mark.parametrize("environment", ALONE.values(), ids=ALONE.keys())
-def test_a_lone_process_waits_for_nobody(environment, monkeypatch):
+def test_a_single_process_does_not_wait(environment, monkeypatch):
     """Entry 14."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -45,7 +45,7 @@ def test_a_lone_process_waits_for_nobody(environment, monkeypatch):
     assert not processes.is_joined()
 
 
-def test_one_of_several_is_told_by_the_environment(monkeypatch):
+def test_several_processes_are_detected_from_the_environment(monkeypatch):
     """Entry 14."""
     for name, value in (ALONE["mpirun -n 1"] | {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}).items():
         monkeypatch.setenv(name, value)
@@ -57,9 +57,9 @@ def test_one_of_several_is_told_by_the_environment(monkeypatch):
         processes.find_cluster(1)
 
 
-def test_who_is_missing_or_does_not_belong_is_told():
+def test_errors_name_missing_and_foreign_processes():
     """Entry 17: JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
-    with pytest.raises(SettingError, match="no word of process 1, 2 in 1 s"):
+    with pytest.raises(SettingError, match="process 1, 2 did not connect within 1 s"):
         processes.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
     with pytest.raises(SettingError, match="found process 0 at localhost:"):
         processes.initialize(True, f"localhost:{pair.free_port()}", 2, 1, 1)
@@ -83,7 +83,7 @@ def test_who_is_missing_or_does_not_belong_is_told():
         assert answer == {"refused": "two processes with the index 1"}
 
 
-def test_a_port_that_is_taken_is_told():
+def test_a_port_in_use_is_an_error():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_is_told():
             processes.initialize(True, f"localhost:{port}", 2, 0, 1)
 
 
-def test_the_port_of_jax_s_service_is_chosen_when_all_are_there():
+def test_the_port_of_jax_s_service_is_chosen_when_all_are_connected():
     """It was chosen before five minutes of waiting, in which any process may take it."""
     port = pair.free_port()
     hub = peers.Hub(2, port)
@@ -143,7 +143,7 @@ def test_hundreds_of_processes_find_each_other_where_few_files_may_be_open():
     assert found.stdout == "all are here\n", found.stderr
 
 
-def test_a_connection_that_ends_on_this_side_is_no_loss_of_process_0():
+def test_a_connection_closed_by_the_client_is_not_a_loss_of_process_0():
     """JAX's client may drop one; that was taken for the end of process 0 where bytes of its were on their way."""
     lost: list[bool] = []
     accepted: list[socket.socket] = []
@@ -242,7 +242,7 @@ def test_a_metric_of_decoded_text_stops_all_processes_at_the_same_step(tmp_path)
     assert steps[0] == steps[1] <= 16, outputs
 
 
-def test_an_error_in_the_data_of_one_process_ends_both_with_it(tmp_path):
+def test_an_error_in_the_data_of_one_process_ends_both_with_its_message(tmp_path):
     """Entry 17."""
     arguments = tiny_run.train_arguments(tmp_path, 1000, "--gin_file=tests/runtime/tiny_broken.gin")
     statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments), seconds=500)

@@ -20,7 +20,7 @@ def _run(model_dir: Path) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def test_a_run_goes_on_after_its_disk_was_full(mount_disk: Callable[[str], Path], tmp_path: Path):
+def test_a_run_continues_after_a_full_disk(mount_disk: Callable[[str], Path], tmp_path: Path):
     disk = mount_disk("900k")
     run = disk / "run"
     status, errors = _run(run)
@@ -40,7 +40,7 @@ def test_a_run_goes_on_after_its_disk_was_full(mount_disk: Callable[[str], Path]
     assert tiny_run.losses(run) == tiny_run.losses(tmp_path / "reference")
 
 
-def test_a_disk_that_can_only_be_read_is_told(mount_disk: Callable[[str], Path], tmp_path: Path):
+def test_a_read_only_disk_is_an_error(mount_disk: Callable[[str], Path], tmp_path: Path):
     disk = mount_disk("8m")
     (disk / "run").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

@@ -1,4 +1,4 @@
-"""The train step: gradients of slices, dropout keys, metrics that wait for nobody."""
+"""The train step: gradients of slices, dropout keys, metrics."""
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +148,7 @@ def test_weight_metrics_name_every_parameter():
     assert values["weight_gradient_rms/inner"] == pytest.approx(2 * values["weight_update_rms/inner"], rel=1e-4)
 
 
-def test_compiled_ahead_of_time_it_trains_the_same():
+def test_a_step_compiled_ahead_of_time_gives_the_same_losses():
     optimizer = optimizers.chain([optax.clip_by_global_norm(1.0), optax.adamw(1e-2)])
     trainers = [make_trainer(tiny_model(optimizer), tiny_batch(), data_parallel=4) for _ in range(2)]
     shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in tiny_batch().items()}

@@ -15,7 +15,7 @@ import sentencepiece
 from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.serving.export_check import right_padded
 from fsa_jax.tokenizers.t5 import T5Tokenizer
-from fsa_jax.weights.checkpoints import save_weights
+from fsa_jax.weights.weight_checkpoints import save_weights
 
 REVIEWS = Path(__file__).parents[2] / "fsa_jax" / "serving" / "check_sentences.txt"
 

@@ -16,10 +16,10 @@ from fsa_jax.serving import Predictor, student
 from fsa_jax.serving import predict_file as predict_module
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.predict_file import predict_file
-from fsa_jax.serving.prediction import Prediction, read_prediction
+from fsa_jax.serving.prediction_record import Prediction, read_prediction
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights import families
-from fsa_jax.weights.checkpoints import load_weights, save_weights
+from fsa_jax.weights.weight_checkpoints import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")

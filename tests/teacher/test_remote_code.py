@@ -13,7 +13,7 @@ import pytest
 from stored_rows import MODEL
 
 from fsa_base.errors import SettingError, TeacherError
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_a_tokenizer_runs_no_code_and_asks_nothing(planted: Path, marker: Path, 
 
 
 def test_code_runs_where_it_is_asked_for(planted: Path, marker: Path):
-    ChatTokenizer(str(planted), trust_remote_code=True)
+    TeacherTokenizer(str(planted), trust_remote_code=True)
     assert marker.exists()
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_tokenizer_is_refused(planted: Path, marker: Path, content: by
     if content is not None:
         (planted / "tokenizer.json").write_bytes(content)
     with pytest.raises(TeacherError):
-        ChatTokenizer(str(planted))
+        TeacherTokenizer(str(planted))
     assert not marker.exists()
 
 

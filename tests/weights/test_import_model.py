@@ -13,11 +13,11 @@ from hf_models import QWEN3, T5, write_model
 
 from fsa_base.errors import CheckpointError, VocabularyError
 from fsa_jax.cli import main as cli
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.families import family_of
 from fsa_jax.weights.hf_files import open_directory
 from fsa_jax.weights.hf_mapping import write_parameters
 from fsa_jax.weights.import_model import import_model
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 
 
 @pytest.mark.parametrize("config", [T5, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, QWEN3])
@@ -226,7 +226,7 @@ _MEASURE = """
 import re, sys
 from pathlib import Path
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.checkpoints import save_weights
+from fsa_jax.weights.weight_checkpoints import save_weights
 import numpy as np
 
 def peak():

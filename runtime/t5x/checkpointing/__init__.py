@@ -1,1 +1,1 @@
-"""Checkpoints on disk: when they are written, how they are read, and the directory that they lie in."""
+"""Checkpoints on disk: when and how they are written, deleted and read."""

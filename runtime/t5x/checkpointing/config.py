@@ -1,4 +1,4 @@
-"""What gin says about checkpoints: when to save, what to restore."""
+"""The settings of checkpoints that gin binds: when to save, and what to restore."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class SaveCheckpointConfig:
     """When and how checkpoints are written.
 
     Attributes:
-      dtype: of the saved parameters; None keeps the dtype they have. Steps and optimizer state keep theirs, so that
-        only bfloat16 parameters cost precision on resumption.
-      period: steps between saves, counted from the step at which MODEL_DIR began; None saves none.
-      checkpoint_steps: saved in addition to the period.
-      keep: number of checkpoints to keep, None for all; the newest, or the best where the manager monitors a metric.
-      keep_dataset_checkpoints: number of newest checkpoints that keep ``dataset/``, None for all.
-      save_dataset: whether to save tf.data's own iterator state beside the position; faster to restore than the
-        position alone where many examples precede it (t5x/data/position.py).
-      checkpointer_cls: names a manager too (``SaveBestCheckpointer``); the other one wins where both are given.
-      state_transformation_fns: each ``fn(state_dict) -> state_dict``, applied in order before saving.
-      checkpoint_manager_cls: makes the manager.
+      dtype: Dtype of the saved parameters. If None, their own. The step and the optimizer state are never converted.
+      period: Steps between checkpoints, counted from the step at which MODEL_DIR began. If None, there are none.
+      checkpoint_steps: Steps at which a checkpoint is saved additionally.
+      keep: Number of checkpoints to keep: the newest, or the best if the manager monitors a metric. If None, all.
+      keep_dataset_checkpoints: Number of newest checkpoints that keep ``dataset/``. If None, all.
+      save_dataset: Also save the state of tf.data's iterator. After many examples this is faster to restore than the
+        position alone (t5x/data/position.py).
+      checkpointer_cls: Another way to choose the manager (``SaveBestCheckpointer``). ``checkpoint_manager_cls`` takes
+        precedence.
+      state_transformation_fns: Functions ``fn(state_dict) -> state_dict``, applied in order before saving.
+      checkpoint_manager_cls: Creates the manager.
     """
 
     dtype: str | None = "float32"
@@ -70,20 +70,23 @@ class SaveCheckpointConfig:
 
 @dataclasses.dataclass
 class RestoreCheckpointConfig:
-    """What to start from.
+    """Which checkpoint to start from, and how to read it.
 
     Attributes:
-      path: a checkpoint (``specific``) or a directory of them (``latest``, ``all``); empty for from scratch.
-      mode: ``specific``, ``latest`` or ``all`` (evaluation of every checkpoint).
-      assignment_map: pairs of (regular expression for a whole new name, old name or None). Every pair must match.
-        None leaves the entry at its fresh value. Skipped when a run resumes from its own directory.
-      strict: only ever affected TensorFlow checkpoints, which this engine does not read.
-      fallback_to_scratch: entries that the checkpoint lacks keep their fresh values, and are listed.
-      dtype: of the restored parameters; None takes the train state's.
-      restore_dataset: whether to continue at the checkpoint's position in the data.
-      checkpointer_cls: accepted for gin files of T5X; what is read is told from the files themselves.
-      state_transformation_fns: each ``fn(stored_state_dict, target_state_dict, is_resuming=False) -> state_dict``.
-      checkpoint_manager_cls: accepted likewise.
+      path: A checkpoint (mode ``specific``) or a directory of checkpoints (``latest``, ``all``). If empty, the run
+        starts with random weights.
+      mode: ``specific``, ``latest`` or ``all`` (for evaluating every checkpoint).
+      assignment_map: Pairs of a regular expression that matches a whole name in the model, and a name in the
+        checkpoint or None. Every pair must match at least one name. None leaves the entry at its initial value. The
+        map is not used when a run resumes from its own directory.
+      strict: Ignored. In T5X it affects TensorFlow checkpoints, which this engine does not read.
+      fallback_to_scratch: Entries that are missing in the checkpoint keep their initial values; they are logged.
+      dtype: Dtype of the restored parameters. If None, that of the train state.
+      restore_dataset: Continue at the checkpoint's position in the data.
+      checkpointer_cls: Ignored. The format of a checkpoint is recognised from its files.
+      state_transformation_fns: Functions ``fn(stored_state_dict, target_state_dict, is_resuming=False)`` that return
+        the state dict to restore.
+      checkpoint_manager_cls: Ignored.
     """
 
     path: str | Sequence[str]
@@ -103,14 +106,14 @@ class RestoreCheckpointConfig:
 
     @property
     def paths(self) -> list[str]:
-        """The paths, none for from scratch."""
+        """The paths as a list; empty if the run starts with random weights."""
         given = [self.path] if isinstance(self.path, str) else list(self.path or ())
         return [path for path in given if path]
 
 
 @dataclasses.dataclass
 class CheckpointConfig:
-    """``save``: None writes no manager. ``restore``: None starts from scratch."""
+    """``save``: if None, no checkpoints are written. ``restore``: if None, the run starts with random weights."""
 
     save: SaveCheckpointConfig | None = None
     restore: RestoreCheckpointConfig | None = None

@@ -1,7 +1,8 @@
 """Reading T5X's older checkpoints, such as the public ones under gs://t5-data.
 
-The file ``checkpoint`` is msgpack: ``{"version": 3, "optimizer": {"target", "state"}}``. Small entries lie in it; for
-large ones it holds a TensorStore spec whose path, relative to the checkpoint, is a directory of gzip-compressed zarr.
+The file ``checkpoint`` is msgpack: ``{"version": 3, "optimizer": {"target", "state"}}``. Small entries are stored in
+it; for large ones there is a TensorStore spec whose path, relative to the checkpoint, is a directory of gzip-compressed
+zarr.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fsa_base import checkpoint_files
 
 
 def is_legacy(path: str) -> bool:
-    """Returns whether the checkpoint at ``path`` is of this kind."""
+    """Returns whether the checkpoint at ``path`` has this format."""
     return (epath.Path(path) / checkpoint_files.LEGACY).is_file()
 
 
@@ -38,7 +39,7 @@ def _is_spec(node: Any) -> bool:
 
 
 def _open(path: str, spec: Mapping[str, Any]) -> Any:
-    """Opens the array that ``spec`` names, wherever the checkpoint was moved to since it was written."""
+    """Opens the array of ``spec``, also if the checkpoint was moved since it was written."""
     import tensorstore
 
     store = dict(spec.get("kvstore", {}))
@@ -49,17 +50,17 @@ def _open(path: str, spec: Mapping[str, Any]) -> Any:
         kvstore = {"driver": "gcs", "bucket": bucket, "path": f"{prefix}/{name}/"}
     else:
         kvstore = {"driver": "file", "path": f"{epath.Path(root).resolve()}/{name}/"}
-    # Metadata in old specs may disagree with the array's own; what the array says is what was written.
+    # Metadata in old specs may differ from the metadata of the array, which describes what was written.
     return tensorstore.open({"driver": spec["driver"], "kvstore": kvstore}, open=True).result()
 
 
 def stored_shapes(path: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shape and dtype of every entry, by name with '/'; raises what its libraries raise."""
+    """Returns shape and dtype of every entry, by name with '/'. Raises whatever its libraries raise."""
     return {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in _opened(path).items()}
 
 
 def read(path: str, names: set[str]) -> dict[str, np.ndarray]:
-    """Returns the values of the entries ``names`` as host arrays; raises what its libraries raise."""
+    """Returns the values of the entries ``names`` as host arrays. Raises whatever its libraries raise."""
     opened = _opened(path, names)
     pending = {name: value if isinstance(value, np.ndarray) else value.read() for name, value in opened.items()}
     return {name: value if isinstance(value, np.ndarray) else value.result() for name, value in pending.items()}

@@ -1,8 +1,8 @@
-"""The checkpoints of a run: written whole or not at all, kept by number or by a metric.
+"""Writing the checkpoints of a run, each completely or not at all, and deleting those that are no longer needed.
 
 A checkpoint is the directory ``checkpoint_<step>`` with ``state/`` (Orbax's OCDBT), ``dataset/`` (the position in the
-training data), checksums and a marker (fsa_base.checkpoint_files). It has a
-temporary name until it is complete, so a save that is cut off anywhere leaves the earlier checkpoints as they were.
+training data), checksums and a marker (fsa_base.checkpoint_files). It has a temporary name until it is complete, so an
+interrupted save leaves the earlier checkpoints unchanged.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from t5x.distributed import processes
 
 _INTERIM = "interim"
 _TEMPORARY = re.compile(r"checkpoint_\d+\.tmp-\w+")
-_SET_ASIDE = ".corrupt"
+_DAMAGED_SUFFIX = ".corrupt"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Returns ``path`` as Orbax wants it: absolute, where it is not a URL of a bucket."""
+    """Returns ``path`` as Orbax needs it: absolute, unless it is the URL of a bucket."""
     return epath.Path(path if "://" in str(path) else os.path.abspath(path))
 
 
@@ -41,28 +41,28 @@ def checkpoint_path(directory: epath.PathLike, step: int) -> epath.Path:
 
 
 class CheckpointManager:
-    """Writes the checkpoints of one run and deletes those that need not be kept.
+    """Writes the checkpoints of one run and deletes those that are no longer needed.
 
-    The newest checkpoint is never deleted, since the run resumes from it. One that was saved because the run was
-    interrupted is deleted once there is a newer one, unless ``force_keep_period`` asks for its step.
+    The newest checkpoint is never deleted, since the run resumes from it. A checkpoint that was saved because the run
+    was interrupted is deleted after the next one is saved, unless ``force_keep_period`` keeps its step.
 
     Args:
-      directory: the run's MODEL_DIR.
-      save_dtype: of the saved parameters, None for as they are.
-      keep: how many to keep, None for all.
-      period: steps between saves (counted by the train loop).
-      checkpoint_steps: further steps to save at.
-      keep_dataset_checkpoints: how many of the newest keep ``dataset/``, None for all.
-      force_keep_period: checkpoints at multiples of it are kept for good.
-      metric_name_to_monitor: keeps the ``keep`` best by it instead of the newest: ``train/<metric>``,
+      directory: MODEL_DIR of the run.
+      save_dtype: Dtype of the saved parameters. If None, their own.
+      keep: Number of checkpoints to keep. If None, all.
+      period: Steps between checkpoints; used by the training loop.
+      checkpoint_steps: Steps at which a checkpoint is saved additionally.
+      keep_dataset_checkpoints: Number of newest checkpoints that keep ``dataset/``. If None, all.
+      force_keep_period: Checkpoints at multiples of this number of steps are never deleted.
+      metric_name_to_monitor: Keep the best checkpoints by this metric instead of the newest: ``train/<metric>``,
         ``training_eval/<task>/<metric>`` or ``inference_eval/<task>/<metric>``. Metrics are read from the JSONL files
-        in ``directory``, so what was best before an interruption stays known after it.
+        in ``directory``, so the best checkpoint is also known after an interruption.
       metric_mode: ``max`` or ``min``.
-      keep_checkpoints_without_metrics: whether checkpoints that lack the metric are kept.
-      train_state, partitioner, dataset_iterator, restore_dtype: accepted for gin files of T5X, not needed here.
+      keep_checkpoints_without_metrics: Whether to keep checkpoints for which there is no value of the metric.
+      train_state, partitioner, dataset_iterator, restore_dtype: Ignored; accepted for gin files of T5X.
 
     Attributes:
-      being_scored: gives the steps whose metrics are still being computed; their checkpoints are not deleted.
+      being_scored: Returns the steps whose metrics are still being computed; their checkpoints are not deleted.
     """
 
     def __init__(
@@ -105,17 +105,17 @@ class CheckpointManager:
         transformations: Sequence[Callable[[Any], Any]] = (),
         interim: bool = False,
     ) -> None:
-        """Writes the checkpoint of ``step``; every process calls it.
+        """Writes the checkpoint of ``step``. Every process must call this.
 
         Args:
-          state_dict: nested dict of arrays, sharded or not, as the train state gives it.
-          step: its step.
-          save_dataset: writes this process's position in the data into the directory that it is given.
-          transformations: applied to ``state_dict`` in order before it is written.
-          interim: saved because the run is interrupted, to be deleted once there is a newer one.
+          state_dict: Nested dict of arrays, sharded or not (``TrainState.state_dict``).
+          step: The step of ``state_dict``.
+          save_dataset: Writes the position of this process in the data to the given directory.
+          transformations: Functions that are applied to ``state_dict`` in order before it is written.
+          interim: Saved because the run is interrupted; deleted after the next checkpoint is saved.
 
         Raises:
-          CheckpointError: the checkpoint could not be written. What was there before is untouched.
+          CheckpointError: The checkpoint could not be written. Earlier checkpoints are unchanged.
         """
         final = checkpoint_path(self.directory, step)
         partial = self.directory / f"{final.name}.tmp-write"
@@ -156,7 +156,7 @@ class CheckpointManager:
             save_dataset(partial / DATASET)
 
     def _remove_leftovers(self) -> None:
-        """Deletes what saves and deletions that were cut off have left."""
+        """Deletes what interrupted saves and deletions left behind."""
         for entry in self.directory.iterdir():
             if _TEMPORARY.fullmatch(entry.name):
                 entry.rmtree(missing_ok=True)
@@ -166,7 +166,7 @@ class CheckpointManager:
         return checkpoint_path(self.directory, steps[-1]).name if steps else "its start, there is none before"
 
     def prune(self) -> None:
-        """Deletes the checkpoints that need not be kept; called after every save and every evaluation."""
+        """Deletes the checkpoints that are no longer needed; called after every save and at the end of the run."""
         if jax.process_index() != 0:
             return
         runs.record_best_by(self.directory, self.best_by)
@@ -186,7 +186,7 @@ class CheckpointManager:
         kept = {steps[-1]} | self.being_scored()
         if self.force_keep_period:
             kept |= {step for step in steps if step % self.force_keep_period == 0}
-        # Those saved by preemption have no score, and would fill the disk where preemption is frequent.
+        # Checkpoints saved because of preemption have no score; frequent preemption would fill the disk with them.
         steps = [step for step in steps if not self._is_interim(step)]
         if self.keep is None:
             return kept | set(steps)
@@ -202,54 +202,60 @@ class CheckpointManager:
             try:
                 about = checkpoint_files.metadata(checkpoint_path(self.directory, step))
                 self._interim[step] = bool(about.get(_INTERIM))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # Of another writer, or damaged: kept.
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ):  # Written by another program, or damaged: keep it.
                 self._interim[step] = False
         return self._interim[step]
 
     def best_step(self) -> int | None:
-        """Returns the step of the best checkpoint by the monitored metric, None without a metric or a value."""
+        """Returns the step of the best checkpoint by the monitored metric, None if there is no metric or no value."""
         if self.best_by is None:
             return None
         return runs.best_step(self.directory, self.best_by, checkpoint_steps(self.directory))
 
 
 class OrbaxCheckpointManagerInterface(CheckpointManager):
-    """T5X's name for the manager of checkpoints, for gin files."""
+    """The manager of checkpoints under the name that T5X's gin files use."""
 
 
 class SaveBestCheckpointer(CheckpointManager):
-    """Keeps the best checkpoints by ``train/accuracy`` unless told otherwise; T5X's name for it."""
+    """Keeps the best checkpoints, by default by ``train/accuracy``; under the name that T5X's gin files use."""
 
     def __init__(self, directory: str, metric_name_to_monitor: str = "train/accuracy", **arguments: Any) -> None:
         super().__init__(directory, metric_name_to_monitor=metric_name_to_monitor, **arguments)
 
 
 class Checkpointer(CheckpointManager):
-    """T5X's name for the plain manager."""
+    """The manager of checkpoints under another name that T5X's gin files use."""
 
 
-def set_aside(path: epath.Path) -> epath.Path:
-    """Renames a damaged checkpoint, so that it is neither resumed from nor lost; every process calls it.
+def rename_damaged(path: epath.Path) -> epath.Path:
+    """Renames a damaged checkpoint, so that no run resumes from it, and nothing is lost. Every process must call this.
 
     Returns:
-      Its new path, on process 0.
+      Its new path; valid on process 0.
     """
-    free = free_path(path, _SET_ASIDE)
-    processes.barrier(f"set aside {path.name}")
+    free = free_path(path, _DAMAGED_SUFFIX)
+    processes.barrier(f"rename damaged {path.name}")
     if jax.process_index() == 0:
         path.rename(free)
-    processes.barrier(f"set aside {path.name}, done")
+    processes.barrier(f"renamed damaged {path.name}")
     return free
 
 
-def all_set_aside(directory: epath.PathLike) -> list[str]:
-    """Returns the names of the checkpoints in ``directory`` that were set aside."""
+def renamed_damaged(directory: epath.PathLike) -> list[str]:
+    """Returns the names of the checkpoints in ``directory`` that were renamed because they are damaged."""
     root = epath.Path(directory)
-    return sorted(entry.name for entry in root.iterdir() if _SET_ASIDE in entry.name) if root.exists() else []
+    return sorted(entry.name for entry in root.iterdir() if _DAMAGED_SUFFIX in entry.name) if root.exists() else []
 
 
 def _commit(partial: epath.Path, final: epath.Path, step: int) -> None:
-    """Gives a checkpoint whose arrays and positions are all written its name; process 0 alone, in any thread."""
+    """Gives a completely written checkpoint its final name; called by process 0 only, in any thread."""
     checkpoint_files.seal(partial, step)
     if final.exists():
         _delete(final)
@@ -258,7 +264,7 @@ def _commit(partial: epath.Path, final: epath.Path, step: int) -> None:
 
 
 def _delete(path: epath.Path) -> None:
-    """Deletes a checkpoint so that no half of one is ever found under its name."""
+    """Deletes a checkpoint. It is renamed first, so that a partly deleted one is never found under its name."""
     doomed = path.parent / f"{path.name}.tmp-delete"
     if doomed.exists():
         doomed.rmtree(missing_ok=True)
@@ -272,7 +278,7 @@ def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequ
         saved = transform(saved)
     if dtype is not None:
         saved = {**saved, "target": jax.tree.map(lambda leaf: _cast(leaf, dtype), saved["target"])}
-    # Orbax refuses empty nodes in a tree; Optax states without arrays leave some.
+    # Orbax does not accept empty nodes in a tree; Optax states without arrays produce some.
     return unflatten_dict(flatten_dict(saved))
 
 

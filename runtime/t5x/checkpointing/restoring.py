@@ -28,21 +28,22 @@ _SHOWN = 8
 
 
 def resolve_paths(config: RestoreCheckpointConfig) -> list[str]:
-    """Returns the checkpoints that ``config`` names, none where its path is empty; every process calls it.
+    """Returns the paths of the checkpoints that ``config`` selects; empty if its path is empty.
 
-    They are those that process 0 finds, for all: a training that goes on may save one more between two looks.
+    Every process must call this, and gets what process 0 finds: a training that is still running may save another
+    checkpoint in the meantime.
 
     Raises:
-      CheckpointError: there is no checkpoint at a path.
+      CheckpointError: There is no checkpoint at a path.
     """
     return processes.broadcast_texts([found for path in config.paths for found in _resolve(path, config.mode)])
 
 
 def require_paths(config: RestoreCheckpointConfig) -> list[str]:
-    """Returns the checkpoints that ``config`` names.
+    """Returns the paths of the checkpoints that ``config`` selects, at least one.
 
     Raises:
-      CheckpointError: it names none, or there is none.
+      CheckpointError: No path is given, or there is no checkpoint.
     """
     paths = resolve_paths(config)
     if not paths:
@@ -96,13 +97,13 @@ class Plan:
     """Where every entry of a train state comes from.
 
     Attributes:
-      path: the checkpoint.
-      is_verified: its files have been compared with their checksums.
-      stored: shape and dtype of every entry of the checkpoint, by name with '/'.
-      sources: entry of the train state to entry of the checkpoint.
-      from_scratch: entries that keep their fresh value.
-      dtype: of the parameters, None for the train state's.
-      transformations: applied to the whole stored state dict; ``sources`` is empty until they have been.
+      path: The checkpoint.
+      is_verified: Whether its files were compared with their checksums.
+      stored: Shape and dtype of every entry of the checkpoint, by name with '/'.
+      sources: Entry of the train state to entry of the checkpoint.
+      from_scratch: Entries that keep their initial value.
+      dtype: Dtype of the parameters. If None, that of the train state.
+      transformations: Functions to apply to the whole stored state dict. Until then ``sources`` is empty.
     """
 
     path: str
@@ -117,13 +118,13 @@ class Plan:
 
 
 def plan(path: str, expected: Mapping[str, Any], config: RestoreCheckpointConfig, is_resuming: bool) -> Plan:
-    """Decides where every entry of ``expected`` (a state dict of shapes) comes from, reading no values.
+    """Decides where every entry of ``expected`` (a state dict of shapes) comes from, without reading values.
 
-    The checkpoint's files are compared with their checksums before; by process 0, for all.
+    Before that, process 0 compares the files of the checkpoint with their checksums.
 
     Raises:
-      DamagedCheckpointError: the checkpoint's files are not as they were written, or cannot be read.
-      CheckpointError: the checkpoint lacks entries or has other shapes; all of them are named.
+      DamagedCheckpointError: Files of the checkpoint were changed after writing, or cannot be read.
+      CheckpointError: Entries are missing in the checkpoint or have other shapes; the message lists them.
     """
     is_verified = _verify(path)
     stored = _stored_shapes(path, is_verified)
@@ -146,10 +147,10 @@ def plan(path: str, expected: Mapping[str, Any], config: RestoreCheckpointConfig
 
 
 def _verify(path: str) -> bool:
-    """Returns whether every file of the checkpoint is as it was written; no is said, with the reason.
+    """Returns whether the files agree with their checksums; False if there are none, which is printed with the reason.
 
     Raises:
-      DamagedCheckpointError: one is not; on every process.
+      DamagedCheckpointError: A file was changed after writing. It is raised on every process.
     """
     is_first = jax.process_index() == 0
     found = checkpoint_files.verify(epath.Path(path)).to_json() if is_first else ""
@@ -220,7 +221,7 @@ def _check(path: str, wanted: Mapping[str, Any], stored: Mapping[str, Any], sour
             fix="restore a checkpoint of this model, or change the model's sizes to the checkpoint's",
         )
     extra = sorted(stored.keys() - set(sources.values()))
-    # A state without an optimizer leaves the optimizer's entries by design; the user need not hear of it.
+    # A state without an optimizer never uses the optimizer's entries; this needs no warning.
     has_optimizer = any(name.startswith("state/param_states") for name in wanted)
     surprising = [name for name in extra if has_optimizer or not name.startswith("state/")]
     if surprising:
@@ -241,7 +242,7 @@ def _stored_shapes(path: str, is_verified: bool) -> dict[str, Any]:
             metadata = checkpointer.metadata(absolute(path) / STATE)
         tree = getattr(metadata, "item_metadata", metadata)
         tree = getattr(tree, "tree", tree)
-        if not tree:  # Orbax logs why and returns nothing.
+        if not tree:  # Orbax logs the reason and returns nothing.
             raise ValueError("the list of its entries cannot be read")
         entries = dict(flatten_dict(tree, sep="/"))
         for entry in entries.values():  # damaged metadata may give entries without any
@@ -257,7 +258,7 @@ def read(
     """Returns the state dict that ``plan`` describes, every array on its devices.
 
     Raises:
-      DamagedCheckpointError: values cannot be read.
+      DamagedCheckpointError: Values cannot be read.
     """
     wanted, layout = flatten_dict(expected, sep="/"), flatten_dict(shardings, sep="/")
     if plan.transformations:
@@ -282,7 +283,7 @@ def read(
 
 
 def _read_orbax(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the entries that ``arguments`` names; Orbax leaves alone what it is not given a place for."""
+    """Reads the entries in ``arguments``; Orbax does not read the others."""
     item = {name: plan.stored[name] for name in arguments}
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -307,7 +308,7 @@ def _read_legacy(plan: Plan, names: set[str]) -> dict[str, np.ndarray]:
 
 
 def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
-    """Reads everything onto the host and lets the user's functions change it."""
+    """Reads all entries into host memory and applies the user's functions."""
     if legacy.is_legacy(plan.path):
         state = unflatten_dict(_read_legacy(plan, set(plan.stored)), sep="/")
     else:
@@ -325,7 +326,7 @@ def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, A
 
 
 def _dtype(name: str, wanted: Mapping[str, Any], plan: Plan) -> Any:
-    """The dtype of an entry: only parameters are cast to the configured one, steps stay int32."""
+    """Returns the dtype of an entry: only parameters are cast to the configured dtype; the step stays int32."""
     own = wanted[name].dtype
     is_parameter = name.startswith("target/") and jnp.issubdtype(own, jnp.floating)
     return jnp.dtype(plan.dtype) if plan.dtype is not None and is_parameter else own
@@ -340,10 +341,11 @@ def _shape(value: np.ndarray) -> jax.ShapeDtypeStruct:
 
 
 def _unreadable(path: str, is_verified: bool, error: Exception) -> Exception:
-    """Returns what to raise for ``error``, which a library raised on reading; of any type: TensorStore's is bare.
+    """Returns the exception to raise for ``error``, which a library raised while reading (TensorStore's have no type).
 
-    Damage it is only where the files could not be compared with checksums, and where no other process may have read its
-    part well: only a verdict that every process has may move a run to another checkpoint.
+    The checkpoint counts as damaged only if there were no checksums to compare with and there is one process: of
+    several processes another may have read its part successfully, and all must agree before a run takes another
+    checkpoint.
     """
     if isinstance(error, MemoryError):
         return error

@@ -1,7 +1,7 @@
-"""What every command of the engine has in common: flags, gin, quiet logs, the compilation cache, and exit statuses.
+"""What all commands of the engine share: flags, gin, logging, the compilation cache, and exit statuses.
 
-0 done (also after SIGTERM with a checkpoint saved), 2 an error that the user can fix, also one of another process of
-the run, 130 after Ctrl-C (a training saves first). Other exceptions are defects and keep their traceback.
+Exit status 0: completed (also after SIGTERM with a saved checkpoint). 2: an error that the user can fix, also in
+another process of the run. 130: Ctrl-C (a training saves first). Other exceptions are bugs and keep their traceback.
 """
 
 from __future__ import annotations
@@ -37,38 +37,39 @@ INTERRUPTED = 130
 FLAGS = flags.FLAGS
 _OURS = ("/t5x/", "/fsa_jax/")
 _foreign: set[str] = set()
-"""Names of flags that are not the engine's own."""
+"""Names of flags that other packages define."""
 _GIN = """
-Settings are gin's: --gin_file=FILE (may be repeated, a later one wins), and over all files --gin.NAME=VALUE, each one
-word. VALUE is a gin literal, so that a string has quotes of its own: --gin.MODEL_DIR="'runs/base'". A file is looked up
-here, in --gin_search_paths and in the installed packages. docs/engine.md lists the names.
+Settings are set with gin: --gin_file=FILE (may be repeated; later files override earlier ones), and --gin.NAME=VALUE,
+which overrides all files. VALUE is a gin literal, so a string needs its own quotes: --gin.MODEL_DIR="'runs/base'". A
+file is searched in the working directory, in --gin_search_paths and in the installed packages. docs/engine.md lists
+the names.
 
-Several processes: a TPU pod, Slurm (srun) and Open MPI are found by themselves. Elsewhere, every process gets
+Several processes: a TPU pod, Slurm (srun) and Open MPI are detected automatically. Elsewhere, start every process with
 --coordinator_address=HOST:PORT --process_count=N and its own --process_index, 0 first.
 """
 
 
 def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
-    """Defines the flags of every command; once, before they are parsed."""
+    """Defines the flags that all commands have. Call this once, before the flags are parsed."""
     _foreign.update(FLAGS)
     flags.DEFINE_bool("help", False, "This text.", short_name="h")
     flags.DEFINE_bool("helpfull", False, "This text, and the flags of JAX and absl.")
-    flags.DEFINE_multi_string("gin_file", [], "Gin file; may be repeated, a later one wins.")
+    flags.DEFINE_multi_string("gin_file", [], "Gin file; may be repeated, later files override earlier ones.")
     flags.DEFINE_multi_string("gin_bindings", [], "'NAME = VALUE'; --gin.NAME=VALUE is the same.")
     flags.DEFINE_list("gin_search_paths", list(search_paths), "Directories in which gin files are looked up.")
     flags.DEFINE_string("tfds_data_dir", None, "Directory of TensorFlow Datasets, for tasks that read from them.")
     flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
     flags.DEFINE_bool("verbose", False, "Full logs instead of one progress line.")
-    flags.DEFINE_bool("multiprocess_gpu", False, "There must be several processes (on any device).")
+    flags.DEFINE_bool("multiprocess_gpu", False, "Require several processes (on any device).")
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
-    flags.DEFINE_integer("process_count", None, "Number of processes; 1 is one that joins no others.")
+    flags.DEFINE_integer("process_count", None, "Number of processes; 1 for a single process.")
     flags.DEFINE_integer("process_index", None, "Index of this process, from 0.")
     flags.DEFINE_integer("initialization_timeout", None, "Seconds to wait for the other processes; 300 if not given.")
     flags.DEFINE_string(
         "compilation_cache",
         None,
-        f"Where compiled programs are kept between runs; 'off' for nowhere. ${CACHE_VARIABLE}, or a directory in the "
-        "user's cache, if not given.",
+        f"Directory of compiled programs, which later runs reuse; 'off' for none. By default ${CACHE_VARIABLE}, or a "
+        "directory in the user's cache.",
     )
     own = set(FLAGS)
     jax.config.config_with_absl()
@@ -80,15 +81,15 @@ def run(
     functions: Callable[[], Sequence[Callable[..., Any]]],
     arguments: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
-    """Parses the command line and gin, runs a function as gin has bound it, and exits.
+    """Parses the command line and gin files, calls a function with gin's bindings, and exits.
 
-    Gin's run files import ``__main__``, so that the functions are made to be found there whatever program was started.
+    Gin's run files import ``__main__``, so the functions are made attributes of that module.
 
     Args:
-      usage: what ``--help`` says before the flags: what the command does, and an example.
-      functions: gives, once flags are parsed, the function to run (``train``, ``evaluate``, ``infer``) and others that
-        run files may refer to.
-      arguments: gives arguments that flags set over gin's.
+      usage: Text that ``--help`` prints before the flags: what the command does, and an example.
+      functions: Called after the flags are parsed. Returns the function to run (``train``, ``evaluate``, ``infer``),
+        and others that run files may refer to.
+      arguments: Returns arguments from flags, which override gin's.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see t5x/__init__.py
     try:
@@ -102,24 +103,24 @@ def run(
         print("stopped", file=sys.stderr)
         processes.end_others(error, "stopped by Ctrl-C")
         sys.stdout.flush()
-        os._exit(INTERRUPTED)  # Threads that compile, or wait for another process, would hold up a regular end.
+        os._exit(INTERRUPTED)  # A regular exit would wait for threads that compile or wait for another process.
     except Exception as error:
         for_user = errors.for_user(error)
         if for_user is None and not processes.is_joined():
             raise
         status = 1 if for_user is None else 2
-        # gin appends where it called from; the error says all that the user needs.
-        said = f"{type(error).__name__}: {error}" if for_user is None else FsaError.__str__(for_user)
-        processes.end_others(error, said)
+        # gin appends to the message where it called the function; users do not need that.
+        message = f"{type(error).__name__}: {error}" if for_user is None else FsaError.__str__(for_user)
+        processes.end_others(error, message)
         if for_user is None:
             traceback.print_exception(error)
         else:
             logging.debug("cause", exc_info=error)
-            print(f"{_module_name()}: {said}", file=sys.stderr)
+            print(f"{_module_name()}: {message}", file=sys.stderr)
         if processes.is_joined():
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(status)  # A regular end would wait for the others.
+            os._exit(status)  # A regular exit would wait for the other processes.
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
@@ -152,7 +153,7 @@ def _parse_and_run(
     _import_tensorflow_and_set_logs(FLAGS.verbose)
     dry_run = "dry_run" in FLAGS and FLAGS.dry_run
     if found[0].__name__ != "train":
-        # JAX's preemption service takes SIGTERM for itself, so that it would end no command that does not ask it.
+        # JAX's preemption service handles SIGTERM, so commands that do not query it would never end by that signal.
         jax.config.update("jax_enable_preemption_service", False)
     if not dry_run:
         processes.initialize(
@@ -178,13 +179,13 @@ def _parse_and_run(
 
 
 def _help(usage: str, full: bool) -> str:
-    """Returns what ``--help`` says: of all flags with ``full``, else of the engine's own."""
+    """Returns the text for ``--help``, with the flags of the engine, or with all flags if ``full``."""
     names = sorted(set(FLAGS) if full else set(FLAGS) - _foreign)
     described = [
         f"  --{name}{'' if isinstance(FLAGS[name], flags.BooleanFlag) else '=VALUE'}\n"
         + textwrap.fill(FLAGS[name].help or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
         for name in names
-        if FLAGS[name].name == name  # not a flag's short name
+        if FLAGS[name].name == name  # skip short names of flags
     ]
     return "\n".join([usage.strip(), "", _GIN.strip(), "", "Flags:", *described])
 
@@ -203,15 +204,15 @@ def _module_name() -> str:
 
 
 def _import_tensorflow_and_set_logs(verbose: bool) -> None:
-    """Shows full logs with ``verbose`` or a raised absl ``--verbosity``, else only warnings of the engine itself."""
+    """Shows all logs with ``verbose`` or a higher absl ``--verbosity``, otherwise only warnings of the engine."""
     if verbose or FLAGS.verbosity > 0:
         logging.set_verbosity(max(logging.INFO, FLAGS.verbosity))
         datasets.tensorflow()
         return
-    # Its warnings name internals of SeqIO's pipelines that nobody who trains can change. JAX, once imported, sets 1.
+    # TensorFlow's warnings concern internals of SeqIO's pipelines, which users cannot change. Importing JAX sets 1.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    # TensorFlow only feeds data; oneDNN would gain nothing and complains on older processors.
+    # TensorFlow only reads data, so oneDNN is of no use, and it prints warnings on older processors.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _standard_error_closed():
         datasets.tensorflow().constant(0)
@@ -223,13 +224,13 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """``sys.excepthook`` without what TensorStore's threads hand it for every array of a save that has failed."""
+    """A ``sys.excepthook`` that ignores the exceptions of TensorStore's threads for every array of a failed save."""
     if not _is_of_failed_save(error):
         sys.__excepthook__(kind, error, traceback)
 
 
 def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """``sys.unraisablehook`` without the same, which TensorStore reports now in one way, now in the other."""
+    """A ``sys.unraisablehook`` that ignores the same exceptions; TensorStore uses either of the two hooks."""
     if not _is_of_failed_save(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 
@@ -240,7 +241,7 @@ def _is_of_failed_save(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def _standard_error_closed() -> Iterator[None]:
-    """TensorFlow's C++ part greets on standard error, and on a machine without CUDA complains; no setting stops it."""
+    """Redirects standard error to nowhere: importing TensorFlow prints messages there which no setting turns off."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -253,21 +254,21 @@ def _standard_error_closed() -> Iterator[None]:
 
 
 def _is_ours(record: python_logging.LogRecord) -> bool:
-    """Whether a log record is worth a line: an error of anyone, or what the engine or the project says."""
-    if "/gin/" in record.pathname:  # Says where it looked in vain; the error that follows says it better.
+    """Returns whether to show a log record: errors, and all records of the engine and of the project."""
+    if "/gin/" in record.pathname:  # Lists places without the file; the error that follows is clearer.
         return False
     if record.name == "asyncio" and "exception was never retrieved" in record.getMessage():
-        return False  # Of a save that failed, one for every array that was on its way.
+        return False  # One message for every array of a failed save.
     if record.exc_info and not any(part in record.pathname for part in _OURS):
-        record.exc_info = None  # Orbax and CLU log with a traceback what they then raise.
+        record.exc_info = None  # Orbax and CLU log a traceback and then raise the same exception.
     return record.levelno >= python_logging.ERROR or any(part in record.pathname for part in _OURS)
 
 
 def set_compilation_cache(flag: str | None) -> None:
-    """Keeps compiled programs between runs, so that the second start of a run compiles nothing.
+    """Keeps compiled programs between runs, so that the second start of a run need not compile.
 
-    The directory is JAX's own setting if that is set, ``flag`` or ``$T5X_COMPILATION_CACHE`` else, and by default
-    ``fsa_jax/xla`` in the user's cache; ``off`` turns it off.
+    The directory is JAX's own setting if it is set, otherwise ``flag`` or ``$T5X_COMPILATION_CACHE``, and by default
+    ``fsa_jax/xla`` in the user's cache. ``off`` disables the cache.
     """
     if flag is None and jax.config.jax_compilation_cache_dir:
         return
@@ -278,7 +279,7 @@ def set_compilation_cache(flag: str | None) -> None:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = Path(chosen) if chosen else home / "fsa_jax" / "xla"
     try:
-        # Programs for one CPU may use instructions that another lacks, where a home directory is shared.
+        # Home directories may be shared by machines whose CPUs have different instructions.
         directory = directory / _machine()
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

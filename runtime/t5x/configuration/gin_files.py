@@ -1,4 +1,4 @@
-"""Gin at the entry points: lookup of files, bindings from the command line, and errors that a user can act on."""
+"""Gin for the commands: lookup of files, bindings from the command line, and errors that users can fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fsa_base.disk import replacing
 from fsa_base.errors import FsaError, SettingError
 from t5x.configuration import gin_types
 
-# "t5x/configs/runs/pretrain.gin" means the installed engine's, from any directory.
+# So that "t5x/configs/runs/pretrain.gin" is found from any directory.
 _ENGINE_PARENT = str(Path(__file__).resolve().parents[1])
 
 
@@ -52,17 +52,17 @@ def parse_gin_flags(
     finalize_config: bool = True,
     strict: bool = False,
 ) -> None:
-    """Parses gin files in order, then bindings in order; a later one wins.
+    """Parses gin files in order, then bindings in order; later values override earlier ones.
 
-    A relative file name is looked up below the working directory, each search path, and the directory that holds
-    the package ``t5x``, in that order, and there as a file, then as a resource of a Python package. So the working
-    directory can shadow ``t5x/configs/...`` and a search path cannot.
+    A relative file name is searched below the working directory, each search path, and the directory that contains the
+    package ``t5x``, in this order; in each of them as a file, then as a resource of a Python package. So a file in the
+    working directory can replace ``t5x/configs/...``, and one in a search path cannot.
 
-    With ``strict``, a binding of a macro or a scope that no file knows, and a value of the wrong type, are errors too;
-    gin takes both in silence.
+    With ``strict``, binding a macro or a scope that no file uses, and values of the wrong type, are errors too; gin
+    silently accepts both.
 
     Raises:
-      SettingError: a file that is nowhere, a syntax error, an unknown name, or a required macro that is not set.
+      SettingError: A file is not found, there is a syntax error or an unknown name, or a required macro is not set.
     """
     prefixes = _search_prefixes(gin_search_paths)
     for prefix in prefixes[1:]:
@@ -75,7 +75,7 @@ def parse_gin_flags(
     for binding in gin_bindings:
         parse = functools.partial(gin.parse_config, binding, skip_unknown=skip_unknown)  # type: ignore[arg-type]
         _parse(_flag(binding), prefixes, parse)
-    if strict and gin_files:  # without a file, what is missing is the file
+    if strict and gin_files:  # without any file, the missing file is reported later
         _require_references(gin_bindings, of_files, gin.config_str())
     if finalize_config:
         _parse("gin configuration", prefixes, gin.finalize)
@@ -88,15 +88,15 @@ def _flag(binding: str) -> str:
 
 
 def _require_references(bindings: Sequence[str], of_files: str, complete: str) -> None:
-    """Refuses bindings that can have no effect.
+    """Refuses bindings that have no effect.
 
     Args:
-      bindings: from the command line.
-      of_files: gin's configuration before them. What a file binds counts as known, used or not.
-      complete: gin's configuration with them.
+      bindings: Bindings from the command line.
+      of_files: Gin's configuration before them. Names that a file binds count as used.
+      complete: Gin's configuration with them.
 
     Raises:
-      SettingError: there is one.
+      SettingError: There is such a binding.
     """
     macros = set(re.findall(r"%([A-Za-z_]\w*)", complete)) | set(re.findall(r"(?m)^(\w+) =", of_files))
     scopes = set(re.findall(r"\b(\w+)/", "\n".join(re.findall(r"@[\w/.]+|(?m:^[\w/.]+)", of_files))))
@@ -119,10 +119,10 @@ def _require_references(bindings: Sequence[str], of_files: str, complete: str) -
 
 
 def require_files(gin_search_paths: Sequence[str], gin_files: Sequence[str]) -> None:
-    """Checks that every gin file is there, before anything that takes time is imported.
+    """Checks that every gin file exists, before the slow imports.
 
     Raises:
-      SettingError: one is nowhere.
+      SettingError: A file is not found.
     """
     prefixes = _search_prefixes(gin_search_paths)
     for name in gin_files:
@@ -141,9 +141,9 @@ def _is_resource(name: str) -> bool:
 
 
 def _search_prefixes(search_paths: Sequence[str]) -> list[str]:
-    """The places that are searched, in order; '' is the working directory, where gin itself starts."""
+    """Returns the directories to search, in order; '' is the working directory, where gin starts."""
     below = [path for path in search_paths if path not in ("", ".")]
-    # Package resources come with the engine, so that they stay behind everything that the user named.
+    # The resources of the engine come last, after all directories that the user gives.
     return list(dict.fromkeys(["", *below, _ENGINE_PARENT]))
 
 
@@ -181,7 +181,7 @@ def _syntax_error(where: str, error: SyntaxError) -> SettingError:
         where,
         expected="gin: NAME = VALUE, where VALUE is a Python literal, %MACRO or @reference()",
         found=f"{(error.text or '').strip() or error.msg} ({error.msg})" if error.text else str(error.msg),
-        fix="""a string needs quotes of its own, from a shell --gin.NAME="'text'" """.strip(),
+        fix="""a string needs its own quotes, in a shell --gin.NAME="'text'" """.strip(),
     )
 
 
@@ -200,7 +200,7 @@ def _name_error(where: str, error: Exception) -> SettingError:
             name,
             expected="a value: it is required and has no default",
             found="%gin.REQUIRED",
-            fix=f"add --gin.{name}=VALUE (a string with quotes of its own: --gin.{name}=\"'text'\")",
+            fix=f"add --gin.{name}=VALUE (a string with its own quotes: --gin.{name}=\"'text'\")",
         )
     macro = re.search(r"No bindings specified for '(\w+)/(?:gin\.)?macro'", message)
     if macro:
@@ -218,10 +218,10 @@ def _name_error(where: str, error: Exception) -> SettingError:
 
 
 def bound(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns ``function`` with the parameters that gin bound.
+    """Returns ``function`` with the arguments that gin binds.
 
     Raises:
-      SettingError: no gin file refers to it.
+      SettingError: No gin file refers to it.
     """
     try:
         return gin.get_configurable(function)
@@ -235,12 +235,12 @@ def bound(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_gin_config_str(show_provenance: bool = False) -> str:
-    """Returns the whole gin configuration as text; with ``show_provenance`` only what has been used so far."""
+    """Returns the whole gin configuration as text; with ``show_provenance`` only the bindings used so far."""
     return gin.operative_config_str() if show_provenance else gin.config_str()
 
 
 def summarize_gin_config(model_dir: str, summary_writer: Any | None, step: int) -> None:
-    """Writes ``model_dir/config.gin`` (kept by process 0) and the text summary ``config`` of ``summary_writer``."""
+    """Writes ``model_dir/config.gin`` and the text summary ``config`` of ``summary_writer``, on process 0 only."""
     if jax.process_index() != 0:
         return
     text = get_gin_config_str()

@@ -1,8 +1,8 @@
-"""Gin's values against the annotations of what they are bound to, before anything runs.
+"""Checks the types of gin's values against the annotations of the parameters to which they are bound.
 
-Gin hands over whatever literal it was given, so that ``--gin.TRAIN_STEPS=2e5`` would fail as a ``TypeError`` deep in
-the run, after the data and the model are there. Only literals and plain annotations (numbers, strings, truth values,
-mappings, choices of words, and unions of these) are looked at; what a reference makes is its own business.
+Gin passes any literal to a parameter, so ``--gin.TRAIN_STEPS=2e5`` would cause a ``TypeError`` late in the run, after
+data and model are loaded. Checked are literals that are bound to parameters with simple annotations (numbers, strings,
+booleans, mappings, choices of words, and unions of these). References to configurables are not checked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check() -> None:
     """Checks every binding of gin's configuration.
 
     Raises:
-      SettingError: a value that its parameter cannot take; macros are named by their own names.
+      SettingError: A value has the wrong type. The message names the macro if the value is that of a macro.
     """
     config: Any = gin.config._CONFIG
     for (scope, selector), bindings in config.items():
@@ -40,7 +40,7 @@ def check() -> None:
             if accepted and not _fits(value, accepted):
                 of = "" if name == setting else f", as {setting} takes"
                 raise SettingError(
-                    name, expected=_describe(accepted) + of, found=repr(value), fix=_mend(name, value, accepted)
+                    name, expected=_describe(accepted) + of, found=repr(value), fix=_fix(name, value, accepted)
                 )
 
 
@@ -48,12 +48,12 @@ def _annotations(wrapped: Any) -> dict[str, Any]:
     function = wrapped.__init__ if inspect.isclass(wrapped) else wrapped
     try:
         return typing.get_type_hints(function)
-    except Exception:  # Names that a module imports for type checkers alone; nothing can be said of such a function.
+    except Exception:  # An annotation uses a name that is imported for type checkers only.
         return {}
 
 
 def _resolve(setting: str, given: Any, config: Any) -> tuple[str, Any]:
-    """Returns the name and the value behind macros, or those given."""
+    """Follows macros; returns the name and the value at their end, or those given."""
     while str(given).startswith("%") and not isinstance(given, str):
         bound = config.get((str(given)[1:], "gin.macro"))
         if bound is None:
@@ -63,7 +63,7 @@ def _resolve(setting: str, given: Any, config: Any) -> tuple[str, Any]:
 
 
 def _plain(annotation: Any) -> frozenset[type]:
-    """The types that an annotation accepts; empty where it is not plain."""
+    """Returns the types that a simple annotation accepts; empty for other annotations."""
     found = set()
     for member in _members(annotation):
         origin = typing.get_origin(member) or member
@@ -80,7 +80,7 @@ def _plain(annotation: Any) -> frozenset[type]:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The words that an annotation accepts; empty where it accepts any."""
+    """Returns the words that an annotation accepts; empty if it accepts any."""
     members = _members(annotation)
     if any(member not in (types.NoneType, None) and typing.get_origin(member) is not Literal for member in members):
         return []
@@ -94,7 +94,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _fits(value: Any, accepted: frozenset[type]) -> bool:
     if type(value) not in (int, float, str, bool, list, tuple, dict):
-        return True  # a reference, or None, which older annotations leave unsaid
+        return True  # a reference, or None, which some annotations do not mention
     if isinstance(value, int) and (accepted & {int, float} or (bool in accepted and value in (0, 1))):
         return True
     return isinstance(value, tuple(accepted))
@@ -105,9 +105,9 @@ def _describe(accepted: frozenset[type]) -> str:
     return " or ".join(text for kind, text in _NAMES.items() if kind in kinds)
 
 
-def _mend(name: str, value: Any, accepted: frozenset[type]) -> str:
+def _fix(name: str, value: Any, accepted: frozenset[type]) -> str:
     if isinstance(value, float) and value.is_integer() and int in accepted:
         return f"--gin.{name}={int(value)}"
     if isinstance(value, str) and value.replace(".", "", 1).isdigit():
         return f"--gin.{name}={value} without quotes"
-    return f"--gin.{name}=VALUE" + (", with VALUE in quotes of its own" if str in accepted else "")
+    return f"--gin.{name}=VALUE" + (", with VALUE in its own quotes" if str in accepted else "")

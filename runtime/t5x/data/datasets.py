@@ -1,6 +1,6 @@
-"""SeqIO tasks and mixtures as batches for this process.
+"""Batches of SeqIO tasks and mixtures for this process.
 
-SeqIO imports TensorFlow, which takes seconds, so it is imported when the first dataset is built.
+SeqIO is imported only when the first dataset is built, since it imports TensorFlow, which takes seconds.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class DatasetConfig:
-    """Which examples, and how they become batches.
+    """Which examples to use, and how to make batches of them.
 
     Attributes:
-      mixture_or_task_name: a registered SeqIO task or mixture, or one itself.
-      task_feature_lengths: tokens that each feature is cut or packed to; None where SeqIO may measure them.
-      split: of the task.
-      batch_size: of all processes together, in rows after packing.
-      shuffle: whether to shuffle.
-      seed: of shuffling and random preprocessors; None takes the clock, the same on every process.
-      use_cached: whether to read what ``seqio_cache_tasks`` wrote.
-      pack: whether to pack several examples into a row.
-      use_custom_packing_ops: passed on to the feature converter.
-      module: imported first, where it registers the task.
-      use_memory_cache: whether evaluation data is kept in memory.
-      trim_output_features: whether features are cut to ``task_feature_lengths``.
-      runtime_preprocessors: each ``fn(dataset) -> dataset``, applied in order to the model's features before batching.
-      num_prefetch_threads: threads of this dataset's own pool; None shares TensorFlow's.
-      num_workers: accepted for gin files of T5X; tf.data has no worker processes.
+      mixture_or_task_name: Name of a registered SeqIO task or mixture, or the task or mixture itself.
+      task_feature_lengths: Number of tokens to which each feature is cut or packed. None where SeqIO may determine it.
+      split: Split of the task.
+      batch_size: Rows of a batch, after packing, of all processes together.
+      shuffle: Whether to shuffle.
+      seed: Random seed for shuffling and preprocessors. If None, taken from the clock; the same on every process.
+      use_cached: Read the cache that ``seqio_cache_tasks`` wrote.
+      pack: Pack several examples into a row.
+      use_custom_packing_ops: Passed to the feature converter.
+      module: Module that registers the task; it is imported first.
+      use_memory_cache: Keep evaluation data in memory.
+      trim_output_features: Cut features to ``task_feature_lengths``.
+      runtime_preprocessors: Functions ``fn(dataset) -> dataset``, applied in order to the model's features.
+      num_prefetch_threads: Size of a separate thread pool for this dataset. If None, TensorFlow's pool is used.
+      num_workers: Ignored; tf.data has no worker processes.
     """
 
     mixture_or_task_name: Any
@@ -84,7 +84,7 @@ class DatasetConfig:
 
 
 class SeqioConverter:
-    """A class of SeqIO, found when it is asked for: importing SeqIO imports TensorFlow, which takes seconds."""
+    """A class attribute that is a class of SeqIO; SeqIO is imported only when the attribute is read."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -97,7 +97,7 @@ class SeqioConverter:
 
 @functools.cache
 def tensorflow() -> Any:
-    """Imports TensorFlow and keeps it off the accelerators, which belong to JAX."""
+    """Imports TensorFlow and hides the accelerators from it, since JAX uses them."""
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
@@ -109,7 +109,7 @@ def find_provider(config: DatasetConfig) -> Any:
     """Returns the SeqIO task or mixture of ``config``.
 
     Raises:
-      SettingError: no such task or module.
+      SettingError: The task or module does not exist.
     """
     tensorflow()
     import seqio
@@ -143,14 +143,13 @@ def find_provider(config: DatasetConfig) -> Any:
 
 
 def check(config: DatasetConfig) -> None:
-    """Checks that the data of ``config`` is there, before anything waits for it.
+    """Checks that the data of ``config`` exists, by reading one example of every task.
 
-    A task whose examples are all filtered away would make an endlessly repeated dataset wait for ever, so one example
-    of every task is read.
+    If filters removed all examples, an endlessly repeated dataset would block forever.
 
     Raises:
-      DataError: a split or cache is missing, or holds no example.
-      SettingError: lengths do not name the task's features.
+      DataError: A split or cache is missing, or has no example.
+      SettingError: A length is missing for a feature of the task.
     """
     import seqio
 
@@ -199,13 +198,13 @@ def _has_example(task: seqio.Task, config: DatasetConfig) -> bool:
         seed=config.seed or 0,
         num_epochs=1,
         trim_output_features=config.trim_output_features,
-        try_in_mem_cache=False,  # one example is read; TensorFlow complains of a cache that is not read to its end
+        try_in_mem_cache=False,  # TensorFlow warns of a cache that is not read to its end
     )
     return any(True for _ in dataset.take(1))
 
 
 def wall_clock_seed() -> int:
-    """Returns a seed from process 0's clock, the same on every process."""
+    """Returns a seed from the clock of process 0; the same on every process."""
     return processes.broadcast(int(time.time()))
 
 
@@ -217,24 +216,24 @@ def get_dataset(
     num_epochs: int | None = None,
     continue_from_last_checkpoint: bool = False,
 ) -> Any:
-    """Returns this process's part of the batches of ``cfg``.
+    """Returns the part of the batches of ``cfg`` that this process loads.
 
-    Sharding comes before packing, so that a row never mixes examples of two processes.
+    Examples are divided among processes before packing, so a row never contains examples of two processes.
 
     Args:
-      cfg: the dataset.
-      shard_id: of this process, below ``num_shards``.
-      num_shards: number of parts.
-      feature_converter_cls: the model's SeqIO feature converter.
-      num_epochs: None repeats for ever.
-      continue_from_last_checkpoint: accepted for T5X's signature; see t5x/data/position.py.
+      cfg: The dataset.
+      shard_id: Index of this process's part, below ``num_shards``.
+      num_shards: Number of parts.
+      feature_converter_cls: SeqIO feature converter of the model.
+      num_epochs: Number of repetitions. If None, the dataset is endless.
+      continue_from_last_checkpoint: Ignored; see t5x/data/position.py.
 
     Returns:
       A ``tf.data.Dataset`` of dicts of int32 arrays (batch_size / num_shards, length).
 
     Raises:
-      DataError: a batch does not split evenly, or the data is not there.
-      SettingError: no such task.
+      DataError: The data does not exist.
+      SettingError: The task does not exist, or a batch cannot be divided evenly.
     """
     del continue_from_last_checkpoint
     tf = tensorflow()
@@ -281,12 +280,12 @@ def get_training_eval_datasets(
     model_dir: str | None = None,
     start_step: int = 0,
 ) -> dict[str, Any]:
-    """Returns exactly ``eval_steps`` batches by name of the mixture and of each of its tasks that has the split.
+    """Returns exactly ``eval_steps`` batches of the mixture, and of each of its tasks that has the split, by name.
 
-    The batches are kept in memory, so that every evaluation of a run sees the same ones.
+    The batches are kept in memory, so that every evaluation of a run uses the same ones.
 
     Raises:
-      DataError: no task has the split.
+      DataError: No task has the split.
     """
     del deterministic, model_dir, start_step
     datasets = {}
@@ -324,19 +323,19 @@ def get_whole_split_datasets(
     eval_steps: int | None,
     feature_converter_cls: Callable[..., Any],
 ) -> dict[str, Any]:
-    """Returns every example of the split once, by name of the mixture and of each of its tasks that has the split.
+    """Returns every example of the mixture, and of each of its tasks that has the split, once, by name.
 
-    Every process has the same number of batches of a name; rows of zeros, which have no weight, fill them up.
+    Every process has the same number of batches; missing rows are zeros, which have no weight.
 
     Args:
-      cfg: the dataset.
-      shard_id: of this process, below ``num_shards``.
-      num_shards: number of parts.
-      eval_steps: accepted for the signature of :func:`get_training_eval_datasets`.
-      feature_converter_cls: the model's SeqIO feature converter.
+      cfg: The dataset.
+      shard_id: Index of this process's part, below ``num_shards``.
+      num_shards: Number of parts.
+      eval_steps: Ignored; :func:`get_training_eval_datasets` needs it.
+      feature_converter_cls: SeqIO feature converter of the model.
 
     Raises:
-      DataError: no task has the split, or one has no example.
+      DataError: No task has the split, or a task has no example.
     """
     del eval_steps
     tf = tensorflow()
@@ -344,7 +343,9 @@ def get_whole_split_datasets(
 
     whole, by_task = {}, {}
     for name, found in _evaluated_providers(cfg).items():
-        if isinstance(found, seqio.Mixture):  # Comes after its tasks; its own stream is drawn by rates.
+        if isinstance(
+            found, seqio.Mixture
+        ):  # The mixture comes after its tasks. Its own examples would be drawn by mixing rates.
             rows = functools.reduce(lambda first, second: first.concatenate(second), by_task.values())
         else:
             config = dataclasses.replace(cfg, mixture_or_task_name=found)
@@ -363,7 +364,7 @@ def get_whole_split_datasets(
 
 
 def get_vocabulary(cfg: DatasetConfig) -> tuple[Any, Any]:
-    """Returns the vocabularies of inputs and targets of the task; the targets' twice where it has no inputs."""
+    """Returns the vocabularies of inputs and targets of the task; without inputs, that of the targets twice."""
     features = find_provider(cfg).output_features
     output = features["targets"].vocabulary
     return (features["inputs"].vocabulary if "inputs" in features else output), output
@@ -373,7 +374,7 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: BaseModel) -> None:
     """Checks that task and model use the same vocabularies.
 
     Raises:
-      VocabularyError: they do not.
+      VocabularyError: They do not.
     """
     for side, task_side, model_side in zip(
         ("inputs", "targets"), get_vocabulary(cfg), (model.input_vocabulary, model.output_vocabulary), strict=True

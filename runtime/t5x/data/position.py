@@ -1,15 +1,15 @@
-"""The training data as a stream with a position that can be saved and found again exactly.
+"""The training data as a stream with a position that can be saved and restored exactly.
 
-tf.data replays a pipeline exactly when its seed is the same, so the seed and the number of batches taken are a
-position: to go back there, the pipeline is built with the recorded seed and that many batches are passed over. This
-works with every SeqIO pipeline (shuffled, packed, cached, mixed) and costs a few bytes a checkpoint; passing over costs
-the preprocessing of the examples before, without the device. Where that is too slow, ``save_dataset`` saves tf.data's
-own iterator state too, shuffle buffers included, which is read back without replaying; pipelines that run Python
-functions cannot be saved that way and say so.
+With the same seed, tf.data produces exactly the same batches. So a position consists of the seed and the number of
+batches taken: to restore it, the pipeline is built with the saved seed, and that many batches are skipped. This works
+with every SeqIO pipeline (shuffled, packed, cached, mixed) and takes a few bytes per checkpoint. Skipping requires the
+preprocessing of all earlier examples, but not the device. If that is too slow, ``save_dataset`` also saves the state of
+tf.data's iterator with its shuffle buffers, which is restored without skipping. Pipelines that run Python functions
+cannot be saved in this way; this is an error.
 
-A position holds for the same task, split, rows, their content where it is known, lengths, batch size and packing. With
-others, the data begins anew; with another number of processes, which each take a part of the examples, as many batches
-are passed over. Both are said.
+A position is valid for the same task, split, rows (and their content, if known), lengths, batch size and packing. If
+one of them differs, the data starts from the beginning. With another number of processes, each of which takes a part
+of the examples, the same number of batches is skipped. In both cases a message is printed.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ class TrainingData:
     """An endless iterator over the batches of this process.
 
     Args:
-      config: the dataset.
-      shard_id: of this process.
-      num_shards: number of parts.
-      converter: the model's feature converter class.
-      get_dataset: makes the ``tf.data.Dataset``; :func:`t5x.datasets.get_dataset` or the like.
-      save_iterator: whether :meth:`save` writes tf.data's iterator state too.
+      config: The dataset.
+      shard_id: Index of this process's part.
+      num_shards: Number of parts.
+      converter: SeqIO feature converter of the model.
+      get_dataset: Creates the ``tf.data.Dataset``, like :func:`t5x.data.datasets.get_dataset`.
+      save_iterator: Whether :meth:`save` also writes the state of tf.data's iterator.
 
     Attributes:
-      dataset: the ``tf.data.Dataset``, from the beginning.
-      seed: of the pipeline.
-      taken: number of batches taken since the beginning.
+      dataset: The ``tf.data.Dataset``, from the beginning.
+      seed: Random seed of the pipeline.
+      taken: Number of batches taken since the beginning.
 
     Raises:
-      DataError: the data is not there or empty.
-      SettingError: no such task.
+      DataError: The data does not exist or is empty.
+      SettingError: The task does not exist.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TrainingData:
         self._iterator: Any = None
         datasets.check(config)
         self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
-        # Of the files as they are now: they may grow while the run goes on with the rows that it has.
+        # Computed at the start: the files may grow while the run continues with the rows that it has.
         self._identity = _identity(config)
 
     def _build(self, seed: int) -> None:
@@ -86,11 +86,11 @@ class TrainingData:
         self.dataset = self._make(dataclasses.replace(self._config, seed=seed))
 
     def seek(self, directory: epath.Path) -> None:
-        """Goes to the position that a checkpoint's ``dataset/`` holds, if it is one of this data.
+        """Goes to the position in ``dataset/`` of a checkpoint, if it belongs to this data.
 
         Raises:
-          DamagedCheckpointError: the position cannot be read; the data is at its beginning then.
-          CheckpointError: the state of tf.data's iterator is one of other data.
+          DamagedCheckpointError: The position cannot be read. The data is at its beginning then.
+          CheckpointError: The state of tf.data's iterator belongs to other data.
         """
         before = self.seed
         try:
@@ -104,7 +104,7 @@ class TrainingData:
         position = self._read(directory)
         if position is None:
             return
-        # A dataset that has been iterated over is shuffled in another order when that is done again.
+        # A second iteration over the same dataset object would be shuffled in another order.
         if position["seed"] != self.seed or self._iterator is not None:
             self._build(position["seed"])
         if self._save_iterator and (directory / f"{self._name}.index").exists():
@@ -114,9 +114,9 @@ class TrainingData:
         self.taken = position["batches"]
 
     def _passed_over(self, batches: int) -> Any:
-        # Not dataset.skip: of a long run this takes minutes, and whoever waits wants to know how many.
+        # Not dataset.skip, which shows no progress: after a long run this takes minutes.
         iterator = iter(self.dataset)
-        progress = Progress(0, batches, enabled=jax.process_index() == 0, unit="passing over batch", after=_PATIENCE)
+        progress = Progress(0, batches, enabled=jax.process_index() == 0, unit="skipping batch", after=_PATIENCE)
         for passed in range(1, batches + 1):
             self._next(iterator, passed - 1)
             if progress.due(passed):
@@ -130,9 +130,9 @@ class TrainingData:
             tf.train.Checkpoint(ds=iterator).read(str(state)).assert_consumed()
         except MemoryError:
             raise
-        except Exception as error:  # of a file that is cut off, TensorFlow may raise an IndexError
+        except Exception as error:  # for a truncated file, TensorFlow may raise an IndexError
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            # What another pipeline causes; all else, and a file that is not there, is damage.
+            # These mean another pipeline. All other errors, and a missing file, mean damage.
             causes = AssertionError | ValueError | tf.errors.InvalidArgumentError | tf.errors.NotFoundError
             if not isinstance(error, causes) or "No such file" in str(error):
                 raise damaged(state, reason) from error
@@ -151,7 +151,7 @@ class TrainingData:
         """Returns the next batch: arrays (batch_size / num_shards, length).
 
         Raises:
-          DataError: there is none.
+          DataError: There are no more batches.
         """
         if self._iterator is None:
             self._iterator = iter(self.dataset)
@@ -171,7 +171,7 @@ class TrainingData:
         return batch
 
     def save(self, directory: epath.Path) -> None:
-        """Writes the position into ``directory``, a checkpoint's ``dataset/``."""
+        """Writes the position to ``directory``, the ``dataset/`` of a checkpoint."""
         position = {"batches": self.taken, "seed": self.seed, **self._identity}
         (directory / f"{self._name}.json").write_text(json.dumps(position))
         if self._save_iterator and self._iterator is not None:
@@ -190,12 +190,14 @@ class TrainingData:
         own = directory / f"{self._name}.json"
         files = [own] if own.exists() else sorted(directory.glob("train_ds-*.json")) if directory.exists() else []
         if not files:
-            logging.warning("%s has no position of the training data: the data begins ANEW", directory.parent)
+            logging.warning(
+                "%s has no position of the training data: the data starts FROM THE BEGINNING", directory.parent
+            )
             return None
         if files[0] != own:
             logging.warning(
-                "%s was saved by another number of processes: as many batches are passed over, but which examples "
-                "they hold differs",
+                "%s was saved by another number of processes: the same number of batches is skipped, but "
+                "they contain other examples",
                 directory.parent,
             )
         position = _position(files[0])
@@ -210,7 +212,9 @@ class TrainingData:
         ]
         if changed:
             logging.warning(
-                "the training data is not that of %s: %s; it begins ANEW", directory.parent, ", ".join(changed)
+                "the training data is not that of %s: %s; it starts FROM THE BEGINNING",
+                directory.parent,
+                ", ".join(changed),
             )
             return None
         return position
@@ -228,9 +232,10 @@ def _position(file: epath.Path) -> dict[str, Any]:
 
 
 def _identity(config: DatasetConfig) -> dict[str, Any]:
-    """What must be the same for a position to mean the same batch.
+    """Returns what must be equal for a position to mean the same batch.
 
-    Tasks may name the ORDER of their examples. Orders are of row numbers: more rows, or others, are another order.
+    Tasks may have an attribute ORDER, the name of the algorithm that orders their examples by row number; the order
+    also depends on the number of rows and on their content.
     """
     import seqio
 
@@ -253,18 +258,18 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
 
 
 def _rows(task: seqio.Task, config: DatasetConfig) -> int | None:
-    """How many rows a task has; None where it cannot tell."""
+    """Returns the number of rows of a task; None if it is not known."""
     try:
         if config.use_cached:
             statistics: Mapping[str, Any] = task.get_cached_stats(config.split)
             return statistics.get("examples")
         return task.num_input_examples(config.split)
-    except (ValueError, KeyError):  # no statistics in the cache, none of a part of a split
+    except (ValueError, KeyError):  # no statistics in the cache, or only for whole splits
         return None
 
 
 def _content(task: seqio.Task, config: DatasetConfig) -> str | None:
-    """What tells a task's rows from as many others: the statistics of a cache, else what its source says."""
+    """Returns what identifies the content of a task: the statistics of its cache, or the source's fingerprint."""
     try:
         if config.use_cached:
             statistics = json.dumps(task.get_cached_stats(config.split), sort_keys=True)

@@ -56,42 +56,42 @@ def beam_search(
     cache_offset: int = 0,
     initial_index: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch num_decodes length"], Float[Array, "batch num_decodes"]]:
-    """Returns the ``num_decodes`` best continuations that the search finds, sorted by score, the best last.
+    """Returns the ``num_decodes`` best continuations that are found, sorted by score, the best last.
 
-    All examples take their steps together, until none can get better or the one with the shortest prompt has reached
-    ``max_decode_len``. Until then a decode of an example with a longer prompt may end beyond that length: it counts
-    with its whole probability and is cut off there, so that results can depend on the other prompts of the batch.
-    That is what T5X does; ``max_decode_step`` with room for as many tokens after the longest prompt avoids it.
+    All examples are decoded in parallel, until none can improve or the one with the shortest prompt has reached
+    ``max_decode_len``. Until then, decodes of examples with longer prompts may become longer than that: their score is
+    that of the whole decode, and they are cut to that length. So results can depend on the other prompts of the batch,
+    as in T5X. A ``max_decode_step`` that allows as many tokens after the longest prompt avoids this.
 
     Args:
-      inputs: prompts: the beginning token, then tokens that every decode must begin with, then zeros.
-      cache: the network's cache, a row an example.
-      tokens_to_logits: the network.
-      eos_id: ends a decode. It stays in the result, zeros follow it.
-      num_decodes: beams.
-      alpha: strength of the penalty ((5 + tokens) / 6)^alpha that divides a finished decode's log-probability; 0 for
-        none. Tokens of the prompt count.
-      max_decode_len: longest decode, the prompt included; ``length`` if None.
-      max_decode_step: most steps of the search; no limit where it is not positive.
-      min_log_prob: the search ends when no live beam of any example has a higher log-probability.
-      decode_rng: not used; beam search makes no random choice.
-      cache_offset: axis of the examples in the cache.
-      initial_index: position up to which the prompt is in the cache already; 0 if None. Where it is given, zeros before
-        the first token are dropped.
+      inputs: Prompts: the beginning token, then tokens with which every decode must begin, then zeros.
+      cache: Cache of the network, one row per example.
+      tokens_to_logits: Calls the network.
+      eos_id: Token that ends a decode. It stays in the result, followed by zeros.
+      num_decodes: Number of beams.
+      alpha: Exponent of the penalty ((5 + tokens) / 6)^alpha, by which the log-probability of a finished decode is
+        divided; 0 for no penalty. Tokens of the prompt count.
+      max_decode_len: Maximum length of a decode, including the prompt. If None, ``length``.
+      max_decode_step: Maximum number of steps. If not positive, there is no limit.
+      min_log_prob: The search ends when no live beam of any example has a higher log-probability.
+      decode_rng: Ignored; beam search is not random.
+      cache_offset: Axis of the examples in the cache.
+      initial_index: Position up to which the prompt is already in the cache. If None, 0; otherwise zeros before the
+        first token are dropped.
 
     Returns:
-      ids without the beginning token, and scores: the penalised log-probability of what follows the prompt. Where no
-      beam of an example finished, its live beams with their log-probabilities, not penalised.
+      Ids without the beginning token, and scores: the penalised log-probability of the tokens after the prompt. If no
+      beam of an example is finished, its live beams with their log-probabilities, without penalty.
     """
     del decode_rng
     batch = inputs.shape[0]
     length = inputs.shape[1] if max_decode_len is None else max_decode_len
     start = jnp.zeros((batch,), jnp.int32) if initial_index is None else initial_index.astype(jnp.int32)
     prompts = jnp.pad(inputs, ((0, 0), (0, length + 1)))[:, : length + 1].astype(jnp.int32)
-    # Sequences begin with the last token that is in the cache, the beginning token if there is none.
+    # Sequences begin with the last token in the cache, or with the beginning token if the cache is empty.
     first = jnp.take_along_axis(prompts, start[:, None], axis=1)
     sequences = jnp.broadcast_to(jnp.pad(first, ((0, 0), (0, length)))[:, None, :], (batch, num_decodes, length + 1))
-    # All beams begin alike, so only one may win at first.
+    # All beams are equal at the beginning, so only one may be selected.
     first_scores = jnp.where(jnp.arange(num_decodes) == num_decodes - 1, 0.0, LOG_ZERO).astype(jnp.float32)
     state = _Beams(
         step=jnp.zeros((), jnp.int32),
@@ -107,7 +107,7 @@ def beam_search(
         room = jnp.min(start) + state.step < length
         if max_decode_step > 0:
             room &= state.step < max_decode_step
-        # A live beam can only lose probability, and gains most from the penalty at the greatest length.
+        # The probability of a live beam can only decrease, and the penalty favours it most at the maximum length.
         best_live = state.live_scores[:, -1]
         worst_finished = jnp.where(jnp.all(state.finished, axis=1), jnp.min(state.finished_scores, axis=1), -jnp.inf)
         improvable = worst_finished <= best_live / _length_penalty(alpha, length + 1)
@@ -128,13 +128,13 @@ def beam_search(
         )
         vocab_size = logits.shape[-1]
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, num_decodes, vocab_size)
-        # A prompt goes on after its part in the cache where that part is the beginning token alone; 0 forces nothing.
+        # If only the beginning token is in the cache, the rest of the prompt is forced here; 0 forces nothing.
         forced = prompts[:, state.step + 1, None] if initial_index is None else jnp.zeros((batch, 1), jnp.int32)
         is_forced = forced != 0
         only_forced = jnp.where(jnp.arange(vocab_size)[None, :] == forced, 0.0, LOG_ZERO)
         log_probs = jnp.where(is_forced[:, :, None], only_forced[:, None, :], log_probs)
 
-        # Twice as many candidates as beams: even if every beam's best one ends, as many go on.
+        # Twice as many candidates as beams: even if the best one of every beam ends, enough remain.
         candidates = (state.live_scores[:, :, None] + log_probs).reshape(batch, num_decodes * vocab_size)
         scores, chosen = jax.lax.top_k(candidates, min(2 * num_decodes, candidates.shape[1]))
         parents, chosen_tokens = chosen // vocab_size, (chosen % vocab_size).astype(jnp.int32)
@@ -171,7 +171,7 @@ def _after_prompts(
     continuations: Int[Array, "batch beams positions"],
     start: Int[Array, " batch"],
 ) -> Int[Array, "batch beams length"]:
-    """Whole decodes: ``continuations`` begin with the prompt's token at ``start``. Zeros on the left are dropped."""
+    """Returns prompts with ``continuations``, which begin with the token at ``start``; drops zeros on the left."""
     place = jnp.arange(1, prompts.shape[1])[None, None, :] - start[:, None, None]
     continued = jnp.take_along_axis(
         continuations, jnp.broadcast_to(jnp.maximum(place, 0), continuations[..., 1:].shape), 2

@@ -1,6 +1,6 @@
-"""Decoding with a network: its cache, while several decodes of each example run side by side, and its steps.
+"""Decoding with a network: its cache for several decodes of each example, and the steps of encoder-decoders and others.
 
-Rows are laid out example by example: row ``example * decodes + decode``.
+The decodes of an example are adjacent rows: row ``example * decodes + decode``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jaxtyping import Array, Float, Int
 
 @flax.struct.dataclass
 class DecodingState:
-    """What a network needs for the next token.
+    """The input of a network for the next token.
 
     Attributes:
-      cur_index: position of ``cur_token``: a scalar, or one for each row.
-      sequences: (rows, length + 1) the tokens so far, the beginning token first; zeros follow.
-      cur_token: (rows, 1) the last token.
-      cache: the network's cache of the tokens before it.
+      cur_index: Position of ``cur_token``: a scalar, or one per row.
+      sequences: (rows, length + 1) The beginning token and the tokens so far, followed by zeros.
+      cur_token: (rows, 1) The last token.
+      cache: Cache of the network for the tokens before the last one.
     """
 
     cur_index: Int[Array, "*rows"]
@@ -43,13 +43,13 @@ def repeat_for_decodes(rows: Array, num_decodes: int, axis: int = 0) -> Array:
 
 
 def map_rows(fn: Callable[[Array], Array], cache: Any, offset: int) -> Any:
-    """Applies ``fn`` to the leaves of ``cache`` that hold something for every row.
+    """Applies ``fn`` to the leaves of ``cache`` that have an axis of rows.
 
     Args:
-      fn: function of an array.
-      cache: pytree.
-      offset: axis of the rows: 1 where layers are stacked on axis 0, else 0. Leaves without that axis, such as an
-        index that all rows share, stay as they are; so does a position bias, which has no rows.
+      fn: Function of an array.
+      cache: A pytree.
+      offset: Axis of the rows: 1 if layers are stacked on axis 0, otherwise 0. Leaves without this axis, such as an
+        index for all rows, are unchanged, and so is a position bias.
     """
 
     def apply(path: tuple[Any, ...], leaf: Array) -> Array:
@@ -65,7 +65,7 @@ def repeat_cache(cache: Any, num_decodes: int, offset: int) -> Any:
 
 
 def select_decodes(cache: Any, decodes: Int[Array, "batch decodes"], offset: int) -> Any:
-    """Gives every decode of an example the cache of the decode of that example that ``decodes`` names."""
+    """Selects for every decode of an example the cache of one of its decodes, given by their indices ``decodes``."""
     batch, num_decodes = decodes.shape
     rows = (jnp.arange(batch)[:, None] * num_decodes + decodes).reshape(-1)
     return map_rows(lambda leaf: jnp.take(leaf, rows, axis=offset), cache, offset)
@@ -74,7 +74,7 @@ def select_decodes(cache: Any, decodes: Int[Array, "batch decodes"], offset: int
 def drop_left(
     decodes: Int[Array, "batch decodes length"], counts: Int[Array, "batch _"]
 ) -> Int[Array, "batch decodes length"]:
-    """Shifts every decode left by its count, (batch, decodes) or (batch, 1); zeros follow."""
+    """Shifts every decode to the left by its count, (batch, decodes) or (batch, 1), and appends zeros."""
     length = decodes.shape[-1]
     source = jnp.broadcast_to(jnp.arange(length)[None, None, :] + counts[:, :, None], decodes.shape)
     moved = jnp.take_along_axis(decodes, jnp.minimum(source, length - 1), axis=-1)
@@ -93,13 +93,13 @@ def decode_from_encoder(
     """Decodes with the network of an encoder-decoder; see ``EncoderDecoderModel.predict_batch_with_aux``.
 
     Args:
-      module: its ``__call__``, ``encode`` and ``decode`` as in docs/engine.md.
-      params: its parameters.
+      module: Its ``__call__``, ``encode`` and ``decode`` are described in docs/engine.md.
+      params: Its parameters.
       batch: ``encoder_input_tokens`` and ``decoder_input_tokens``.
-      decode_fn: :func:`t5x.decoding.beam_search` or the like.
-      options: further arguments of ``decode_fn``, ``eos_id`` among them.
-      num_decodes: beams or samples per example.
-      prompt_with_targets: whether decodes must begin with the tokens in ``decoder_input_tokens``.
+      decode_fn: For example :func:`t5x.decoding.beam_search`.
+      options: Other arguments of ``decode_fn``, including ``eos_id``.
+      num_decodes: Beams or samples per example.
+      prompt_with_targets: Whether decodes must begin with the tokens in ``decoder_input_tokens``.
 
     Returns:
       What ``decode_fn`` returns: ids and scores, the best last.
@@ -119,12 +119,12 @@ def decode_from_encoder(
     cache = variables["cache"]
     prompts = jnp.zeros_like(decoder_tokens)
     if prompt_with_targets:
-        # The end token of a prompt would end the decode before it begins.
+        # An end token in the prompt would end the decode immediately.
         prompts = jnp.where(decoder_tokens == options["eos_id"], 0, decoder_tokens)
     if "prefill" in inspect.signature(network.decode).parameters:
         prompt_ends = _last_token(prompts)
         options = {**options, "initial_index": prompt_ends}
-        if prompt_with_targets:  # All tokens of the prompts but their last enter the cache in one pass.
+        if prompt_with_targets:  # All tokens of the prompts except the last are written to the cache in one pass.
             _, filled = network.apply(
                 {"params": params, "cache": cache},
                 encoded,
@@ -171,13 +171,13 @@ def continue_prefix(
     """Continues every example's prefix with a language model; see ``DecoderOnlyModel.predict_batch_with_aux``.
 
     Args:
-      module: its ``__call__`` as in docs/engine.md.
-      params: its parameters.
+      module: Its ``__call__`` is described in docs/engine.md.
+      params: Its parameters.
       batch: ``decoder_input_tokens`` and ``decoder_causal_attention``.
-      decode_fn: :func:`t5x.decoding.temperature_sample` or the like.
-      options: further arguments of ``decode_fn``, ``eos_id`` among them.
-      num_decodes: beams or samples per example.
-      inputs_bidirectional_attention: whether tokens of the prefix attend to all of it.
+      decode_fn: For example :func:`t5x.decoding.temperature_sample`.
+      options: Other arguments of ``decode_fn``, including ``eos_id``.
+      num_decodes: Beams or samples per example.
+      inputs_bidirectional_attention: Whether the tokens of the prefix attend to the whole prefix.
 
     Returns:
       What ``decode_fn`` returns, without the prefix: ids and scores, the best last.
@@ -185,7 +185,7 @@ def continue_prefix(
     network: Any = module
     tokens, prefix = batch["decoder_input_tokens"], batch["decoder_causal_attention"]
     prompts = tokens * prefix
-    prefix_lengths = jnp.sum(prefix, axis=-1) - 1  # The beginning token is marked too.
+    prefix_lengths = jnp.sum(prefix, axis=-1) - 1  # The beginning token is marked too, and does not count.
     _, empty = network.apply(
         {"params": params},
         jnp.ones_like(prompts),
@@ -197,7 +197,7 @@ def continue_prefix(
     _, filled = network.apply(
         {"params": params, "cache": empty["cache"]},
         prompts,
-        jnp.ones_like(prompts),  # The beginning token, of id 0, is no padding.
+        jnp.ones_like(prompts),  # The beginning token has id 0, but is not padding.
         decoder_causal_attention=prefix if inputs_bidirectional_attention else None,
         enable_dropout=False,
         decode=False,
@@ -238,5 +238,5 @@ def _run(
 
 
 def _last_token(prompts: Int[Array, "batch length"]) -> Int[Array, " batch"]:
-    """Position of the last token of every row, 0 where there is only the beginning token."""
+    """Returns the position of the last token of every row; 0 if there is only the beginning token."""
     return jnp.max(jnp.where(prompts != 0, jnp.arange(prompts.shape[1])[None, :], 0), axis=1)

@@ -1,4 +1,4 @@
-"""Sampling with a temperature, from all tokens, from the likeliest k, or from those that hold probability p."""
+"""Sampling with a temperature: from all tokens, from the k most probable ones, or from the nucleus."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _IMPOSSIBLE = -1e7
 
 @flax.struct.dataclass
 class SamplingLoopState:
-    """The loop of :func:`temperature_sample`; callbacks get it.
+    """The state of the loop in :func:`temperature_sample`; callbacks get it.
 
     Attributes:
-      cur_index: (rows,) position of ``cur_token``.
-      sequences: (rows, length + 1) tokens so far, the beginning token first; zeros follow.
-      cache: the network's cache.
-      cur_token: (rows, 1) the last token.
-      ended: (rows, 1) whether the decode is over.
-      rng: key of the steps to come.
-      log_prob: (rows, 1) log-probability of what follows the prompt.
+      cur_index: (rows,) Position of ``cur_token``.
+      sequences: (rows, length + 1) The beginning token and the tokens so far, followed by zeros.
+      cache: Cache of the network.
+      cur_token: (rows, 1) The last token.
+      ended: (rows, 1) Whether the decode has ended.
+      rng: Random key for the next steps.
+      log_prob: (rows, 1) Log-probability of the tokens after the prompt.
     """
 
     cur_index: Int[Array, " rows"]
@@ -57,33 +57,33 @@ def temperature_sample(
     state_callback_fn: Callable[[SamplingLoopState], SamplingLoopState] | None = None,
     logit_callback_fn: Callable[[Array, SamplingLoopState], Array] | None = None,
 ) -> tuple[Int[Array, "batch num_decodes length"], Float[Array, "batch num_decodes"]]:
-    """Returns ``num_decodes`` samples of each example, sorted by log-probability, the likeliest last.
+    """Returns ``num_decodes`` samples of each example, sorted by log-probability, the most probable last.
 
     Args:
-      inputs: prompts: the beginning token, then tokens that every decode must begin with, then zeros.
-      cache: the network's cache, a row an example.
-      tokens_to_logits: the network.
-      eos_id: ends a decode, unless it belongs to the prompt. It stays in the result, zeros follow it.
-      decode_rng: key; ``PRNGKey(0)`` if None.
-      num_decodes: samples per example.
-      temperature: divides logits; 0 picks the likeliest token.
-      topk: sample from the likeliest k; 0 for all. The default, 1, is greedy.
-      topp: sample from the fewest tokens that hold this probability (nucleus sampling, arXiv 1904.09751); 0 for all.
-        Not together with ``topk``.
-      cache_offset: axis of the examples in the cache.
-      initial_index: position up to which the prompt is in the cache already; 0 if None.
-      max_decode_steps: most tokens after the prompt; up to ``length`` if None.
-      max_decode_steps_hard_limit: bound on ``max_decode_steps``, for where that is an array.
-      rescale_log_probs: whether scores are log-probabilities under what was sampled from (so greedy scores 0) or
-        under the network.
-      state_callback_fn: may change the state before every step.
-      logit_callback_fn: may change the logits (rows, vocabulary) of every step, given the state.
+      inputs: Prompts: the beginning token, then tokens with which every decode must begin, then zeros.
+      cache: Cache of the network, one row per example.
+      tokens_to_logits: Calls the network.
+      eos_id: Token that ends a decode, unless it belongs to the prompt. It stays in the result, followed by zeros.
+      decode_rng: Random key. If None, ``PRNGKey(0)``.
+      num_decodes: Samples per example.
+      temperature: Divisor of the logits; 0 selects the most probable token.
+      topk: Sample from the k most probable tokens; 0 for all. The default, 1, is greedy decoding.
+      topp: Sample from the smallest set of tokens with this total probability (nucleus sampling, arXiv 1904.09751); 0
+        for all tokens. Cannot be combined with ``topk``.
+      cache_offset: Axis of the examples in the cache.
+      initial_index: Position up to which the prompt is already in the cache. If None, 0.
+      max_decode_steps: Maximum number of tokens after the prompt. If None, limited only by ``length``.
+      max_decode_steps_hard_limit: Upper bound of ``max_decode_steps`` if that is an array.
+      rescale_log_probs: Whether scores are log-probabilities of the distribution that is sampled from (0 for greedy
+        decoding) or of the network.
+      state_callback_fn: Returns the state to use for the next step.
+      logit_callback_fn: Returns the logits (rows, vocabulary) to use, given the logits and the state.
 
     Returns:
-      ids without the beginning token, and the log-probability of what follows the prompt.
+      Ids without the beginning token, and the log-probability of the tokens after the prompt.
 
     Raises:
-      SettingError: both ``topk`` and ``topp``.
+      SettingError: Both ``topk`` and ``topp`` are given.
     """
     if topk and topp:
         raise SettingError(
@@ -166,12 +166,12 @@ def _sample(
 
 
 def _at_least(scores: Float[Array, "rows vocab"], least: Float[Array, "rows 1"]) -> Float[Array, "rows vocab"]:
-    """Scores with those below ``least`` made impossible."""
+    """Sets scores below ``least`` to a value with probability 0."""
     return jnp.where(scores < least, _IMPOSSIBLE, scores)
 
 
 def _least_in_nucleus(scores: Float[Array, "rows vocab"], topp: float) -> Float[Array, "rows 1"]:
-    """Score of the token with which the likeliest ones reach probability ``topp``."""
+    """Returns the score of the last token of the nucleus: the most probable tokens with total probability ``topp``."""
     descending = jnp.flip(jnp.sort(scores, axis=-1), axis=-1)
     below = jnp.cumsum(jax.nn.softmax(descending), axis=-1) < topp
     last = jnp.minimum(jnp.sum(below, axis=-1, keepdims=True), scores.shape[-1] - 1)

@@ -1,12 +1,12 @@
-"""Several processes end together: what ends one of them ends the others, with a message that names it.
+"""Ends all processes of a run if one of them ends, with a message that names that process.
 
-A collective in which one process is missing would otherwise wait, or fail with words of the network's. Process 0 holds
-a TCP connection to each of the others. A process that fails sends its error there, and one that is killed is known by
-the end of its connection; process 0 passes both on.
+Otherwise the others would wait in a collective operation, or fail with an error of the network. Process 0 has a TCP
+connection to each of the others. A process that fails sends its error over it; if a process is killed, its connection
+ends. Process 0 forwards both to the other processes.
 
-JAX's own coordination service and clients come after that, and behind it: its client, in C++, aborts the process with a
-stack trace where others do not come, and in the moment in which process 0 is gone, before anybody could say why.
-:class:`Relay` keeps the client's connection open, and says it.
+JAX's coordination service starts after that and is reached through these connections. Its client, written in C++,
+aborts the process with a stack trace if another process does not start, or as soon as process 0 is gone. :class:`Relay`
+keeps the client's connection open, so that the reason can be printed first.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FILES_OF_A_MEMBER = 4
 
 
 class Peers:
-    """This process's connection to the others; the base of process 0's and of theirs.
+    """The connection of this process to the others; base class of :class:`Hub` and :class:`Member`.
 
     Args:
-      index: of this process.
-      count: of processes.
+      index: Index of this process.
+      count: Number of processes.
     """
 
     def __init__(self, index: int, count: int) -> None:
@@ -47,21 +47,21 @@ class Peers:
         raise NotImplementedError
 
     def leave(self) -> None:
-        """Waits until every process is here, at its regular end."""
+        """Waits until every process has reached its regular end."""
         raise NotImplementedError
 
     def left(self) -> None:
-        """The end of a connection means nothing any more."""
+        """From now on, the end of a connection is expected."""
         self._left.set()
 
     def end(self, index: int, error: str | None) -> NoReturn:
         """Ends this process because of process ``index``, which was killed if ``error`` is None."""
-        with self._ending:  # Held to the end: the first reason is the one that is told.
+        with self._ending:  # Never released: only the first reason is printed.
             print(f"process {index} of {self._count}: {error or _KILLED}", file=sys.stderr, flush=True)
             os._exit(2)
 
     def lost(self, index: int) -> None:
-        """Ends this process because of a broken connection, unless it is about to leave in any case."""
+        """Ends this process because of a broken connection, unless it is about to end regularly."""
         if not self._left.wait(_LEAVING_SECONDS if index == 0 and self._is_leaving() else 0):
             self.end(index, None)
 
@@ -70,27 +70,27 @@ class Peers:
 
 
 _KILLED = (
-    "killed, or its machine was lost\n  to fix it: start the same command again on every process: it goes on from what "
-    "is saved"
+    "killed, or its machine was lost\n  to fix it: start the same command again on every process: it continues from "
+    "what is saved"
 )
 
 
 class Hub(Peers):
-    """Process 0's: accepts the others at the coordinator's port, and passes on what one of them says to the rest.
+    """The connections of process 0: accepts the others on the coordinator's port, and forwards their messages.
 
-    JAX's coordination service listens behind it, on a port of this machine alone; connections that are not of this
-    module are forwarded to it.
+    JAX's coordination service listens on a local port; connections that do not belong to this module are forwarded to
+    that port.
 
     Args:
-      count: of processes.
-      port: of the coordinator.
+      count: Number of processes.
+      port: Port of the coordinator.
 
     Attributes:
-      service: HOST:PORT for JAX's coordination service, once all are there: nobody holds the port until the service
-        does, so it is chosen as late as can be.
+      service: HOST:PORT for JAX's coordination service. It is set when all processes are connected: the port is free
+        until the service opens it, so it is chosen as late as possible.
 
     Raises:
-      OSError: the port is taken.
+      OSError: The port is in use.
     """
 
     service: str
@@ -110,16 +110,16 @@ class Hub(Peers):
         _serve_all(self._server, self._receive)
 
     def wait_for_all(self, seconds: float) -> None:
-        """Waits until the others are here, and lets them go on.
+        """Waits until all other processes are connected, and lets them continue.
 
         Raises:
-          TimeoutError: some did not come.
+          TimeoutError: Some did not connect.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._members) == self._count - 1, seconds):
                 missing = sorted(set(range(1, self._count)) - self._members.keys())
                 shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-                raise TimeoutError(f"no word of process {shown} in {seconds:.0f} s")
+                raise TimeoutError(f"process {shown} did not connect within {seconds:.0f} s")
             self._complete = True
         with socket.create_server(("127.0.0.1", 0)) as free:
             inner: tuple[str, int] = free.getsockname()[:2]
@@ -132,7 +132,7 @@ class Hub(Peers):
         with contextlib.suppress(OSError):
             if connection.recv(1, socket.MSG_PEEK) == b"{":
                 self._serve(connection)
-            elif self._inner is None:  # Of nobody who belongs here: JAX's clients come after the welcome.
+            elif self._inner is None:  # Not from this run: JAX's clients connect only after the welcome.
                 connection.close()
             else:
                 _bridge(connection, self._inner)
@@ -140,7 +140,7 @@ class Hub(Peers):
     def _serve(self, connection: socket.socket) -> None:
         lines = _Lines(connection)
         greeting = lines.next() or {}
-        index: Any = greeting.get("process")  # a number, or it is refused
+        index: Any = greeting.get("process")  # refused below unless it is a number
         with self._changed:
             refused = self._refusal(index, greeting.get("count"))
             if refused is None:
@@ -157,7 +157,7 @@ class Hub(Peers):
                 self._done.add(index)
                 self._changed.notify_all()
         with self._changed:
-            if not self._complete:  # It may come again before the wait for all is over.
+            if not self._complete:  # It may connect again while the wait for all continues.
                 del self._members[index]
                 return
         if index not in self._done:
@@ -171,12 +171,12 @@ class Hub(Peers):
         return f"two processes with the index {index}" if index in self._members else None
 
     def _fail(self, index: int, error: str | None) -> NoReturn:
-        self._send({"process": index, "error": error}, besides=index)
+        self._send({"process": index, "error": error}, except_for=index)
         self.end(index, error)
 
-    def _send(self, message: dict[str, Any], besides: int | None = None) -> None:
+    def _send(self, message: dict[str, Any], except_for: int | None = None) -> None:
         for index, member in list(self._members.items()):
-            if index != besides:
+            if index != except_for:
                 _send(member, message)
 
     def tell(self, error: str) -> None:
@@ -189,18 +189,18 @@ class Hub(Peers):
 
 
 class Member(Peers):
-    """Every other process's.
+    """The connection of every process but 0.
 
     Args:
-      index: of this process.
-      count: of processes.
-      host: of process 0.
-      port: of the coordinator.
-      seconds: to wait for process 0, and for it to say that all are there.
+      index: Index of this process.
+      count: Number of processes.
+      host: Host of process 0.
+      port: Port of the coordinator.
+      seconds: Time to wait for process 0, and until all processes are connected.
 
     Raises:
-      ValueError: process 0 refuses this one, and says why.
-      OSError: process 0, or another, did not come.
+      ValueError: Process 0 refuses this process; the message has the reason.
+      OSError: Process 0, or another process, did not connect.
     """
 
     def __init__(self, index: int, count: int, host: str, port: int, seconds: float) -> None:
@@ -210,12 +210,12 @@ class Member(Peers):
         self._connection = _connect(host, port, deadline)
         _keep_alive(self._connection)
         _send(self._connection, {"process": index, "count": count})
-        # A little longer than process 0 waits, which knows who is missing and ends its connections then.
+        # A little longer than process 0 waits, since process 0 reports which processes are missing.
         self._connection.settimeout(max(1.0, deadline + 5 - time.monotonic()))
         lines = _Lines(self._connection)
         answer = lines.next()
         if answer is None:
-            raise TimeoutError(f"process 0 at {host}:{port} ended before all {count} processes were there")
+            raise TimeoutError(f"process 0 at {host}:{port} ended before all {count} processes were connected")
         if "refused" in answer:
             raise ValueError(str(answer["refused"]))
         self._connection.settimeout(None)
@@ -242,12 +242,12 @@ class Member(Peers):
 
 
 class Relay:
-    """Forwards connections on a port of this machine to the coordinator's, and notices when process 0 is gone.
+    """Forwards connections from a local port to the coordinator's port, and detects when process 0 is gone.
 
     Args:
-      host: of process 0.
-      port: of the coordinator.
-      lost: called when process 0 is gone, before the loss is passed on to the client.
+      host: Host of process 0.
+      port: Port of the coordinator.
+      lost: Called when process 0 is gone, before the client's connection is closed.
 
     Attributes:
       address: HOST:PORT for JAX's client.
@@ -261,13 +261,13 @@ class Relay:
 
 
 def _serve_all(server: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    """Gives every connection to ``serve``, each in a thread of its own."""
+    """Calls ``serve`` with every connection, each in a separate thread."""
 
     def accept() -> None:
         while True:
             try:
                 connection, _ = server.accept()
-            except OSError:  # No file descriptor is free at this moment; the connection waits.
+            except OSError:  # No file descriptor is free at the moment; the connection stays in the queue.
                 time.sleep(0.1)
                 continue
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
@@ -276,7 +276,7 @@ def _serve_all(server: socket.socket, serve: Callable[[socket.socket], None]) ->
 
 
 def _raise_limit_of_open_files(more: int) -> None:
-    """Lets this process open ``more`` files than by default (often 1,024), as far as it may."""
+    """Raises the limit of open files (often 1,024) by ``more``, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
@@ -284,10 +284,10 @@ def _raise_limit_of_open_files(more: int) -> None:
 
 
 def _bridge(client: socket.socket, address: tuple[str, int], lost: Callable[[], None] | None = None) -> None:
-    """Forwards between a connection and a new one to ``address`` until one ends; ``lost`` is called if the new one."""
+    """Forwards between a connection and a new one to ``address``. If the new one ends first, ``lost`` is called."""
     try:
         target = socket.create_connection(address, timeout=10)
-    except OSError:  # JAX's service has not begun yet: its clients try again.
+    except OSError:  # JAX's service has not started yet; its clients try again.
         client.close()
         return
     target.settimeout(None)
@@ -305,7 +305,7 @@ def _bridge(client: socket.socket, address: tuple[str, int], lost: Callable[[], 
         lost()
     for connection in (client, target):
         with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)  # The other thread may be waiting for bytes of it.
+            connection.shutdown(socket.SHUT_RDWR)  # The other thread may be waiting for data from it.
         connection.close()
 
 
@@ -335,13 +335,13 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 
 
 class _Lines:
-    """The messages that come from a connection, each a line of JSON."""
+    """The messages received over a connection; each is a line of JSON."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._file = connection.makefile("rb")
 
     def next(self) -> dict[str, Any] | None:
-        """Returns the next message, None at the end of the connection or of sense."""
+        """Returns the next message; None at the end of the connection, or if the message is invalid."""
         try:
             line = self._file.readline(_LONGEST_LINE)
             message = json.loads(line) if line.endswith(b"\n") else None
@@ -351,12 +351,12 @@ class _Lines:
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # Gone: whoever reads from it says so.
+    with contextlib.suppress(OSError):  # Connection lost: this is reported where it is read.
         connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Lets the operating system notice within half a minute that the other machine is gone."""
+    """Makes the operating system detect within half a minute that the other machine is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):

@@ -18,10 +18,10 @@ from t5x.distributed import peers
 
 _DEFAULT_TIMEOUT = 300
 _VERDICT_SECONDS = 35.0
-"""Longer than the operating system takes to notice that a machine is gone (t5x/distributed/peers.py)."""
+"""Longer than the operating system needs to detect that a machine is gone (t5x/distributed/peers.py)."""
 _HEARTBEAT_SECONDS = 600
-"""After which JAX aborts a run, with a stack trace, one of whose processes is silent: starved, or stopped; those that
-end are noticed by t5x/distributed/peers.py."""
+"""If a process does not respond for this time, for example because it is suspended, JAX aborts the run with a stack
+trace. Processes that end are detected by t5x/distributed/peers.py."""
 _NETWORK_WORDS = ("Gloo", "NCCL", "coordination", "DEADLINE_EXCEEDED", "UNAVAILABLE", "onnection reset", "barrier")
 _CLUSTERS = {
     "SlurmCluster": "Slurm",
@@ -35,13 +35,13 @@ _peers: peers.Peers | None = None
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What an environment that starts several processes says of this one.
+    """What the environment (such as Slurm) that started several processes tells this process.
 
     Attributes:
-      name: the environment, for messages.
-      count: of processes.
-      index: of this one.
-      address: gives HOST:PORT of process 0.
+      name: Name of the environment, for messages.
+      count: Number of processes.
+      index: Index of this process.
+      address: Returns HOST:PORT of process 0.
     """
 
     name: str
@@ -57,17 +57,17 @@ def initialize(
     process_index: int | None,
     initialization_timeout: int | None = None,
 ) -> None:
-    """Joins this process to a run of several, where the command line or the environment says that there are some.
+    """Connects this process to the others of its run, if the command line or the environment defines several.
 
     Args:
-      multiprocess_gpu: there must be several; on CPU devices it works as well.
-      coordinator_address: host:port of process 0; by what started the processes if None (a TPU pod, Slurm, Open MPI).
-      process_count: number of processes; likewise. 1 is a process on its own.
-      process_index: this one's; likewise.
-      initialization_timeout: seconds to wait for the others, five minutes if None.
+      multiprocess_gpu: Require several processes; also works on CPU devices.
+      coordinator_address: HOST:PORT of process 0. If None, from the environment (a TPU pod, Slurm, Open MPI).
+      process_count: Number of processes. If None, from the environment. 1 for a single process.
+      process_index: Index of this process. If None, from the environment.
+      initialization_timeout: Seconds to wait for the other processes. If None, five minutes.
 
     Raises:
-      SettingError: only some of the flags are given, or the others did not come.
+      SettingError: Only some of the flags are given, or another process did not connect.
     """
     if process_count == 1:
         return
@@ -97,25 +97,25 @@ def initialize(
 
 
 def find_cluster(timeout: int) -> Cluster | None:
-    """Returns what the environment says of several processes, None where this one is alone.
+    """Returns what the environment defines about several processes; None if this process is the only one.
 
-    It is asked as ``jax.distributed.initialize`` does, which has no way to say how many there are before it waits for
+    This does the same as ``jax.distributed.initialize``, which cannot tell the number of processes before it waits for
     them.
 
     Raises:
-      SettingError: what the environment says makes no sense.
+      SettingError: The environment is inconsistent.
     """
     from jax._src import clusters
 
     for kind in clusters.ClusterEnv._cluster_types:
         if kind.opt_in_only_method or (kind.__name__ == "K8sCluster" and "JOB_COMPLETION_INDEX" not in os.environ):
-            continue  # A pod of Kubernetes is alone unless it belongs to an indexed job.
+            continue  # A Kubernetes pod is a single process unless it belongs to an indexed job.
         name = _CLUSTERS.get(kind.__name__, kind.__name__)
         if not _of_cluster(name, kind.is_env_present):
             continue
         count: int = _of_cluster(name, kind.get_process_count)
         if kind.name == "slurm":
-            # In a shell of salloc, SLURM_NTASKS is the allocation's; this step may have one task all the same.
+            # In a shell of salloc, SLURM_NTASKS is that of the allocation, while this step may have only one task.
             count = _of_cluster(name, lambda found=count: int(os.environ.get("SLURM_STEP_NUM_TASKS", found)))
         if count <= 1:
             return None
@@ -131,10 +131,10 @@ def _of_cluster(name: str, ask: Callable[[], Any]) -> Any:
     except (ValueError, KeyError, RuntimeError, OSError, AttributeError) as error:
         raise SettingError(
             name,
-            expected="an environment that says how many processes there are, and where process 0 is",
+            expected="an environment that defines the number of processes and the address of process 0",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}",
-            fix="--process_count=1 for a process on its own; --coordinator_address, --process_count and "
-            "--process_index to say it yourself",
+            fix="--process_count=1 for a single process; otherwise set --coordinator_address, --process_count and "
+            "--process_index",
         ) from error
 
 
@@ -159,7 +159,7 @@ def _join(address: str, count: int, index: int, timeout: int) -> None:
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingError(
             f"--coordinator_address={address}",
-            expected=f"{count} processes that reach one another",
+            expected=f"{count} processes that can connect to one another",
             found=str(error).splitlines()[0],
             fix="start every process with the same address and its own --process_index, 0 first",
         ) from error
@@ -173,31 +173,31 @@ def _hub(address: str, count: int, port: int) -> peers.Hub:
             f"--coordinator_address={address}",
             expected="a port of this machine that is free",
             found=str(error),
-            fix="end what holds it, such as an earlier run, or give every process the same other port (where Slurm, "
-            "Open MPI or a TPU pod names the address: JAX_COORDINATOR_PORT)",
+            fix="stop the program that uses it, such as an earlier run, or give every process the same other port "
+            "(with Slurm, Open MPI or a TPU pod: set JAX_COORDINATOR_PORT)",
         ) from error
 
 
 def is_joined() -> bool:
-    """Returns whether this process has joined others (and not left them)."""
+    """Returns whether this process is connected to other processes."""
     return _peers is not None
 
 
-def end_others(error: BaseException, said: str) -> None:
-    """Ends the other processes of the run with what this one says of its error.
+def end_others(error: BaseException, message: str) -> None:
+    """Ends the other processes of the run; they print ``message``.
 
-    Where the error is but the network's word for another process's end, this one is ended instead, by that one's
-    error.
+    If the error only means that the connection to another process failed, this process waits until it is ended by the
+    error of that process.
     """
     if _peers is None:
         return
     if _is_of_network(error):
-        threading.Event().wait(_VERDICT_SECONDS)  # peers.Peers.end comes between.
-    _peers.tell(said)
+        threading.Event().wait(_VERDICT_SECONDS)  # peers.Peers.end usually ends this process before.
+    _peers.tell(message)
 
 
 def leave() -> None:
-    """Waits for the others at the regular end of a run of several processes, and leaves it with them."""
+    """Waits until all processes have reached the regular end of the run, and disconnects."""
     global _peers
     if _peers is None:
         return
@@ -217,7 +217,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process is here."""
+    """Waits until every process has called this."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -225,7 +225,7 @@ def barrier(name: str) -> None:
 
 
 def broadcast(value: int) -> int:
-    """Returns process 0's ``value`` (less than 2**31) on every process."""
+    """Returns the ``value`` (less than 2**31) of process 0 on every process."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -234,19 +234,19 @@ def broadcast(value: int) -> int:
 
 
 def broadcast_texts(texts: Sequence[str]) -> list[str]:
-    """Returns process 0's ``texts`` on every process."""
+    """Returns the ``texts`` of process 0 on every process."""
     if jax.process_count() == 1:
         return list(texts)
     from jax.experimental import multihost_utils
 
     data = json.dumps(list(texts)).encode()
     size = broadcast(len(data))
-    data = data.ljust(size)[:size]  # All give arrays of one shape; only process 0's counts.
+    data = data.ljust(size)[:size]  # All processes must pass arrays of the same shape; only that of process 0 is used.
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(data, np.uint8)).tolist()))
 
 
 def maximum(value: int) -> int:
-    """Returns the largest ``value`` (less than 2**31) of all processes, on each of them; a collective."""
+    """Returns the largest ``value`` (less than 2**31) of all processes. A collective: every process must call this."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -255,7 +255,7 @@ def maximum(value: int) -> int:
 
 
 def any_process(flag: bool) -> bool:
-    """Returns whether ``flag`` is set on any process, the same answer everywhere; a collective, like a barrier."""
+    """Returns whether ``flag`` is set on any process. A collective: every process must call this."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils

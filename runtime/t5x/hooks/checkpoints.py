@@ -1,4 +1,4 @@
-"""The hook that saves checkpoints, and the state that a run begins with, which an earlier start may have saved."""
+"""The hook that saves checkpoints, and the state that a run begins with, which may be one of these checkpoints."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def first_state(
     data: TrainingData,
     on_corrupt: str,
 ) -> tuple[TrainState, bool]:
-    """Returns the state to begin with and whether the run resumes, having moved ``data`` to the state's position.
+    """Returns the initial state and whether the run resumes, and moves ``data`` to the position of that state.
 
-    It is the newest checkpoint in ``model_dir``, else the one that ``restore`` names, else a fresh state.
+    The state is that of the newest checkpoint in ``model_dir``; without one, that of the checkpoint in ``restore``;
+    otherwise it has random weights.
 
     Raises:
-      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
+      CheckpointError: A checkpoint is damaged, or all are, or it is a checkpoint of another model.
     """
     if (state := _resumed(initializer, model_dir, init_rng, data, on_corrupt)) is not None:
         return state, True
@@ -58,12 +59,12 @@ def first_state(
 def _resumed(
     initializer: TrainStateInitializer, model_dir: str, init_rng: jax.Array, data: TrainingData, on_corrupt: str
 ) -> TrainState | None:
-    """Returns the state of the newest checkpoint in ``model_dir``, or of the newest whole one; None without any.
+    """Returns the state of the newest (or newest intact) checkpoint in ``model_dir``; None if there is none.
 
-    Damaged ones are set aside only when a whole one is found: a run that cannot go on changes nothing.
+    Damaged checkpoints are renamed only after an intact one was found: a run that cannot continue changes nothing.
 
     Raises:
-      CheckpointError: a checkpoint is damaged, or all are, or it is not one of this model.
+      CheckpointError: A checkpoint is damaged, or all are, or it is a checkpoint of another model.
     """
     own = RestoreCheckpointConfig(path=model_dir)
     damaged: dict[epath.Path, str] = {}
@@ -76,28 +77,28 @@ def _resumed(
         except DamagedCheckpointError as error:
             if on_corrupt == "error":
                 raise
-            state = None  # two states may not fit
+            state = None  # two states may not fit into memory
             damaged[path] = error.found
             continue
         for unusable, found in damaged.items():
-            aside = manager.set_aside(unusable).name
-            announce(f"{unusable} cannot be used: {found}\nset aside as {aside}; going on with {path.name}")
+            renamed = manager.rename_damaged(unusable).name
+            announce(f"{unusable} cannot be used: {found}\nrenamed to {renamed}; continuing with {path.name}")
         announce(f"resuming {path} (step {step})")
         return state
-    aside = manager.all_set_aside(model_dir)
-    if damaged or aside:
+    renamed_before = manager.renamed_damaged(model_dir)
+    if damaged or renamed_before:
         reasons = [f"{path.name}: {found}" for path, found in damaged.items()]
         raise CheckpointError(
             model_dir,
-            expected="a whole checkpoint to go on from",
-            found="; ".join(reasons) or f"only checkpoints that were set aside: {', '.join(aside)}",
-            fix="put a whole checkpoint back, or begin anew in another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
+            expected="an intact checkpoint to continue from",
+            found="; ".join(reasons) or f"only renamed damaged ones: {', '.join(renamed_before)}",
+            fix="put an intact checkpoint back, or start again in another directory: --gin.MODEL_DIR=\"'DIRECTORY'\"",
         )
     return None
 
 
 def _seek(data: TrainingData, path: epath.Path) -> None:
-    """Moves ``data`` to the checkpoint's position; what is damaged for one process is damaged for all."""
+    """Moves ``data`` to the position in the checkpoint. If it is damaged for one process, all processes raise."""
     error = None
     try:
         data.seek(path / DATASET)
@@ -108,7 +109,7 @@ def _seek(data: TrainingData, path: epath.Path) -> None:
 
 
 class SaveCheckpoints:
-    """Saves the state with the position in the data."""
+    """Saves the state and the position in the data."""
 
     def __init__(
         self,
@@ -131,9 +132,9 @@ class SaveCheckpoints:
             self.save(step)
 
     def save(self, step: int, interim: bool = False) -> None:
-        """Saves now, unless this step is saved already; an ``interim`` checkpoint goes once there is a newer one."""
+        """Saves now, unless this step was saved already. An ``interim`` checkpoint is deleted after the next save."""
         if step != self._saved:
-            # Metrics up to here must be on disk first: a run that resumes here does not repeat them.
+            # Metrics up to this step must be on disk first: a run that resumes here does not compute them again.
             self._before()
             started = time.monotonic()
             state_dict = self._trainer.train_state.state_dict()
@@ -143,5 +144,5 @@ class SaveCheckpoints:
 
     def close(self) -> None:
         self._before()
-        # The last evaluation came after the last save: only now is it known which checkpoint is the best.
+        # The last evaluation came after the last save, so the best checkpoint is known only now.
         self._manager.prune()

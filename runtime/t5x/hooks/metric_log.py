@@ -1,10 +1,10 @@
 """Metrics on disk: one JSONL file and TensorBoard events for each kind of metric.
 
 ``train/metrics.jsonl`` and ``training_eval/<task>/metrics.jsonl`` are written here,
-``inference_eval/<task>-metrics.jsonl`` by seqio's JSONLogger. Each row is ``{"step": n, name: value, ...}``. A run that
-resumes from step ``n`` first drops the rows after ``n``, so that a file reads as if the run had never stopped; where a
-step occurs twice (an evaluation that was repeated) the last row counts. TensorBoard events cannot be taken back: there
-the later event of a step counts.
+``inference_eval/<task>-metrics.jsonl`` by SeqIO's JSONLogger. Each row is ``{"step": n, name: value, ...}``. A run that
+resumes from step ``n`` first deletes the rows after ``n``, so the file looks as if the run had never stopped. If a step
+occurs twice (a repeated evaluation), the last row counts. TensorBoard events cannot be deleted; there the later event
+of a step counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MetricLog:
     """Writes the metrics of one directory; only process 0 writes.
 
     Args:
-      directory: for example MODEL_DIR/train.
+      directory: Where the files are written, for example MODEL_DIR/train.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -49,13 +49,13 @@ class MetricLog:
         self.tensorboard.write_scalars(step, numbers)
 
     def write_once(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes ``values`` to TensorBoard alone: what belongs to a start of the run, not to a step."""
+        """Writes ``values`` only to TensorBoard: values that belong to the start of a run, not to a step."""
         if self._enabled:
             self.tensorboard.write_scalars(step, dict(values))
 
     @property
     def tensorboard(self) -> Any:
-        """The clu metric writer; TensorFlow is imported when it is first needed."""
+        """The metric writer of CLU. It is created, and TensorFlow imported, at the first use."""
         if self._tensorboard is None:
             from clu import metric_writers
 
@@ -66,33 +66,33 @@ class MetricLog:
         return self._tensorboard
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Waits until all metrics are on disk."""
         if self._tensorboard is not None:
             self._tensorboard.flush()
             self._tensorboard.close()
 
 
 def drop_rows_after(model_dir: str | Path, step: int) -> int:
-    """Drops the rows after ``step``, and lines that are no rows, from every JSONL file of metrics; returns how many.
+    """Deletes the rows after ``step``, and invalid lines, from every JSONL file of metrics; returns how many.
 
-    Of several processes, 0 does it and the others wait.
+    Process 0 does this, and the other processes wait.
     """
     dropped = _drop_all_after(model_dir, step) if jax.process_index() == 0 else 0
     processes.barrier(f"metrics after {step} dropped")
     return processes.broadcast(dropped)
 
 
-def set_aside(model_dir: str | Path) -> list[str]:
-    """Renames the JSONL files of metrics that a run before this one left; returns their new names.
+def rename_old(model_dir: str | Path) -> list[str]:
+    """Renames the JSONL files of metrics of an earlier run; returns their new names.
 
-    A run that begins anew would be ranked by them, since its checkpoints have the same steps. Of several processes, 0
-    does it and the others wait.
+    Otherwise the checkpoints of a new run, which have the same steps, would be ranked by these metrics. Process 0 does
+    this, and the other processes wait.
     """
     renamed = []
     if jax.process_index() == 0:
         for file in _files(model_dir):
             renamed.append(str(file.rename(free_path(file, ".old"))))
-    processes.barrier("metrics set aside")
+    processes.barrier("old metrics renamed")
     return renamed
 
 
@@ -125,14 +125,14 @@ def has_row(model_dir: str | Path, kind: str, task: str, step: int) -> bool:
 
 
 def require_evaluated(name: str | None, evaluated: Mapping[str, Sequence[str]]) -> None:
-    """Checks that a metric can come, before a run keeps every checkpoint because none ever has a value.
+    """Checks that a run computes the metric by which it keeps the best checkpoints. Otherwise it would keep all.
 
     Args:
-      name: as in ``fsa_base.runs.BestBy``; None for none.
-      evaluated: the tasks of ``training_eval`` and of ``inference_eval``.
+      name: Name of the metric as in ``fsa_base.runs.BestBy``. If None, nothing is checked.
+      evaluated: Tasks that are evaluated, under ``training_eval`` and ``inference_eval``.
 
     Raises:
-      SettingError: its task is not evaluated.
+      SettingError: The task of the metric is not evaluated.
     """
     if name is None:
         return

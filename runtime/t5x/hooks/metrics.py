@@ -1,4 +1,4 @@
-"""Hooks that measure: the metrics of training steps, and evaluations of the targets' loss and of decoded text."""
+"""Hooks that compute metrics: of training steps, of the loss on evaluation data, and of decoded text."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Observe = Callable[[ActionMode, MetricsByTask], None]
 
 
 class TrainMetrics:
-    """Adds up the metrics of steps on the device and writes them once a period, one step late.
+    """Sums the metrics of steps on the device and writes them once per period, one step late.
 
-    Writing the metrics of step ``n`` waits for the device to finish it. That happens after step ``n + 1`` has been
-    handed to the device, which therefore never waits for the host, and which the host is never far ahead of.
+    Writing the metrics of step ``n`` waits until the device has finished that step. This happens after step ``n + 1``
+    was started, so the device never waits for the host, and the host is never more than one step ahead.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TrainMetrics:
         self._write(previous)
 
     def flush(self) -> None:
-        """Writes what is waiting; before anything that takes long or must see it on disk."""
+        """Writes the metrics of the last step now: before something slow, or something that reads them from disk."""
         previous, self._previous = self._previous, None
         self._write(previous)
 
@@ -83,13 +83,13 @@ class TrainMetrics:
     def close(self) -> None:
         self.flush()
         rest = self._accumulator.drain()
-        if rest:  # The run stopped between two rows.
+        if rest:  # The run stopped between two periods.
             self._write((self._last, rest, rest))
         self._log.close()
 
 
 class TrainEvaluation:
-    """Loss and accuracy on fixed batches of the evaluation split, with the targets given."""
+    """Evaluates loss and accuracy on fixed batches of the evaluation split, given the targets (teacher forcing)."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class TrainEvaluation:
 
 
 class InferenceEvaluation:
-    """The metrics of ``tasks`` on decoded text."""
+    """Evaluates the metrics of ``tasks`` on decoded text."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class InferenceEvaluation:
         return set() if self._step is None else {self._step}
 
     def run(self, step: int) -> None:
-        """Evaluates; the metrics may be computed beside the next steps, and are taken at the next evaluation."""
+        """Decodes. The metrics may be computed in another thread; they are collected at the next evaluation."""
         self.finish()
         self._evaluator.start(self._trainer.train_state, step)
         self._step = step
@@ -173,14 +173,14 @@ class InferenceEvaluation:
             self.finish()
 
     def finish(self) -> None:
-        """Waits for the metrics of the last evaluation and says them."""
+        """Waits for the metrics of the last evaluation and prints them."""
         if self._step is None:
             return
         step, self._step = self._step, None
         results = self._evaluator.finish()
         for task, values in results.items():
             self._progress.say(f"step {step}: inference_eval/{task}  {listed(values)}")
-        # Of several processes, 0 alone has results; all observe, so that all know that a decision may be due.
+        # Only process 0 has results. All processes call this, since all must take part in the decision to stop.
         self._observe(ActionMode.INFER_EVAL, results)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The directory of a run: that it can be written, that no other run works in it, and the step at which it began."""
+"""The directory of a run: checks that it is writable, a lock against other runs, and the step at which it began."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from t5x.distributed import processes
 BEGAN = "began_at_step.txt"
 LOCK = ".lock"
 PATIENCE_SECONDS = 60.0
-"""How long the start of a run waits for the one before, which may be saving its last state (SIGTERM)."""
+"""How long a run waits at its start for the previous one, which may still be saving its state after SIGTERM."""
 
 
 def require_writable(directory: epath.PathLike) -> None:
-    """Creates ``directory`` and writes and removes a file in it, before anything expensive has begun.
+    """Creates ``directory``, and writes and removes a file in it, before the expensive part of a run.
 
     Raises:
-      CheckpointError: that did not work.
+      CheckpointError: The directory cannot be created or written.
     """
     root = epath.Path(directory)
     probe = root / f".writable-{jax.process_index()}"
@@ -44,29 +44,29 @@ def require_writable(directory: epath.PathLike) -> None:
 
 @contextlib.contextmanager
 def claimed(directory: str, lock: str = LOCK, setting: str = "MODEL_DIR", activity: str = "training") -> Iterator[None]:
-    """Holds ``directory`` for this run, by process 0 and the operating system, which lets go when the process ends.
+    """Locks ``directory`` for this run. Process 0 holds the lock; the operating system releases it when that ends.
 
     Two trainings in one MODEL_DIR would delete each other's checkpoints and mix their metrics; two inferences of one
     part of a task would rename and delete each other's chunks.
 
-    Buckets (``gs://…``) and file systems without locks are not guarded. The file stays: whoever deleted it would let
-    two in, one that has it open still and one that makes it anew.
+    Buckets (``gs://…``) and file systems without locks are not protected. The lock file is not deleted afterwards:
+    otherwise one process could lock the deleted file while another locks a new one.
 
     Args:
-      directory: what is held, or of which a part is held.
-      lock: the file in it that is locked; runs with different ones do not exclude each other.
-      setting: the gin macro that chooses the directory, for the message.
-      activity: what a run does there, for the message.
+      directory: The directory to lock, or a part of it.
+      lock: Name of the lock file. Runs with different lock files do not exclude each other.
+      setting: The gin macro that sets the directory, for the error message.
+      activity: What the run does, for the error message.
 
     Raises:
-      SettingError: another run holds it.
+      SettingError: Another run holds the lock.
     """
     if "://" in directory or jax.process_index() != 0:
         yield
         return
     with open(os.path.join(directory, lock), "a+") as file:
         _lock(file.fileno(), directory, setting, activity)
-        with contextlib.suppress(OSError):  # who holds it is good to know, and no reason to fail on a full disk
+        with contextlib.suppress(OSError):  # informational; must not fail on a full disk
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
@@ -83,14 +83,14 @@ def _lock(descriptor: int, directory: str, setting: str, activity: str) -> None:
             found=f"one that is {activity}: {holder}",
             fix=f"wait for it, stop it, or give this run another directory: --gin.{setting}=\"'DIRECTORY'\"",
         ) from error
-    except OSError:  # no locks on this file system
+    except OSError:  # this file system has no locks
         return
 
 
 class Periodic:
-    """Which steps something happens at: a grid that stays the same however often the run is stopped and started again.
+    """The steps at which something happens; the same steps however often the run is interrupted.
 
-    Every ``period`` counted from ``began``, the ``extra`` ones and ``last``.
+    They are every ``period`` steps counted from ``began``, the ``extra`` steps, and ``last``.
     """
 
     def __init__(self, began: int, last: int, period: int | None, extra: Iterable[int] = ()) -> None:
@@ -102,16 +102,16 @@ class Periodic:
 
 
 def beginning(model_dir: str, first: int, is_resuming: bool, stats_period: int) -> int:
-    """Returns the step at which ``model_dir`` began (fine-tuning: that of the checkpoint that it started from).
+    """Returns the step at which ``model_dir`` began; in fine-tuning, the step of the pre-trained checkpoint.
 
-    A first start records it. Where the record is missing (older runs, upstream's), it is told from what is there: the
-    first checkpoint, and the first row of training metrics, which is written one period after the beginning.
+    The first start writes it to a file. If that file is missing (runs of older versions or of upstream T5X), the step
+    is derived from the first checkpoint and the first row of training metrics, which is written after one period.
 
     Args:
-      model_dir: the run's directory.
-      first: step of this start.
-      is_resuming: whether it goes on from a checkpoint in ``model_dir``.
-      stats_period: steps between rows of training metrics.
+      model_dir: Directory of the run.
+      first: First step of this start.
+      is_resuming: Whether the run continues from a checkpoint in ``model_dir``.
+      stats_period: Steps between rows of training metrics.
     """
     began = first
     if jax.process_index() == 0:

@@ -1,4 +1,4 @@
-"""The hooks of one training run: put together, called around and after its steps, and closed."""
+"""All hooks of one training run: created from its settings, called after every step, and closed at its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from t5x.trainer import Trainer
 
 
 class Hook(Protocol):
-    """Called after every step, in the order of the list."""
+    """Something that is called after every step."""
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None: ...
 
@@ -52,7 +52,7 @@ class Evaluation(Hook, Protocol):
 
 
 class CollectGarbage:
-    """Collects garbage every ``period`` steps and at no other time, so that the processes of a run pause together."""
+    """Collects garbage only every ``period`` steps, so that all processes of a run pause at the same time."""
 
     def __init__(self, period: int) -> None:
         self._period = period
@@ -69,10 +69,10 @@ class CollectGarbage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HookSettings:
-    """What the hooks read of a run's configuration; every attribute is an argument of :func:`t5x.train.train`.
+    """The settings of the hooks. Every attribute is an argument of :func:`t5x.train.train`.
 
     Raises:
-      SettingError: periods that do not fit together, or an evaluation without batches.
+      SettingError: The periods do not fit together, or an evaluation has no batches.
     """
 
     model_dir: str
@@ -102,28 +102,28 @@ class HookSettings:
 
     @property
     def save_period(self) -> int | None:
-        """Steps between checkpoints, None for none."""
+        """Steps between checkpoints; None if there are none."""
         return None if self.checkpoint_cfg.save is None else self.checkpoint_cfg.save.period
 
 
 class RunHooks:
-    """The hooks of one run, in the order metrics, checkpoints, evaluations.
+    """The hooks of one run: metrics, then checkpoints, then evaluations.
 
-    The order of calls is: :meth:`around_run` as a context, within it :meth:`begin`, :meth:`before_first_step`, after
-    every step :meth:`after_step` and :meth:`should_stop`, and :meth:`end`.
+    The methods must be called in this order: :meth:`around_run` as a context, and inside it :meth:`begin`,
+    :meth:`before_first_step`, after every step :meth:`after_step` and :meth:`should_stop`, and finally :meth:`end`.
 
     Args:
-      settings: the run's.
-      model: decodes and scores in evaluations.
-      partitioner: the mesh.
-      data: the training data, whose position is saved with checkpoints.
+      settings: Settings of the hooks.
+      model: Decodes and scores in evaluations.
+      partitioner: Distributes arrays over the devices.
+      data: The training data; its position is saved with checkpoints.
       began: ``time.monotonic()`` at the start of the run.
 
     Attributes:
-      eval_names: names of the training evaluations.
+      eval_names: Names of the loss evaluations.
 
     Raises:
-      FsaError: evaluation data that is not there, a metric to monitor that no evaluation gives.
+      FsaError: Evaluation data is missing, or no evaluation computes the metric to monitor.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class RunHooks:
 
     @contextlib.contextmanager
     def around_run(self) -> Iterator[None]:
-        """Holds MODEL_DIR for this run, and asks it to stop when SIGTERM comes."""
+        """Locks MODEL_DIR for this run, and handles SIGTERM."""
         with run_directory.claimed(self._settings.model_dir), self._preemption:
             yield
 
@@ -168,15 +168,15 @@ class RunHooks:
         is_resuming: bool,
         batch: Mapping[str, jax.ShapeDtypeStruct],
     ) -> None:
-        """Makes the hooks, records the configuration, and saves the state that a new run begins with.
+        """Creates the hooks, writes the configuration, and saves the initial state of a new run.
 
         Args:
-          trainer: its state is that of step ``first``.
-          initializer: knows the shapes and the layout of the state.
-          first: step at which this start begins.
-          last: step at which it ends.
-          is_resuming: whether it goes on from a checkpoint in MODEL_DIR.
-          batch: shape and dtype of every feature of a global batch.
+          trainer: The trainer, with the state of step ``first``.
+          initializer: Has the shapes and the layout of the state.
+          first: Step at which this start begins.
+          last: Step at which it ends.
+          is_resuming: Whether the run continues from a checkpoint in MODEL_DIR.
+          batch: Shape and dtype of every feature of a global batch.
         """
         settings = self._settings
         model_dir = settings.model_dir
@@ -184,8 +184,11 @@ class RunHooks:
         self._log = log = metric_log.MetricLog(os.path.join(model_dir, "train"))
         if is_resuming:
             metric_log.drop_rows_after(model_dir, first)
-        elif old := metric_log.set_aside(model_dir):
-            announce(f"{model_dir} has metrics and no checkpoint to go on from: they are kept as {', '.join(old)}")
+        elif old := metric_log.rename_old(model_dir):
+            announce(
+                f"{model_dir} has metrics of an earlier run, but no checkpoint to continue from: the metrics are "
+                f"renamed to {', '.join(old)}"
+            )
         stats_period = settings.stats_period or min(filter(None, (settings.save_period, settings.eval_period)))
         self._began_at = began_at = run_directory.beginning(model_dir, first, is_resuming, stats_period)
         settings.summarize_config_fn(model_dir, log.tensorboard, first)
@@ -204,7 +207,7 @@ class RunHooks:
             saved = first if is_resuming else None
             self._saver = SaveCheckpoints(self._manager, save, trainer, self._data, save_at, metrics.flush, log, saved)
         eval_at = Periodic(began_at, last, settings.eval_period)
-        # A run that was killed between a save and its evaluation makes up for the evaluation.
+        # The earlier start may have been killed after saving and before the evaluation of this step.
         self._evaluation_is_due = is_resuming and first in eval_at and (first > began_at or first == last)
         self._evaluations = list(self._make_evaluations(eval_at, axes))
         self._hooks: list[Hook] = [metrics, *([self._saver] if self._saver else []), *self._evaluations]
@@ -246,7 +249,7 @@ class RunHooks:
         yield decoded
 
     def before_first_step(self, compilation_seconds: float) -> None:
-        """Records how long the start took and runs evaluations that are due; from then on Ctrl-C asks to stop."""
+        """Writes how long the start took and runs evaluations that are due. From then on Ctrl-C requests a stop."""
         timings = {
             "timing/init_or_restore_seconds": self._seconds_to_first_state,
             "timing/compilation_seconds": compilation_seconds,
@@ -260,16 +263,16 @@ class RunHooks:
         self._preemption.catch_interrupts()
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Calls every hook; ``metrics`` are still on the device: asking for their values waits for the step."""
+        """Calls every hook. ``metrics`` are still on the device: reading their values waits for the step."""
         for hook in self._hooks:
             hook.after_step(step, metrics)
 
     def should_stop(self, step: int) -> bool:
-        """Returns whether a signal or an action asks to stop after ``step``, the same answer on every process."""
+        """Returns whether a signal or an action requests a stop after ``step``; the same on every process."""
         return self._preemption.should_stop(step) or self._actions.should_stop()
 
     def end(self, step: int) -> None:
-        """Saves the state where the run stopped early, and closes the hooks.
+        """Saves the state if the run stopped early, and closes the hooks.
 
         Raises:
           Interrupted: Ctrl-C stopped the run at ``step``.
@@ -284,7 +287,7 @@ class RunHooks:
         if self._saver is not None:
             self._progress.say(
                 f"{why}: saved checkpoint_{step} with its position in the data; "
-                f"the same command goes on with step {step + 1} of {self._last}"
+                f"the same command continues with step {step + 1} of {self._last}"
             )
         else:
             self._progress.say(
@@ -295,10 +298,10 @@ class RunHooks:
 
 
 def _check_periods(save_period: int | None, eval_period: int) -> None:
-    """Saves and evaluations must fall together, or the best checkpoint would have no score.
+    """Checks that saves and evaluations coincide. Otherwise the best checkpoint could have no score.
 
     Raises:
-      SettingError: neither period is a multiple of the other.
+      SettingError: Neither period is a multiple of the other.
     """
     if not eval_period or eval_period < 0:
         raise SettingError(
@@ -317,7 +320,7 @@ def _check_periods(save_period: int | None, eval_period: int) -> None:
 
 
 def _write_model_info(path: str, state: TrainState, axes: TrainState) -> None:
-    """Writes name, shape, dtype and partitioning of every array of ``state`` to ``path``, from process 0."""
+    """Writes name, shape, dtype and partitioning of every array of ``state`` to ``path``, on process 0."""
     if jax.process_index() != 0:
         return
     entries: dict[str, Any] = dict(flatten_dict(state.state_dict(), sep="/"))

@@ -1,4 +1,4 @@
-"""Running a model's predict or score function over a dataset on every device, and SeqIO's metrics of what it gives."""
+"""Applying a model's predict or score function to a dataset on all devices, and SeqIO's metrics of the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PADDING = -1
 
 
 def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
-    """Makes a ``seqio.Evaluator``; a function so that SeqIO is imported only when an evaluation runs."""
+    """Creates a ``seqio.Evaluator``. A function, so that SeqIO is imported only when an evaluation runs."""
     datasets.tensorflow()
     import seqio
 
@@ -34,10 +34,10 @@ def seqio_evaluator(*args: Any, **kwargs: Any) -> Any:
 
 
 def scored_tasks(config: DatasetConfig) -> list[str]:
-    """Returns the names of the tasks of ``config`` that have its split and metrics. Looks at no example.
+    """Returns the names of the tasks of ``config`` that have its split, and metrics. Reads no examples.
 
     Raises:
-      SettingError: no such task or module, or no task has the split.
+      SettingError: The task or module does not exist, or no task has the split.
     """
     provider = datasets.find_provider(config)
     import seqio
@@ -49,11 +49,11 @@ def scored_tasks(config: DatasetConfig) -> list[str]:
 
 
 def open_evaluator(config: DatasetConfig, model: BaseModel, output_dir: str, evaluator_cls: Callable[..., Any]) -> Any:
-    """Returns the SeqIO evaluator of ``config``, its examples read and kept; results go below ``output_dir``.
+    """Returns the SeqIO evaluator of ``config``, with all examples in memory. It writes results below ``output_dir``.
 
     Raises:
-      DataError: a task without an example.
-      SettingError: no task has the split and a metric.
+      DataError: A task has no example.
+      SettingError: No task has the split and a metric.
     """
     provider = datasets.find_provider(config)
     log_dir = os.path.join(output_dir, "inference_eval")
@@ -100,13 +100,13 @@ def batch_shapes(spec: Mapping[str, Any], batch_size: int) -> dict[str, jax.Shap
 
 
 class InferenceEvaluator:
-    """Evaluates one task or mixture, any number of times. The decoder's key is always ``PRNGKey(0)``.
+    """Evaluates one task or mixture, any number of times. The random key for decoding is always ``PRNGKey(0)``.
 
     Args:
-      open_evaluator: gives the SeqIO evaluator; called at the first evaluation, since reading the examples takes time.
-      batch_size: of decoding and scoring.
-      model: decodes and scores.
-      partitioner: the mesh.
+      open_evaluator: Returns the SeqIO evaluator. Called at the first evaluation, since reading examples takes time.
+      batch_size: Batch size of decoding and scoring.
+      model: Decodes and scores.
+      partitioner: Distributes arrays over the devices.
       state_axes: PartitionSpecs of the state.
     """
 
@@ -127,10 +127,10 @@ class InferenceEvaluator:
         self._pending: Any = None
 
     def start(self, state: TrainState, step: int) -> None:
-        """Decodes and scores with ``state``; metrics may go on being computed beside what follows.
+        """Decodes and scores with ``state``. The metrics may still be computed in another thread after this returns.
 
         Raises:
-          DataError, SettingError: see :func:`open_evaluator`.
+          DataError, SettingError: See :func:`open_evaluator`.
         """
         self.finish()
         self._pending, _ = self._open().evaluate(
@@ -138,7 +138,7 @@ class InferenceEvaluator:
         )
 
     def finish(self) -> Mapping[str, Mapping[str, Any]]:
-        """Waits for the metrics of the last :meth:`start`; returns them by task, nothing if they were taken already."""
+        """Waits for the metrics of the last :meth:`start` and returns them by task; empty if already returned."""
         pending, self._pending = self._pending, None
         return {} if pending is None else pending.result() or {}
 
@@ -193,12 +193,12 @@ class InferenceFunction:
     """A model function such as ``predict_batch``, compiled for the mesh.
 
     Args:
-      function: ``fn(params, batch)`` or ``fn(params, batch, rng)``; returns an array (batch, …) or a pair of one and a
-        tree of arrays (batch, …).
-      batch_size: rows of a batch over all processes.
+      function: ``fn(params, batch)`` or ``fn(params, batch, rng)``. It returns an array (batch, …), or a pair of an
+        array and a tree of arrays (batch, …).
+      batch_size: Rows of a batch over all processes.
       state_axes: PartitionSpecs of the state.
-      partitioner: the mesh.
-      takes_rng: whether ``function`` takes a key.
+      partitioner: Distributes arrays over the devices.
+      takes_rng: Whether ``function`` takes a random key.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class InferenceFunction:
             arguments = (rng,) if takes_rng else ()
             return index, function(state.params, batch, *arguments)
 
-        # Replicated results: every process sees the whole batch's, so nothing need be gathered afterwards.
+        # The results are replicated: every process has those of the whole batch, so no gathering is needed.
         data = PartitionSpec("data")
         self._run = partitioner.partition(run, (state_axes, data, None), None)
 
@@ -227,16 +227,16 @@ class InferenceFunction:
         """Returns (index, result) for every element of ``dataset``, sorted by index.
 
         Args:
-          dataset: ``tf.data.Dataset`` of (index, features), unbatched and finite.
-          state: its parameters are used.
-          rng: split once a batch.
+          dataset: A finite, unbatched ``tf.data.Dataset`` of (index, features).
+          state: The state whose parameters are used.
+          rng: Random key; it is split once per batch.
         """
         results: list[tuple[int, Any]] = []
         waiting: Any = None
         for batch in self._batches(dataset):
             rng, batch_rng = jax.random.split(rng)
             outputs = self._run(state, self._partitioner.global_batch(batch), batch_rng)
-            # Fetched one batch late, so that the device never waits for the host.
+            # Results are fetched one batch late, so that the device never waits for the host.
             if waiting is not None:
                 results.extend(_rows(waiting))
             waiting = outputs
@@ -245,7 +245,7 @@ class InferenceFunction:
         return sorted(results, key=lambda pair: pair[0])
 
     def _batches(self, dataset: Any) -> Iterator[dict[str, np.ndarray]]:
-        """Yields this process's part of every batch; the last ones are filled up with zeros."""
+        """Yields the part of every batch that this process loads; missing rows at the end are zeros."""
         total = int(dataset.cardinality().numpy())
         if total < 0:
             total = sum(1 for _ in dataset)
@@ -271,7 +271,7 @@ def _no_rows(spec: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _rows(outputs: Any) -> list[tuple[int, Any]]:
-    """Splits the results of a batch into rows, without those that only filled it up."""
+    """Splits the results of a batch into rows, and drops the padding rows."""
     index, values = jax.device_get(outputs)
     return [
         (int(number), jax.tree.map(lambda leaf, row=row: leaf[row], values))

@@ -1,4 +1,4 @@
-"""What inference leaves on disk: JSONL files of inputs with predictions or scores, written by chunk and then merged."""
+"""The files that inference writes: JSONL files of inputs with predictions or scores, in chunks that are then merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fsa_base.errors import SettingError
 
 
 class Decoder(Protocol):
-    """What is read of a vocabulary here."""
+    """The part of a vocabulary's interface that is used here."""
 
     def decode(self, ids: Iterable[int]) -> str: ...
 
@@ -39,18 +39,18 @@ def write_inferences_to_file(
     input_fields_to_include: Sequence[str] | None = None,
     output_ids: bool = False,
 ) -> None:
-    """Writes one JSON object a line: ``inputs`` and ``prediction`` or ``score``.
+    """Writes one JSON object per line: ``inputs``, and ``prediction`` or ``score``.
 
     Args:
-      path: the file.
-      inferences: ids or scores by example, and auxiliary values by name and example.
-      task_ds: the task's examples, in the same order.
+      path: The file.
+      inferences: Ids or scores of every example, and auxiliary values by name, of every example.
+      task_ds: The examples of the task, in the same order.
       mode: ``predict``, ``score`` or ``predict_with_aux``.
-      vocabulary: decodes ids.
-      json_encoder_cls: how arrays are written; SeqIO's encoder if None.
-      include_all_inputs: whether to write all features instead of those that end in ``_pretokenized``.
-      input_fields_to_include: writes these features instead.
-      output_ids: whether to write the ids as well.
+      vocabulary: Decodes ids. If None, ids are written.
+      json_encoder_cls: Encodes arrays. If None, SeqIO's encoder.
+      include_all_inputs: Write all features instead of those whose name ends in ``_pretokenized``.
+      input_fields_to_include: Write these features instead.
+      output_ids: Also write the ids.
     """
     import seqio
 
@@ -90,12 +90,12 @@ def _decoded(ids: Any, vocabulary: Decoder | None) -> Any:
 
 
 def chunk_path(directory: epath.Path, number: int) -> epath.Path:
-    """Returns the file of chunk ``number``; it exists once the chunk is done."""
+    """Returns the file of chunk ``number``. It exists if the chunk is complete."""
     return directory / _CHUNK.format(number)
 
 
 def chunks_in(directory: epath.Path) -> list[epath.Path]:
-    """Returns the files of the chunks that are done, in order."""
+    """Returns the files of the complete chunks, in order."""
     if not directory.exists():
         return []
     return sorted(entry for entry in directory.iterdir() if re.fullmatch(r"chunk-\d+", entry.name))
@@ -114,7 +114,7 @@ def settings_of_examples(examples: Any) -> dict[str, Any]:
 
 
 def _add(digest: Any, value: Any) -> None:
-    """Adds a value so that no two different ones add the same bytes."""
+    """Adds a value to the digest; different values always add different bytes."""
     if isinstance(value, Mapping):
         digest.update(f"{len(value)} features".encode())
         for name in sorted(value):
@@ -133,31 +133,30 @@ def _add(digest: Any, value: Any) -> None:
     else:
         array = np.asarray(value)
         kind = f"{array.dtype} {array.shape}"
-        # An array of objects (strings) holds addresses, which are others in each process.
+        # An array of objects (strings) contains addresses, which differ between processes.
         content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
     digest.update(f"{kind} {len(content)}:".encode())
     digest.update(content)
 
 
 def write_settings(file: epath.Path, settings: Mapping[str, Any]) -> None:
-    """Writes the record of the checkpoint and the settings that results are of, whole or not at all."""
+    """Writes the checkpoint and the settings from which results are computed; completely or not at all."""
     with replacing(file, durable=True) as partial:
         partial.write_text(json.dumps(settings, indent=1))
 
 
 def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Creates the directory of the chunks with a record of ``settings``, or compares them with the record there.
+    """Creates the directory of the chunks and writes ``settings`` there, or compares them with those written there.
 
     Returns:
-      The settings that the joined file is known to be of: without the examples where the chunks there do not say of
-      which they are.
+      The settings of the joined file. The examples are not among them if the existing chunks do not record theirs.
 
     Raises:
-      SettingError: the chunks there are of other settings: the joined file would mix two models, or old examples and
-        new ones.
+      SettingError: The existing chunks have other settings, so the joined file would mix two models or two versions of
+        the examples.
     """
     record = directory / _RECORD
-    if not record.exists():  # Nothing is there yet, or chunks of an older version, which cannot be compared.
+    if not record.exists():  # There are no chunks yet, or chunks of an older version, which cannot be compared.
         known = _without_examples(settings) if chunks_in(directory) else dict(settings)
         directory.mkdir(parents=True, exist_ok=True)
         write_settings(record, known)
@@ -172,19 +171,19 @@ def require_same_settings(directory: epath.Path, settings: Mapping[str, Any]) ->
         )
     if _says_of_which_examples(text):
         return dict(settings)
-    if not chunks_in(directory):  # All are still to be done, of these examples.
+    if not chunks_in(directory):  # No chunk exists yet, so all will be of these examples.
         write_settings(record, settings)
         return dict(settings)
     return _without_examples(settings)
 
 
 def was_of_same_settings(completed: epath.Path, settings: Mapping[str, Any]) -> bool:
-    """Returns whether the record in ``completed`` is of ``settings``, False where it does not say.
+    """Returns whether ``completed`` records the same ``settings``; False if it does not record all of them.
 
-    T5X and older versions leave an empty file behind a finished inference, or a record without the examples.
+    T5X and older versions write an empty file after an inference, or one without the examples.
 
     Raises:
-      SettingError: the finished inference is of another checkpoint or of other settings.
+      SettingError: The completed inference has another checkpoint or other settings.
     """
     text = completed.read_text()
     if text and (different := _different(text, settings)):
@@ -206,7 +205,7 @@ def _says_of_which_examples(record: str) -> bool:
 
 
 def _different(record: str, settings: Mapping[str, Any]) -> str:
-    """What a record says otherwise than ``settings``, empty if nothing; it may lack the examples."""
+    """Returns the recorded settings that differ from ``settings``, as text; empty if none differ."""
     try:
         recorded = json.loads(record)
         compared = [name for name in settings if name in recorded or name not in _EXAMPLES]
@@ -219,18 +218,20 @@ def merge_chunks_to_file(output_dir: str, output_fname: str, tmp_dir: str, step:
     """Joins the chunks in ``tmp_dir`` to ``output_dir/output_fname``, in order, and deletes them.
 
     Args:
-      output_dir: where the result goes.
-      output_fname: its name.
-      tmp_dir: directory of the chunks.
-      step: accepted for T5X's signature.
+      output_dir: Directory of the result.
+      output_fname: Name of the result.
+      tmp_dir: Directory of the chunks.
+      step: Ignored.
     """
     del step
     directory, result = epath.Path(tmp_dir), epath.Path(output_dir) / output_fname
     chunks = chunks_in(directory)
-    # Durable: the result's name too is on the disk before what it was made from is gone.
+    # Durable: the result must be on the disk before the chunks are deleted.
     with replacing(result, durable=True) as partial, partial.open("w") as file:
         for chunk in chunks:
             file.write(chunk.read_text())
-    for chunk in chunks:  # Before the record of their settings, without which they could not be told from others'.
+    for (
+        chunk
+    ) in chunks:  # The settings are deleted last: without them, nobody could tell which settings the chunks have.
         chunk.unlink()
     directory.rmtree()

@@ -1,4 +1,4 @@
-"""Transformers as the engine sees them: a network, vocabularies, an optimizer, and what to do with a batch."""
+"""Models: a network with its vocabularies and optimizer, and the computation of loss, scores and predictions."""
 
 from t5x.models.base import BaseModel as BaseModel
 from t5x.models.transformers import BaseTransformerModel as BaseTransformerModel

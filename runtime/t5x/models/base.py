@@ -1,4 +1,4 @@
-"""What the engine needs of a model, whatever it computes."""
+"""The interface of models that the engine uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Params = Any
 
 
 class Vocabulary(Protocol):
-    """What the engine reads of a vocabulary; ``seqio.Vocabulary`` has all of it."""
+    """The attributes of a vocabulary that the engine reads; ``seqio.Vocabulary`` has them."""
 
     @property
     def eos_id(self) -> int | None: ...
@@ -27,7 +27,7 @@ class Vocabulary(Protocol):
 
 
 class BaseModel(abc.ABC):
-    """What the trainer and the entry points need of a model."""
+    """Base class of models: what the trainer and the commands call."""
 
     FEATURE_CONVERTER_CLS: Any
     input_vocabulary: Vocabulary
@@ -41,7 +41,7 @@ class BaseModel(abc.ABC):
         """Returns the loss and its metrics; see :meth:`BaseTransformerModel.loss_fn`."""
 
     def eval_fn(self, params: Params, batch: Batch, flax_mutables: Any = None) -> Any:
-        """Returns what :meth:`loss_fn` returns, without dropout."""
+        """Returns the same as :meth:`loss_fn`, without dropout."""
         if flax_mutables:
             return self.loss_fn(params, batch, None, flax_mutables)
         return self.loss_fn(params, batch, None)
@@ -64,4 +64,4 @@ class BaseModel(abc.ABC):
     def get_initial_variables(
         self, rng: Array, input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """Returns ``module.init`` for batches of ``input_shapes``: ``params``, ``params_axes`` and the model's own."""
+        """Returns the result of ``module.init``: ``params``, ``params_axes``, and other collections of the network."""

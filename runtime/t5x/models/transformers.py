@@ -1,8 +1,8 @@
-"""Transformers as the engine sees them: a network, vocabularies, an optimizer, and what to do with a batch.
+"""Transformers: loss, scores and predictions of encoder-decoders and of decoder-only models.
 
-A batch is a dict of int32 arrays (batch, length) under SeqIO's names: ``encoder_input_tokens``,
-``decoder_input_tokens``, ``decoder_target_tokens``, ``decoder_loss_weights``, packed ones also
-``{encoder,decoder}_{segment_ids,positions}``; decoder-only ones may hold ``decoder_causal_attention``.
+A batch is a dict of int32 arrays (batch, length) with SeqIO's names: ``encoder_input_tokens``,
+``decoder_input_tokens``, ``decoder_target_tokens`` and ``decoder_loss_weights``; packed batches also have
+``{encoder,decoder}_{segment_ids,positions}``, and decoder-only ones may have ``decoder_causal_attention``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ DecodeFn = Callable[..., tuple[Array, Array]]
 
 
 class BaseTransformerModel(BaseModel):
-    """Loss, metrics and scores that all transformers share.
+    """Loss, metrics and scores, which are the same for all transformers.
 
     Args:
-      module: the network.
-      input_vocabulary: of the inputs.
-      output_vocabulary: of the targets; its ``eos_id`` ends decoding.
-      optimizer_def: the optimizer of its parameters.
-      decode_fn: :func:`t5x.decoding.beam_search`, :func:`t5x.decoding.temperature_sample` or the like.
-      label_smoothing: see :func:`t5x.losses.weighted_cross_entropy`.
-      z_loss: see there.
-      loss_normalizing_factor: what the summed loss is divided by: None, a number or a name of
+      module: The network.
+      input_vocabulary: Vocabulary of the inputs.
+      output_vocabulary: Vocabulary of the targets; its ``eos_id`` ends decoding.
+      optimizer_def: Optimizer of the parameters.
+      decode_fn: A function like :func:`t5x.decoding.beam_search` or :func:`t5x.decoding.temperature_sample`.
+      label_smoothing: See :func:`t5x.losses.weighted_cross_entropy`.
+      z_loss: See :func:`t5x.losses.weighted_cross_entropy`.
+      loss_normalizing_factor: Divisor of the summed loss: None, a number, or a name in
         :class:`t5x.losses.SpecialLossNormalizingFactor`.
     """
 
@@ -52,7 +52,7 @@ class BaseTransformerModel(BaseModel):
     ) -> None:
         super().__init__(optimizer_def)
         self.module = module
-        # A model that is made for its loss alone may have none.
+        # If only the loss is used, they may be None.
         self.input_vocabulary = cast(Vocabulary, input_vocabulary)
         self.output_vocabulary = cast(Vocabulary, output_vocabulary)
         self.decode_fn = decode_fn
@@ -60,7 +60,7 @@ class BaseTransformerModel(BaseModel):
 
     @property
     def eos_id(self) -> int:
-        """Id that ends a target; 1 where the vocabulary has none."""
+        """The id that ends a target; 1 if the vocabulary has none."""
         return self.output_vocabulary.eos_id or 1
 
     @abc.abstractmethod
@@ -72,10 +72,10 @@ class BaseTransformerModel(BaseModel):
         mutable: Any = False,
         other_variables: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Returns logits (batch, length, vocabulary); with ``mutable`` also the variables that changed."""
+        """Returns logits (batch, length, vocabulary); with ``mutable`` also the changed variables."""
 
     def batch_loss_normalizer(self, batch: Batch) -> Array | float | None:
-        """Returns what the summed loss of ``batch`` is divided by, if that depends on the batch; else None."""
+        """Returns the divisor of the summed loss of ``batch`` if it depends on the batch; otherwise None."""
         return self._loss.batch_normalizer(batch)
 
     def loss_fn(  # type: ignore[override]
@@ -90,14 +90,14 @@ class BaseTransformerModel(BaseModel):
         """Returns the loss to differentiate and the metrics of the batch.
 
         Args:
-          params: parameters.
-          batch: see the module.
-          dropout_rng: key of dropout; None turns dropout off.
-          flax_mutables: the network's other collections, if it has any.
-          loss_normalizer: divisor of the loss instead of the batch's own, for a slice of a larger batch.
+          params: Parameters.
+          batch: See the docstring of this module.
+          dropout_rng: Random key for dropout. If None, there is no dropout.
+          flax_mutables: Other collections of the network, if it has any.
+          loss_normalizer: Divisor of the loss, for a slice of a larger batch. If None, that of this batch.
 
         Returns:
-          ``(loss, metrics)``, or ``(loss, (metrics, flax_mutables))`` where ``flax_mutables`` was given.
+          ``(loss, metrics)``, or ``(loss, (metrics, flax_mutables))`` if ``flax_mutables`` is given.
         """
         mutable = list(flax_mutables) if flax_mutables and dropout_rng is not None else False
         logits = self._compute_logits(params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables)
@@ -109,10 +109,10 @@ class BaseTransformerModel(BaseModel):
         return loss, (metrics, new_mutables) if flax_mutables else metrics
 
     def _require_rows(self, logits: Array) -> None:
-        """Ids beyond the network's rows would be taken for others, or count for nothing, in silence.
+        """Checks that there is a logit for every id. Larger ids would silently be ignored or mistaken for others.
 
         Raises:
-          VocabularyError: the vocabulary has more ids than the network.
+          VocabularyError: The vocabulary has more ids than the network.
         """
         rows, ids = logits.shape[-1], getattr(self.output_vocabulary, "vocab_size", 0)
         if rows < ids:
@@ -129,8 +129,8 @@ class BaseTransformerModel(BaseModel):
         """Returns Σ log p(target)·weight of every example, without smoothing or z-loss.
 
         Returns:
-          scores (batch,); with ``return_intermediates`` also ``{"intermediates": …}``: what the network sowed, and
-          under ``decoder`` the scores, ids and weights of every token.
+          scores (batch,); with ``return_intermediates`` also ``{"intermediates": …}``: the values that the network
+          sowed and, under ``decoder``, the score, id and weight of every token.
         """
         targets = batch["decoder_target_tokens"]
         intermediates: dict[str, Any] = {}
@@ -158,7 +158,7 @@ class BaseTransformerModel(BaseModel):
         return_all_decodes: bool | None,
         **arguments: Any,
     ) -> tuple[Array, dict[str, Array]]:
-        """Returns what ``predict``, a function of t5x/decoding/networks.py, decodes: the best alone, or all."""
+        """Decodes with ``predict``, a function of t5x/decoding/networks.py; returns the best decode, or all."""
         options = {"eos_id": self.eos_id, **options, **({} if rng is None else {"decode_rng": rng})}
         decodes, scores = predict(self.module, params, batch, self.decode_fn, options=options, **arguments)
         if return_all_decodes:
@@ -167,19 +167,12 @@ class BaseTransformerModel(BaseModel):
 
 
 class EncoderDecoderModel(BaseTransformerModel):
-    """An encoder-decoder such as T5; see :class:`BaseTransformerModel` for the arguments.
+    """An encoder-decoder such as T5; see :class:`BaseTransformerModel` for the other arguments.
 
     Args:
-      module: its ``__call__``, ``encode`` and ``decode`` as in docs/engine.md.
-      input_vocabulary: of the inputs.
-      output_vocabulary: of the targets.
-      optimizer_def: the optimizer.
-      decode_fn: decoder of :meth:`predict_batch`.
-      feature_converter_cls: SeqIO feature converter; ``seqio.EncDecFeatureConverter`` if None.
-      label_smoothing: of the loss.
-      z_loss: of the loss.
-      loss_normalizing_factor: of the loss.
-      default_decoder_params: arguments of ``decode_fn`` for every call.
+      module: Its ``__call__``, ``encode`` and ``decode`` are described in docs/engine.md.
+      feature_converter_cls: SeqIO feature converter. If None, ``seqio.EncDecFeatureConverter``.
+      default_decoder_params: Arguments that every call of ``decode_fn`` gets.
     """
 
     FEATURE_CONVERTER_CLS = SeqioConverter("EncDecFeatureConverter")
@@ -255,16 +248,16 @@ class EncoderDecoderModel(BaseTransformerModel):
         num_decodes: int | None = None,
         prompt_with_targets: bool = False,
     ) -> tuple[Array, dict[str, Array]]:
-        """Decodes with a cache; decoded rows keep their end token, zeros follow it.
+        """Decodes with a cache. Decoded rows keep their end token, followed by zeros.
 
         Args:
-          params: parameters.
-          batch: of it ``encoder_input_tokens`` is read; ``decoder_input_tokens`` gives the length, and the prompt.
-          rng: key of sampling.
-          decoder_params: arguments of the decode function, over the model's defaults.
-          return_all_decodes: whether to return every decode instead of the best.
-          num_decodes: beams or samples per example; 1 if None.
-          prompt_with_targets: whether decodes must begin with the tokens in ``decoder_input_tokens``.
+          params: Parameters.
+          batch: Read are ``encoder_input_tokens``, and ``decoder_input_tokens`` for the length and the prompt.
+          rng: Random key for sampling.
+          decoder_params: Arguments of the decode function; they override the model's defaults.
+          return_all_decodes: Return all decodes instead of the best one.
+          num_decodes: Beams or samples per example. If None, 1.
+          prompt_with_targets: Whether decodes must begin with the tokens in ``decoder_input_tokens``.
 
         Returns:
           ids (batch, length) and ``{"scores": (batch,)}``; with ``return_all_decodes`` (batch, decodes, length) and
@@ -283,18 +276,13 @@ class EncoderDecoderModel(BaseTransformerModel):
 
 
 class DecoderOnlyModel(BaseTransformerModel):
-    """A language model, with or without a prefix; see :class:`BaseTransformerModel` for the arguments.
+    """A language model, with or without a prefix; see :class:`BaseTransformerModel` for the other arguments.
 
     Args:
-      module: its ``__call__`` as in docs/engine.md.
-      vocabulary: of inputs and targets.
-      optimizer_def: the optimizer.
-      decode_fn: decoder of :meth:`predict_batch`.
-      inputs_bidirectional_attention: whether tokens of the prefix attend to all of it.
-      feature_converter_cls: SeqIO feature converter; ``seqio.DecoderFeatureConverter`` if None.
-      label_smoothing: of the loss.
-      z_loss: of the loss.
-      loss_normalizing_factor: of the loss.
+      module: Its ``__call__`` is described in docs/engine.md.
+      vocabulary: Vocabulary of inputs and targets.
+      inputs_bidirectional_attention: Whether the tokens of the prefix attend to the whole prefix.
+      feature_converter_cls: SeqIO feature converter. If None, ``seqio.DecoderFeatureConverter``.
     """
 
     FEATURE_CONVERTER_CLS = SeqioConverter("DecoderFeatureConverter")
@@ -356,19 +344,19 @@ class DecoderOnlyModel(BaseTransformerModel):
         num_decodes: int = 1,
         decoder_params: Mapping[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """Continues the prefix of every example; the prefix enters the cache in one pass.
+        """Continues the prefix of every example. The prefix is written to the cache in one pass.
 
         Args:
-          params: parameters.
-          batch: ``decoder_input_tokens`` and ``decoder_causal_attention``, which is 1 on the beginning token and the
-            prefix, must be there.
-          rng: key of sampling.
-          return_all_decodes: whether to return every decode instead of the best.
-          num_decodes: samples or beams per example.
-          decoder_params: arguments of the decode function.
+          params: Parameters.
+          batch: Read are ``decoder_input_tokens`` and ``decoder_causal_attention``, which is 1 for the beginning token
+            and the prefix.
+          rng: Random key for sampling.
+          return_all_decodes: Return all decodes instead of the best one.
+          num_decodes: Samples or beams per example.
+          decoder_params: Arguments of the decode function.
 
         Returns:
-          As :meth:`EncoderDecoderModel.predict_batch_with_aux`; the prefix is cut off.
+          The same as :meth:`EncoderDecoderModel.predict_batch_with_aux`, without the prefix.
         """
         return self._predict(
             decoding.continue_prefix,
@@ -385,7 +373,7 @@ class DecoderOnlyModel(BaseTransformerModel):
 def initial_tokens(
     input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None, name: str, like: str | None = None
 ) -> Array | None:
-    """Ones of the shape and type that feature ``name`` has, None where batches lack it and nothing is ``like`` it."""
+    """Returns ones with the shape and type of feature ``name`` (or else ``like``); None if batches have neither."""
     name = name if name in input_shapes or like is None else like
     if name not in input_shapes:
         return None

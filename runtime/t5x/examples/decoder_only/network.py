@@ -1,6 +1,6 @@
 """A decoder-only language model, with optional attention in both directions within a prefix (PrefixLM).
 
-Built of the T5 student's layers; the parameters lie under ``decoder`` (T5X contract, section 5).
+It consists of T5's layers; the parameters are under ``decoder``, as in T5X.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Tokens = Num[Array, "batch length"]
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder-only model's shape; fields as in ``fsa_base.networks.t5.T5Config``, with ``num_layers`` layers.
+    """The shape of a decoder-only model; fields are those of ``fsa_base.networks.t5.T5Config``, and ``num_layers``.
 
     Raises:
-      SettingError: a value that no model can have.
+      SettingError: A value is invalid.
     """
 
     vocab_size: int
@@ -107,7 +107,7 @@ class DecoderWrapper(nn.Module):
 
     @property
     def scan_layers(self) -> bool:
-        """Whether cache leaves have a leading axis of layers; decoding asks for it."""
+        """Whether cache leaves have a leading axis of layers; decoding reads this."""
         return self.config.scan_layers
 
     def setup(self):
@@ -130,17 +130,17 @@ class DecoderWrapper(nn.Module):
         """Logits of the target tokens, (batch, length, vocab).
 
         Args:
-          decoder_input_tokens: targets shifted right; in mode ``decode`` the last token of each row.
-          decoder_target_tokens: tells padding; not read in mode ``decode``.
-          decoder_segment_ids: which packed example a token is of, from 1.
-          decoder_positions: not read; relative distances need none.
+          decoder_input_tokens: Targets shifted right; in mode ``decode`` the last token of each row.
+          decoder_target_tokens: Used to find padding; not read in mode ``decode``.
+          decoder_segment_ids: Number of the packed example to which a token belongs, from 1.
+          decoder_positions: Not used, since T5 has relative positions.
           decoder_causal_attention: 1 for tokens of the prefix, which attend to each other in both directions.
-          enable_dropout: training.
-          decode: reads and writes the mutable collection ``cache``, which the first such call, on full-length
-            inputs, creates.
-          max_decode_length: length of that cache.
-          prefill: fills the cache with the whole of ``decoder_input_tokens``.
-          prefill_lengths: how many of these count, by row; the next step writes there.
+          enable_dropout: True in training.
+          decode: Read and write the mutable collection ``cache``. The first such call, on full-length inputs, creates
+            it.
+          max_decode_length: Length of that cache.
+          prefill: Write all of ``decoder_input_tokens`` to the cache.
+          prefill_lengths: Number of valid tokens in each row; the next step writes at this position.
         """
         del decoder_positions
         mask = None

@@ -1,4 +1,4 @@
-"""Gin files of the decoder-only language model, one a size.
+"""Gin files of the decoder-only language model, one per size.
 
-A package, so that gin finds them wherever the engine is installed.
+This is a package so that gin finds the files of an installed engine.
 """

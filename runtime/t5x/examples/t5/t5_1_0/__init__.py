@@ -1,4 +1,4 @@
-"""Gin files of T5 v1.0 (arXiv 1910.10683), one a size.
+"""Gin files of T5 v1.0 (arXiv 1910.10683), one per size.
 
-A package, so that gin finds them wherever the engine is installed.
+This is a package so that gin finds the files of an installed engine.
 """

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_base.errors import MissingDataError, SettingError
-from fsa_jax.demo import stages
+from fsa_jax.demo import ledger as ledger_module
+from fsa_jax.demo.ledger import Ledger, Stage, claimed
 from fsa_jax.demo.plan import Plan
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.demo.stages import Ledger, Stage, claimed
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +97,7 @@ def test_a_change_affects_only_later_stages(old, new):
 
 def test_seconds_add_up_over_starts(ledger, tmp_path, monkeypatch):
     clock = iter([0.0, 10.0, 100.0, 105.0])
-    monkeypatch.setattr(stages.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ledger_module.time, "monotonic", lambda: next(clock))
     stage = Stage("slow", {}, ())
     with pytest.raises(RuntimeError), ledger.working_on(stage):
         raise RuntimeError
@@ -190,7 +190,7 @@ def test_two_demos_do_not_share_a_folder(tmp_path, monkeypatch):
     other = context.Process(target=_hold, args=(tmp_path / "out", ready, release))
     other.start()
     assert ready.wait(30)
-    monkeypatch.setattr(stages, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_module, "PATIENCE_SECONDS", 0.1)
     with pytest.raises(SettingError, match="one that is running"), claim(tmp_path / "out"):
         pass
     release.set()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.reviews import raw_row
-from fsa_jax.reviews.rows import BadRow, expand, raw_rows
+from fsa_jax.reviews.dump_rows import BadRow, expand, raw_rows
 
 ROWS = [{"text": f"Review {i}, “quoted”\nwith a second line", "stars": i % 5 + 1} for i in range(7)]
 

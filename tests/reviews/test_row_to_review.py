@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import SettingError
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
-from fsa_jax.reviews.fields import Fields, Parsed, category_names, clean_text, parse_review
+from fsa_jax.reviews.dump_rows import BadRow
 from fsa_jax.reviews.filters import Filters
-from fsa_jax.reviews.rows import BadRow
+from fsa_jax.reviews.row_to_review import Fields, Parsed, category_names, clean_text, parse_review
 
 PLAIN = Fields({})
 

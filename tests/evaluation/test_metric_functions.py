@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.common.records import LabelledAspect, LabelledSentence
-from fsa_jax.evaluation.metrics import Scores, tuple_f1
+from fsa_jax.evaluation.released_rule import Scores, tuple_f1
 from fsa_jax.evaluation.subsets import SUBSETS, select
 
 _pairs = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["positive", "negative"])), max_size=4)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fsa_jax.cli.arguments import spelt_out
+from fsa_jax.cli.option_spelling import spelt_out
 
 
 def command(source: str, top_p: float = 1.0, dry_run: bool = False, send_seed: bool = True, engine_args: str = ""):
