@@ -84,7 +84,7 @@ def find_checkpoints(path: Path) -> list[Path]:
     """Returns the checkpoints in ``path``, oldest first, or ``path`` itself if it is one; complete or damaged.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is no checkpoint.
     """
     found = [path / f"checkpoint_{step}" for step in checkpoint_steps(path)]
     if not found and not is_checkpoint(path):
@@ -222,7 +222,7 @@ def damaged(path: object, found: str) -> DamagedCheckpointError:
 def verify(path: Any) -> Verdict:
     """Compares the files of the checkpoint at ``path`` with its checksums.
 
-    Checkpoints of upstream T5X, and of fsa_jax up to 528859f, have none.
+    Checkpoints of upstream T5X, and of fsa_jax up to 528859f, have no checksums.
     """
     marker = _text(path / COMMITTED)
     verdict = _compare(path, marker)

@@ -106,7 +106,7 @@ def lock(descriptor: int, patience: float) -> None:
       OSError: the file system has no locks.
     """
     deadline = time.monotonic() + patience
-    # Not filelock.FileLock, which opens and releases a file of its own: docs/decisions.md, 11.
+    # filelock.FileLock is not used, because it opens and closes its own file (docs/decisions.md, 11).
     while not filelock.lock_descriptor(descriptor, blocking=False):
         if time.monotonic() > deadline:
             raise BlockingIOError(errno.EAGAIN, "another process holds the lock")

@@ -50,9 +50,9 @@ class BestBy:
 def best_checkpoint(directory: str, metric: str | None = None, mode: str | None = None) -> str:
     """Returns the path of the best checkpoint that exists in ``directory``.
 
-    Of equal values the later checkpoint is the best. Checkpoints without a value, or with a value that is not a finite
-    number, are never the best. The files of the checkpoint are not read here; if it is damaged, the function that reads
-    it raises an error, and no other checkpoint is used.
+    If several have the same value, the latest one is the best. Checkpoints without a value, or with a value that is not
+    a finite number, are never the best. The files of the checkpoint are not read here; if it is damaged, the function
+    that reads it raises an error, and no other checkpoint is used.
 
     Args:
       directory: MODEL_DIR of the run.
@@ -161,7 +161,7 @@ def ranked_steps(directory: Any, best_by: BestBy, steps: Sequence[int]) -> list[
 
 
 def _ranked(values: Mapping[int, float], best_by: BestBy) -> list[int]:
-    # Of equal values the later step is better, because it was trained on more data.
+    # If two steps have the same value, the later one is better, because it was trained on more data.
     return sorted(values, key=lambda step: (_worth(values[step], best_by), step))
 
 

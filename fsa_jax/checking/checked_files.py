@@ -170,7 +170,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def require_whole(root: Path) -> None:
-    """Compares the files of a check with their checksums (:func:`finished.require_whole`).
+    """Compares the files of a check with their checksums (:func:`output_checksums.require_whole`).
 
     Raises:
       DataError: a file is missing or damaged.
@@ -197,7 +197,7 @@ def read_part(path: Path) -> Iterator[dict[str, Any]]:
                 )
             for batch in file.iter_batches(batch_size=1024, columns=SCHEMA.names):
                 yield from batch.to_pylist()
-    # Damaged bytes that no checksum covers can raise any of these.
+    # A damaged file without a checksum can raise any of these.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise DataError(
             path, expected="a Parquet file that can be read", found=str(error)[:_DETAIL_CHARACTERS], fix=AGAIN

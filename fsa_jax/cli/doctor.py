@@ -140,8 +140,8 @@ def command(checkpoint: Path | None = None) -> int:
     Exits with status 1 if something that training needs is missing, or if a checkpoint is damaged.
 
     Args:
-      checkpoint: checkpoint, or directory of checkpoints. If given, no report is printed, but the files of the
-        checkpoints are compared with their checksums: whole, damaged (with the names of the files), or not verified.
+      checkpoint: checkpoint, or directory of checkpoints. If given, the command compares the files of the checkpoints
+        with their checksums and prints the result (whole, damaged, or not verified), instead of the report.
     """
     if checkpoint is not None:
         return 1 if _check_checkpoints(runs.named(checkpoint)) else 0

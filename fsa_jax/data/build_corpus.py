@@ -49,7 +49,7 @@ def build(
       overwrite: whether to replace an existing corpus, or an unfinished one of another source or selection.
 
     Raises:
-      SettingError: aside.written_aside refuses the output folder, or the folder is inside the source.
+      SettingError: atomic_directory.written_aside refuses the output folder, or the folder is inside the source.
       DataError: no row is selected, or the check is damaged.
     """
     root = data_dir / "sentiment_corpus"
@@ -93,7 +93,7 @@ def build(
 
 
 def require_whole(root: Path) -> None:
-    """Compares the files of a corpus with their checksums, once per process (:func:`finished.require_whole`).
+    """Compares the files of a corpus with their checksums, once per process (:func:`output_checksums.require_whole`).
 
     Raises:
       DataError: a file is missing or damaged.

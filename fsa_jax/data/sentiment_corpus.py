@@ -24,7 +24,7 @@ class SentimentCorpus(tfds.core.GeneratorBasedBuilder):
     Args:
       source: output of ``fsa check``, or a file in the released layout; needed only to build the corpus.
       selection: selection of rows; all by default.
-      held_out_reviews: result of corpus.rows.held_out for the source, if already known.
+      held_out_reviews: result of corpus.selection.held_out for the source, if already known.
       splits: splits to build; TFDS does not accept an empty one.
       beam: whether to build with Beam, part by part; otherwise the corpus is built in this process.
     """

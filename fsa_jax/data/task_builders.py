@@ -19,7 +19,7 @@ from fsa_jax.data.sources import CODECS, SMALL, FsaSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
 
-# Every run imports this module: one with both engines installed ends here.
+# Every run imports this module, so a run with both engines installed ends here.
 installed_engine()
 
 PREPROCESSORS = (

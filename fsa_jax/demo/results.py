@@ -76,7 +76,7 @@ class Results(Record):
 
 
 def best_rate(trials: Sequence[Trial], arm: str) -> float:
-    """The learning rate with the best dev F1 in the search of an arm; of equals, the smaller one."""
+    """The learning rate with the best dev F1 in the search of an arm; the smallest if several are equally good."""
     candidates = [trial for trial in trials if trial.arm == arm]
     return min(candidates, key=lambda trial: (-trial.dev_f1, trial.learning_rate)).learning_rate
 

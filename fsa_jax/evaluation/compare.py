@@ -38,8 +38,8 @@ def paired_bootstrap(
 
     Every resample draws test sentences with replacement (the same for all runs of both models), and runs of each model
     with replacement. So the interval includes the variation from the choice of sentences and from the training seeds.
-    F1 follows the released rule (``metrics.tuple_f1``), pooled over the resampled sentences and averaged over runs. The
-    interval is a percentile interval (Efron and Tibshirani 1993, chapter 13).
+    F1 follows the released rule (``released_rule.tuple_f1``), pooled over the resampled sentences and averaged over
+    runs. The interval is a percentile interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
       gold: gold tuples of each sentence.

@@ -11,7 +11,7 @@ Pairs = list[tuple[str, str]]
 
 
 class Codec(Protocol):
-    """``fsa_jax.text.pairs`` or ``fsa_jax.text.pairs``."""
+    """A codec of ``fsa_jax.text.pairs``."""
 
     def decode(self, text: str, sentence_text: str) -> Pairs: ...
 

@@ -105,7 +105,7 @@ def settle(
 ) -> dict[Stratum, int]:
     """The number of reviews to take from each stratum, when the available numbers are known.
 
-    * ``shrink`` (the default elsewhere): the largest sample that keeps the ratio.
+    * ``shrink`` (the default of ``fsa sample``): the largest sample that keeps the ratio.
     * ``fill``: all reviews of a stratum that has too few, the others unchanged; this changes the ratio.
     * ``error``: an error if a stratum has too few.
 

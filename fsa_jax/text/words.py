@@ -3,7 +3,7 @@
 The stemmer is light: it recognises that "batteries", "Battery" and "battery's" are the same word. Both sides of a
 comparison are stemmed, so a stem need not be a word. It must only be the same for all inflections of a word (plural,
 past, -ing), and for few other words. Its rules follow Porter's first step (Porter 1980). Snowball's stemmer also
-joins derived words, such as "reasonable" and "reason", which makes opinion words of ordinary words
+joins derived words, such as "reasonable" and "reason", which would turn ordinary words into opinion words
 (docs/decisions.md, 12).
 
 Opinion words come from a list (``opinion_words.txt``). They show whether a text states its sentiment explicitly, and
@@ -77,7 +77,7 @@ def normalise(text: str) -> str:
 
 
 def hash64(text: str, seed: int = 0) -> int:
-    """Seeded 64-bit hash of a text as it stands."""
+    """Seeded 64-bit hash of the unchanged text."""
     key = (seed % 2**64).to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
 

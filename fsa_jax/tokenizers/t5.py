@@ -18,7 +18,7 @@ from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
 
 EXTRA_IDS = 100
 NEWLINE_TOKEN = "[NL]"
-"""SentencePiece takes newlines for spaces; the released corpus and students write them as this added token."""
+"""SentencePiece treats newlines as spaces; the released corpus and students write them as this added token."""
 PIECES = 32_000
 ROWS = 32_128
 """Rows of T5's embedding: 32,000 pieces, 100 extra ids and ``[NL]``, padded to a multiple of ROW_PADDING."""

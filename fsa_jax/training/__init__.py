@@ -1,1 +1,1 @@
-"""What gin binds for a training beside the engine's own: optimizers, schedules and the weights to start from."""
+"""What gin files use for training besides the engine: optimizers, schedules and initial weights."""

@@ -1,4 +1,4 @@
-"""The model families that can be imported, exported and served. Another one is added to FAMILIES."""
+"""The model families that can be imported, exported and served. To add a family, add it to FAMILIES."""
 
 from __future__ import annotations
 

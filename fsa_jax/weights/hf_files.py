@@ -2,9 +2,9 @@
 
 A model comes from a local directory, or from the hub at one commit.
 
-The safetensors library reads them. To write a file, it needs all its tensors in memory, which a model that only just
-fits the machine does not allow; so the writer is our own. The format is a length (8 bytes), a JSON header of that
-length with each tensor's dtype, shape and byte range, and the tensors.
+The safetensors library reads them. To write a file, the library needs all tensors of the file in memory, which is too
+much if the model barely fits the machine; so this module writes files itself. The format is a length (8 bytes), a JSON
+header of that length with each tensor's dtype, shape and byte range, and the tensors.
 """
 
 from __future__ import annotations
@@ -195,14 +195,14 @@ SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _MESSAGE = 200
 """Characters of the library's message that are shown: it may quote a long name of the header."""
 _MOST_AXES = 8
-"""The library allows any number, NumPy 64."""
+"""Largest number of dimensions of a tensor; the library allows any number, NumPy 64."""
 _SHARD = re.compile(r"[\w.-]*\w\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """An array of known shape and dtype with the function that makes it: a large model is never whole in memory."""
+    """A function that makes an array of known shape and dtype; a large model is never completely in memory."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

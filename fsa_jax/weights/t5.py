@@ -30,7 +30,7 @@ def _require(config: Mapping[str, Any], key: str, default: Any, supported: Any) 
 
 
 def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> T5Config:
-    """The configuration of a model from the content of its config.json; the embedding is padded to 128 rows' multiples.
+    """The configuration of a model from the content of its config.json; the embedding gets a multiple of 128 rows.
 
     If ``tensors`` are given, the statement of config.json about the output projection is checked against them.
 

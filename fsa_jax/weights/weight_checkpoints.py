@@ -62,7 +62,7 @@ def find_checkpoint(path: Path) -> Path:
     """``path`` itself if it is a checkpoint, else the newest checkpoint in it; complete or damaged.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is no checkpoint.
     """
     return checkpoint_files.find_checkpoints(path)[-1]
 

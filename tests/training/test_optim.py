@@ -15,7 +15,7 @@ STEPS = 12
 
 
 class Reference:
-    """The recipe in float64, one parameter dictionary, one gradient at a time."""
+    """The recipe in float64 for one dictionary of parameters; each step takes one dictionary of gradients."""
 
     def __init__(self, params, rate, weight_decay):
         self.params = {k: v.astype(np.float64) for k, v in params.items()}
