@@ -1,4 +1,4 @@
-"""A target whose tests were all skipped fails."""
+"""A make target fails if all of its tests were skipped."""
 
 from __future__ import annotations
 

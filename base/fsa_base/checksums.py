@@ -46,7 +46,7 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
       skip: relative names (``/`` as separator) of files and directories to leave out, such as the marker.
 
     Returns:
-      The digest of the list, for the marker.
+      The digest of the list, which the caller stores in the marker.
     """
     data = _listing(directory, sorted(_files(directory, {*skip, LIST})), file_digest)
     (directory / LIST).write_bytes(data)

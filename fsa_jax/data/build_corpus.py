@@ -85,7 +85,7 @@ def build(
         statistics = {**summary.as_json(), "checksums": checksums.LIST}
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
         (partial / STATISTICS).write_text(text, encoding="utf-8")
-        # The counts are about all parts, so they are not used if the source is a single part.
+        # The counts of a check cover all its parts, so they are not used if the source is a single part.
         check = _counts(check_root) if check_root is not None and source.is_dir() else None
         (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
         output_checksums.finish(partial)

@@ -75,7 +75,7 @@ def export_ct2(
 
 
 def write_ct2(student: Student, directory: Path, quantization: str) -> None:
-    """Writes the files of an export to a directory, without the check."""
+    """Writes the files of an export to a directory, and does not check them."""
     from fsa_jax.serving.ct2_spec import model_spec
 
     spec = model_spec(student)

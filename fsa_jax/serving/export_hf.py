@@ -112,7 +112,7 @@ def export_hf(
 
 
 def write_hf(student: Student, directory: Path, dtype: str, answers: export_check.Answers) -> None:
-    """Writes the files of an export, except the model card, to a directory, without the check."""
+    """Writes the files of an export, except the model card, to a directory, and does not check them."""
     weights = write_parameters(student.family, student.config, student.parameters, DTYPES[dtype], rows=student.rows)
     write_directory(directory, weights)
     config = student.family.hf_config(student.config, student.hf_config, student.rows)

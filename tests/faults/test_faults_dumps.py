@@ -65,7 +65,7 @@ def sampled(path: Path, rng: random.Random) -> dict:
 
 
 def taught(path: Path) -> None:
-    """Reads a dump like ``fsa teach``, and checks the same sums."""
+    """Reads a dump like ``fsa teach``, and checks that the counts of its rows add up."""
     losses = Losses()
     kept = list(read_dump([Source(str(path))], losses))
     assert losses.read == losses.kept + losses.dropped.total() and losses.kept == len(kept)

@@ -1,6 +1,6 @@
 """Runs three journeys through the code, and records the files of this project whose functions are called.
 
-    python tests/journeys/journeys.py               prints counts and files
+    python tests/journeys/journeys.py               prints the files of each journey and their number
     python tests/journeys/journeys.py --functions   also prints the functions that are called in each file
     python tests/journeys/journeys.py --whole       counts everything that the commands of the review journey call
 

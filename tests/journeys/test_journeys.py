@@ -1,6 +1,6 @@
 """The three journeys of docs/architecture.md: each needs few files, and the document names exactly these files.
 
-``python tests/journeys/journeys.py`` prints counts and files.
+``python tests/journeys/journeys.py`` prints the files of each journey and their number.
 """
 
 from __future__ import annotations
