@@ -5,7 +5,7 @@ import seqio
 from fsa_jax.data.ablations import ABLATIONS
 from fsa_jax.data.corpus_source import WHOLE, CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
-from fsa_jax.data.tasks import add_fsa, add_teacher_text
+from fsa_jax.data.task_builders import add_fsa, add_teacher_text
 
 # Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures alternate between the two forms,
 # because the paper uses both prompts for every review.

@@ -1,14 +1,15 @@
-"""This checkout against another one, in alternating pairs: seconds from the command to the first step, and a step's.
+"""Compares this checkout with another one in alternating pairs: seconds to the first step, and seconds per step.
 
     git worktree add /tmp/before 528859f
     python benchmarks/against.py --against /tmp/before --directory /tmp/pairs --pairs 20
 
-Both run with this Python and its packages, on the CPU, each with a compilation cache of its own that a run before the
-first pair has filled. Pairs begin with this one and with the other one in turn. The start is over when
-the save of checkpoint_1 begins, right after the first step; a step's seconds are the median over windows of 20 steps of
-one run, without the first two. Starts are the tiny reference T5's; steps those of the same T5 made larger (6 million
-parameters): the tiny one's take 5 ms, of which the system's scheduler decides a tenth. Printed are the medians and the
-ratio this/other: its geometric mean over the pairs with the 95% interval of Student's t on the logarithms.
+Both run with this Python and its packages on the CPU, each with its own compilation cache, which is filled before the
+first pair. The checkouts take turns in starting a pair. The start ends when the save of checkpoint_1 begins, right
+after the first step. The seconds per step are the median over windows of 20 steps of one run, without the first two
+windows. Starts are measured with the tiny reference T5. Steps are measured with a larger T5 (6 million parameters),
+because a step of the tiny one takes 5 ms, of which the system's scheduler influences a tenth. The script prints the
+medians and the ratio this/other: its geometric mean over the pairs, with the 95% interval of Student's t on the
+logarithms.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def run(checkout: Path, model_dir: Path, cache: Path, steps: int, *bindings: str
         while process.poll() is None:
             if math.isnan(seconds) and list(model_dir.glob("checkpoint_1*")):
                 seconds = time.monotonic() - began
-            # Looking disturbs a run whose steps are timed.
+            # Frequent polling would disturb a run whose steps are timed.
             time.sleep(0.005 if steps == 1 and math.isnan(seconds) else 0.1)
         if process.returncode:
             raise SystemExit(f"{checkout} failed, see {log.name}")
@@ -69,7 +70,7 @@ def start(checkout: Path, model_dir: Path, cache: Path, steps: int) -> float:
 
 
 def step(checkout: Path, model_dir: Path, cache: Path, steps: int) -> float:
-    """Seconds of a step."""
+    """Seconds per step."""
     quiet = ("train.eval_period=100000", "utils.SaveCheckpointConfig.period=100000", f"train.stats_period={WINDOW}")
     sizes = [f"network.T5Config.{name}={value}" for name, value in SIXTY_MILLISECONDS.items()]
     run(checkout, model_dir, cache, steps, *quiet, *sizes)
@@ -81,7 +82,7 @@ MEASURES = {"start": start, "step": step}
 
 
 def ratio(ours: list[float], others: list[float]) -> str:
-    """The ratio of pairs with its interval."""
+    """The ratio over the pairs, with its interval."""
     logarithms = [math.log(one / other) for one, other in zip(ours, others, strict=True)]
     mean = statistics.fmean(logarithms)
     if len(logarithms) < 2:
@@ -112,5 +113,5 @@ if __name__ == "__main__":
     parser.add_argument("--directory", type=Path, required=True, help="new folder")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
-    parser.add_argument("--steps", type=int, default=200, help="of the runs that time a step")
+    parser.add_argument("--steps", type=int, default=200, help="number of steps of the runs that time a step")
     main(parser.parse_args())

@@ -1,8 +1,9 @@
-"""``fsa check``: rows a second with one process and with several, alternated, and whether all give the same files.
+"""Measures ``fsa check``: rows per second with one process and with several, alternating; compares the output files.
 
     python benchmarks/check_rows.py --directory /tmp/check [--reviews 20000] [--workers 2] [--pairs 3]
 
-The teacher text is the oracle's about a generated world, two rows a review; each run is a process of its own.
+The teacher text is that of the oracle about a generated world, with two rows per review. Each run is a separate
+process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fsa_jax.synthetic.world import draw_reviews
 
 
 def run(source: Path, output: Path, workers: int) -> tuple[float, float, float]:
-    """Seconds, seconds of CPU time, and largest resident memory of any process so far in MiB."""
+    """Seconds, seconds of CPU time, and largest resident memory of all processes so far in MiB."""
     command = [sys.executable, "-m", "fsa_jax.cli.main", "check", str(source), str(output), "--workers", str(workers)]
     command += ["--overwrite"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()

@@ -1,9 +1,9 @@
-"""Seconds to save and to restore a T5 of 60 million parameters with Adam's moments (720 MB), against another checkout.
+"""Compares the times to save and restore a T5 of 60 million parameters with Adam's moments (720 MB) of two checkouts.
 
     python benchmarks/checkpoint_times.py --against ../528859f --rounds 10
 
-Each measurement is a process of its own with the sources of one checkout; the two take turns. Files are written below
-``--directory``, whose disk is what is measured, and read while the system still has them in memory.
+Each measurement is a separate process with the sources of one checkout; the checkouts take turns. Files are written to
+``--directory``, so its disk is measured, and read while they are still in the system's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = {"encoder_input_tokens": (8, 16), "decoder_input_tokens": (8, 16), "deco
 
 
 def measure(directory: Path) -> dict[str, float]:
-    """Saves and restores once with whatever sources are on the path; returns the seconds."""
+    """Saves and restores once with the sources on the path; returns the seconds."""
     import jax
     import numpy as np
     import optax
@@ -78,7 +78,7 @@ def measure(directory: Path) -> dict[str, float]:
 
 
 def in_process(checkout: Path, directory: Path) -> dict[str, float]:
-    """One measurement of the sources in ``checkout``."""
+    """One measurement with the sources in ``checkout``."""
     shutil.rmtree(directory, ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'runtime'}", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, __file__, "--measure", "--directory", str(directory)]
@@ -118,8 +118,10 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, help="another checkout of this repository; none: this one alone")
+    parser.add_argument(
+        "--against", type=Path, help="another checkout of this repository; by default only this one is measured"
+    )
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--directory", type=Path, required=True, help="where the checkpoints are written for a moment")
+    parser.add_argument("--directory", type=Path, required=True, help="folder for the temporary checkpoints")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     main(parser.parse_args())

@@ -2,14 +2,14 @@
 
     python benchmarks/command_kills.py --directory D --kills 20 -- fsa predict MODEL reviews.jsonl {out}/found.jsonl
 
-``{out}`` stands for a folder that the command may fill; it exists and is empty at the start. The command runs once
-undisturbed, which gives its running time and its output. Then it is started again and again in a folder of the same
-path, and killed (SIGKILL, with all processes that it started) at a moment drawn uniformly from the running time, until
-the wanted number of kills has found it running. Where it finishes in between, the output is compared and the next round
-begins in an empty folder; at the end it runs to its end, and the output is compared a last time. Two outputs are equal
-if they have the same files with the same bytes; ``--exclude`` names files, relative to ``{out}``, that may differ.
+``{out}`` stands for the output folder of the command; it exists and is empty at the start. The command first runs once
+without kills, which gives its running time and its output. Then it is started again and again with a folder of the same
+path, and killed (SIGKILL, with all its processes) at a moment that is drawn uniformly from the running time, until the
+wanted number of kills has hit a running command. If it finishes meanwhile, the output is compared, and the next round
+starts with an empty folder. At last it runs to the end, and the output is compared again. Two outputs are equal if they
+have the same files with the same bytes; ``--exclude`` names files, relative to ``{out}``, that may differ.
 
-The random numbers are drawn from ``--seed``, but where a kill finds the command depends on the machine.
+The random moments depend on ``--seed``, but the state of the command at that moment depends on the machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 
 
 def contents(folder: Path, exclude: list[str]) -> dict[str, bytes | None]:
-    """The files below a folder by relative name; None for a folder, so that an empty one counts too."""
+    """The content of all files below a folder by relative name; None for a folder, so that empty folders count too."""
     names = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
     return {
         name: path.read_bytes() if path.is_file() else None
@@ -37,7 +37,7 @@ def contents(folder: Path, exclude: list[str]) -> dict[str, bytes | None]:
 
 
 def differences(expected: dict[str, bytes | None], found: dict[str, bytes | None]) -> list[str]:
-    """What differs, a line each."""
+    """A line for each difference."""
     return [
         f"{name}: {'missing' if name not in found else 'not expected' if name not in expected else 'other bytes'}"
         for name in sorted(expected.keys() | found.keys())
@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
     status = start().wait()
     seconds = time.monotonic() - began
     if status != 0:
-        print(f"the command ends with {status} even if nothing disturbs it; see {log}", file=sys.stderr)
+        print(f"the command ends with status {status} even without kills; see {log}", file=sys.stderr)
         return 1
     shutil.rmtree(whole, ignore_errors=True)
     out.rename(whole)
@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> int:
     while True:
         process = start()
         try:
-            # The last start, after all kills, runs to its end.
+            # The last start, after all kills, runs to the end.
             process.wait(rng.uniform(0, seconds) if kills < options.kills else None)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -85,7 +85,8 @@ def main(options: argparse.Namespace) -> int:
             after_output += any(out.iterdir())
             continue
         found = differences(expected, contents(out, options.exclude))
-        # A kill may have come after the last byte was written: then the output is whole, and refused as existing.
+        # If a kill came after the last byte was written, the output is complete, and the next start refuses it as
+        # existing.
         already_done += process.returncode != 0 and not found
         if process.returncode != 0 and found:
             problems.append(f"after {kills} kills: exit status {process.returncode}; see {log}")
@@ -96,9 +97,9 @@ def main(options: argparse.Namespace) -> int:
         empty(out)
     files = [data for data in expected.values() if data is not None]
     print(
-        f"{seconds:.1f} s undisturbed; {kills} kills, {after_output} of them after the command had written something; "
+        f"{seconds:.1f} s without kills; {kills} kills, {after_output} of them after the command had written a file; "
         f"{rounds} outputs of {len(files)} files ({sum(map(len, files)):,} bytes) compared, {already_done} of them "
-        f"whole before the last start; {len(problems)} problems"
+        f"complete before the last start; {len(problems)} problems"
     )
     for problem in problems[:20]:
         print(f"  {problem}")
@@ -111,5 +112,5 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exclude", nargs="*", default=[], metavar="GLOB", help="files that may differ")
-    parser.add_argument("command", nargs="+", help="after --, with {out} for the folder of its output")
+    parser.add_argument("command", nargs="+", help="command after --, with {out} for its output folder")
     sys.exit(main(parser.parse_args()))

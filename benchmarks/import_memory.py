@@ -1,9 +1,9 @@
-"""Peak memory of ``fsa import-hf``, the whole process, on models of real size with random weights in shards.
+"""Measures the peak memory of the process ``fsa import-hf`` for models of real size with random weights in shards.
 
     python benchmarks/import_memory.py --directory /a/disk/with/25/GB
 
-The contract is 1.3 times the largest of one shard file and the model in the dtype that is written. What is measured is
-VmHWM of the process, so Python's and JAX's own memory counts too.
+The allowed memory is 1.3 times the larger of one shard file and the model in the output dtype. The script measures
+VmHWM of the process, which includes the memory of Python and JAX.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ sys.exit(status)
 
 
 def write_model(directory: Path, config: dict[str, Any], dtype: Any, shard_bytes: int) -> list[Path]:
-    """A model directory with random weights, made a tensor at a time; returns its weight files."""
+    """Writes a model directory with random weights, one tensor at a time; returns its weight files."""
     family = family_of(config)
     generator = np.random.default_rng(0)
     tensors = {}
@@ -85,7 +85,7 @@ def write_model(directory: Path, config: dict[str, Any], dtype: Any, shard_bytes
 def main() -> None:
     """Imports each model in both dtypes and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, help="where to write; a temporary directory by default")
+    parser.add_argument("--directory", type=Path, help="folder for the models; by default a temporary directory")
     parser.add_argument("--shard_gb", type=float, default=1.0)
     options = parser.parse_args()
     print(

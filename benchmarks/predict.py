@@ -1,11 +1,11 @@
-"""``fsa predict`` with CTranslate2 against transformers' ``generate``, on the same distilled T5 and the same sentences.
+"""Compares ``fsa predict`` with CTranslate2 and transformers' ``generate`` on the same distilled T5 and sentences.
 
     python benchmarks/predict.py --checkpoint demo/finetuned/distilled/lr0.01-seed42 \\
       --vocabulary demo/vocabulary/spiece.model --input demo/data/fsa/atsa/rest14/*test.json --copies 5
 
-Both are whole processes, imports and model loading included, run in turns on the same machine; the table shows the
-medians, their ratio, and F1 of both. transformers gets inputs sorted by length in tokens, and the best of the batch
-sizes, dtypes and threads that are tried before; ``fsa predict`` runs as it comes. Needs the environment of
+Whole processes, including imports and loading the model, run alternately on the same machine. The table shows the
+medians, their ratio, and F1 of both. transformers gets inputs sorted by length in tokens, and the best of several batch
+sizes, dtypes and numbers of threads that are tried before; ``fsa predict`` uses its defaults. Needs the environment of
 ``make parity``.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsa_jax.data.benchmark_files import load
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.text.pairs import ACSA, ATSA
 
 _TRANSFORMERS = """
@@ -43,7 +43,7 @@ model = AutoModelForSeq2SeqLM.from_pretrained(
     model_dir, dtype=getattr(torch, dtype), trust_remote_code=False
 ).eval()
 inputs = tokenizer([row["text"].replace("\\n", "[NL]") for row in rows])["input_ids"]
-# The same courtesy as ours: short inputs together, so that little is padded.
+# Short inputs are decoded together to reduce padding, as in fsa predict.
 order = sorted(range(len(rows)), key=lambda i: len(inputs[i]))
 texts = [None] * len(rows)
 with torch.inference_mode():
@@ -60,7 +60,7 @@ with open(output, "w") as stream:
 
 
 class Setting(NamedTuple):
-    """Of transformers."""
+    """Settings of transformers."""
 
     dtype: str
     batch_size: int
@@ -68,7 +68,7 @@ class Setting(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """Of one process."""
+    """Times of one process."""
 
     wall: float
     processor: float
@@ -88,7 +88,7 @@ def main() -> None:
     """Runs the comparison and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--input", type=Path, required=True, nargs="+", help="labelled files in the released form")
+    parser.add_argument("--input", type=Path, required=True, nargs="+", help="labelled files in the released format")
     parser.add_argument("--task", choices=("atsa", "acsa"), default="atsa")
     parser.add_argument("--vocabulary", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--peer_threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     parser.add_argument("--peer_dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--max_output_length", type=int, default=100)
-    parser.add_argument("--copies", type=int, default=1, help="predict the sentences so many times over")
+    parser.add_argument("--copies", type=int, default=1, help="number of copies of the sentences")
     options = parser.parse_args()
     sentences = [sentence for file in options.input for sentence in load(file)] * options.copies
     codec = {"atsa": ATSA, "acsa": ACSA}[options.task]

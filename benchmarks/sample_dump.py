@@ -1,9 +1,9 @@
-"""fsa sample on a generated dump: is the rating ratio what was asked, and does memory stay flat?
+"""Runs fsa sample on a generated dump: checks the rating ratio, and whether memory stays constant.
 
     python benchmarks/sample_dump.py --rows 1500000 --size 100000
 
-Writes a gzipped JSONL dump with the star distribution of real ones (45% five stars), samples it in this process, and
-prints resident memory on the way, its peak, and the ratio that came out.
+Writes a gzipped JSONL dump with a realistic star distribution (45% five stars), samples it in this process, and prints
+resident memory over time, its peak, and the resulting ratio.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.reviews.fields import Fields
 from fsa_jax.reviews.filters import Filters
+from fsa_jax.reviews.row_to_review import Fields
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.source import ReviewReader, Source
 from fsa_jax.reviews.strata import PAPER_STARS_RATIO

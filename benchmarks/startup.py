@@ -1,10 +1,11 @@
-"""From the command to the first training step: this engine against upstream T5X, alternating, on the reference model.
+"""Measures the time from the command to the first training step: this engine and upstream T5X, alternating.
 
     python benchmarks/startup.py --directory /tmp/startup --upstream ENVIRONMENT/bin/python
 
-``--upstream`` is the Python of an environment of requirements-t5x.txt. Each round starts upstream, ours with an empty
-compilation cache, and ours with the cache that the round's cold start filled. The first step is over when the save of
-checkpoint_1 begins, which both engines do right after it. Lines of output are those of a run of six steps.
+``--upstream`` is the Python of an environment with requirements-t5x.txt. Each round starts upstream, then this engine
+with an empty compilation cache, then this engine with the cache of that start. The model is the reference T5. The first
+step ends when the save of checkpoint_1 begins, which both engines do right after it. The lines of output are counted in
+a run of six steps.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def command(python: str, model_dir: Path, steps: int) -> list[str]:
 
 
 def first_step(python: str, model_dir: Path, cache: Path) -> tuple[float, float]:
-    """Wall seconds to the first step, and processor seconds of the whole run of one step."""
+    """Wall seconds to the first step, and CPU seconds of the whole run of one step."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     with model_dir.with_suffix(".log").open("wb") as log:
@@ -48,7 +49,7 @@ def first_step(python: str, model_dir: Path, cache: Path) -> tuple[float, float]
 
 
 def lines(python: str, model_dir: Path, cache: Path) -> int:
-    """Lines that a run of six steps prints."""
+    """Number of lines that a run of six steps prints."""
     run = subprocess.run(command(python, model_dir, 6), cwd=ROOT, env=environment(cache), capture_output=True)
     return len((run.stdout + run.stderr).splitlines())
 
@@ -60,7 +61,7 @@ def spread(values: list[float]) -> str:
 def main(options: argparse.Namespace) -> None:
     options.directory.mkdir(parents=True)
     ours, none = sys.executable, options.directory / "no-cache"
-    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # Also reads both from the disk once.
+    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # This also loads both into the disk cache.
         print(f"{name}: {lines(python, options.directory / f'lines-{name}', none)} lines for six steps", flush=True)
     kinds: dict[str, list[tuple[float, float]]] = {"upstream": [], "ours, cold": [], "ours, warm": []}
     for turn in range(options.rounds):

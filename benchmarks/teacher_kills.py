@@ -1,12 +1,12 @@
 """Kills ``fsa teach`` again and again, then checks that the store holds every generation exactly once.
 
     python benchmarks/teacher_kills.py --directory /tmp/kills                 # 5,000 requests, 40 SIGKILLs
-    python benchmarks/teacher_kills.py --directory /tmp/faults --faults       # the server misbehaves, too
+    python benchmarks/teacher_kills.py --directory /tmp/faults --faults       # with errors of the server
 
-A kill comes at a random moment: half a second at most after the job has stored its first row, or, one time in four,
-while the job is starting and tidying up. After the last kill the job runs to its end (with --faults: with
---retry-failed, until there are no failures). Exits with 1 unless every request is stored once, whole, and with the text
-that the server gives to it.
+A kill comes at a random moment: at most half a second after the job has stored its first row, or, one time in four,
+while the job is starting and cleaning up. After the last kill the job runs to the end (with --faults: with
+--retry-failed, until there are no failures). Exits with status 1 unless every request is stored exactly once,
+undamaged, and with the text that the server gave.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def reviews(count: int) -> list[Review]:
 
 
 def stored_bytes(folder: Path) -> int:
-    """Size of all journals and parts; changes with the first row that a job stores."""
+    """Size of all journals and parts; it changes with the first row that a job stores."""
     return sum(path.stat().st_size for path in folder.glob("[jp]*") if path.exists())
 
 
@@ -51,7 +51,7 @@ def job(options: argparse.Namespace, source: Path, store: Path, port: str, *extr
 
 
 def kill_once(rng: random.Random, process: subprocess.Popen[bytes], folder: Path, startup: float) -> tuple[bool, float]:
-    """Kills a job at a random moment; returns whether it was still running, and how long it took to its first row."""
+    """Kills a job at a random moment; returns whether it was still running, and the seconds until its first row."""
     began = time.monotonic()
     if startup and rng.random() < 0.25:
         time.sleep(rng.uniform(0, startup))
@@ -68,7 +68,7 @@ def kill_once(rng: random.Random, process: subprocess.Popen[bytes], folder: Path
 
 
 def check(store: Path, expected: list[Review], faults: bool) -> list[str]:
-    """What is wrong with the store; empty where nothing is."""
+    """Descriptions of problems with the store; empty if there are none."""
     maker = RequestMaker(Teacher(MODEL, None, SamplingSettings()), [load_prompt("analysis")])
     requests = {request.key: request for review in expected for request in maker.requests(review)}
     problems = []
@@ -110,7 +110,7 @@ def main(options: argparse.Namespace) -> int:
         while kills < options.kills:
             alive, startup = kill_once(rng, job(options, source, store, port), folder, startup)
             if not alive:
-                print(f"the job ended after {kills} kills: raise --latency to have it live longer", file=sys.stderr)
+                print(f"the job ended after {kills} kills: raise --latency so that it runs longer", file=sys.stderr)
                 return 1
             kills += 1
         before = sum(1 for _ in StoreReader(store)) if folder.is_dir() else 0
@@ -142,7 +142,9 @@ if __name__ == "__main__":
     parser.add_argument("--directory", type=Path, required=True, help="new folder for input, store and log")
     parser.add_argument("--reviews", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=40)
-    parser.add_argument("--latency", type=float, default=0.15, help="mean seconds that the server takes")
-    parser.add_argument("--faults", action="store_true", help="a server that fails, stalls, garbles and cuts")
+    parser.add_argument("--latency", type=float, default=0.15, help="mean response time of the server in seconds")
+    parser.add_argument(
+        "--faults", action="store_true", help="use a server with errors, time-outs, broken and cut answers"
+    )
     parser.add_argument("--seed", type=int, default=0)
     sys.exit(main(parser.parse_args()))

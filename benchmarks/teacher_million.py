@@ -1,10 +1,10 @@
-"""One million requests through ``fsa teach --endpoint`` against the fast test server: rate and resident memory.
+"""Measures rate and memory of a million requests with ``fsa teach --endpoint`` and the fast test server.
 
     python benchmarks/teacher_million.py --directory /tmp/million [--reviews 1000000] [--in-flight 64]
 
 Writes memory.csv (seconds, rows stored so far, resident MiB of the client) and prints the rate, the memory after a
-tenth of the requests and at the end, and what the store holds. ``--store-only`` leaves HTTP out: the same rows straight
-into the store, which is what a faster engine would meet.
+tenth of the requests and at the end, and the content of the store. ``--store-only`` writes the same rows directly to
+the store, without HTTP; this shows the limit for a faster engine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def resident_mib(pid: int | str = "self") -> float:
 
 
 def rows_stored(folder: Path, rows: dict[Path, int]) -> int:
-    """Rows in the parts of a shard; ``rows`` remembers parts that were counted before."""
+    """Number of rows in the parts of a shard; ``rows`` caches the counts of parts."""
     for part in contents(folder).parts:
         rows.setdefault(part.path, part.rows)
     return sum(rows.values())
@@ -106,7 +106,7 @@ def store_only(directory: Path, count: int, group: int) -> None:
                 print(f"{time.monotonic() - began:.1f},{number},{resident_mib():.1f}", file=log, flush=True)
         writer.append(rows)
     seconds, cpu = time.monotonic() - began, time.process_time()
-    print(f"{count / cpu:,.0f} rows by second of CPU time, keys and rows made included")
+    print(f"{count / cpu:,.0f} rows by second of CPU time, including the creation of keys and rows")
     print(f"store alone, synced every {group} rows: {count:,} rows in {seconds:,.0f} s, {count / seconds:,.0f} rows/s")
     print(f"resident memory: {resident_mib():.0f} MiB at the end")
 

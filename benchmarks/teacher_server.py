@@ -1,10 +1,10 @@
-"""A fast OpenAI-compatible server without a model, which can misbehave in every way that real ones do.
+"""A fast OpenAI-compatible server without a model, which can produce the errors of real servers.
 
     python benchmarks/teacher_server.py --port 0 --fail 0.05 --stall 0.01 --broken 0.05 --cut 0.05
 
-It prints the port that it listens on. The text of an answer depends on the request alone (its messages and seed), so
-that two answers to one request can be compared. Faults are drawn from ``--seed`` and the number of the request.
-Addresses: POST /v1/chat/completions, GET /v1/models, GET /count (requests and faults so far).
+It prints the port on which it listens. The text of an answer depends only on the request (its messages and seed), so
+that two answers to a request can be compared. Errors are drawn from ``--seed`` and the number of the request.
+Addresses: POST /v1/chat/completions, GET /v1/models, GET /count (number of requests and errors so far).
 """
 
 from __future__ import annotations
@@ -128,15 +128,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="mean seconds before an answer")
-    parser.add_argument("--fail", type=float, default=0.0, help="share of 5xx")
-    parser.add_argument("--limit", type=float, default=0.0, help="share of 429 with retry-after")
-    parser.add_argument("--stall", type=float, default=0.0, help="share that is never answered")
-    parser.add_argument("--broken", type=float, default=0.0, help="share of half a JSON document")
-    parser.add_argument("--cut", type=float, default=0.0, help="share of connections cut within the answer")
+    parser.add_argument("--fail", type=float, default=0.0, help="share of answers with status 5xx")
+    parser.add_argument("--limit", type=float, default=0.0, help="share of answers with status 429 and retry-after")
+    parser.add_argument("--stall", type=float, default=0.0, help="share of requests that are never answered")
+    parser.add_argument("--broken", type=float, default=0.0, help="share of answers with incomplete JSON")
+    parser.add_argument("--cut", type=float, default=0.0, help="share of connections that end inside the answer")
     parser.add_argument("--empty", type=float, default=0.0, help="share of answers without text")
     parser.add_argument("--stall-seconds", type=float, default=3600.0)
     parser.add_argument("--max-characters", type=int, default=1_000_000)
-    parser.add_argument("--key", default="", help="refuse other keys")
+    parser.add_argument("--key", default="", help="the only accepted API key; by default all are accepted")
     parser.add_argument("--seed", type=int, default=0)
     with suppress(KeyboardInterrupt):
         asyncio.run(main(parser.parse_args()))

@@ -1,14 +1,14 @@
-"""Throughput of the sidecar against vLLM called directly with the same requests, in alternated pairs.
+"""Compares the throughput of the sidecar with vLLM called directly with the same requests, in alternating pairs.
 
     .venv-teacher/bin/python benchmarks/teacher_sidecar.py --model FOLDER --directory /tmp/overhead
 
-The model is made by tests/teacher/tiny_teacher.py. One engine serves both sides: "direct" hands the text of all
-prompts, rendered beforehand, to ``AsyncLLM.generate`` and waits; "sidecar" is the whole job, from reviews and templates
-to the store. vLLM turns text into tokens on the one side, the sidecar on the other. CPU time is that of this process,
-without the engine's.
+The model is created by tests/teacher/tiny_teacher.py. Both sides use the same engine. "direct" passes the text of all
+prompts, rendered before, to ``AsyncLLM.generate`` and waits. "sidecar" is the whole job, from reviews and templates to
+the store. In "direct" vLLM tokenizes the text, in "sidecar" the sidecar does. CPU time is that of this process, without
+the engine.
 """
 
-# vLLM lives in the teacher's own environment.
+# vLLM is installed only in the teacher's environment.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from fsa_jax.common.records import Review
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.cost import Budget, Prices
 from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
 from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
@@ -40,7 +40,7 @@ def reviews(count: int) -> list[Review]:
 
 
 class KeptOpen:
-    """The sidecar as an engine that a job may use and another one after it."""
+    """The sidecar as an engine that several jobs can use one after the other."""
 
     def __init__(self, sidecar: VllmSidecar) -> None:
         self.devices = 0
@@ -52,8 +52,10 @@ class KeptOpen:
         pass
 
 
-async def direct(sidecar: VllmSidecar, tokenizer: ChatTokenizer, maker: RequestMaker, count: int, salt: int) -> float:
-    """Seconds for all requests, straight into vLLM."""
+async def direct(
+    sidecar: VllmSidecar, tokenizer: TeacherTokenizer, maker: RequestMaker, count: int, salt: int
+) -> float:
+    """Seconds for all requests, passed directly to vLLM."""
     from vllm import SamplingParams, TextPrompt
     from vllm.sampling_params import RequestOutputKind
 
@@ -72,7 +74,7 @@ async def direct(sidecar: VllmSidecar, tokenizer: ChatTokenizer, maker: RequestM
             output_kind=RequestOutputKind.FINAL_ONLY,
             **sampling.extra,
         )
-        template = {"add_special_tokens": False}  # the chat template has written them
+        template = {"add_special_tokens": False}  # the chat template has added them
         name = f"direct-{salt}-{number}"
         async for _ in engine.llm.generate(prompts[number], parameters, name, tokenization_kwargs=template):
             pass
@@ -95,10 +97,10 @@ async def through_sidecar(sidecar: VllmSidecar, maker: RequestMaker, count: int,
 
 async def main(options: argparse.Namespace) -> None:
     model = str(options.model)
-    # ignore_eos: every answer has max_tokens tokens, on both sides.
+    # With ignore_eos every answer has max_tokens tokens, on both sides.
     sampling = SamplingSettings(max_tokens=options.tokens, extra={"ignore_eos": True})
     maker = RequestMaker(Teacher(model, resolve_revision(model, None), sampling), [load_prompt("analysis")])
-    tokenizer = ChatTokenizer(model)
+    tokenizer = TeacherTokenizer(model)
     sidecar = await VllmSidecar.start(maker.teacher, VllmSettings(engine_args=ENGINE), tokenizer)
     figures = []
     try:

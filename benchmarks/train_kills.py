@@ -1,12 +1,12 @@
-"""Kills ``t5x.train`` again and again, then checks that the run ends as one that was left alone.
+"""Kills ``t5x.train`` again and again, then checks that the run ends like an uninterrupted one.
 
     python benchmarks/train_kills.py --directory /tmp/kills       # 100 SIGKILLs
 
 The run is the tiny T5 of tests/runtime with a save and an evaluation every four steps. A kill comes at a random moment:
-half a second at most after the run has logged its first step, or, one time in four, while it is starting. After each
-kill every checkpoint must be readable and the newest no older than before; after the last one the run goes on to its
-end. Exits with 1 unless its losses and every leaf of its last checkpoint equal, bit for bit, those of the run without
-kills.
+at most half a second after the run has logged its first step, or, one time in four, while it is starting. After each
+kill every checkpoint must be readable, and the newest must not be older than before. After the last kill the run
+continues to its end. Exits with status 1 unless its losses and every leaf of its last checkpoint are bit-identical to
+those of the run without kills.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PERIOD = 4
 
 
 def leaves(checkpoint: Path) -> dict[str, np.ndarray]:
-    """Every leaf of a checkpoint by its path; fails where one cannot be read."""
+    """All leaves of a checkpoint by path; fails if one cannot be read."""
     with ocp.PyTreeCheckpointer() as reader:
         tree = reader.metadata(checkpoint / checkpoints.STATE).item_metadata.tree
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
@@ -53,7 +53,7 @@ def start(options: argparse.Namespace, name: str) -> subprocess.Popen[bytes]:
 
 
 def logged(model_dir: Path) -> tuple[int, int]:
-    """Changes with every row of metrics: size and modification time of their file."""
+    """Size and modification time of the metrics file; they change with every row."""
     try:
         status = (model_dir / "train" / "metrics.jsonl").stat()
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def logged(model_dir: Path) -> tuple[int, int]:
 
 
 def kill_once(rng: random.Random, process: subprocess.Popen[bytes], model_dir: Path, startup: float) -> float:
-    """Kills a run at a random moment; returns how long it took to its first step, as far as that is known."""
+    """Kills a run at a random moment; returns the seconds until its first step, if known."""
     began = time.monotonic()
     if startup and rng.random() < 0.25:
         time.sleep(rng.uniform(0, startup))
@@ -78,7 +78,7 @@ def kill_once(rng: random.Random, process: subprocess.Popen[bytes], model_dir: P
 
 
 def check_readable(model_dir: Path) -> int:
-    """Reads every checkpoint; returns the newest one's step, -1 where there is none."""
+    """Reads every checkpoint; returns the step of the newest one, or -1 if there is none."""
     steps = checkpoints.checkpoint_steps(model_dir)
     for step in steps:
         found = leaves(model_dir / f"checkpoint_{step}")["['state']['step']"]
@@ -87,7 +87,7 @@ def check_readable(model_dir: Path) -> int:
 
 
 def differences(reference: Path, killed: Path, steps: int) -> list[str]:
-    """What differs between the two runs; empty where nothing does."""
+    """Descriptions of differences between the two runs; empty if there are none."""
     problems = []
     expected, found = (dict(tiny_run.losses(run)) for run in (reference, killed))
     if list(found) != list(expected):
@@ -119,7 +119,7 @@ def main(options: argparse.Namespace) -> int:
         process = start(options, "killed")
         startup = kill_once(rng, process, killed, startup)
         if process.returncode >= 0:
-            print(f"the run ended by itself ({process.returncode}) after {kills} kills: give it more --steps")
+            print(f"the run ended by itself ({process.returncode}) after {kills} kills: use more --steps")
             return 1
         kills += 1
         halves = [entry.name for entry in killed.glob("checkpoint_*.tmp-*")] if killed.exists() else []

@@ -1,7 +1,7 @@
-"""Settings of every test: strict JAX, eight fake CPU devices, real data where it is there.
+"""Settings of all tests: strict JAX, eight fake CPU devices, and the real data if available.
 
-The environment is set before anything imports JAX or TensorFlow. Tests that start a process of their own build its
-environment from ``os.environ`` and change what they test.
+The environment is set before anything imports JAX or TensorFlow. Tests that start a process derive its environment from
+``os.environ``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# A shell that puts `make test` into the background has it ignore Ctrl-C, and so would the commands that tests start.
+# If a shell starts `make test` in the background, it ignores Ctrl-C, and the commands of the tests would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
-# Tests, workers and the processes that they start compile the same small programs again and again: each of them once.
+# With a shared compilation cache, tests, workers and their processes compile each small program only once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla" / platform.node()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -50,17 +50,18 @@ LONG_FILES = (
     "journeys/test_journeys.py",
     "test_old_artefacts.py",
 )
-"""Begun first (Makefile: --no-loadscope-reorder), so that no worker is left with one when the others are done."""
+"""These long files start first (Makefile: --no-loadscope-reorder), so that all workers finish at about the same
+time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of LONG_FILES in front, all else in the order of collection."""
+    """Moves the tests of LONG_FILES to the front; the others keep their order."""
     places = {ROOT / "tests" / name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Makefile: targets whose tests may be skipped one by one, but not all of them."""
+    """Adds ``--must-run``, for make targets of which some tests may be skipped, but not all."""
     parser.addoption("--must-run", action="store_true", help="fail where every test was skipped")
 
 
@@ -75,14 +76,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def data_directory() -> Path:
-    """Where the project's real data would lie."""
+    """The path of the project's real data, which may not exist."""
     configured = os.environ.get("FSA_DATA_DIR")
     return Path(configured) if configured else ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
-    """The project's real data (docs/data.md); skips where it is absent, as on most users' machines."""
+    """The project's real data (docs/data.md); skips the test if they are missing, as on most users' machines."""
     directory = data_directory()
     if not directory.is_dir():
         pytest.skip(f"the real data is not here: {directory} is no directory (set FSA_DATA_DIR)")
@@ -91,7 +92,7 @@ def real_data_dir() -> Path:
 
 @pytest.fixture
 def mount_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts ``tmp_path / "disk"``, a real disk of the size that it is given; skips where this user may not."""
+    """Mounts ``tmp_path / "disk"``, a real disk of a given size; skips the test if the user may not mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
 

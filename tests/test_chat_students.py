@@ -1,4 +1,4 @@
-"""Decoder-only students from import to predictions: imported, distilled, fine-tuned, served, each by its command."""
+"""Decoder-only students are imported, distilled, fine-tuned and served, each step with its command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fsa_jax.cli import main as cli
 from fsa_jax.synthetic.files import generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 from tests.parity.small_models import write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 
 def train(environment: dict[str, str], name: str, start: Path, out: Path, *bindings: str) -> list[float]:
-    """Trains two steps of one of gin/'s files, with the sizes of the batches alone made small; returns the losses."""
+    """Trains two steps with a file of gin/, in which only the batch sizes are reduced; returns the losses."""
     settings = [f"INITIAL_CHECKPOINT_PATH='{start}'", f"MODEL_DIR='{out}'", "TRAIN_STEPS=2", "BATCH_SIZE=4"]
     settings += [f"TASK_FEATURE_LENGTHS={LENGTHS}", "train_script.train.stats_period=1", *bindings]
     command = [sys.executable, "-m", "t5x.train", f"--gin_file=gin/{name}.gin"]
@@ -79,9 +79,9 @@ def test_an_imported_model_is_trained_and_served_by_its_commands(family, data_di
         "train_script.train.eval_steps=1",
     ]
     losses = train(environment, "distill_chat", student / "checkpoint_0", distilled, *more)
-    # Random weights know nothing of 320 ids; a loss far above would be that of padding or of another model.
+    # The loss of random weights over 320 ids; a much larger loss would mean padding in it or another model.
     assert len(losses) == 2 and all(4 < loss < 60 for loss in losses)
-    # Two steps at a rate of 1e-5 from the imported weights, and not from others.
+    # The weights have changed as by two steps with a learning rate of 1e-5 from the imported weights.
     before, after = (load_weights(find_checkpoint(directory)) for directory in (student, distilled))
     moved = jax.tree.leaves(jax.tree.map(lambda x, y: float(np.abs(x - y).max()), before, after))
     assert 0 < max(moved) < 1e-4
@@ -96,7 +96,7 @@ def test_an_imported_model_is_trained_and_served_by_its_commands(family, data_di
     for size in (1, 3):
         outputs.append(tmp_path / f"jax{size}.jsonl")
         fsa("predict", tuned, reviews, outputs[-1], "--batch_size", size, "--base", student, *settings)
-    if family == "qwen":  # CTranslate2 has another rope scaling than Llama-3.2, docs/serving.md.
+    if family == "qwen":  # CTranslate2's RoPE scaling is not that of Llama-3.2, see docs/serving.md.
         fsa("export-ct2", tuned, tmp_path / "ct2", "--base", student, "--quantization", "float32", "--check_count", "4")
         outputs.append(tmp_path / "ct2.jsonl")
         fsa("predict", tmp_path / "ct2", reviews, outputs[-1], *settings)

@@ -1,4 +1,4 @@
-"""Every promise of docs/guarantees.md names tests that there are."""
+"""Every promise of docs/guarantees.md names existing tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(
 )
 
 
-def test_every_promise_names_a_test_that_there_is() -> None:
+def test_every_promise_names_an_existing_test() -> None:
     lines = (ROOT / "docs" / "guarantees.md").read_text("utf-8").splitlines()
     promises = [line for line in lines if line.startswith("|") and not re.match(r"\| (?:promise|---) ", line)]
     assert len(promises) > 50 and len(set(promises)) == len(promises)

@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture.md, checked in fresh interpreters."""
+"""The import rules of docs/architecture.md, checked in new interpreters."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ print(json.dumps([heavy for heavy in ("jax", "tensorflow", "seqio") if heavy in 
 
 
 def _loaded(*modules: str) -> list[str]:
-    """Which of HEAVY are loaded after importing ``modules`` with everything below them."""
+    """The packages of HEAVY that are loaded after importing ``modules`` and all their submodules."""
     run = subprocess.run([sys.executable, "-c", _PROBE, *modules], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
 
 def test_pure_python_stages_import_neither_jax_nor_tensorflow():
-    # vllm_sidecar runs in an environment of its own; importing it must not need vllm either.
+    # vllm_sidecar runs in its own environment; importing it must not need vllm.
     assert _loaded("fsa_jax.common.records", "fsa_base.errors", *FREE_OF_ALL) == []
 
 
@@ -40,7 +40,7 @@ def test_networks_and_trainer_import_no_tensorflow():
     assert _loaded(*FREE_OF_TENSORFLOW) == ["jax"]
 
 
-def test_importing_the_package_and_the_command_line_pulls_in_nothing_heavy():
+def test_importing_the_package_and_the_command_line_imports_nothing_heavy():
     modules = ["fsa_jax"] + [f"fsa_jax.cli.{module.name}" for module in pkgutil.iter_modules(_cli_path())]
     code = f"import {', '.join(modules)}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""launch_tpu.sh: what it would run, and what it refuses. Nothing is executed without --run."""
+"""launch_tpu.sh: the commands it would run and the arguments it refuses. Nothing is executed without --run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_dry_run_prints_the_commands_for_every_worker():
     setup, start = (shlex.split(line) for line in run.stdout.splitlines())
     assert setup[:7] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone"]
     assert "--worker=all" in setup
-    # What runs on the worker is one shell command, and it must parse there.
+    # The worker runs one shell command, which must be valid there.
     for remote in (setup[-1], start[-1]):
         subprocess.run(["bash", "-n", "-c", remote], check=True)
     words = shlex.split(start[-1])

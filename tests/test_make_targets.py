@@ -1,4 +1,4 @@
-"""Issue 11, entry 13: a target whose tests were all skipped fails."""
+"""A target whose tests were all skipped fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SKIPPED = "import pytest\n\n\n@pytest.mark.skip(reason='needs the moon')\ndef te
 
 
 def run(folder: Path, content: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs pytest on a file with the project's own settings of tests."""
+    """Runs pytest on a file with the project's test settings."""
     (folder / "test_it.py").write_text(content)
     (folder / "conftest.py").write_text("from tests.conftest import pytest_addoption, pytest_sessionfinish  # noqa\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *options]
@@ -32,6 +32,6 @@ def test_a_run_that_skips_everything_fails(tmp_path, workers):
 
 
 @pytest.mark.parametrize("target", ["parity", "conformance", "survival", "test-teacher"])
-def test_the_targets_ask_for_it(target):
+def test_the_make_targets_use_must_run(target):
     lines = (ROOT / "Makefile").read_text().split(f"\n{target}: ")[1].split("\n\n")[0]
     assert "-m pytest" in lines and "--must-run" in lines

@@ -1,4 +1,4 @@
-"""What commit 528859f wrote (tests/testdata/v528859f) is read and resumed, and no request is sent again."""
+"""Files written by commit 528859f (tests/testdata/v528859f) are read and resumed, and no request is sent again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASK = "fsa_atsa_rest14"
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
-    """What 528859f did with the artefacts."""
+    """The recorded results of 528859f with the artefacts."""
     return json.loads((OLD / "recorded.json").read_text())
 
 
@@ -60,7 +60,7 @@ def teach(old: Path, store: Path, server: str) -> None:
 
 
 def kept(checked: Path) -> dict[tuple[str, str], str]:
-    """Review and form to the text that was kept."""
+    """The kept texts by review and form."""
     rows = pyarrow.parquet.read_table(checked / "kept").to_pylist()
     return {(row["review_id"], row["understanding"]): row["response"] for row in rows}
 
@@ -73,7 +73,7 @@ def test_no_request_of_a_finished_store_is_sent_again(old: Path, server: str, re
     assert {(row.review_id, row.prompt_hash): row.text for row in generations(old / "store")} == before
 
 
-def test_an_unfinished_store_asks_only_what_is_missing(old: Path, server: str) -> None:
+def test_an_unfinished_store_sends_only_missing_requests(old: Path, server: str) -> None:
     store = old / "unfinished_store"
     before = {(row.review_id, row.prompt_hash): row.text for row in generations(store)}
     assert 40 < len(before) < 98
@@ -93,7 +93,7 @@ def test_the_old_store_is_checked(old: Path) -> None:
     assert kept(old / "checked_now") == kept(old / "checked")
 
 
-def test_the_old_check_makes_the_old_corpus_and_tasks_read_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_check_gives_the_old_corpus_and_tasks_read_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import seqio
 
     import tasks  # noqa: F401
@@ -113,7 +113,7 @@ def test_the_old_check_makes_the_old_corpus_and_tasks_read_it(old: Path, monkeyp
     assert read[0] == read[1] == kept(old / "checked")
 
 
-def test_the_old_training_goes_on_with_the_losses_that_it_had(old: Path, recorded: dict) -> None:
+def test_the_old_training_continues_with_the_recorded_losses(old: Path, recorded: dict) -> None:
     steps = {int(step): loss for step, loss in recorded["losses"].items()}
     environment = {**os.environ, "FSA_DATA_DIR": str(old / "data"), "FSA_VOCAB": str(old / "spiece.model")}
     bindings = [f"--gin.MODEL_DIR='{old / 'model_dir'}'", f"--gin.TRAIN_STEPS={max(steps)}"]
@@ -126,8 +126,8 @@ def test_the_old_training_goes_on_with_the_losses_that_it_had(old: Path, recorde
 
 
 @pytest.mark.parametrize("model", ["model_dir", "hf", "ct2"])
-def test_old_students_predict_what_they_did(model: str, old: Path, recorded: dict, monkeypatch) -> None:
-    """Its CTranslate2 engine never said nothing, which was a defect: it now answers as the JAX student did."""
+def test_old_students_give_the_same_predictions(model: str, old: Path, recorded: dict, monkeypatch) -> None:
+    """CTranslate2 in 528859f never gave empty answers (a defect); it now answers like the recorded JAX student."""
     monkeypatch.setenv("FSA_VOCAB", str(old / "spiece.model"))
     output = old / "predictions.jsonl"
     options = ["--task", "rewriting", "--max_output_length", "12"]

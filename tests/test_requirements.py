@@ -1,4 +1,4 @@
-"""Requirements: exact, and alike where they must be."""
+"""All requirements have exact versions, and the files agree where they must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tasks.py, as the engines and SeqIO's own tools see it."""
+"""The tasks of tasks.py, as the engine and SeqIO's tools read them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _sentence(number: int, words: bool) -> dict:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A whole data directory of a world that fits on a page, and its vocabulary."""
+    """A complete data directory of a very small synthetic world, and its vocabulary."""
     root = tmp_path_factory.mktemp("data")
     for name in ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16"):
         directory = root / "fsa" / name
@@ -132,7 +132,7 @@ def test_teacher_examples():
         assert vocabulary.decode(example["targets"]).startswith('Opinion Target 1: "tea"\n')
 
 
-def test_order_depends_on_the_seed_alone():
+def test_order_depends_only_on_the_seed():
     assert _ids(_examples("fsa_analysis")) == _ids(_examples("fsa_analysis"))
     assert _ids(_examples("fsa_analysis")) != _ids(_examples("fsa_analysis", seed=4))
     in_order = _ids(_examples("fsa_analysis", shuffle=False))
@@ -150,8 +150,8 @@ def test_mixtures_hold_all_their_tasks():
     assert _examples("fsa_benchmark")
 
 
-def test_two_hosts_share_the_examples():
-    # Teacher text has two files: they are shared out among two hosts, their examples among three.
+def test_two_hosts_divide_the_examples():
+    # Teacher text has two files: two hosts divide the files, three hosts divide the examples.
     for name, count in (("fsa_rewriting", 2), ("fsa_rewriting", 3), ("fsa_atsa_rest14", 2)):
         parts = [_ids(_examples(name, shard_info=seqio.ShardInfo(index, count))) for index in range(count)]
         assert all(parts)
@@ -198,7 +198,7 @@ def test_fsa_targets_and_scores():
         ]
         scores = metric(targets, wrong)
         assert scores["recall"] == pytest.approx(100 * 17 / 18)
-        # A term that is not in the sentence is no prediction; a category is one, and wrong.
+        # A term that is not in the sentence does not count as a prediction; a category does, and is wrong.
         assert scores["precision"] == pytest.approx(100.0 if "atsa" in name else 100 * 17 / 18)
 
 
@@ -228,14 +228,14 @@ def test_shares_of_the_training_data():
 
 
 @pytest.mark.parametrize("options", [{}, {"examples": 3, "fraction": 0.5}, {"examples": 0}, {"fraction": 1.5}])
-def test_what_is_no_share(options):
+def test_invalid_shares(options):
     with pytest.raises(SettingError, match="training_share"):
         train_subsets.training_share("fsa_atsa_rest14", **options)
 
 
 @pytest.fixture(scope="module")
 def cache(data_dir, tmp_path_factory):
-    """What the caching command writes, in several files each."""
+    """The output of the caching command, several files per split."""
     directory = tmp_path_factory.mktemp("cache")
     environment = {
         **os.environ,
@@ -273,8 +273,8 @@ def test_cached_training_data_equal_uncached(cache):
     assert _ids(repeated) == _ids(_examples("fsa_analysis", num_epochs=2))
 
 
-def test_a_cache_that_lacks_a_file_is_refused(cache, tmp_path):
-    """SeqIO reads what is there: a copy that has not ended would be trained on as if it were all."""
+def test_a_cache_with_a_missing_file_is_refused(cache, tmp_path):
+    """SeqIO reads the files that exist: training would use an incomplete copy as if it were complete."""
     seqio.add_global_cache_dirs([str(cache)])
     file = next(cache.glob("fsa_analysis/train.tfrecord-00001*"))
     file.rename(tmp_path / file.name)

@@ -18,7 +18,7 @@ from fsa_base.errors import SettingError
 from fsa_jax.checking.grounding import Grounding, facts, ground
 from fsa_jax.checking.junk import clean
 from fsa_jax.common.records import Generation, Opinion, Record, Review
-from fsa_jax.reviews.fields import clean_text
+from fsa_jax.reviews.row_to_review import clean_text
 from fsa_jax.teacher.answers import FAILURES, failure_reason
 from fsa_jax.text import analysis
 from fsa_jax.text.words import implicit_share

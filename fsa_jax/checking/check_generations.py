@@ -25,9 +25,9 @@ from fsa_jax.checking.assess import CheckedGeneration, CheckSettings, assess, wi
 from fsa_jax.checking.checked_files import PartWriter, as_row
 from fsa_jax.checking.statistics import Statistics
 from fsa_jax.common.records import Generation, Review
-from fsa_jax.reviews.fields import Fields, clean_text, parse_review
+from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.rows import expand, raw_rows
+from fsa_jax.reviews.row_to_review import Fields, clean_text, parse_review
 from fsa_jax.teacher.store.parts import StoredGeneration
 from fsa_jax.text.analysis import is_analysis
 from fsa_jax.text.words import hash64, priority

@@ -38,7 +38,7 @@ def command(
     from rich.table import Table
 
     from fsa_jax.common.terminal import console
-    from fsa_jax.corpus.rows import Selection
+    from fsa_jax.corpus.selection import Selection
     from fsa_jax.data.build_corpus import build
 
     selection = Selection(

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     from jsonargparse import auto_cli
 
-    from fsa_jax.cli.arguments import spelt_out
+    from fsa_jax.cli.option_spelling import spelt_out
 
     module = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}")
     try:

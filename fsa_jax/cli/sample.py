@@ -69,9 +69,9 @@ def command(
     from fsa_jax.common.terminal import console, row_progress
     from fsa_jax.reviews import sample_report as reports
     from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
-    from fsa_jax.reviews.fields import FIELDS, Fields
     from fsa_jax.reviews.filters import Filters
     from fsa_jax.reviews.parquet_files import is_review_file
+    from fsa_jax.reviews.row_to_review import FIELDS, Fields
     from fsa_jax.reviews.sample import SampleSettings, sample
     from fsa_jax.reviews.source import ReviewReader, Source
 

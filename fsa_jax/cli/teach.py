@@ -110,7 +110,7 @@ def command(
 
     from fsa_base.errors import SettingError
     from fsa_jax.reviews.source import Source
-    from fsa_jax.teacher import teaching
+    from fsa_jax.teacher import run_teach
     from fsa_jax.teacher.cost import Prices
     from fsa_jax.teacher.endpoint import EndpointSettings
     from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
@@ -149,7 +149,7 @@ def command(
             trust_remote_code,
         )
         teacher_revision = resolve_revision(teacher, teacher_revision)
-    task = teaching.Task(
+    task = run_teach.Task(
         sources=[Source.parse(text) for text in ([reviews] if isinstance(reviews, str) else reviews)],
         limit=limit,
         store=store,
@@ -170,6 +170,6 @@ def command(
         trust_remote_code=trust_remote_code,
     )
     if dry_run:
-        teaching.print_estimate(task, tokens_per_second, tokenizer)
+        run_teach.print_estimate(task, tokens_per_second, tokenizer)
         return 0
-    return asyncio.run(teaching.teach(task))
+    return asyncio.run(run_teach.teach(task))

@@ -1,7 +1,7 @@
 """Finds the training engine that provides the package ``t5x``: the one in runtime/, or upstream T5X, but never both.
 
 Both install the same package, so the one that Python happens to find first would be used silently; a run must not
-depend on that. ``fsa_jax.data.tasks`` checks it, which every run imports.
+depend on that. ``fsa_jax.data.task_builders`` checks it, which every run imports.
 """
 
 from __future__ import annotations

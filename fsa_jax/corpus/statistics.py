@@ -12,7 +12,7 @@ from typing import Any
 
 from fsa_base.errors import DataError
 from fsa_jax.corpus.held_out import HeldOut
-from fsa_jax.corpus.rows import Selection, files, selected
+from fsa_jax.corpus.selection import Selection, files, selected
 
 LENGTH_PERCENTILES = (5, 50, 95)
 

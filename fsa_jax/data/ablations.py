@@ -9,7 +9,7 @@ import seqio
 from fsa_base.errors import SettingError
 from fsa_jax.common.records import UNDERSTANDINGS, Understanding
 from fsa_jax.data.corpus_source import Ablation, CorpusSource
-from fsa_jax.data.tasks import add_teacher_text
+from fsa_jax.data.task_builders import add_teacher_text
 
 ABLATIONS: Mapping[str, Ablation] = {
     "_no_reasoning": Ablation(reasoning=False),

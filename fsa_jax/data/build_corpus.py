@@ -18,7 +18,7 @@ from fsa_jax.checking import checked_files
 from fsa_jax.common import output_checksums
 from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.common.paths import shown
-from fsa_jax.corpus.rows import Selection, check_of, files, held_out
+from fsa_jax.corpus.selection import Selection, check_of, files, held_out
 from fsa_jax.corpus.statistics import card, summarise
 from fsa_jax.data.sentiment_corpus import SentimentCorpus
 

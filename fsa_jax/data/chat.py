@@ -13,7 +13,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from fsa_jax.data.tasks import OrderedTask
+from fsa_jax.data.task_builders import OrderedTask
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.weights.hf_files import student_directory
 

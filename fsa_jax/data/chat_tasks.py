@@ -9,7 +9,7 @@ import seqio
 
 from fsa_jax.data.chat import ChatVocabulary, add_chat
 from fsa_jax.data.sources import CODECS, FsaSource, TeacherTextSource
-from fsa_jax.data.tasks import _postprocess as postprocess
+from fsa_jax.data.task_builders import _postprocess as postprocess
 from fsa_jax.evaluation.task_metrics import pair_scores
 
 VOCABULARY = ChatVocabulary()

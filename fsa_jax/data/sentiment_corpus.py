@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fsa_jax.corpus.held_out import HeldOut
-from fsa_jax.corpus.rows import NUMBERS, TEXTS, TEXTS_OF_CHECK, WHOLES, Selection, files, held_out, selected
+from fsa_jax.corpus.selection import NUMBERS, TEXTS, TEXTS_OF_CHECK, WHOLES, Selection, files, held_out, selected
 
 
 class SentimentCorpus(tfds.core.GeneratorBasedBuilder):

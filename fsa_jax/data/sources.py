@@ -31,7 +31,7 @@ EXAMPLE: Any = {
 CODECS: Mapping[str, Any] = {"atsa": ATSA, "acsa": ACSA}
 
 SMALL = 2**15
-"""Caches of at most this many examples are read in the order of the source (``fsa_jax.data.tasks``)."""
+"""Caches of at most this many examples are read in the order of the source (``fsa_jax.data.task_builders``)."""
 
 
 class TeacherTextSource(seqio.DataSource):

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from fsa_jax.demo import run_outputs, vocabulary
+from fsa_jax.demo import run_outputs, train_vocabulary
 from fsa_jax.demo.commands import Commands, checkout
+from fsa_jax.demo.ledger import Ledger, Stage, claimed
 from fsa_jax.demo.page import Circumstances, claim, page, table
 from fsa_jax.demo.plan import Finetuning, Plan
 from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step
 from fsa_jax.demo.results import ARMS, Results, best_rate
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.demo.stages import Ledger, Stage, claimed
 from fsa_jax.evaluation.report import render
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
@@ -109,7 +109,7 @@ class Demo:
             generate(self._layout.data, settings.world_seed, settings.reviews, sizes, oracle, progress=bar.update)
 
     def _train_vocabulary(self) -> None:
-        vocabulary.train(self._layout.data / TEACHER_FILE, self._settings.pieces, self._layout.vocabulary)
+        train_vocabulary.train(self._layout.data / TEACHER_FILE, self._settings.pieces, self._layout.vocabulary)
 
     def _distil(self, pool: Pool) -> None:
         command = self._commands.distil()

@@ -10,8 +10,8 @@ from pathlib import Path
 import fsa_jax
 from fsa_base.errors import MissingDataError
 from fsa_jax.common.training_engine import PACKAGE, installed_engine
+from fsa_jax.demo.ledger import Stage
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.demo.stages import Stage
 
 Finetuning = tuple[str, float, int]
 """Arm, learning rate and seed."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fsa_jax.common.records import LabelledSentence, Record
 from fsa_jax.evaluation.compare import paired_bootstrap
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.evaluation.subsets import Subset, select
 
 ARMS = ("scratch", "distilled")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 
 Pairs = list[tuple[str, str]]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fsa_base.errors import SettingError
-from fsa_jax.reviews.fields import category_names, identifier
+from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.rows import expand, raw_rows
+from fsa_jax.reviews.row_to_review import category_names, identifier
 
 DEFAULT_RULES: dict[str, tuple[str, ...]] = {
     "restaurants": ("restaurants", "food", "cafes", "coffee & tea", "bakeries", "breakfast & brunch", "bars"),

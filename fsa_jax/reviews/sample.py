@@ -1,10 +1,10 @@
 """Stratified sampling of reviews in two passes over the sources; memory depends only on the size of the sample.
 
 The first pass gives every suitable review a priority and keeps, for each stratum, the row numbers with the lowest
-priorities (bottom_k.py). The second pass reads only these candidates, stores them in a temporary file and removes near
-duplicates. The remaining candidates with the lowest priorities are the sample. They are written in random order, so
-that the first reviews of the file have the same proportions as the whole sample on average, and a teacher may stop
-anywhere.
+priorities (distinct_sample.py). The second pass reads only these candidates, stores them in a temporary file and
+removes near duplicates. The remaining candidates with the lowest priorities are the sample. They are written in random
+order, so that the first reviews of the file have the same proportions as the whole sample on average, and a teacher
+may stop anywhere.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def sample(
     progress: Callable[[str, int], None] = lambda phase, rows: None,
     allow_empty_sources: bool = False,
 ) -> SampleReport:
-    """Draws the sample and writes it as Parquet (review_files.py).
+    """Draws the sample and writes it as Parquet (parquet_files.py).
 
     Args:
       sources: sources of reviews. They are read twice and must not change meanwhile.

@@ -13,10 +13,10 @@ from pathlib import Path
 from fsa_base.errors import SettingError
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.domains import DomainRules
-from fsa_jax.reviews.fields import Fields, Parsed, parse_review
+from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.raw_row import BadRow, RawRow
-from fsa_jax.reviews.rows import expand, raw_rows
+from fsa_jax.reviews.row_to_review import Fields, Parsed, parse_review
 
 EXAMPLES = 5
 """Largest number of places (file and row) in the report for each reason."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from fsa_base.errors import CheckpointError, MissingDataError, SettingError
 from fsa_jax.serving.ct2 import log_softmax
-from fsa_jax.serving.generation import Decoding
 from fsa_jax.serving.inputs import read_rows
+from fsa_jax.serving.jax_decoding import Decoding
 from fsa_jax.serving.student import Student
 from fsa_jax.text.pairs import SEPARATOR, read_pairs
 from fsa_jax.tokenizers import Tokenizer

@@ -16,7 +16,7 @@ from fsa_base.errors import SettingError
 from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.serving import export_check
 from fsa_jax.serving.model_card import Card, write_card
-from fsa_jax.serving.prediction import LONGEST_OUTPUT
+from fsa_jax.serving.prediction_record import LONGEST_OUTPUT
 from fsa_jax.serving.student import Student, read_json
 from fsa_jax.serving.torch_model import TorchModel
 from fsa_jax.tokenizers.t5 import NEWLINE_TOKEN, T5Tokenizer

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError, SettingError
+from fsa_jax.reviews.dump_rows import raw_rows
 from fsa_jax.reviews.parquet_files import parquet_rows
 from fsa_jax.reviews.raw_row import EMPTY_LINE, NOT_UTF8, BadRow, RawRow
-from fsa_jax.reviews.rows import raw_rows
 
 MAX_LINE_BYTES = 64 << 20
 _LONGEST_SHOWN = 300

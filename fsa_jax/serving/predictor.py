@@ -10,7 +10,7 @@ from typing import Any, Literal
 import fsa_jax
 from fsa_base import checksums
 from fsa_base.errors import SettingError, require_choice
-from fsa_jax.serving.prediction import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
+from fsa_jax.serving.prediction_record import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
@@ -85,7 +85,7 @@ class Predictor:
             self._generate: Any = generate
             self._side_by_side = generate.side_by_side
         else:
-            from fsa_jax.serving.generation import Decoding
+            from fsa_jax.serving.jax_decoding import Decoding
             from fsa_jax.serving.student import load_student
 
             student = load_student(

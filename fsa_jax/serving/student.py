@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
-from fsa_jax.serving.generation import Decoding, Generator
+from fsa_jax.serving.jax_decoding import Decoding, Generator
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
 from fsa_jax.weights import t5
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights, step_of
 from fsa_jax.weights.families import family_of, open_model
 from fsa_jax.weights.hf_files import CONFIG, HF_FILES, read_config
 from fsa_jax.weights.hf_mapping import Family, materialise
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights, step_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,7 @@ class Student:
     @property
     def module(self) -> Any:
         """The network."""
-        if self.tokens.decoder_only:
-            from fsa_base.networks.llama.network import LlamaTransformer
-
-            return LlamaTransformer(self.config)
-        from fsa_base.networks.t5.network import Transformer
-
-        return Transformer(self.config)
+        return self.family.module(self.config)
 
     def generator(self, decoding: Decoding) -> Generator:
         """A generator that decodes with this student."""
@@ -137,8 +131,8 @@ def _is_stacked(parameters: dict[str, Any]) -> bool:
 
 
 def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: int, instruction: str) -> Tokenizer:
-    if family.name != "T5":
-        assert files is not None  # Students other than T5 always have a config.json.
+    if family.decoder_only:
+        assert files is not None  # Decoder-only students always have a config.json.
         return ChatTokenizer(files, instruction)
     beside = files / "spiece.model" if files else None
     if vocabulary is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fsa_jax.reviews.fields import clean_text
+from fsa_jax.reviews.row_to_review import clean_text
 
 TOO_LONG = "too long"
 REFUSED = "refused"

@@ -9,7 +9,7 @@ from fsa_base.errors import TeacherError
 from fsa_jax.teacher.generation_requests import Request
 
 
-class ChatTokenizer:
+class TeacherTokenizer:
     """The tokenizer of a teacher with its chat template.
 
     Args:

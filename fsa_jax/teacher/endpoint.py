@@ -14,7 +14,7 @@ import openai
 
 from fsa_base import untrusted_json
 from fsa_base.errors import FsaError, SettingError, TeacherError
-from fsa_jax.reviews.fields import clean_text
+from fsa_jax.reviews.row_to_review import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
 from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
 from fsa_jax.teacher.http_client import BoundedClient, Redactor, proxy_secrets, url_secrets, url_without_secrets
@@ -99,7 +99,7 @@ class EndpointSettings:
 
 
 class Endpoint:
-    """Sends requests to an OpenAI-compatible server, with retries; an ``answers.Engine``.
+    """Sends requests to an OpenAI-compatible server, with retries; a ``job.Engine``.
 
     Errors that no retry can fix raise TeacherError, so that a misconfigured job stops at once: a redirect, a refused
     key, an unknown model, a used-up quota. Until the first answer this also holds for a server that cannot be reached

@@ -19,8 +19,8 @@ from typing import Protocol
 
 from fsa_base.errors import TeacherError
 from fsa_jax.common.records import Review
-from fsa_jax.reviews.fields import Fields, parse_review
 from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.row_to_review import Fields, parse_review
 from fsa_jax.reviews.source import Losses, Source, row_count
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base.errors import SettingError, TeacherError
-from fsa_jax.reviews.fields import clean_text
+from fsa_jax.reviews.row_to_review import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, judge
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.generation_requests import Request, SamplingSettings, Teacher
 from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
 
@@ -132,9 +132,9 @@ class _Engine:
 
 
 class VllmSidecar:
-    """Runs requests with vLLM in this process; an ``answers.Engine``. Create it with ``start``."""
+    """Runs requests with vLLM in this process; a ``job.Engine``. Create it with ``start``."""
 
-    def __init__(self, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, teacher: Teacher, settings: VllmSettings, tokenizer: TeacherTokenizer) -> None:
         self._teacher = teacher
         self._settings = settings
         self._tokenizer = tokenizer
@@ -148,7 +148,7 @@ class VllmSidecar:
         self.in_flight = 0
 
     @classmethod
-    async def start(cls, teacher: Teacher, settings: VllmSettings, tokenizer: ChatTokenizer) -> VllmSidecar:
+    async def start(cls, teacher: Teacher, settings: VllmSettings, tokenizer: TeacherTokenizer) -> VllmSidecar:
         """Starts the engine and its watchdog.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The model families that can be imported and exported."""
+"""The model families that can be imported, exported and served. Another one is added to FAMILIES."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HfModel:
     rows: int
 
     def parameters(self, dtype: Any, *, scan_layers: bool = False) -> dict[str, Any]:
-        """The parameters; see ``mapping.read_parameters``."""
+        """The parameters; see ``hf_mapping.read_parameters``."""
         return read_parameters(self.family, self.config, self.tensors, dtype, scan_layers=scan_layers)
 
 

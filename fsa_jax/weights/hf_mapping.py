@@ -6,6 +6,7 @@ correspond one to one, so each is converted alone and exactly.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Family:
 
     Args:
       name: name of the family, for messages.
+      network: module and class of the network, ``module:class``; it is imported when it is needed.
+      decoder_only: whether it is a decoder-only model, with a chat template, or else an encoder-decoder with T5's
+        tokenizer.
       model_types: values of ``model_type`` in config.json.
       config: function that converts the content of config.json (and the tensors, if available) to our configuration;
         raises CheckpointError.
@@ -62,6 +66,8 @@ class Family:
     """
 
     name: str
+    network: str
+    decoder_only: bool
     model_types: tuple[str, ...]
     config: Callable[[Mapping[str, Any], Mapping[str, Tensor] | None], Any]
     leaves: Callable[[Any], Sequence[Leaf]]
@@ -70,6 +76,11 @@ class Family:
     completed: Callable[[Mapping[str, Any], Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda content, tensors: (
         tensors
     )
+
+    def module(self, config: Any) -> Any:
+        """The network of a configuration."""
+        module, _, name = self.network.partition(":")
+        return getattr(importlib.import_module(module), name)(config)
 
 
 _LARGEST_COUNT = 1 << 24

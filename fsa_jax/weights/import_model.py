@@ -15,11 +15,11 @@ import fsa_jax
 from fsa_base.checksums import file_digest
 from fsa_base.errors import MissingDataError, SettingError
 from fsa_jax.common.atomic_directory import only_files, written_aside
-from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
-from fsa_jax.weights.checkpoints import save_weights
+from fsa_jax.tokenizers.vocabulary_check import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
 from fsa_jax.weights.hf_files import HF_FILES, INDEX_FILE, SMALL_FILES, find_source, require_inside
 from fsa_jax.weights.hf_mapping import flatten
+from fsa_jax.weights.weight_checkpoints import save_weights
 
 RECORD = "import.json"
 _FOREIGN = only_files("checkpoint_0/*", f"{HF_FILES}/*", RECORD, marks=[RECORD])
@@ -90,7 +90,7 @@ def import_model(
         files = [name for name in (*SMALL_FILES, INDEX_FILE, *weights) if (found.directory / name).is_file()]
         for name in files:
             require_inside(found.directory, name)
-        if model.family.name == "T5":
+        if not model.family.decoder_only:
             check_t5(found.directory, model.rows, vocabulary)
         else:
             check_decoder(found.directory, model.rows)

@@ -141,6 +141,8 @@ def _optional(name: str) -> bool:
 
 FAMILY = Family(
     name="Llama and Qwen",
+    network="fsa_base.networks.llama.network:LlamaTransformer",
+    decoder_only=True,
     model_types=("llama", "qwen2", "qwen3"),
     config=config_from_hf,
     leaves=leaves,

@@ -234,6 +234,8 @@ def _optional(name: str) -> bool:
 
 FAMILY = Family(
     name="T5",
+    network="fsa_base.networks.t5.network:Transformer",
+    decoder_only=False,
     model_types=("t5",),
     config=config_from_hf,
     leaves=leaves,

@@ -1,4 +1,4 @@
-"""Which directories are checkpoints, and whether their files are as they were written (entry 3)."""
+"""Which directories are checkpoints, and whether changes of their files are noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fsa_base.errors import DamagedCheckpointError
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A sealed checkpoint with files of the right names and any content."""
+    """A sealed checkpoint; its files have the right names and arbitrary content."""
     path = tmp_path / "run" / "checkpoint_4"
     checkpoint_files.begin(path, 4)
     for name in ("state/manifest.ocdbt", "state/d/a1", "dataset/train_ds-000-of-001.json"):
@@ -33,7 +33,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def test_a_fault_in_any_file_is_found_and_the_file_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    """Entry 3: delete, empty, truncate, change and prolong every file, the lists and the marker included."""
+    """Deletes, empties, truncates, changes and extends every file, including the lists and the marker."""
     assert str(verify(checkpoint)) == "whole"
     faults = {
         "delete": lambda file: file.unlink(),
@@ -61,22 +61,20 @@ def test_a_fault_in_any_file_is_found_and_the_file_is_named(checkpoint: Path, tm
             verify(copy).require()
 
 
-def test_list_and_marker_both_lost_are_damage_too(checkpoint: Path) -> None:
+def test_a_missing_list_with_a_missing_marker_is_damage(checkpoint: Path) -> None:
     for name in (checksums.LIST, checkpoint_files.COMMITTED):
         (checkpoint / name).unlink()
     assert str(verify(checkpoint)) == "damaged: commit_success.txt is missing"
 
 
-def test_the_marker_s_step_must_be_the_metadata_s(checkpoint: Path) -> None:
+def test_the_steps_in_marker_and_metadata_must_agree(checkpoint: Path) -> None:
     marker = checkpoint / checkpoint_files.COMMITTED
     marker.write_text(marker.read_text().replace("step 4", "step 5"))
     assert str(verify(checkpoint)) == "damaged: commit_success.txt has changed"
 
 
-def test_checkpoints_that_never_had_a_list_are_not_verified(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Upstream's and 528859f's are read, with one line that says so."""
+def test_checkpoints_without_checksums_are_not_verified(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Checkpoints of upstream T5X and of version 528859f are read, with a message."""
     for file in (checkpoint / checksums.LIST, checkpoint / "dataset" / checksums.LIST):
         file.unlink()
     (checkpoint / checkpoint_files.METADATA).write_text('{"init_timestamp_nsecs": 1, "custom_metadata": {"step": 4}}')
@@ -91,10 +89,10 @@ def test_checkpoints_that_never_had_a_list_are_not_verified(
     assert str(verify(checkpoint)) == "damaged: _CHECKPOINT_METADATA cannot be read"
 
 
-def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
+def test_a_killed_deletion_of_dataset_leaves_a_valid_checkpoint(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deleted dataset/ is damage unless the marker said before that it would go."""
+    """A missing dataset/ is damage unless the marker records its deletion."""
 
     class Killed(Exception):
         pass
@@ -133,8 +131,8 @@ def test_pruning_dataset_that_is_killed_anywhere_leaves_a_whole_checkpoint(
     assert steps > 0, "the last moment came after the end"
 
 
-def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path, monkeypatch) -> None:
-    """As some network file systems answer; a disk that fails is still an error."""
+def test_checkpoints_are_written_without_directory_sync(tmp_path: Path, monkeypatch) -> None:
+    """Some network file systems do not support it. A failing disk is still an error."""
     answer = errno.EINVAL
 
     def fsync(descriptor: int) -> None:
@@ -152,7 +150,7 @@ def test_file_systems_that_cannot_sync_directories_are_written_to(tmp_path: Path
         checkpoint_files.seal(path, 4)
 
 
-def test_a_checkpoint_that_lost_its_state_is_damaged_and_not_passed_over(checkpoint: Path) -> None:
+def test_a_checkpoint_without_state_counts_as_damaged(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint / "state")
     (checkpoint.parent / "checkpoint_2").mkdir()
     (checkpoint.parent / "checkpoint_6.corrupt").mkdir()
@@ -172,7 +170,7 @@ def _doctor(path: Path) -> tuple[int, str, str]:
 
 
 def test_doctor_checks_one_checkpoint_or_all_without_jax(checkpoint: Path) -> None:
-    """Entry 3: ``fsa doctor --checkpoint PATH`` exits non-zero where one is damaged."""
+    """The status of ``fsa doctor --checkpoint PATH`` is not 0 if one is damaged."""
     assert _doctor(checkpoint) == (0, f"{checkpoint}: whole\n", "")
     other = checkpoint.parent / "checkpoint_2"
     shutil.copytree(checkpoint, other)

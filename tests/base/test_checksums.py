@@ -1,4 +1,4 @@
-"""Checksums of directories: every kind of change is found, and sha256sum agrees."""
+"""Checksums of directories: every kind of change is noticed, and sha256sum agrees."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_change_is_named(directory: Path, damage, said: str) -> None:
     assert checksums.problems(directory, digest, skip=["marker"]) == [said]
 
 
-def test_files_that_an_operating_system_adds_are_no_change(directory: Path) -> None:
+def test_files_added_by_an_operating_system_are_ignored(directory: Path) -> None:
     (directory / "state" / ".nfs000000000001b2c300000001").write_text("deleted while open")
     checksums.write(directory, skip=["marker"])
     names = (directory / checksums.LIST).read_text().split()[1::2]
@@ -67,19 +67,19 @@ def test_files_that_an_operating_system_adds_are_no_change(directory: Path) -> N
     assert checksums.problems(directory, None, skip=["marker"]) == ["state/.hidden is not in checksums.sha256"]
 
 
-def test_a_list_whose_digest_is_not_known_is_still_read(directory: Path) -> None:
+def test_a_list_is_read_without_its_digest(directory: Path) -> None:
     checksums.write(directory)
     (directory / checksums.LIST).write_text("nonsense\n")
     assert checksums.problems(directory, None) == ["checksums.sha256 has a line that is not a checksum"]
 
 
-def test_the_digest_of_a_directory_is_that_of_its_content(tmp_path: Path) -> None:
+def test_the_digest_of_a_directory_depends_on_its_content_only(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     (folder / "onnx").mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "onnx" / "weights").write_text("1")
     before = checksums.digest(folder)
-    # What `hf download` notes of itself, and a file that is being written beside the others.
+    # The notes of `hf download`, and a file that is being written.
     (folder / ".cache").mkdir()
     (folder / ".cache" / "config.json.metadata").write_text("now")
     (folder / ".out.jsonl.partial").write_text("half")

@@ -1,4 +1,4 @@
-"""What is said of the devices, in processes of their own: JAX finds its devices once."""
+"""Messages about devices, tested in separate processes because JAX finds its devices only once per process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_gpu_that_jax_overlooks_is_told():
+def test_a_warning_names_a_gpu_that_jax_does_not_use():
     code = """
 import jax._src.hardware_utils as hardware
 hardware.has_visible_nvidia_gpu = lambda: True
@@ -34,7 +34,7 @@ def test_a_platform_that_jax_does_not_have():
     assert "pip install -r requirements-cuda.txt" in ran.stderr
 
 
-def test_the_command_says_its_devices_first():
+def test_a_command_prints_its_devices_first():
     ran = _run(
         "import sys; from t5x.configuration import command_line; command_line._say_devices()", JAX_PLATFORMS="cpu"
     )

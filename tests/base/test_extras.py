@@ -1,4 +1,4 @@
-"""Issue 11, entry 29: a package that is not installed is one error that names its extra, for every command."""
+"""A missing package gives one error that names its extra, in every command."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print("\\n" + json.dumps(results))
 
 
 def run(cases: list[tuple[list[str], list[str]]], cwd: Path) -> list[tuple[int, str]]:
-    """Exit status and standard error of commands, run one after the other in one process with modules hidden."""
+    """Exit status and standard error of commands that run one after the other in a process with hidden modules."""
     command = [sys.executable, "-c", _RUN, json.dumps(cases)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -62,14 +62,14 @@ def run(cases: list[tuple[list[str], list[str]]], cwd: Path) -> list[tuple[int, 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    """Inputs that are good enough for every command to begin."""
+    """Inputs with which every command can start."""
     for name in ("checked", "reviews.parquet", "store", "sentences.txt", "model_dir", "ct2"):
         subprocess.run(["tar", "xf", str(OLD / f"{name}.tar.xz"), "-C", str(tmp_path)], check=True)
     return tmp_path
 
 
 def words_of(command: str) -> list[str]:
-    """Arguments with which a command needs what it can need."""
+    """Arguments with which a command needs as many packages as possible."""
     endpoint = ["test-teacher", "--endpoint", "http://127.0.0.1:9/v1", "--max-attempts", "1"]
     arguments = {
         "demo": ["--out", "demo", "--reviews", "60"],
@@ -88,7 +88,7 @@ def words_of(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("extra", "distribution"), PAIRS, ids=lambda value: value)
-def test_every_package_of_every_extra_is_known_by_its_extra(extra: str, distribution: str) -> None:
+def test_every_package_is_found_with_its_extra(extra: str, distribution: str) -> None:
     module = {"gin-config": "gin", "orbax-checkpoint": "orbax.checkpoint"}.get(distribution, distribution)
     module = module.replace("-", "_")
     assert extra in extras.extras_of(module)
@@ -133,7 +133,7 @@ def test_the_error_names_the_extra_that_is_missing(inputs: Path) -> None:
 
 
 def test_training_says_which_extra_is_missing(tmp_path: Path) -> None:
-    """A gin file imports the tasks' vocabulary, which needs SeqIO, which needs tensorflow_datasets."""
+    """The gin file imports the vocabulary of the tasks, which needs SeqIO, which needs tensorflow_datasets."""
     code = _RUN.split("hide = Hide()")[0] + (
         "sys.meta_path.insert(0, Hide())\nHide.hidden = {'tensorflow_datasets'}\n"
         "import runpy\nrunpy.run_module('t5x.train', run_name='__main__')"

@@ -1,4 +1,4 @@
-"""Issue 11, entry 8: the best checkpoint of a run is named, scored, predicted with and exported; ties are defined."""
+"""The best checkpoint of a run can be named, scored, used for prediction and exported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F1 = "inference_eval/task/f1"
 
 
 def make_run(directory: Path, steps: list[int], values: dict[int, object], best_by: BestBy | None = None) -> Path:
-    """A MODEL_DIR with empty checkpoints and values of F1."""
+    """Creates a MODEL_DIR with empty checkpoints and values of F1."""
     for step in steps:
         (directory / f"checkpoint_{step}" / "state").mkdir(parents=True)
     file = directory / "inference_eval" / "task-metrics.jsonl"
@@ -62,9 +62,7 @@ def test_of_equal_values_the_later_checkpoint_is_kept_and_chosen(tmp_path: Path)
 
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "nan", "damaged", None, [1]])
-def test_values_that_are_no_finite_numbers_are_never_best(
-    tmp_path: Path, mode: Literal["max", "min"], bad: object
-) -> None:
+def test_values_that_are_not_finite_are_never_best(tmp_path: Path, mode: Literal["max", "min"], bad: object) -> None:
     from t5x.checkpoints import OrbaxCheckpointManagerInterface, checkpoint_steps
 
     run = make_run(tmp_path, [2, 4, 6, 8], {2: bad, 4: 3.0, 6: bad, 8: bad}, BestBy(F1, mode))
@@ -73,7 +71,7 @@ def test_values_that_are_no_finite_numbers_are_never_best(
     assert checkpoint_steps(run) == [4, 8]
 
 
-def test_a_run_without_a_value_is_an_error_and_not_the_newest(tmp_path: Path) -> None:
+def test_a_run_without_a_value_is_an_error(tmp_path: Path) -> None:
     run = make_run(tmp_path / "none", [2, 4], {2: 1.0})
     with pytest.raises(SettingError, match=r"keeps the best checkpoint by a metric.*found none") as error:
         runs.resolve(Path(f"{run}@best"))
@@ -92,13 +90,13 @@ def test_a_run_without_a_value_is_an_error_and_not_the_newest(tmp_path: Path) ->
         runs.best_checkpoint(str(run), metric=F1, mode="best")
 
 
-def test_a_better_value_whose_checkpoint_was_not_kept_is_said(tmp_path: Path, capsys) -> None:
+def test_a_message_names_a_better_value_without_a_checkpoint(tmp_path: Path, capsys) -> None:
     run = make_run(tmp_path, [4, 6], {2: 9.0, 4: 3.0, 6: 1.0}, BestBy(F1))
     assert runs.best_checkpoint(str(run)) == str(run / "checkpoint_4")
     assert "was best at step 2 (9), but that checkpoint does not exist" in capsys.readouterr().err
 
 
-def test_a_model_dir_alone_is_its_newest_and_says_if_another_is_best(tmp_path: Path, capsys) -> None:
+def test_a_model_dir_gives_its_newest_checkpoint_and_names_a_better_one(tmp_path: Path, capsys) -> None:
     run = make_run(tmp_path / "run", [4, 6], {4: 3.0, 6: 1.0}, BestBy(F1))
     assert runs.resolve(run) == run
     assert f"the best by {F1} is checkpoint_4: {run}@best" in capsys.readouterr().err
@@ -108,7 +106,7 @@ def test_a_model_dir_alone_is_its_newest_and_says_if_another_is_best(tmp_path: P
         runs.resolve(Path(f"{run}@best"))
 
 
-def test_a_path_with_an_at_sign_is_itself_where_it_exists(tmp_path: Path) -> None:
+def test_an_existing_path_with_an_at_sign_is_used(tmp_path: Path) -> None:
     inner = make_run(tmp_path / "me@home" / "run", [2, 4], {2: 2.0, 4: 1.0}, BestBy(F1))
     assert runs.resolve(inner) == inner
     assert runs.resolve(Path(f"{inner}@best")) == inner / "checkpoint_2"
@@ -118,7 +116,7 @@ def test_a_path_with_an_at_sign_is_itself_where_it_exists(tmp_path: Path) -> Non
     assert runs.resolve(Path("@best")) == Path("@best")
 
 
-def test_damaged_files_of_metrics_are_read_as_far_as_they_are_rows(tmp_path: Path) -> None:
+def test_damaged_lines_of_metrics_files_are_skipped(tmp_path: Path) -> None:
     run = make_run(tmp_path, [2, 4], {2: 2.0, 4: 1.0}, BestBy(F1))
     with (run / "inference_eval" / "task-metrics.jsonl").open("ab") as file:
         file.write(
@@ -130,8 +128,8 @@ def test_damaged_files_of_metrics_are_read_as_far_as_they_are_rows(tmp_path: Pat
     assert runs.scores_of(run / "imported") == {}
 
 
-def test_upstream_s_config_gin_says_what_the_run_keeps_the_best_by(tmp_path: Path) -> None:
-    """Its bindings are read; nothing that it names is imported or called."""
+def test_the_metric_is_read_from_upstreams_config_gin(tmp_path: Path) -> None:
+    """The bindings are only parsed; nothing is imported or called."""
     config = tmp_path / "config.gin"
     config.write_text(
         "from __gin__ import dynamic_registration\nimport no.such.module\nBEST_BY = 'inference_eval/task/f1'\n"
@@ -151,7 +149,7 @@ def test_upstream_s_config_gin_says_what_the_run_keeps_the_best_by(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a fine-tuned MODEL_DIR, whose checkpoint_20 is better than its newest, checkpoint_40."""
+    """A folder with a fine-tuned MODEL_DIR; checkpoint_20 is better than the newest, checkpoint_40."""
     folder = tmp_path_factory.mktemp("finetuned")
     for name in ("model_dir", "data", "spiece.model", "sentences.txt"):
         with tarfile.open(OLD / f"{name}.tar.xz") as archive:
@@ -207,7 +205,7 @@ def test_a_damaged_best_checkpoint_is_an_error_and_not_the_second_best(finetuned
     assert "checkpoint_20" in capsys.readouterr().err and not output.exists()
 
 
-def test_commands_say_what_is_wrong_with_a_choice(finetuned: Path, tmp_path: Path, capsys) -> None:
+def test_errors_of_a_choice_of_checkpoint_are_clear(finetuned: Path, tmp_path: Path, capsys) -> None:
     absent = f"{tmp_path / 'absent'}@best"
     assert main(["doctor", "--checkpoint", f"{finetuned / 'model_dir'}@best"]) == 0
     assert f"{finetuned / 'model_dir'}/checkpoint_20: not verified" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: what would fail later is refused at once, with a reason that can be counted."""
+"""Untrusted JSON: values that would cause errors later are refused at once, with a reason that can be counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_python_prints_is_read_back(value: Any) -> None:
 
 
 @pytest.mark.parametrize("bracket", ["[", '{"a":'])
-def test_nesting_is_limited_whoever_calls(bracket: str) -> None:
+def test_nesting_is_limited_at_any_call_depth(bracket: str) -> None:
     def nested(depth: int) -> str:
         return bracket * depth + "1" + ("]" if bracket == "[" else "}") * depth
 
@@ -61,12 +61,12 @@ def test_half_a_surrogate_pair_is_refused_or_left_to_the_caller(text: str) -> No
     assert parse(text, lone_surrogates=True) == json.loads(text)
 
 
-def test_whole_pairs_are_text() -> None:
+def test_complete_surrogate_pairs_are_accepted() -> None:
     assert parse(r'["\ud83d\ude00"]') == ["😀"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "nul", "[1,]", "{'a': 1}", b"\xff", b'"\xed\xa0\x80"'])
-def test_other_text_has_a_reason_without_its_content(text: str | bytes) -> None:
+def test_the_reason_does_not_contain_the_text(text: str | bytes) -> None:
     assert reason(text) in ("broken JSON", "text that is not UTF-8")
 
 
@@ -85,7 +85,7 @@ def test_other_text_has_a_reason_without_its_content(text: str | bytes) -> None:
         "1if 1",
     ],
 )
-def test_literals_without_an_equal_in_json_are_refused(text: str) -> None:
+def test_literals_without_an_equivalent_in_json_are_refused(text: str) -> None:
     assert reason(text, parse_literal) == "broken JSON"
 
 

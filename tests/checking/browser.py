@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages."""
+"""A real browser for tests of HTML pages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 
 def shown(page: Path, profile: Path) -> str:
-    """The document as it stands after scripts had their chance, written out by the browser; skips where there is none.
+    """The document that the browser outputs after it could run scripts; skips the test if there is no browser.
 
     Args:
       page: HTML file.
-      profile: new folder for what the browser keeps.
+      profile: new folder for the browser's profile.
     """
     if shutil.which("chromium") is None:
         pytest.skip("needs a browser: apt-get install chromium")

@@ -1,4 +1,4 @@
-"""Verdicts, the two passes, the page, and the command, from a store and from the released layout."""
+"""``fsa check``: verdicts, the two passes, the page, and the command, with a store and with the released layout."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_invented_targets_are_removed_up_to_the_limit():
     assert (left.verdict, left.response) == ("keep", text)
 
 
-def test_nothing_grounded_is_dropped_unless_nothing_is_held_against_it():
+def test_an_ungrounded_analysis_is_dropped_unless_the_limit_is_off():
     text = opinion(1, "parking") + "\n\n" + opinion(2, "[Product]")
     assert verdict(text).reason == "no target is in the review"
     loose = CheckSettings(max_hallucination=1, repair_analyses=False)
@@ -140,7 +140,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
         (reviews[3], generation("", review_id="3")),
     ]
     statistics = check(pairs, SETTINGS, tmp_path)
-    # The first pair's lean is 1 against -1.
+    # The leans of the first pair are 1 and -1.
     assert statistics.reasons() == {
         "analysis and rewriting disagree": 2,
         "the same text twice": 1,
@@ -152,7 +152,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
     assert [row["review_id"] for row in kept] == ["2", "2"] and len(dropped) == 5
     assert kept[0]["partner_gap"] is None and dropped[0]["partner_gap"] == 1
     assert statistics.rows == sum(tally.rows for tally in statistics.tallies.values()) == 7
-    assert {path.name for path in tmp_path.iterdir()} == {"kept", "dropped"}  # and no scratch
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "dropped"}  # and no temporary files
     with pytest.raises(SettingError, match="empty folder"):
         check(pairs[:1], SETTINGS, tmp_path)
     check(pairs[:1], SETTINGS, tmp_path / "one")
@@ -161,7 +161,7 @@ def test_partners_duplicates_and_reasons_are_counted(tmp_path):
 
 
 def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
-    source = write_teacher_text(tmp_path, draw_reviews(0, CHUNK), Oracle())  # two rows each: two chunks
+    source = write_teacher_text(tmp_path, draw_reviews(0, CHUNK), Oracle())  # two rows per review, so two chunks
     for workers in ("1", "3"):
         assert main(["check", str(source), str(tmp_path / workers), "--workers", workers]) == 0
     one, three = (tmp_path / workers for workers in ("1", "3"))
@@ -230,7 +230,7 @@ def test_a_browser_shows_the_hostile_page_and_runs_nothing(tmp_path):
 
 
 def stored_row(review: Review, text: str | None, failure: str | None = None, tokens: int = 10) -> StoredGeneration:
-    """What fsa teach stores of an analysis of 60 tokens at most."""
+    """The row that fsa teach stores for an analysis with at most 60 tokens."""
     sampling = SamplingSettings(max_tokens=60)
     (request,) = RequestMaker(Teacher(stored_rows.MODEL, None, sampling), [load_prompt("analysis")]).requests(review)
     return stored_rows.row(
@@ -239,7 +239,7 @@ def stored_row(review: Review, text: str | None, failure: str | None = None, tok
 
 
 def checked_store(folder: Path, stored: list[StoredGeneration], reviews: list[Review]) -> dict[str, Any]:
-    """The counts of a check of these rows with these reviews; writes ``folder/out``."""
+    """Checks these rows with these reviews, writes ``folder/out`` and returns the counts."""
     with ShardWriter(folder / "store") as writer:
         for one in stored:
             writer.append([one])
@@ -274,7 +274,7 @@ def test_the_command_on_a_store(tmp_path, capsys):
     assert counts["skipped"] == {"generation without its review": 1}
     assert counts["unused_reviews"] == {}
     assert counts["reasons"] == {
-        "the same text twice": 1,  # what is left of the cut-off text
+        "the same text twice": 1,  # the rest of the cut-off text
         "teacher failed: engine error": 1,
         "teacher answered nothing": 1,
     }
@@ -306,7 +306,7 @@ def test_an_answer_about_an_old_text_of_a_review_is_skipped_and_counted(tmp_path
     assert reason in " ".join(capsys.readouterr().out.split())
 
 
-def test_of_reviews_with_one_id_the_first_is_taken_and_others_are_counted(tmp_path, capsys):
+def test_of_reviews_with_the_same_id_the_first_is_used_and_others_are_counted(tmp_path, capsys):
     first = PIZZA.model_copy(update={"id": "1"})
     text, stars = first.model_copy(update={"text": "The soup was cold."}), first.model_copy(update={"stars": 1.0})
     twice = PIZZA.model_copy(update={"id": "2"})
@@ -328,8 +328,8 @@ def test_of_reviews_with_one_id_the_first_is_taken_and_others_are_counted(tmp_pa
     assert reason in " ".join(capsys.readouterr().out.split())
 
 
-def test_whatever_teach_asks_about_a_file_is_checked_with_it(tmp_path):
-    """Teach cleans texts in reading; the file of reviews has them as they were."""
+def test_generations_of_teach_are_checked_with_the_same_review_file(tmp_path):
+    """fsa teach cleans texts when it reads them; the review file has the original texts."""
     texts = [
         PIZZA.text,
         f"  {PIZZA.text}\n",
@@ -358,7 +358,7 @@ def released_rows(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_the_command_on_released_rows_with_every_kind_of_dirt(tmp_path, capsys):
+def test_the_command_on_released_rows_with_all_kinds_of_bad_rows(tmp_path, capsys):
     good = {"Text": PIZZA.text, "Overall": 3.0}
     source = released_rows(
         tmp_path / "released.jsonl",
@@ -421,5 +421,5 @@ def test_every_real_analysis_states_an_opinion_or_is_dropped_with_a_reason(real_
             assert opinions and len(opinions) == len(row.sentiments)
             assert "Confidence" not in row.response and "Review:" not in row.response
     verdicts = Counter(row.verdict for row in found)
-    # Most of the released text is good; a rule that dropped a tenth of it would be wrong.
+    # Most of the released text is good, so a rule that drops a tenth of it is wrong.
     assert verdicts["drop"] <= 20 and verdicts["keep"] >= 280

@@ -1,4 +1,4 @@
-"""What ``fsa check`` writes: never over what is there, never through a link, with checksums that readers compare."""
+"""The output of ``fsa check``: it never overwrites other files or follows links, and has checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from fsa_base.errors import DataError
 from fsa_jax.checking.checked_files import parts, read_part
 from fsa_jax.cli.main import main
-from fsa_jax.corpus.rows import files, rows
+from fsa_jax.corpus.selection import files, rows
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("link", ["out", "out/kept", "out/check.json"])
-def test_entry_21_a_link_in_the_output_is_not_followed(source, tmp_path, link, capsys):
+def test_a_link_in_the_output_is_not_followed(source, tmp_path, link, capsys):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "part-00000.parquet").write_text("mine")
@@ -53,7 +53,7 @@ def test_entry_21_a_link_in_the_output_is_not_followed(source, tmp_path, link, c
     assert contents(mine) == {"part-00000.parquet": b"mine"}
 
 
-def test_entry_21_a_finished_check_is_replaced_only_with_overwrite(source, checked, tmp_path, capsys):
+def test_a_finished_check_is_replaced_only_with_overwrite(source, checked, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(checked, out)
     before = contents(out)
@@ -67,7 +67,7 @@ def test_entry_21_a_finished_check_is_replaced_only_with_overwrite(source, check
     assert "notes.txt" in capsys.readouterr().err and (out / "notes.txt").exists()
 
 
-def test_entry_21_a_check_into_its_own_input_is_refused(source, tmp_path, capsys):
+def test_a_check_into_its_own_input_is_refused(source, tmp_path, capsys):
     folder = tmp_path / "text"
     folder.mkdir()
     shutil.copy(source, folder / "rows.jsonl")
@@ -85,7 +85,7 @@ def test_a_check_that_fails_leaves_nothing(tmp_path, capsys):
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_entry_3_a_damaged_file_of_a_check_is_named(checked, tmp_path, capsys):
+def test_a_damaged_file_of_a_check_is_named(checked, tmp_path, capsys):
     names = sorted(contents(checked))
     assert names == [
         "check.html",
@@ -114,7 +114,7 @@ def test_entry_3_a_damaged_file_of_a_check_is_named(checked, tmp_path, capsys):
         require_whole(tmp_path / "more" / "out")
 
 
-def test_a_check_without_checksums_is_read_with_one_line(checked, tmp_path, capsys):
+def test_a_check_without_checksums_is_read_with_a_message(checked, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(checked, out)
     for name in ("finished.json", "checksums.sha256"):
@@ -156,8 +156,8 @@ ODD += ["", 7, None, [], {"a": 1}, True]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_entry_27_odd_responses_are_counted(tmp_path, workers, capsys):
-    """``\\ud800`` in a response was a traceback."""
+def test_odd_responses_are_counted(tmp_path, workers, capsys):
+    """``\\ud800`` in a response gave a traceback."""
     source = tmp_path / "rows.jsonl"
     lines = [
         json.dumps({"ID": number, "Text": f"A good pizza {number}.", "Overall": 4, "mixtral_response": odd})

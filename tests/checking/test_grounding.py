@@ -1,4 +1,4 @@
-"""Grounding of targets, facts of rewritings, and agreement with rows labelled by reading."""
+"""Grounding of targets, facts of rewritings, and agreement with rows that were labelled by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_kinds(target, kind):
     assert ground(target, REVIEW).kind == kind
 
 
-def test_the_threshold_moves_the_verdict():
+def test_the_threshold_changes_the_verdict():
     target = "battery warranty terms"
     assert ground(target, REVIEW, 0.3).score == pytest.approx(1 / 3)
     assert not ground(target, REVIEW, 0.5).grounded
@@ -55,7 +55,7 @@ def test_any_text_can_be_looked_up(target, review):
 
 
 @given(st.lists(st.sampled_from(["pizza", "Café", "wi-fi", "don't", "i7", "battery", "größe"]), min_size=1, max_size=5))
-def test_what_stands_in_the_review_is_always_grounded(words):
+def test_words_of_the_review_are_always_grounded(words):
     target = " ".join(words)
     assert ground(target, f"well, {target.upper()}! ok").grounded
 
@@ -72,9 +72,9 @@ def labelled(real_data_dir):
             yield row["id"], real["mixtral_response"][start:end], real["Text"], grounded
 
 
-def test_verdicts_agree_with_reading(real_data_dir):
-    """Targets, the rows they stand in, and the ungrounded ones alone: most targets are grounded, so that a rule which
-    calls everything grounded would agree with 88% of them."""
+def test_verdicts_agree_with_labels_by_hand(real_data_dir):
+    """Compares all targets, whole rows, and ungrounded targets separately: most targets are grounded, so a rule that
+    calls every target grounded would agree with 88% of them."""
     assert len(LABELS["rows"]) == 60
     agreed: dict[bool, list[bool]] = {True: [], False: []}
     rows: dict[str, bool] = {}
@@ -123,7 +123,7 @@ def test_facts_of_a_rewriting():
     ]
 
 
-def test_numbers_need_only_be_said_somehow():
+def test_numbers_may_be_written_in_another_way():
     assert invented("I waited twelve minutes.", "waited a dozen min") == []
     assert invented("I bought it in 2018.", "from '18, still fine") == []
     assert invented("I rate it 5 of 10.", "i would give this 5 stars of 10") == []

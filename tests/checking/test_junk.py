@@ -1,4 +1,4 @@
-"""Teacher junk: removed and counted, or a defect with its name."""
+"""Junk in teacher text: it is removed and counted, or the text has a defect with a name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_refusals(text):
     assert clean(text, "rewriting").defect == "refusal"
 
 
-def test_a_reviewer_may_be_sorry_too():
+def test_an_apology_of_a_reviewer_is_not_a_refusal():
     assert clean("I am disappointed and sorry that I bought it.", "rewriting").defect is None
 
 
@@ -74,25 +74,25 @@ def test_invented_reviews_are_cut(tail):
     assert "another review" in found.repairs
 
 
-def test_text_around_opinions_goes_and_later_opinions_stay():
+def test_text_around_opinions_is_removed_and_later_opinions_are_kept():
     middle = "As part of a research study, your task is to label additional targets."
     found = clean(f"Below are the targets.\n\n{OPINION}\n\n{middle}\n\n{SECOND}\n\nGood luck!", "analysis")
     assert found.text == f"{OPINION}\n\n{SECOND}"
     assert found.repairs == ("text around the opinions",)
 
 
-def test_cut_off_analyses_lose_their_last_opinion_only():
+def test_only_the_last_opinion_of_a_cut_off_analysis_is_removed():
     for end in (SECOND[:20], SECOND[:-60], SECOND[:-25]):
         found = clean(f"{OPINION}\n\n{end}", "analysis")
         assert found.text == OPINION and found.repairs == ("cut-off last opinion",), end
-    # Whole but for its full stop.
+    # Complete except for the full stop.
     assert clean(f"{OPINION}\n\n{SECOND.rstrip('.')}", "analysis").repairs == ()
-    # The engine knows better than the punctuation.
+    # The engine reported a cut-off, so the punctuation does not matter.
     assert clean(f"{OPINION}\n\n{SECOND}", "analysis", cut_off=True).text == OPINION
     assert clean(OPINION[:60], "analysis").defect == "cut off in its first opinion"
 
 
-def test_cut_off_rewritings_lose_their_last_sentence_only():
+def test_only_the_last_sentence_of_a_cut_off_rewriting_is_removed():
     found = clean(REWRITING + " And then I", "rewriting")
     assert (found.text, found.repairs) == (REWRITING, ("cut-off last sentence",))
     assert clean("And then I", "rewriting", cut_off=True).defect == "cut off in its first sentence"
@@ -117,7 +117,7 @@ def test_the_wrong_form():
 
 
 @given(st.text(max_size=300), st.sampled_from(["analysis", "rewriting"]), st.booleans())
-def test_anything_is_answered_and_cleaning_again_adds_nothing(text, form, cut_off):
+def test_any_text_can_be_cleaned_and_cleaning_is_idempotent(text, form, cut_off):
     found = clean(text, form, cut_off)
     assert bool(found.text) == (found.defect is None)
     if found.defect is None and not cut_off:

@@ -1,4 +1,4 @@
-"""A miniature ``fsa demo`` through the real commands: stopped, gone on with, and not done again."""
+"""A small ``fsa demo`` with the real commands: it is stopped and resumed, and a complete one is not repeated."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def words(out: Path, **changes) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    # As a user's: one device, no test settings.
+    # The environment of a user: one device, no test settings.
     return {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "FSA_DATA_DIR", "FSA_VOCAB")}
 
 
 def children(of: int) -> list[int]:
-    """Living processes of the demo's commands, found by the folder in their command line."""
+    """Running processes of the demo's commands, found by the folder in their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -51,21 +51,21 @@ def children(of: int) -> list[int]:
 
 
 def bindings(model_dir: Path) -> dict[str, str]:
-    """What gin had bound in a run."""
+    """The gin bindings of a run."""
     text = (model_dir / "config.gin").read_text().replace(" = \\\n    ", " = ")
     return dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line and not line.startswith("#"))
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The output folder of a demo that was interrupted once and then ran to its end, and what the last start said."""
+    """The output folder of a demo that was interrupted once and then completed, and the output of the last start."""
     out = tmp_path_factory.mktemp("demo") / "out"
     first = subprocess.Popen(
         words(out),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # A shell that puts `make test` into the background has it ignore Ctrl-C, and its children inherit that.
+        # If a shell starts `make test` in the background, it ignores Ctrl-C, and its children inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     begun = out / ".stages" / "distilled.json"
@@ -82,7 +82,7 @@ def demo(tmp_path_factory):
     return out, done.stdout
 
 
-def test_it_goes_on_where_it_was_stopped(demo):
+def test_a_stopped_demo_is_resumed(demo):
     _, said = demo
     assert "✓ reviews, labels and teacher text: done before" in said
     assert "▶ distillation" in said
@@ -102,14 +102,14 @@ def test_it_measures_both_students_and_writes_one_page(demo):
     assert "from scratch" in said and "95 % interval" in said
 
 
-def test_the_students_differ_only_in_what_they_start_from(demo):
+def test_the_students_differ_only_in_their_initial_weights(demo):
     out, _ = demo
     scratch, distilled = (bindings(out / "finetuned" / arm / "lr0.003-seed1") for arm in ("scratch", "distilled"))
     differing = {name for name in scratch | distilled if scratch.get(name) != distilled.get(name)}
     assert differing == {"INITIAL_CHECKPOINT_PATH", "MODEL_DIR"}
 
 
-def test_a_complete_demo_is_not_done_again(demo):
+def test_a_complete_demo_is_not_repeated(demo):
     out, _ = demo
     written = (out / "distilled" / "config.gin").stat().st_mtime_ns
     again = subprocess.run(words(out), env=environment(), capture_output=True, text=True, timeout=900)

@@ -1,4 +1,4 @@
-"""The ``fsa`` command: help, versions and unknown commands; that a user's error is printed without a traceback."""
+"""The ``fsa`` command: help, version, unknown commands; errors for the user are printed without a traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_command_has_its_own_help(name, capsys):
     assert f"fsa {name}" in printed
     function = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}").command
     first_line = (inspect.getdoc(function) or "").splitlines()[0]
-    # argparse wraps long lines; the first words are enough to know that the docstring is shown.
+    # argparse wraps long lines, so only the first words of the docstring are compared.
     assert " ".join(first_line.split()[:4]) in " ".join(printed.split())
 
 
@@ -46,7 +46,7 @@ def test_unknown_command_names_the_known_ones(capsys):
     assert "doctor" in capsys.readouterr().err
 
 
-def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, monkeypatch):
+def test_an_error_that_the_user_can_fix_is_printed_without_a_traceback(capsys, monkeypatch):
     from fsa_jax.cli import doctor
 
     def broken() -> int:
@@ -61,7 +61,7 @@ def test_an_error_that_the_user_can_mend_is_printed_without_a_traceback(capsys, 
     assert "Traceback" not in printed
 
 
-def test_a_reader_that_goes_away_is_no_defect():
+def test_a_closed_output_pipe_is_not_a_traceback():
     command = [sys.executable, "-m", "fsa_jax.cli.main", "doctor"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
@@ -73,7 +73,7 @@ def test_a_reader_that_goes_away_is_no_defect():
 
 @pytest.fixture
 def unprivileged():
-    """Root may read everything."""
+    """Skips the test for root, who may read everything."""
     if os.geteuid():
         yield
         return

@@ -1,4 +1,4 @@
-"""Paths and names are printed as they stand (entry 26): rich takes ``[/x]`` for markup and ``:smile:`` for more."""
+"""Paths and names are printed unchanged: rich would interpret ``[/x]`` and ``:smile:``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_check_prints_its_output_s_path(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"{tmp_path / NAME}/kept" in capsys.readouterr().out
 
 
-def test_tables_show_titles_and_cells_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_show_titles_and_cells_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table("what", title=f"title {NAME}")
     table.add_row(f"cell {NAME}")
     console().print(table)
@@ -32,7 +32,7 @@ def test_tables_show_titles_and_cells_as_they_stand(capsys: pytest.CaptureFixtur
     assert f"title {NAME}" in printed and f"cell {NAME}" in printed
 
 
-def test_every_command_prints_through_that_console() -> None:
+def test_every_command_uses_that_console() -> None:
     sources = Path(fsa_jax.__file__).parent.rglob("*.py")
     found = [path.name for path in sources if re.search(r"\bConsole\(|rich\.print", path.read_text("utf-8"))]
     assert found == ["terminal.py"]

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all, whoever is killed, and whatever stands in the way (issue 11, entry 21)."""
+"""Atomic outputs: complete or missing after any kill, and other files are never overwritten."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names(folder: Path) -> list[str]:
 
 
 def killed_while_writing(out: Path, value: str = "new", more: str = "") -> None:
-    """A process is killed in the middle of its block."""
+    """Runs a process that is killed in the middle of its block."""
     program = textwrap.dedent(
         f"""
         import os, signal, sys
@@ -59,7 +59,7 @@ def killed_while_writing(out: Path, value: str = "new", more: str = "") -> None:
 
 
 @pytest.mark.parametrize("directory", [True, False])
-def test_an_output_is_there_when_it_is_whole_and_nothing_else_is(tmp_path, directory):
+def test_an_output_appears_only_when_it_is_complete(tmp_path, directory):
     out = tmp_path / "new" / "out"
     with writing(out, directory=directory) as partial:
         assert not out.exists()
@@ -106,7 +106,7 @@ def test_a_symbolic_link_in_an_output_is_never_followed(tmp_path, where):
     assert (mine / "value").read_text() == "mine" and names(mine) == ["value"]
 
 
-def test_a_planted_link_beside_the_output_is_not_followed(tmp_path):
+def test_a_symbolic_link_at_the_temporary_path_is_not_followed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "value").write_text("mine")
     (tmp_path / ".out.partial").symlink_to(tmp_path / "mine")
@@ -139,7 +139,7 @@ def test_what_the_command_did_not_write_is_never_deleted(tmp_path, there):
 
 
 @pytest.mark.parametrize("moment", ["between the names", "while the old one goes"])
-def test_ctrl_c_while_an_old_output_is_replaced_loses_neither_and_the_next_one_goes_on(tmp_path, monkeypatch, moment):
+def test_ctrl_c_during_a_replacement_loses_no_output(tmp_path, monkeypatch, moment):
     out = tmp_path / "out"
     write(out, "old")
     rename = Path.rename
@@ -167,7 +167,7 @@ def test_ctrl_c_while_an_old_output_is_replaced_loses_neither_and_the_next_one_g
     assert names(tmp_path) == ["out"] and (out / "value").read_text() == "newest"
 
 
-def test_a_place_beside_the_output_that_is_taken_is_told_before_the_work(tmp_path):
+def test_a_used_temporary_path_is_an_error_before_the_work_starts(tmp_path):
     write(tmp_path / "out", "old")
     (tmp_path / ".out.replaced").mkdir()
     with (
@@ -186,21 +186,21 @@ def test_a_place_beside_the_output_that_is_taken_is_told_before_the_work(tmp_pat
         sqlite3.OperationalError("database or disk is full"),
     ],
 )
-def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path, error):
+def test_a_full_disk_gives_the_same_error_whatever_a_library_raises(tmp_path, error):
     with pytest.raises(SettingError, match="disk space for the output"), writing(tmp_path / "out"):
         raise error
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "parts/Thumbs.db", ".nfs0001"])
-def test_what_a_system_adds_to_a_folder_keeps_nobody_from_replacing_it(tmp_path, name):
+def test_files_added_by_an_operating_system_do_not_prevent_a_replacement(tmp_path, name):
     write(tmp_path / "out")
     (tmp_path / "out" / name).write_bytes(b"of the system")
     write(tmp_path / "out", overwrite=True)
     assert names(tmp_path / "out") == ["parts", "value"]
 
 
-def test_an_empty_folder_is_nothing_yet(tmp_path):
+def test_an_empty_folder_can_be_an_output(tmp_path):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out")
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["parts", "value"]
@@ -217,7 +217,7 @@ def test_the_current_folder_and_a_parent_that_is_a_file(tmp_path, monkeypatch):
     assert names(tmp_path) == ["file"]
 
 
-def test_an_output_that_is_its_input_or_holds_it_is_refused(tmp_path):
+def test_an_output_that_is_or_contains_its_input_is_refused(tmp_path):
     out = tmp_path / "out"
     write(out)
     (tmp_path / "link").symlink_to(out / "value")
@@ -233,7 +233,7 @@ def test_an_output_that_is_its_input_or_holds_it_is_refused(tmp_path):
     assert (out / "value").read_text() == "other" and file.read_text() == "mine"
 
 
-def test_the_unfinished_output_of_the_same_command_is_replaced_and_of_another_refused(tmp_path):
+def test_an_unfinished_output_is_replaced_only_by_the_same_command(tmp_path):
     out = tmp_path / "out"
     killed_while_writing(out)
     assert names(tmp_path) == [".out.partial", ".out.unfinished"]
@@ -272,7 +272,7 @@ def test_a_second_process_is_refused_whatever_its_flags(tmp_path):
 
 
 def test_partial_folders_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path):
-    """Those of 528859f have no lock, only a process id in their name."""
+    """Partial folders of version 528859f have no lock, only a process id in their name."""
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     mine = tmp_path / "mine"
@@ -310,7 +310,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize("directory", [True, False])
-def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path, monkeypatch, directory):
+def test_content_is_synced_before_the_rename_and_the_name_after_it(tmp_path, monkeypatch, directory):
     out = tmp_path / "out"
     synced: list[tuple[str, bool]] = []
 
@@ -337,8 +337,8 @@ def test_a_lock_that_another_process_holds_is_refused_whatever_the_error_number(
         write(tmp_path / "out")
 
 
-def test_a_file_system_without_locks_or_syncs_of_folders_will_do(tmp_path, monkeypatch):
-    """As some that are mounted over a network."""
+def test_outputs_are_written_without_locks_and_directory_sync(tmp_path, monkeypatch):
+    """Some network file systems are like this."""
 
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -353,7 +353,7 @@ def test_a_file_system_without_locks_or_syncs_of_folders_will_do(tmp_path, monke
     write(out, "newer", overwrite=True)
     assert (out / "value").read_text() == "newer" and names(tmp_path) == ["out"]
     killed_while_writing(tmp_path / "other", more="resume=True")
-    # Nobody can tell whether its process lives.
+    # It is unknown whether its process is still running.
     with pytest.raises(SettingError, match="perhaps still being written"):
         write(tmp_path / "other", resume=True)
     with writing(tmp_path / "other", resume=True, overwrite=True) as partial:

@@ -1,4 +1,4 @@
-"""Which engine is installed, and the error where both are."""
+"""Which engine is installed, and the error if both are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_both_engines_are_an_error_that_says_what_to_uninstall(monkeypatch):
 
 
 def test_a_run_with_upstream_also_installed_is_an_error(tmp_path: Path):
-    """Upstream's package lies in front of ours, as pip leaves it."""
+    """Python finds upstream's package before ours, as after an installation with pip."""
     (tmp_path / "t5x").mkdir()
     (tmp_path / "t5x" / "__init__.py").write_text("print('upstream')")
     (tmp_path / "t5x-0.0.0.dist-info").mkdir()

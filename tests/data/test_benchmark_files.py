@@ -25,7 +25,7 @@ def _without(key):
     return [SENTENCE, {**SENTENCE, "aspects": [{name: value for name, value in ASPECT.items() if name != key}]}]
 
 
-def test_what_the_format_hides(tmp_path):
+def test_surprises_of_the_format(tmp_path):
     rows = [
         {
             "ID": "1:2",
@@ -90,7 +90,6 @@ def test_what_the_format_hides(tmp_path):
         (_with(**{"to": "9" * 5000}), 15, "a character offset"),
         ([SENTENCE, {**SENTENCE, "ID": [1]}], 15, "an ID"),
         ([SENTENCE, {**SENTENCE, "ID": None}], 15, "an ID"),
-        # Issue 11, entry 27
         (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 100_000, 15, "nested more than 100 deep"),
         (json.dumps([SENTENCE], indent=1)[:-2] + ",\n" + "[" * 500 + "]" * 500 + "]", 15, "nested more than 100 deep"),
         ("[" * 100_000, 1, "nested more than 100 deep"),
@@ -122,7 +121,7 @@ def test_a_missing_file_says_how_to_get_it(tmp_path):
 
 
 def test_real_offsets_are_kept_as_released(real_data_dir):
-    """docs/data.md counts them: laptop14's terms that its offsets miss; all other files' offsets are right."""
+    """docs/data.md gives the number of wrong offsets in laptop14; the offsets in all other files are right."""
     missed = {}
     for path in sorted((real_data_dir / "fsa").glob("*/*/*.json")):
         missed[str(path.relative_to(real_data_dir / "fsa"))] = sum(

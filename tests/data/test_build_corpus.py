@@ -15,12 +15,12 @@ import pytest
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.checking.checked_files import SCHEMA, PartWriter
 from fsa_jax.cli.main import main
-from fsa_jax.corpus.rows import Selection, files, held_out, rows, selected
+from fsa_jax.corpus.selection import Selection, files, held_out, rows, selected
 from fsa_jax.corpus.statistics import card
 
 REVIEWS = 1200
 HELD_OUT, TRAINED = 70, 1130
-"""Of the analyses, where 100 rows of both forms are held out."""
+"""Number of held-out analyses, if 100 rows of both forms are held out."""
 REASONED = 'Opinion Target 1: "pizza"\nAspect: Food\nSentiment: Positive\nReasoning: It says\nso twice.\n\n'
 HOSTILE = "te|ach`er <script>\n# x"
 
@@ -71,7 +71,7 @@ def checked(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(checked, tmp_path_factory) -> Path:
-    """A data directory with the corpus in it, built by the command."""
+    """A data directory with the corpus, built by the command."""
     folder = tmp_path_factory.mktemp("data")
     assert main(["corpus", str(checked), str(folder / "corpus"), "--held_out", "100", "--shards", "2"]) == 0
     return folder
@@ -103,7 +103,7 @@ def test_every_row_is_there_with_its_provenance(data):
 
 
 def test_the_files_do_not_depend_on_the_process_that_wrote_them(data):
-    """A corpus that was killed and built again is the same byte for byte; TFDS gives features an order by chance."""
+    """A corpus that was killed and built again is identical, byte by byte, although TFDS orders features at random."""
     import tensorflow as tf
 
     files = sorted((data / "corpus" / "sentiment_corpus").rglob("*.tfrecord-*"))
@@ -113,7 +113,7 @@ def test_the_files_do_not_depend_on_the_process_that_wrote_them(data):
             assert record == tf.train.Example.FromString(record).SerializeToString(deterministic=True)
 
 
-def test_both_forms_of_a_review_are_on_one_side(data):
+def test_both_forms_of_a_review_are_in_the_same_split(data):
     held_out = {
         form: {row["review_id"] for row in read(data, form, "validation")} for form in ("analysis", "rewriting")
     }
@@ -138,11 +138,11 @@ def test_shards_card_and_statistics(data):
     assert "<script" not in text and "<b>" not in text
 
 
-def test_a_corpus_is_not_replaced_unasked(checked, data, tmp_path, capsys):
+def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsys):
     arguments = ["corpus", str(checked), str(data / "corpus")]
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    # What a killed build of 528859f left behind is no corpus, but may be of other inputs.
+    # The rest of a killed build of version 528859f is not a corpus, but may be of other inputs.
     unfinished = tmp_path / "sentiment_corpus" / "analysis" / "1.0.0"
     unfinished.mkdir(parents=True)
     (unfinished / "junk").touch()
@@ -197,7 +197,7 @@ def test_selection_and_splits_without_tensorflow(checked):
 
 
 def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
-    """Issue 11, entry 10: the same teacher text, as released and as a corpus, has the same validation rows."""
+    """The same teacher text, as released and as a corpus, has the same validation rows."""
     from fsa_jax.data.corpus_source import CorpusSource
     from fsa_jax.data.sources import TeacherTextSource
 
@@ -205,7 +205,7 @@ def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
     file.parent.mkdir()
     with file.open("w") as out:
         for number in range(400):
-            # The second review of a pair is a copy under another id: both are on one side.
+            # The second review of a pair is a copy under another id, so both are in the same split.
             review = f"Pizza number {number}." if number % 10 else f"pizza  NUMBER {number + 1}!"
             responses = (f'Opinion Target 1: "pizza {number}"\nSentiment: Neutral', f"I ate {number}.")
             for response in responses[: 1 + number % 3]:
@@ -234,7 +234,7 @@ def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
     assert originals == copies and any(copies)
 
 
-def test_the_released_layout_is_read_as_it_is(real_data_dir, tmp_path):
+def test_the_released_layout_is_read_without_a_check(real_data_dir, tmp_path):
     file = real_data_dir / "teacher" / "mixtral_8x7b_reviews.jsonl"
     found = list(rows(file))
     assert Counter(row["understanding"] for row in found) == {"rewriting": 217, "analysis": 183}
@@ -243,7 +243,7 @@ def test_the_released_layout_is_read_as_it_is(real_data_dir, tmp_path):
         assert [row["response"] for row in found] == [json.loads(line)["mixtral_response"].strip() for line in lines]
 
 
-def test_a_card_of_nothing_checked():
+def test_the_card_of_an_unchecked_corpus():
     text = card({"left_out": {}, "parts": {}}, "x", {}, None)
     assert text.startswith("---\n") and "dropped by the check" not in text
 
@@ -293,12 +293,12 @@ def test_by_implicit_ratio(corpus_source, share):
     found = corpus_source(implicit_share=share)
     implicit = sum(number_of(example) % 4 == 1 for example in found)
     assert implicit / len(found) == pytest.approx(share, abs=0.05 if 0 < share < 1 else 0)
-    # The kind that is short stays whole: a quarter of the corpus is implicit.
+    # All rows of the scarce kind are kept: a quarter of the corpus is implicit.
     whole = sum(number_of(example) % 4 == 1 for example in corpus_source())
     assert implicit == whole if share > 0.25 else len(found) - implicit == TRAINED - whole
 
 
-def test_by_corpus_size_smaller_within_larger(corpus_source):
+def test_a_smaller_corpus_is_a_subset_of_a_larger_one(corpus_source):
     small, large = ({number_of(example) for example in corpus_source(size=size)} for size in (200, 600))
     assert small < large
     assert len(small) == pytest.approx(200, abs=45) and len(large) == pytest.approx(600, abs=60)
@@ -317,7 +317,7 @@ def test_a_share_of_an_ablation_has_rows(corpus_source):
     assert [example["id"] for example in found] == [example["id"] for example in whole[:7]]
 
 
-def test_shards_share_out_every_row_once(data, monkeypatch):
+def test_shards_together_have_every_row_once(data, monkeypatch):
     import seqio
 
     monkeypatch.setenv("FSA_DATA_DIR", str(data))

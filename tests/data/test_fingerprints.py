@@ -1,4 +1,4 @@
-"""What tells a run that is resumed from one on other data of the same size."""
+"""Fingerprints, with which a resumed run notices other data of the same size."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ ANALYSIS = 'Opinion Target 1: "tea"\nSentiment: Positive'
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-    """Writes corpus files; rows are (id, response) pairs or whole lines."""
+    """Writes files of teacher text; rows are (id, response) pairs or whole lines."""
     monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
     for variable in (teacher_text.HELD_OUT_VARIABLE, teacher_text.HELD_OUT_SEED_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
@@ -111,7 +111,7 @@ def test_a_tenth_is_held_out_by_review(corpus):
     assert set(splits.values()) == {"train", "validation"}
 
 
-def test_at_most_so_many_rows_and_another_seed_holds_out_others(corpus, monkeypatch):
+def test_the_limit_and_the_seed_of_held_out_rows(corpus, monkeypatch):
     corpus(_both(range(300)))
     monkeypatch.setenv("FSA_HELD_OUT", "10")
     first = _splits(teacher_text.files())
@@ -130,7 +130,7 @@ def test_a_small_corpus_holds_out_one_of_each_form(corpus):
     assert (held.rows["validation", "analysis"], held.rows["validation", "rewriting"]) == (1, 1)
 
 
-def test_a_setting_that_is_no_number(corpus, monkeypatch):
+def test_a_setting_that_is_not_a_number(corpus, monkeypatch):
     corpus([(1, "x")])
     monkeypatch.setenv("FSA_HELD_OUT", "-3")
     with pytest.raises(SettingError, match="FSA_HELD_OUT"):

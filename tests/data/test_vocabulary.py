@@ -72,7 +72,7 @@ def test_t5_graph_equals_python(t5, text):
     _check_graph_equals_python(t5, text)
 
 
-# Surrogates stand in no UTF-8 file.
+# UTF-8 files have no surrogates.
 _any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 _spaced_text = st.lists(
     st.sampled_from(["the", "food", " ", "\n", "\r", "\t", "\x0b", "\u00a0", "\u2028", "\ufeff", "."])
@@ -102,7 +102,7 @@ def test_batches_in_the_graph(small):
     assert [text.decode().strip() for text in decoded.numpy()] == texts
 
 
-def test_it_travels_and_compares(small, tmp_path, t5, real_data_dir):
+def test_a_vocabulary_can_be_pickled_and_compared(small, tmp_path, t5, real_data_dir):
     assert small.encode("the food")
     again = pickle.loads(pickle.dumps(small))
     assert again == small and hash(again) == hash(small) and again.encode("the\nfood") == small.encode("the\nfood")
@@ -121,13 +121,13 @@ def test_it_is_found_in_the_environment_then_in_the_data_directory(small, real_d
     assert ReviewVocabulary().vocab_size == small.vocab_size
 
 
-def test_a_path_that_holds_nothing(tmp_path, monkeypatch):
+def test_a_path_without_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("FSA_VOCAB", str(tmp_path / "absent.model"))
     with pytest.raises(VocabularyError, match=r"FSA_VOCAB=.*absent.model.*nothing there"):
         ReviewVocabulary().encode("a")
 
 
-def test_another_file_in_t5_s_place(tmp_path, monkeypatch, small):
+def test_another_file_in_place_of_t5s_model(tmp_path, monkeypatch, small):
     (tmp_path / "t5_vocab").mkdir()
     (tmp_path / "t5_vocab" / "spiece.model").write_bytes(b"truncated")
     monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))
@@ -136,7 +136,7 @@ def test_another_file_in_t5_s_place(tmp_path, monkeypatch, small):
 
 
 @pytest.mark.parametrize("content", [b"not a model", b""])
-def test_a_file_that_is_no_model(tmp_path, content):
+def test_a_file_that_is_not_a_model(tmp_path, content):
     path = tmp_path / "bad.model"
     path.write_bytes(content)
     with pytest.raises(VocabularyError, match=r"bad.model: expected"):
@@ -161,7 +161,7 @@ def test_an_unreachable_hub(tmp_path, monkeypatch, capsys):
     assert "asking the Hugging Face hub" in capsys.readouterr().err
 
 
-def test_a_file_that_was_downloaded_before_is_checked_and_no_hub_is_asked(small, tmp_path, monkeypatch, capsys):
+def test_a_cached_download_is_checked_without_the_hub(small, tmp_path, monkeypatch, capsys):
     import huggingface_hub
 
     monkeypatch.setenv("FSA_DATA_DIR", str(tmp_path))

@@ -1,4 +1,5 @@
-"""Issue 11, entry 9: training order is a whole shuffle of the task's examples, new in every epoch, and found again."""
+"""The training order is a whole shuffle of the task's examples, new in every epoch, and is restored
+when a run resumes."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from fsa_jax.cli.main import main
 from fsa_jax.data import train_subsets
 from fsa_jax.data.corpus_source import CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
-from fsa_jax.data.tasks import OrderedTask
+from fsa_jax.data.task_builders import OrderedTask
 
 ROOT = Path(__file__).parents[2]
 ROWS = 4_500
-"""Reviews; four times the window that SeqIO shuffles within."""
+"""Number of reviews: four times the window in which SeqIO shuffles."""
 BYTES = seqio.ByteVocabulary()
 FEATURES = {name: seqio.Feature(BYTES, add_eos=True) for name in ("inputs", "targets")}
 PREPROCESSORS = (
@@ -37,7 +38,7 @@ PREPROCESSORS = (
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """Analyses in one JSONL, and the corpus of the same rows."""
+    """Analyses in one JSONL file, and a corpus with the same rows."""
     root = tmp_path_factory.mktemp("data")
     (root / "teacher").mkdir()
     with (root / "teacher" / "all.jsonl").open("w") as file:
@@ -58,7 +59,7 @@ def _configured(data_dir, monkeypatch):
 
 
 def a_task(source: seqio.DataSource, name: str = "shuffled") -> OrderedTask:
-    """A task over bytes, so that no vocabulary takes time."""
+    """A task with a byte vocabulary, which is fast."""
     return OrderedTask(name, source, FEATURES, PREPROCESSORS)
 
 
@@ -69,28 +70,29 @@ TASKS = {
 
 
 def examples_of(task: OrderedTask) -> int:
-    """The examples of the training split, which these tasks all know."""
+    """The number of training examples, which all these tasks know."""
     count = task.num_input_examples("train")
     assert count is not None
     return count
 
 
 def rows(task: Any, **options: Any) -> np.ndarray:
-    """The rows' numbers in the order of training."""
+    """The numbers of the rows in training order."""
     options = {"sequence_length": {"inputs": 16, "targets": 16}, "seed": 3, **options}
     dataset = task.get_dataset(split="train", shuffle=True, **options).map(lambda example: example["row"])
     return np.fromiter(dataset.as_numpy_iterator(), np.int64)
 
 
 def is_whole(order: np.ndarray) -> None:
-    """Checks that an order looks like a uniformly random permutation; one of a window of 1,000 would fail each."""
+    """Checks that an order looks like a uniformly random permutation; a shuffle in a window of 1,000 fails each
+    test."""
     count = len(order)
     places = stats.rankdata(order) - 1
     moved = np.abs(places - np.arange(count))
-    # Mean (n^2 - 1) / 3n, standard deviation about 0.211 sqrt(n): six of them.
+    # The mean is (n^2 - 1) / 3n, the standard deviation about 0.211 sqrt(n): allow six standard deviations.
     assert abs(moved.mean() - count / 3) < 6 * 0.22 * np.sqrt(count)
     assert abs(stats.spearmanr(places, np.arange(count)).statistic) < 6 / np.sqrt(count)
-    # Where in the order the rows of each tenth of the file come: everywhere alike.
+    # The rows of each tenth of the file are spread evenly over the order.
     table = np.histogram2d(places, np.arange(count), bins=10)[0]
     assert stats.chi2_contingency(table).pvalue > 1e-6
 
@@ -110,7 +112,7 @@ def test_an_epoch_is_a_whole_shuffle(kind):
     assert (rows(task, seed=4)[:100] != first[:100]).any()
 
 
-def test_tasks_of_one_mixture_have_orders_of_their_own():
+def test_tasks_of_a_mixture_have_independent_orders():
     one, other = (rows(a_task(TeacherTextSource("analysis"), name)) for name in ("one", "other"))
     assert abs(stats.spearmanr(one, other).statistic) < 6 / np.sqrt(len(one))
 
@@ -131,7 +133,7 @@ def test_the_released_training_sets_are_shuffled_whole(data_dir):
     assert len(set(order)) == 1824
 
 
-def test_processes_share_out_one_order():
+def test_processes_divide_one_order():
     processes = 3
     task = TASKS["lines of a file"]()
     whole = rows(task, num_epochs=2)
@@ -141,7 +143,7 @@ def test_processes_share_out_one_order():
 
 
 def cache(task: OrderedTask, directory: Path) -> None:
-    """Writes what seqio_cache_tasks writes for the training split, in an order that means nothing."""
+    """Writes the files of seqio_cache_tasks for the training split, in an arbitrary order."""
     from seqio import utils
 
     examples = list(task.preprocess_precache(task.source.get_dataset("train", shuffle=False)).as_numpy_iterator())
@@ -166,7 +168,7 @@ def cache(task: OrderedTask, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_cached_order_is_the_uncached_one(kind, tmp_path):
+def test_the_order_is_the_same_with_a_cache(kind, tmp_path):
     task = TASKS[kind]()
     cache(task, tmp_path)
     seqio.set_global_cache_dirs([str(tmp_path)])
@@ -180,7 +182,7 @@ def test_cached_order_is_the_uncached_one(kind, tmp_path):
             assert one.keys() == other.keys()
             for name in one:
                 np.testing.assert_array_equal(one[name], other[name])
-        # The state of tf.data's iterator, which save_dataset saves: in the middle of the second epoch.
+        # The state of tf.data's iterator in the middle of the second epoch, as save_dataset saves it.
         dataset = task.get_dataset(use_cached=True, shuffle=True, **options)
         place = examples_of(task) + 777
         iterator = iter(dataset.skip(place))
@@ -195,7 +197,7 @@ def test_cached_order_is_the_uncached_one(kind, tmp_path):
         seqio.set_global_cache_dirs([])
 
 
-def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
+def test_a_message_gives_the_window_of_a_partial_shuffle(monkeypatch, caplog):
     from fsa_jax.data import shuffling
 
     task = TASKS["corpus"]()
@@ -211,8 +213,8 @@ def test_where_it_cannot_be_whole_one_line_says_so(monkeypatch, caplog):
     assert len(said) == 1 and f"a window of {window}" in said[0]
 
 
-def test_a_run_goes_on_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
-    """One of two processes, with the batches passed over and with tf.data's own state (``save_dataset``)."""
+def test_a_run_resumes_in_the_middle_of_its_second_epoch(data_dir, tmp_path):
+    """Tests one of two processes, both with skipped batches and with tf.data's state (``save_dataset``)."""
     code = """
 import json, os, sys, pathlib, numpy as np, seqio
 from etils import epath

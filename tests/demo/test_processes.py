@@ -1,4 +1,4 @@
-"""Commands side by side: all are run, an error stops the rest, and nothing is left behind."""
+"""Parallel commands: all run, an error stops the others, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A child that has ended but was not waited for is not alive.
+    # A child that has ended but was not waited for (a zombie) counts as ended.
     status = Path(f"/proc/{pid}/stat")
     return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
@@ -57,7 +57,7 @@ def test_commands_share_the_cores(tmp_path):
     assert (tmp_path / "9").read_text() == str(sorted(everything)), "a command alone has all of them"
 
 
-def test_a_failure_is_told_with_the_end_of_its_output_and_stops_the_others(tmp_path):
+def test_a_failure_shows_the_end_of_its_output_and_stops_the_others(tmp_path):
     sleeper = python(f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(60)", tmp_path)
     code = f"import pathlib, sys, time\nwhile not pathlib.Path('{tmp_path}/pid').exists(): time.sleep(.05)\n"
     failing = python(code + "print('what went wrong'); sys.exit(3)", tmp_path, tmp_path / "logs" / "x.log")
@@ -110,7 +110,7 @@ def test_an_interruption_while_a_command_starts_leaves_nothing_behind(tmp_path, 
     assert len(started) == 1 and not alive(started[0])
 
 
-def test_a_killed_demo_takes_its_commands_with_it(tmp_path):
+def test_the_commands_of_a_killed_demo_end(tmp_path):
     code = f"""
 import os, sys
 from pathlib import Path
@@ -130,7 +130,7 @@ Pool(1).run([Command((sys.executable, "-c", child), dict(os.environ), Path({str(
     assert not alive(int(pid.read_text()))
 
 
-def test_metrics_that_are_being_written_are_read_as_far_as_they_go(tmp_path):
+def test_incomplete_metrics_files_are_read_up_to_the_last_row(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     assert last_step(metrics) == 0
     metrics.write_text('{"step": 10, "loss": 2.0}\n{"step": 20, "loss": 1.0}\n{"step": 3')

@@ -1,4 +1,4 @@
-"""What the demo says about its numbers."""
+"""The results of the demo and their presentation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_scores_by_subset():
     assert run.f1["hard"] == run.f1["implicit"] == run.f1["multi"]
 
 
-def test_the_claim_says_which_way_it_went():
+def test_the_claim_gives_the_direction_of_the_result():
     assert "beats" in claim(measured(HALF, GOLD), SETTINGS)
     assert "falls behind" in claim(measured(GOLD, HALF), SETTINGS)
     assert "cannot be told apart" in claim(measured(GOLD, GOLD), SETTINGS)
@@ -70,12 +70,12 @@ def test_the_table_marks_the_better_and_gives_the_interval():
     assert shown.columns[2] == "hard (n=10)"
 
 
-def test_results_survive_their_file():
+def test_results_are_the_same_after_saving_and_loading():
     results = measured(HALF, GOLD)
     assert Results.model_validate_json(results.model_dump_json()) == results
 
 
-def test_the_page_escapes_and_holds_everything():
+def test_the_page_is_escaped_and_complete():
     circumstances = Circumstances("fsa demo --out x", "today", (("jax", "1"),), (("cores", "2"),), (("a", 60.0),), 1000)
     lesson = Lesson("a <i>review", 4.0, 'Opinion Target 1: "x"', "I like <x>")
     html = render(page(measured(HALF, GOLD), SETTINGS, SENTENCES, lesson, circumstances))

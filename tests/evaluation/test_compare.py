@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_jax.evaluation.compare import paired_bootstrap
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 
 pairs = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["positive", "negative"])), max_size=3)
 
@@ -55,7 +55,8 @@ def test_the_same_model_is_no_better_than_itself():
 
 
 def test_sentences_are_drawn_alike_for_both_models():
-    """Two models that err on the same sentences differ by a constant; unpaired resampling would widen the interval."""
+    """Two models with errors on the same sentences differ by a constant; unpaired resampling would widen the
+    interval."""
     run = noisy(GOLD, 0.5, 0)
     found = paired_bootstrap(GOLD, [run], [run], resamples=500)
     assert (found.low, found.high) == (0, 0)

@@ -1,4 +1,4 @@
-"""Encoded targets, subsets and scores against those of the authors' own code (tests/testdata/released_fsa.json)."""
+"""Compares encoded targets, subsets and scores with those of the authors' code (tests/testdata/released_fsa.json)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fsa_jax.data import benchmark_files
-from fsa_jax.evaluation.metrics import tuple_f1
+from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.evaluation.subsets import select
 from fsa_jax.text.pairs import ACSA, ATSA
 
@@ -20,7 +20,7 @@ FILES = [(task, name) for task in CODECS for name in GOLDEN[task]]
 
 
 def untied(encoded: str) -> str:
-    """The authors leave pairs with equal offsets in the order of a hash set; sorting each term's run removes that."""
+    """Sorts pairs with equal offsets, because the authors' code leaves them in the order of a hash set."""
     runs = itertools.groupby(encoded.split(" ; "), key=lambda part: part.split(" | ")[0])
     return " ; ".join(itertools.chain.from_iterable(sorted(run) for _, run in runs))
 
@@ -30,7 +30,7 @@ def digest(encoded: list[str]) -> str:
 
 
 def mangled(index: int, encoded: str) -> str:
-    """A prediction with one of eight faults, by its place in the file."""
+    """A prediction with one of eight faults, chosen by its index in the file."""
     parts = encoded.split(" ; ")
     return [
         encoded,

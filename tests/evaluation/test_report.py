@@ -1,4 +1,4 @@
-"""The page: one file, no script, everything escaped."""
+"""The report page: one file, no script, all text escaped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def report(text: str) -> Report:
 
 
 class Reader(html.parser.HTMLParser):
-    """Collects tags, attributes and text as a browser would see them."""
+    """Collects tags, attributes and text like a browser."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ KNOWN = set(
 )
 
 
-def test_hostile_text_is_shown_and_never_markup():
+def test_hostile_text_is_shown_as_text():
     reader = read(render(report(HOSTILE)))
     assert set(reader.tags) <= KNOWN
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
@@ -85,7 +85,7 @@ def test_hostile_text_is_shown_and_never_markup():
 
 @settings(max_examples=15, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=40))
-def test_any_text_comes_through_as_it_is(text):
+def test_any_text_is_shown_unchanged(text):
     page = render(
         Report(text, text, text, (Section(text, text, (Texts(text, ((text, text),)), Facts(text, ((text, text),)))),))
     )

@@ -1,4 +1,4 @@
-"""A campaign: many cases of one kind of fault, what became of each, and what must never become of one."""
+"""A fault campaign: tries many cases of one kind of fault and records their outcomes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from fsa_base.errors import FsaError
 
 CASE_SECONDS = 10.0
-"""No case may take longer; nothing that is tried here is large."""
+"""Time limit of a case; all inputs are small."""
 
 
 @dataclass
 class Campaign:
-    """Counts the outcomes of cases and keeps what failed.
+    """Counts the outcomes of cases and collects failures.
 
     Attributes:
-      name: the test's name.
+      name: name of the test.
       outcomes: number of cases by outcome.
-      failures: a text for every case that ended in a traceback, in a wrong result, or too late.
+      failures: description of every case that ended with a traceback, with a wrong result, or too late.
       slowest: seconds of the slowest case.
     """
 
@@ -35,10 +35,10 @@ class Campaign:
         """Tries one case.
 
         Args:
-          case: what was done, with all seeds, so that it can be done again.
+          case: description of the case, with all seeds, so that it can be repeated.
           attempt: does it. Returns the outcome in a word or two ("same rows", "rows counted as dropped"), raises an
             ``FsaError`` where the input is refused, and an ``AssertionError`` where something is wrong in silence.
-          limit: seconds that it may take, ``CASE_SECONDS`` if None; more only where a case is a whole program.
+          limit: time limit in seconds; ``CASE_SECONDS`` if None. Larger only if a case runs a whole program.
         """
         began = time.monotonic()
         try:
@@ -60,7 +60,7 @@ class Campaign:
         return self.outcomes.total()
 
     def summary(self) -> dict[str, object]:
-        """Returns the counts, and the largest memory that this process has had (GiB)."""
+        """Returns the counts, and the peak memory of this process in GiB."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {
             "name": self.name,
@@ -72,7 +72,7 @@ class Campaign:
         }
 
     def require_no_failures(self) -> None:
-        """Raises ``AssertionError`` with the first failures, or if nothing was tried."""
+        """Raises ``AssertionError`` with the first failures, or if no case was tried."""
         assert self.cases, "the campaign tried no case"
         shown = "\n\n".join(self.failures[:5])
         assert not self.failures, f"{len(self.failures)} of {self.cases} cases failed, among them:\n\n{shown}"

@@ -1,4 +1,4 @@
-"""Fault campaigns: a short form in ``make test``, a long one as ``make faults``; ``FAULTS_SEED`` draws other cases."""
+"""Fault campaigns: short in ``make test``, long in ``make faults``; another ``FAULTS_SEED`` draws other cases."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from campaign import Campaign
 
 @pytest.fixture
 def cases() -> Callable[[int, int], int]:
-    """``cases(short, long)`` is the number of cases to try."""
+    """A function: ``cases(short, long)`` returns the number of cases to try."""
     is_long = os.environ.get("FAULTS") == "long"
     return lambda short, long: long if is_long else short
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
-    """The campaign's random numbers: by ``FAULTS_SEED`` (0) and the test's name."""
+    """The random generator of the campaign, seeded with ``FAULTS_SEED`` (default 0) and the name of the test."""
     return random.Random(f"{os.environ.get('FAULTS_SEED', '0')} {request.node.name}")
 
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]) -> Iterator[Campaign]:
-    """The test's campaign; after the test its counts are recorded, and a failure in any case fails the test."""
+    """The campaign of the test. After the test its counts are recorded, and a failed case fails the test."""
     running = Campaign(request.node.name)
     yield running
     record_property("campaign", running.summary())
@@ -34,7 +34,7 @@ def campaign(request: pytest.FixtureRequest, record_property: Callable[[str, Any
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints what became of all cases."""
+    """Prints the outcomes of all cases."""
     found = {
         properties["name"]: properties
         for reports in terminalreporter.stats.values()

@@ -1,4 +1,4 @@
-"""Damage to bytes: what disks, copies that were cut off, and careless editors do to files."""
+"""Damages bytes like disks, interrupted copies and editors damage files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ KINDS = (_cut, _flip_bit, _set_byte, _zero, _remove, _insert, _repeat)
 
 
 def damaged(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Returns ``data`` (not empty) with one random damage, never unchanged, and what the damage is."""
+    """Returns a description of a random damage, and ``data`` (not empty) with it, which is never unchanged."""
     while True:
         copy = bytearray(data)
         said = rng.choice(KINDS)(copy, rng)

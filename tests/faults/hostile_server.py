@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers a teacher's requests wrongly, in every way that we know of."""
+"""A real HTTP server on loopback that gives wrong answers to a teacher's requests, in all known ways."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _BOMB = gzip.compress(bytes(1 << 28), 9)  # 260 KB that become 256 MB
 
 
 def text_about(request: dict) -> str:
-    """The right answer: it quotes the number of the visit that the review speaks of."""
+    """The right answer: it has the number of the visit that the review mentions."""
     (number,) = re.findall(r"Visit (\d+):", "\n".join(message["content"] for message in request["messages"]))
     return f"Answer about visit {number}."
 
 
 def completion(text: object, **changes: object) -> dict:
-    """A chat completion as OpenAI's servers send it, with parts of it replaced."""
+    """A chat completion in OpenAI's format, with some parts replaced."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 90, "completion_tokens": 9, "total_tokens": 99}
     return {"id": "1", "object": "chat.completion", "model": MODEL, "choices": [choice], "usage": usage, **changes}
 
 
 def reply(body: object, status: int = 200, *headers: str, kind: str = "application/json") -> bytes:
-    """A whole HTTP response; ``body`` is bytes, or goes out as JSON."""
+    """A complete HTTP response; ``body`` is bytes, or is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", f"content-length: {len(data)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
 class Call:
-    """One request that has come: its head, its JSON, and what an honest server would answer."""
+    """One received request: its head, its JSON, and the answer of an honest server."""
 
     def __init__(self, head: bytes, body: bytes, other: int) -> None:
         self.head = head.decode("latin-1")
@@ -172,7 +172,7 @@ WHOLE: dict[str, Callable[[Call], bytes]] = {
     "answered, then another answer": lambda call: call.good + reply(completion("Answer about visit 77.")),
     "nothing": _raw(b""),
 }
-"""What is sent as a whole, after which the connection is closed, but for those in STAYS_OPEN."""
+"""Modes with a complete response; afterwards the connection is closed, except for the modes in STAYS_OPEN."""
 
 
 def completion_less(call: Call) -> Call:
@@ -222,11 +222,12 @@ SLOW: dict[str, Callable[[Call], AsyncIterator[bytes]]] = {
 }
 RESET = ("reset at once", "reset within the body")
 MODES = ("good", *(mode for mode in WHOLE if mode != "429 for an hour"), *SLOW, *RESET)
-"""All that a job gets through without being stopped by a signal."""
+"""All modes in which a job ends without a signal."""
 
 
 class HostileServer:
-    """Answers in its ``mode``; ``requests`` and ``elsewhere`` count what came here and where redirects point."""
+    """Answers according to ``mode``; ``requests`` counts requests here, ``elsewhere`` those at the target of
+    redirects."""
 
     def __init__(self) -> None:
         self.mode = "good"

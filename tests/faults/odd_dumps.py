@@ -1,4 +1,4 @@
-"""Dumps whose values are odd but whose bytes are what a writer of their format makes: the other half of damage.py."""
+"""Dumps with odd values but valid bytes of their format; damage.py makes the invalid ones."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ JSON = (
         '"' + "a" * 5_000_000 + '"',
     ),
 )
-"""Values as they stand in a line of JSON."""
+"""Odd values, written as in a line of JSON."""
 BROKEN_JSON = (
     "",
     " ",
@@ -168,7 +168,7 @@ CELLS = (
 
 
 def _odd(rng: random.Random, oddities: tuple[str, ...]) -> str:
-    """One of the oddities; long ones, which take most of the time, are rarer."""
+    """One of the odd values; long ones, which take most of the time, are rarer."""
     found = rng.choice(oddities)
     return found if len(found) < 50_000 or rng.random() < 0.1 else rng.choice(oddities)
 
@@ -194,21 +194,21 @@ def _json_line(rng: random.Random, oddities: tuple[str, ...], quote: Callable[[A
 
 
 def json_lines(rng: random.Random, rows: int) -> bytes:
-    """Lines of JSON, some broken; not all in UTF-8."""
+    """Lines of JSON; some are broken, and not all are in UTF-8."""
     lines = [rng.choice(BROKEN_JSON) if rng.random() < 0.1 else _json_line(rng, JSON, json.dumps) for _ in range(rows)]
     encodings = rng.choice((["utf-8"], ["utf-8", "cp1252"]))
     return b"".join(line.encode(rng.choice(encodings), "replace") + b"\n" for line in lines)
 
 
 def literal_lines(rng: random.Random, rows: int) -> bytes:
-    """Lines of Python literals, as early dumps of Amazon's reviews have them."""
+    """Lines of Python literals, as in early dumps of Amazon's reviews."""
     return "".join(_json_line(rng, LITERALS, repr) + "\n" for _ in range(rows)).encode()
 
 
 def csv_rows(rng: random.Random, rows: int, delimiter: str = ",") -> bytes:
-    """CSV by the book, with odd cells."""
+    """Correctly quoted CSV with odd cells."""
     buffer = io.StringIO(newline="")
-    # QUOTE_MINIMAL leaves a carriage return or a quote alone in some fields.
+    # QUOTE_MINIMAL would leave a carriage return or a quote unquoted in some fields.
     writer = csv.writer(buffer, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator=rng.choice(["\n", "\r\n"]))
     writer.writerow(NAMES)
     for _ in range(rows):
@@ -274,7 +274,7 @@ def _gzipped(make: Callable[[random.Random, int], bytes]) -> Callable[[random.Ra
 
 
 def _zstd(make: Callable[[random.Random, int], bytes]) -> Callable[[random.Random, int], bytes]:
-    # One frame: a file that was cut off exactly between two is a whole file.
+    # One frame only, because a file that is truncated exactly between two frames is valid.
     return lambda rng, rows: zstandard.ZstdCompressor(write_checksum=True).compress(make(rng, rows))
 
 
@@ -289,4 +289,4 @@ FORMATS: dict[str, Callable[[random.Random, int], bytes]] = {
     "dump.csv.gz": _gzipped(csv_rows),
     "dump.csv.zst": _zstd(csv_rows),
 }
-"""By the file's name: makes so many rows."""
+"""Functions that make a dump with a number of rows, by file name."""

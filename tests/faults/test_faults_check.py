@@ -1,6 +1,7 @@
-"""``fsa check`` on text that no teacher should write, and the readers of its output and of ``fsa corpus``'s on damage.
+"""``fsa check`` with text that no teacher should write, and readers of damaged outputs of ``fsa check`` and ``fsa
+corpus``.
 
-No traceback, no row that takes over 10 s, and every row is kept, dropped or skipped with a reason that is counted.
+There is no traceback, no row takes more than 10 s, and every row is kept, dropped or skipped with a counted reason.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fsa_jax.checking.check_generations import check, released
 from fsa_jax.checking.checked_files import SCHEMA, as_row, parts, read_part, require_whole
 from fsa_jax.cli.main import main
 from fsa_jax.common.records import Generation, Review
-from fsa_jax.corpus.rows import files, rows
+from fsa_jax.corpus.selection import files, rows
 from fsa_jax.synthetic.files import write_teacher_text
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import draw_reviews
@@ -39,7 +40,7 @@ Reasoning: it says so.|
 Review:|Confidence: 90%|Example 2:|### Response|I'm sorry, |Here is the rewritten review:|the reviewer |""|[Product]|
 {{ 7*7 }}|<script>|e.g. |, referring to the |reasoning:"""
 BITS = (*_MARKS, *_PHRASES.split("|"), "\n\n")
-"""What is inserted, alone or many times over."""
+"""Texts that are inserted, once or many times."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_odd_generations_are_kept_or_dropped_with_a_reason(pairs, campaign, rng,
     for number in range(cases(150, 3000)):
         review, generation = rng.choice(pairs)
         text = odd(rng.choice((generation.text or "", generation.text or "", "", review.text)), rng)
-        # What reads reviews cleans them, and refuses those without a letter.
+        # The readers of reviews clean them, and refuse those without a letter.
         told = odd(review.text, rng).encode("utf-8", "replace").decode() if rng.random() < 0.3 else review.text
         review = review.model_copy(update={"text": told})
         generation = generation.model_copy(
@@ -156,7 +157,7 @@ def _names(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def one_damaged_file(folder: Path, name: str, rng: Random):
-    """One file of a folder damaged, removed or empty for the block; yields what was done to it."""
+    """Damages, removes or empties one file of a folder during the block; yields a description."""
     file = folder / name
     data = file.read_bytes()
     said, changed = damaged(data, rng)
@@ -171,7 +172,7 @@ def one_damaged_file(folder: Path, name: str, rng: Random):
         file.write_bytes(data)
 
 
-def test_no_damage_to_a_check_is_read_in_silence(checked, tmp_path, campaign, rng, cases):
+def test_damage_to_a_check_is_never_silent(checked, tmp_path, campaign, rng, cases):
     out = tmp_path / "out"
     shutil.copytree(checked, out)
     for _ in range(cases(30, 500)):
@@ -186,7 +187,7 @@ def test_no_damage_to_a_check_is_read_in_silence(checked, tmp_path, campaign, rn
 
 
 def test_a_check_without_checksums_is_read_or_refused(checked, tmp_path, campaign, rng, cases):
-    """As 528859f wrote it: what is damaged may be read, but never ends in a traceback."""
+    """A check of version 528859f: a damaged one may be read, but never gives a traceback."""
     whole = [row for part in files(checked) for row in rows(part)]
     out = tmp_path / "out"
     shutil.copytree(checked, out)
@@ -207,7 +208,7 @@ def corpus(checked, tmp_path_factory) -> Path:
     return data
 
 
-def test_no_damage_to_a_corpus_is_trained_on(corpus, tmp_path, campaign, rng, cases, monkeypatch):
+def test_a_damaged_corpus_is_never_used(corpus, tmp_path, campaign, rng, cases, monkeypatch):
     from fsa_jax.data.corpus_source import CorpusSource
 
     shutil.copytree(corpus, tmp_path / "data")
@@ -227,7 +228,7 @@ def test_no_damage_to_a_corpus_is_trained_on(corpus, tmp_path, campaign, rng, ca
 
 
 def test_a_corpus_without_checksums_is_read_or_refused(corpus, tmp_path, campaign, rng, cases, monkeypatch):
-    """As 528859f wrote it; what describes it is damaged (TFRecord has checksums of its own)."""
+    """A corpus of version 528859f; its description is damaged (TFRecord files have their own checksums)."""
     from fsa_jax.data.corpus_source import Ablation, CorpusSource
 
     shutil.copytree(corpus, tmp_path / "data")
@@ -249,7 +250,7 @@ def test_a_corpus_without_checksums_is_read_or_refused(corpus, tmp_path, campaig
                 return "read, not verified"
 
             campaign.run(said, attempt)
-    # The campaign met the first one: a KeyError.
+    # The campaign found the first one, a KeyError.
     for renamed in ("implicit_share_tenth5", 'implicit_share_tenths": {}, "'):
         text = json.dumps(statistics).replace("implicit_share_tenths", renamed)
         (root / "statistics.json").write_text(text, encoding="utf-8")

@@ -1,6 +1,7 @@
-"""Damage to checkpoints, file by file (entries 3 and 4): what is accepted in silence, and where a run goes on.
+"""Damage to checkpoints, file by file: it is never accepted silently, and runs continue
+from the right checkpoint.
 
-A fault is one of: a file cut off, changed, zeroed, prolonged, deleted or added, or a folder deleted.
+A fault is one of: a file truncated, changed, zeroed, extended, deleted or added, or a folder deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from damage import damaged
 from flax.traverse_util import flatten_dict
 
 from fsa_base.errors import CheckpointError
-from fsa_jax.weights.checkpoints import load_weights, save_weights
+from fsa_jax.weights.weight_checkpoints import load_weights, save_weights
 
 tiny_run = pytest.importorskip("tiny_run")
 pytest.importorskip("t5x.train")
@@ -34,7 +35,7 @@ two busy cores."""
 
 
 def _fault(checkpoint: Path, rng: random.Random) -> str:
-    """Does one fault to one file or folder of ``checkpoint`` and says which."""
+    """Makes one fault in one file or folder of ``checkpoint``; returns its description."""
     entries = sorted(checkpoint.rglob("*"))
     entry = rng.choice([*entries, *[folder for folder in entries if folder.name in ("state", "dataset")]])
     name = entry.relative_to(checkpoint)
@@ -58,7 +59,7 @@ def _fault(checkpoint: Path, rng: random.Random) -> str:
 
 
 class Run:
-    """A real run of a tiny T5 in ``directory``, and what a later start would restore there."""
+    """A real run of a tiny T5 in ``directory``, and the state that a later start would restore."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -99,9 +100,9 @@ class Run:
         return int(state.step), values | batch
 
     def restored(self, directory: Path, on_corrupt: str) -> tuple[int, bool]:
-        """Returns the step that a start in ``directory`` begins with, and whether all values are those of that step.
+        """Returns the step that a start in ``directory`` restores, and whether all values are those of that step.
 
-        Values are the train state's, bit for bit, and the next batch's.
+        The values are the train state and the next batch, compared bit by bit.
         """
         step, found = self._restored(directory, on_corrupt)
         expected = self.values.get(step, {})
@@ -137,7 +138,7 @@ def test_no_fault_in_a_checkpoint_of_a_run_is_accepted(
         campaign.run(f"{number}: {said}", attempt)
 
 
-def test_a_run_goes_on_from_the_newest_whole_checkpoint(
+def test_a_run_continues_from_the_newest_undamaged_checkpoint(
     run: Run, campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, tmp_path: Path
 ) -> None:
     for number in range(cases(4, 150)):
@@ -163,7 +164,7 @@ def test_faults_in_checkpoints_without_checksums_end_without_a_traceback(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Those of 528859f: refused, or read with the line that says that nothing was verified."""
+    """Checkpoints of version 528859f are refused, or read with the message that they are not verified."""
     for number in range(cases(5, 200)):
         copy = _copy(run.directory, tmp_path / "run", STEPS[-2:])
         for step in STEPS[-2:]:
@@ -210,7 +211,7 @@ def test_no_fault_in_imported_weights_is_accepted(
 
 
 @pytest.mark.skipif(os.environ.get("FAULTS") != "long", reason="whole runs: make faults")
-def test_whole_runs_after_faults_equal_the_run_without(
+def test_runs_resumed_after_faults_equal_the_run_without_faults(
     run: Run, campaign: Campaign, rng: random.Random, tmp_path: Path
 ) -> None:
     reference = tiny_run.losses(run.directory)

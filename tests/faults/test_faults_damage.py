@@ -1,4 +1,4 @@
-"""The tools of the campaigns themselves."""
+"""Tests of the tools of the fault campaigns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dumps in every format of ``fsa sample``, damaged or with odd values: nothing stops it, nothing is uncounted."""
+"""Dumps in all formats of ``fsa sample``, damaged or with odd values: nothing stops it, and every row is counted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from odd_dumps import FORMATS
 from fsa_base.errors import DataError
 from fsa_jax.cli.sample import command
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules
-from fsa_jax.reviews.fields import Fields
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.lines import lines
 from fsa_jax.reviews.parquet_files import read_reviews
 from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.row_to_review import Fields
 from fsa_jax.reviews.sample import SampleSettings, sample
 from fsa_jax.reviews.sample_report import as_json
 from fsa_jax.reviews.source import Losses, ReviewReader, Source
@@ -28,11 +28,11 @@ from fsa_jax.teacher.job import read_reviews as read_dump
 
 ROWS = 12
 MEMORY_GIB = 0.7
-"""What the campaign may add to the process's largest memory."""
+"""Limit on the growth of the process's peak memory during the campaign."""
 
 
 def sampled(path: Path, rng: random.Random) -> dict:
-    """What the report of a sample of a dump says of it, after its sums are checked."""
+    """Samples a dump, checks that the counts of the report add up, and returns what the report says about the dump."""
     output = path.parent / "out" / "sample.parquet"
     output.parent.mkdir(exist_ok=True)
     size = rng.choice([5, 1000, 10**12])
@@ -52,7 +52,7 @@ def sampled(path: Path, rng: random.Random) -> dict:
         )
         report = json.loads(output.with_suffix(".report.json").read_text("utf-8"))
     else:
-        # The same without options, locks and tables, which take most of the time.
+        # The same without options, locks and printed tables, which take most of the time.
         reader = ReviewReader(Fields({}), Filters(1, longest, None), DomainRules(DEFAULT_RULES), {})
         settings = SampleSettings(size, ratio, None, None, 0.5, 0.8, "fill", 0)
         report = as_json(sample([Source(str(path))], reader, settings, output), {})
@@ -65,7 +65,7 @@ def sampled(path: Path, rng: random.Random) -> dict:
 
 
 def taught(path: Path) -> None:
-    """Reads a dump as the teacher does, with the same sums."""
+    """Reads a dump like ``fsa teach``, and checks the same sums."""
     losses = Losses()
     kept = list(read_dump([Source(str(path))], losses))
     assert losses.read == losses.kept + losses.dropped.total() and losses.kept == len(kept)
@@ -95,12 +95,12 @@ def test_odd_values(
             try:
                 file = sampled(path, rng)
             except DataError as error:
-                # Where no row holds a review, that is the error, with the reasons.
+                # If no row has a review, this is an error that gives the reasons.
                 assert "at least one review" in str(error) or "columns with different" in str(error)
                 return "no review"
             finally:
                 taught(path)
-            # A row of CSV over several lines, one of them too long, is counted line by line.
+            # A CSV row with several lines, of which one is too long, is counted line by line.
             assert file["rows"] == ROWS or (file["rows"] > ROWS and "line longer than 4 MB" in file["dropped"]), file
             return "rows dropped" if file["dropped"] else "all rows kept"
 
@@ -129,7 +129,7 @@ def test_damage(
                 content = path.read_bytes()
                 assert file["rows"] == content.count(b"\n") + (not content.endswith(b"\n")), file
             elif path.suffix in (".gz", ".zst"):
-                # Both formats have checksums of the text.
+                # Both formats have checksums of the decompressed text.
                 assert told or list(lines(path)) == before, file
             return "rows dropped" if file["dropped"] else "all rows kept"
 

@@ -1,6 +1,7 @@
-"""Hugging Face folders with damaged and odd files: refused, or the import gives exactly the weights of the files.
+"""Hugging Face folders with damaged and odd files: they are refused, or the import has exactly the weights of the
+files.
 
-Memory is bounded: no case may take 2 GiB more than the process had before, whatever sizes the files claim.
+Memory is bounded: no case may need 2 GiB more than the process had before, whatever sizes the files claim.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from campaign import Campaign
 from damage import damaged
 from hf_models import T5, write_model
 
-from fsa_jax.tokenizers.hub_tokenizers import check_decoder, check_t5
+from fsa_jax.tokenizers.vocabulary_check import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
 from fsa_jax.weights.hf_files import DTYPES
 from fsa_jax.weights.hf_mapping import flatten
@@ -60,7 +61,7 @@ HOSTILE = [b"", b"null", b"[" * 50_000, b'{"a":' * 5000, b'{"a":"\\ud800"}', b"\
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small models of every family, one file each and sharded."""
+    """Small models of every family, in one file and in shards."""
     made = {}
     for name, config in MODELS.items():
         for shards, limit in (("", 1 << 30), (" in shards", 6000)):
@@ -76,7 +77,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
-    """No allocation beyond what the process has and MEMORY more succeeds."""
+    """Limits the memory of the process to its current size plus MEMORY; larger allocations fail."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, before[1]))
@@ -150,7 +151,7 @@ def _damage(folder: Path, rng: random.Random) -> str:
         file.write_bytes(data)
         return f"{file.name} is {data[:10]!r}"
     change = _change_json if file.suffix == ".json" else _change_header
-    # What an earlier fault has left may be no JSON any more.
+    # After an earlier fault the file may not be JSON any more.
     with suppress(ValueError, TypeError, IndexError, RecursionError):
         if kind <= 5:
             return f"{file.name}: {change(file, rng)}"
@@ -160,7 +161,7 @@ def _damage(folder: Path, rng: random.Random) -> str:
 
 
 def _read(folder: Path, vocabulary: Path | None) -> dict[tuple[str, ...], np.ndarray]:
-    """What ``fsa import-hf`` does before it writes, without writing."""
+    """Does everything that ``fsa import-hf`` does before it writes."""
     model = open_model(folder)
     if model.family.name == "T5":
         check_t5(folder, model.rows, vocabulary)
@@ -182,7 +183,7 @@ def _load(file: Path) -> dict[str, np.ndarray]:
 
 
 def _require_same(folder: Path, found: dict[tuple[str, ...], np.ndarray]) -> None:
-    """The values are those of the files, read without the library that the import reads them with."""
+    """Checks that the values are those of the files, which are read here without the code of the import."""
     index = folder / "model.safetensors.index.json"
     weight_map = json.loads(index.read_text())["weight_map"] if index.is_file() else {"": "model.safetensors"}
     tensors: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""FSA benchmark files with faults: refused with file and line, or every sentence and label is accounted for."""
+"""FSA benchmark files with faults: refused with file and line, or all sentences and labels are read."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DEEP = {"list": "[" * 3000 + "]" * 3000, "object": '{"a":' * 3000 + "1" + "}" * 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Small files of all variants: aspect terms and categories, with and without opinion words, hard or not."""
+    """Small files of all variants: aspect terms and categories, with and without opinion words, hard and original."""
     folder = tmp_path_factory.mktemp("labels")
     write_labelled(folder, 0, SplitSizes(train=8, dev=6, test=6, hard_test=6))
     return sorted(folder.glob("fsa/*/*/*.json"))
 
 
 def _change(rows: list, rng: random.Random) -> str:
-    """One odd value, missing key, extra row or the like in parsed rows."""
+    """Makes one change in parsed rows: an odd value, a missing key, an extra row and so on."""
     row = rng.choice(rows)
     node = row
     if row["aspects"] and rng.random() < 0.6:
@@ -77,7 +77,7 @@ def _fault(data: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 def _require_all(file: Path, found: list) -> None:
-    """Every row and label that Python's own reader sees is there."""
+    """Checks that every row and label that Python's json module reads was found."""
     rows = json.loads(file.read_bytes().decode("utf-8-sig"))
     assert [(sentence.id, sentence.text) for sentence in found] == [(str(row["ID"]), row["sentence"]) for row in rows]
     for sentence, row in zip(found, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Entry 27: nothing in a file of reviews or in a student's answers ends ``fsa predict`` with a traceback."""
+"""Nothing in a review file or in the answers of a student ends ``fsa predict`` with a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from damage import damaged
 
 from fsa_base.errors import CheckpointError, DataError, FsaError
 from fsa_jax.serving.inputs import Row, read_rows
-from fsa_jax.serving.prediction import TASKS, Prediction, read_prediction
+from fsa_jax.serving.prediction_record import TASKS, Prediction, read_prediction
 
 REVIEWS = [
     "The pizza was great, the waiter was not.",
@@ -88,7 +88,7 @@ def whole_file(kind: str, folder: Path) -> bytes:
 
 
 def read(file: Path) -> str:
-    """Reads all rows; each must be one that predictions can be written of."""
+    """Reads all rows; predictions must be possible for each."""
     rows = list(read_rows(file))
     for row in rows:
         found = read_prediction("atsa", row.id, row.text, "pizza | positive", -0.5, False)
@@ -97,7 +97,7 @@ def read(file: Path) -> str:
 
 
 def texts_of_intact_lines(kind: str, whole: bytes, changed: bytes) -> list[str]:
-    """What must be read of a damaged file of lines: the reviews whose lines are all there, as they were."""
+    """The reviews that must be read from a damaged file of lines: those whose lines are complete and unchanged."""
     header = kind == "csv"
     left = set(changed.split(b"\n")[header:-1])
     found = [text for line, text in zip(whole.split(b"\n")[header:-1], REVIEWS, strict=True) if line in left]
@@ -121,7 +121,7 @@ def test_damaged_files_of_reviews(
             return outcome
 
         campaign.run(f"case {number}, {kind}, seed {seed}: {said}", attempt)
-    # What UTF-8, JSON or a page's checksum cannot tell from a review is a review.
+    # Damage that neither UTF-8 nor JSON nor a checksum of a page shows is read as a review.
     assert campaign.outcomes["refused"] and campaign.outcomes["other rows"] + campaign.outcomes["same rows"]
 
 
@@ -140,7 +140,7 @@ def test_odd_lines_of_json_are_read_or_refused_with_their_line(
             try:
                 rows = list(read_rows(file))
             except DataError as error:
-                # Bytes that were inserted may be line ends.
+                # Inserted bytes may be line ends.
                 lines = range(place + 1, place + 2 + odd.count(b"\n"))
                 assert any(str(error).startswith(f"{file}:{line}") for line in lines), str(error)[:200]
                 raise
@@ -169,19 +169,19 @@ def test_files_without_reviews_have_no_rows(content: bytes, tmp_path: Path) -> N
     assert list(read_rows(tmp_path / "in.jsonl")) == []
 
 
-def test_a_folder_is_no_file_of_reviews(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_review_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").mkdir()
     with pytest.raises(FsaError, match="a folder"):
         list(read_rows(tmp_path / "in.jsonl"))
 
 
-def test_a_place_is_that_of_the_row_not_of_the_block_that_was_read(tmp_path: Path) -> None:
+def test_an_error_names_the_row_and_not_the_block(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(b"fine\n" * 50 + b"bad \xff\n" + b"fine\n" * 50)
     with pytest.raises(DataError, match=r"in.txt:51: expected UTF-8"):
         list(read_rows(tmp_path / "in.txt"))
 
 
-def test_whatever_a_student_answers_becomes_a_prediction(
+def test_any_answer_of_a_student_becomes_a_prediction(
     campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random
 ) -> None:
     parts = [
@@ -228,7 +228,8 @@ def test_whatever_a_student_answers_becomes_a_prediction(
 def test_predictions_of_odd_files(
     campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, exported: Path, tmp_path: Path
 ) -> None:
-    """The command itself, with a tiny student: as many rows out as in, or a refusal that leaves no output."""
+    """Runs the command with a tiny student: there are as many predictions as rows, or it is refused without an
+    output."""
     from fsa_jax.cli.main import main
 
     whole = {kind: whole_file(kind, tmp_path) for kind in ("jsonl", "txt", "parquet")}
@@ -258,7 +259,7 @@ def test_predictions_of_odd_files(
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student that CTranslate2 runs: what commit 528859f exported."""
+    """A CTranslate2 student that commit 528859f exported."""
     import tarfile
 
     folder = tmp_path_factory.mktemp("exported")
@@ -270,7 +271,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_damaged_export_is_refused(
     campaign: Campaign, cases: Callable[[int, int], int], rng: random.Random, exported: Path, tmp_path: Path
 ) -> None:
-    """All files of an export but its weights, which have no checksums: no traceback, and no other answer."""
+    """Damages all files of an export except the weights, which have no checksums: no traceback, no other answers."""
     from fsa_jax.serving import Predictor
 
     texts = ["The pizza was great.", "Never again."]
@@ -286,7 +287,7 @@ def test_a_damaged_export_is_refused(
 
         def attempt(file: Path = file) -> str:
             found = [found.generated for found in Predictor(folder, max_output_length=4).predict(texts)]
-            # The scores of pieces, which decide how a text is split, are in no other file.
+            # The scores of pieces, which influence tokenization, are in no other file.
             assert found == whole or file.name == "spiece.model", found
             return "the same answers" if found == whole else "other answers of a damaged tokenizer"
 
@@ -307,7 +308,7 @@ def test_a_damaged_description_of_an_export_is_an_error(exported: Path, tmp_path
 
 
 def test_a_tokenizer_of_another_model_is_refused(exported: Path, tmp_path: Path) -> None:
-    """Its pieces would be taken for the model's by their numbers: another text, and no error."""
+    """Otherwise ids of the model would be decoded with other pieces, which gives other text and no error."""
     from sentencepiece import sentencepiece_model_pb2
 
     from fsa_jax.serving import Predictor

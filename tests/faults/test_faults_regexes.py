@@ -1,9 +1,9 @@
-"""Every regular expression of ours takes time that grows with its text's length, not with its square (entry 22).
+"""No regular expression of this project needs time that grows with the square of a text's length.
 
-The expressions are found in the sources, so that a new one is tried without being listed here. Each is tried with
-strings made from its own parts: what leads to a repetition, then thousands of what is repeated, then what fits or what
-does not. The clock is the thread's own, so that other processes do not count, and the bounds are 20 times what a linear
-expression needs and a fifth of what a quadratic one does.
+The expressions are found in the source code, so new ones need not be listed here. Each is tried with strings that are
+made from its parts: text that leads to a repetition, then thousands of repetitions, then a matching or failing end. The
+clock counts only the time of this thread. The limits are 20 times the time of a linear expression and a fifth of that
+of a quadratic one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOURCES = sorted(
 )
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn", "split")
 LIMITS = ((25, 0.02), (32, 0.02), (250, 0.02), (1000, 0.03), (4000, 0.04), (16000, 0.1))
-"""Characters of the string, and the seconds that no expression may take for it."""
+"""Number of characters of a string, and the time limit in seconds for it."""
 
 NOT_OURS = {
     ("fsa_jax/reviews/domains.py", "category[3:]"): "the user's own expression, from --categories",
@@ -45,14 +45,14 @@ NOT_OURS = {
         "re.escape(f'.{self._out.name}.partial-') + '([0-9]+)'",
     ): "no repetition but the last",
 }
-"""Expressions that are put together at run time, by file and source text, and why they need no search."""
+"""Expressions that are built at run time, by file and source text, with the reason why they need no search."""
 
 ALPHABET = " \t\n\raAzZ09_.,:;!?-–—…'\"“”‘’()[]{}<>/\\|#*&+=@$%^~`é²፩\xa0\u3000\u0301\x00"
 
 
 @dataclass
 class Expression:
-    """A regular expression in the sources, and the methods that it is used with."""
+    """A regular expression in the source code, and the methods with which it is used."""
 
     where: str
     pattern: str
@@ -61,7 +61,7 @@ class Expression:
 
 
 def _constant(node: ast.expr) -> Any:
-    """The value of a literal; a name stands for what an f-string puts in."""
+    """The value of a literal; in an f-string, names represent the inserted values."""
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "name" for part in node.values)
     return ast.literal_eval(node)
@@ -74,7 +74,7 @@ def _flags(node: ast.Call, position: int) -> int:
 
 
 def _expressions(path: Path) -> Iterator[Expression | tuple[str, str]]:
-    """The expressions of a module; a pair of file and source text for one that is put together at run time."""
+    """The expressions of a module; for one that is built at run time, a pair of file and source text."""
     tree = ast.parse(path.read_text("utf-8"))
     name = path.relative_to(ROOT).as_posix()
     targets = {
@@ -100,7 +100,7 @@ def _expressions(path: Path) -> Iterator[Expression | tuple[str, str]]:
             yield name, ast.unparse(node.args[0])
             continue
         if method == "compile":
-            # Where no use is seen in the module, the most demanding is assumed.
+            # If the module does not show how it is used, the slowest method is assumed.
             found = uses.get(targets.get(id(node), ""), set()) or {"search"}
             yield Expression(f"{name}:{node.lineno}", pattern, _flags(node, 1), found)
         else:
@@ -127,7 +127,7 @@ _CATEGORIES: dict[Any, Callable[[str], bool]] = {
 
 
 def _holds(items: list[Any], character: str) -> bool:
-    """Whether a class of characters, as parsed, holds a character."""
+    """Whether a parsed character class contains a character."""
     negated = bool(items) and items[0][0] is ops.NEGATE
     for kind, value in items:
         if (
@@ -140,7 +140,7 @@ def _holds(items: list[Any], character: str) -> bool:
 
 
 def _sample(nodes: Any, rng: Random) -> str:
-    """A string that the nodes match, but for what looks ahead or behind."""
+    """A string that the nodes match, ignoring lookahead and lookbehind."""
     parts = []
     for kind, value in nodes:
         if kind is ops.LITERAL:
@@ -162,7 +162,7 @@ def _sample(nodes: Any, rng: Random) -> str:
 
 
 def _repetitions(nodes: Any, before: list[Any]) -> Iterator[tuple[list[Any], Any]]:
-    """Every repetition without a small limit, with the nodes that lead to it."""
+    """All repetitions without a small limit, with the nodes before them."""
     nodes = list(nodes)
     for position, (kind, value) in enumerate(nodes):
         lead = [*before, *nodes[:position]]
@@ -182,7 +182,7 @@ def _repetitions(nodes: Any, before: list[Any]) -> Iterator[tuple[list[Any], Any
 
 
 def _attacks(expression: Expression, rng: Random) -> Iterator[Callable[[int], str]]:
-    """Strings of any length, made to be slow."""
+    """Functions that make strings of any length on which the expression may be slow."""
     tree = parser.parse(expression.pattern, expression.flags)
     for lead, body in _repetitions(tree, []):
         start, once, whole = _sample(lead, rng), _sample(body, rng), _sample(tree, rng)
@@ -212,7 +212,7 @@ def _run(expression: Expression, text: str) -> None:
 
 
 def _seconds(run: Callable[[], None], limit: float) -> float:
-    """The thread's seconds for ``run``; the best of three, if the first exceeds the limit."""
+    """The CPU seconds of the thread for ``run``; the best of three if the first exceeds the limit."""
     taken = []
     for _ in range(3):
         began = time.thread_time()
@@ -224,7 +224,7 @@ def _seconds(run: Callable[[], None], limit: float) -> float:
 
 
 def slow(expression: Expression, rng: Random) -> str | None:
-    """A string that an expression is slow on, described; None if none is found."""
+    """Description of a string on which an expression is slow; None if none is found."""
     for attack in _attacks(expression, rng):
         for size, limit in LIMITS:
             text = attack(size)
@@ -234,7 +234,7 @@ def slow(expression: Expression, rng: Random) -> str | None:
     return None
 
 
-def test_the_search_finds_what_is_known_to_be_slow_and_passes_what_is_not():
+def test_the_search_finds_only_expressions_that_are_slow():
     for pattern, method in (
         (r"\s*,", "search"),
         (r"a\s*\d*\s*:", "match"),
@@ -249,8 +249,8 @@ def test_the_search_finds_what_is_known_to_be_slow_and_passes_what_is_not():
         assert slow(Expression("here", pattern, 0, {method}), Random(0)) is None, pattern
 
 
-def test_expressions_that_are_put_together_at_run_time_are_known():
-    """What the search cannot see must be looked at by a person."""
+def test_expressions_built_at_run_time_are_listed():
+    """The search cannot see these expressions, so a person must check them."""
     assert NOT_OURS.keys() >= PUT_TOGETHER
     assert len(EXPRESSIONS) > 50
 

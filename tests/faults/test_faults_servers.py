@@ -1,4 +1,4 @@
-"""Teachers' servers that misbehave: the job ends or goes on, every request is accounted for, and no key gets out."""
+"""Misbehaving servers: the job ends or continues, every request is counted, and no API key is shown or stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 @pytest.fixture
 def read(capsys: pytest.CaptureFixture[str]) -> Read:
-    """Everything that has been printed since the last time."""
+    """Everything that was printed since the last call."""
     return lambda: "".join(capsys.readouterr())
 
 
@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def run(server: HostileServer, source: Path, store: Path, **options: object) -> int:
-    """One job of one attempt a request; raises what the command line would print."""
+    """Runs one job with one attempt per request; raises the error that the command would print."""
     defaults = {"max_attempts": 1, "request_timeout": 0.4, "in_flight": REVIEWS, "prompts": ["analysis"]}
     settings: dict[str, Any] = {**defaults, "endpoint": server.url, **options}
     return teach.command(str(source), store, MODEL, **settings)
@@ -64,7 +64,7 @@ def rows(store: Path) -> list[StoredGeneration]:
 
 
 def require_no_key(store: Path, printed: str) -> None:
-    """The key is in nothing that was printed or stored, nor is a part of it that is worth having."""
+    """Checks that neither the key nor a large part of it was printed or stored."""
     stored = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
     texts = "".join(f"{row.text} {row.failure} {row.teacher}" for row in rows(store))
     for part in (KEY, KEY[:12], KEY[4:]):
@@ -73,7 +73,7 @@ def require_no_key(store: Path, printed: str) -> None:
 
 
 def teach_on(server: HostileServer, source: Path, store: Path, read: Read) -> str:
-    """Goes on with a store of one answer, with a bad server, then a good one; returns what became of the bad one."""
+    """Continues a store of one answer with a bad server, then with a good one; returns the outcome of the bad one."""
     server.elsewhere = []
     try:
         stopped = "" if run(server, source, store) == 0 else "status"
@@ -102,7 +102,7 @@ def teach_on(server: HostileServer, source: Path, store: Path, read: Read) -> st
 def test_no_mode_of_a_server_breaks_a_job(
     campaign: Campaign, server: HostileServer, source: Path, tmp_path: Path, read: Read
 ):
-    """Entries 7, 19, 23 and 27: each mode of the hostile server once."""
+    """Each mode of the hostile server once."""
     assert len(MODES) > 20
     first = tmp_path / "first"
     assert run(server, source, first, limit=1) == 0
@@ -121,7 +121,7 @@ def test_damaged_answers_never_break_a_job(
     cases: Callable[[int, int], int],
     rng: random.Random,
 ):
-    """The bytes of good answers, damaged: jobs of one request each, in one store."""
+    """Damaged bytes of good answers, in jobs of one request each with one store."""
     first, store = tmp_path / "first", tmp_path / "store"
     assert run(server, source, first, limit=1) == 0
     server.mode = "raw"
@@ -139,7 +139,7 @@ def test_damaged_answers_never_break_a_job(
         return "stopped with an error" if stopped else "failure counted" if mine[0].failure else "answered"
 
     for number in range(cases(12, 1000)):
-        if number % 50 == 0:  # A job merges the parts of those before it.
+        if number % 50 == 0:  # A job merges the parts of the jobs before it.
             shutil.rmtree(store, ignore_errors=True)
             shutil.copytree(first, store)
         seed = rng.randrange(1, 1 << 30)
@@ -150,7 +150,7 @@ def test_damaged_answers_never_break_a_job(
 def test_redirects_are_refused_before_the_first_answer_and_after(
     server: HostileServer, source: Path, tmp_path: Path, status: int
 ):
-    """Entry 7: 301 and 302 became a GET whose answer was stored; 307 and 308 took the review to another host."""
+    """Following 301 and 302 would store the answer of a GET; following 307 and 308 would send the review elsewhere."""
     store = tmp_path / "store"
     for _ in range(2):
         server.mode = f"redirect {status}"
@@ -162,8 +162,8 @@ def test_redirects_are_refused_before_the_first_answer_and_after(
     assert [row.text for row in rows(store)] == ["Answer about visit 0.", "Answer about visit 1."]
 
 
-def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServer, source: Path, tmp_path: Path):
-    """A kind of entry 7: the second copy was read as the answer to the next request on the connection."""
+def test_a_repeated_answer_is_not_used_for_the_next_review(server: HostileServer, source: Path, tmp_path: Path):
+    """If the connection were used again, the second copy would be read as the answer to the next request."""
     server.mode = "answered twice"
     assert run(server, source, tmp_path / "store", in_flight=1) == 0
     texts = {row.review_id: row.text for row in rows(tmp_path / "store")}
@@ -180,7 +180,7 @@ def test_an_answer_that_comes_twice_is_not_the_next_reviews(server: HostileServe
         ("“sk-half-secret”", "non-ASCII at character 1"),
     ],
 )
-def test_keys_that_no_header_can_hold_are_refused_unshown(
+def test_keys_with_invalid_characters_are_refused_and_not_shown(
     server: HostileServer,
     source: Path,
     tmp_path: Path,
@@ -189,7 +189,7 @@ def test_keys_that_no_header_can_hold_are_refused_unshown(
     value: str,
     said: str,
 ):
-    """Entry 19: such a key was stored in the error of every row."""
+    """An error of the HTTP client would contain such a key and be stored with every row."""
     monkeypatch.setenv("MY_KEY", value)
     command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", server.url]
     assert main([*command, "--api-key-variable", "MY_KEY"]) == 2
@@ -201,17 +201,16 @@ def test_keys_that_no_header_can_hold_are_refused_unshown(
 def test_white_space_around_a_key_is_removed(
     server: HostileServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Entry 19: a file of keys ends in a newline."""
+    """A key from a file may end with a newline."""
     monkeypatch.setenv("OPENAI_API_KEY", f"\t{KEY}\r\n")
     server.mode = "key in the answer"
     assert run(server, source, tmp_path / "store") == 0
     require_no_key(tmp_path / "store", "")
 
 
-def test_an_answer_that_holds_the_key_is_stored_without_it_and_counted(
+def test_an_answer_with_the_key_is_redacted_and_counted(
     server: HostileServer, source: Path, tmp_path: Path, read: Read
 ):
-    """Entry 19."""
     server.mode = "key in the answer"
     assert run(server, source, tmp_path / "store") == 0
     assert f"{REVIEWS} answers had the API key in them" in read()
@@ -220,7 +219,7 @@ def test_an_answer_that_holds_the_key_is_stored_without_it_and_counted(
 
 @pytest.mark.parametrize("mode", ["good", "key in an error", "silence", "redirect 307"])
 def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tmp_path: Path, read: Read, mode: str):
-    """Entry 19: ``user:password@host`` and ``?api_key=`` are sent, and never printed."""
+    """``user:password@host`` and ``?api_key=`` are sent but never printed."""
     server.mode = mode
     url = server.url.replace("://", f"://somebody:{KEY.replace('/', '%2F')}@") + f"?api_key={KEY}"
     command = ["teach", str(source), str(tmp_path / "store"), MODEL, "--endpoint", url, "--prompts", '["analysis"]']
@@ -233,8 +232,10 @@ def test_passwords_in_urls_are_not_shown(server: HostileServer, source: Path, tm
     assert KEY[4:] not in str(raised.value) and "%2FShown" not in str(raised.value)
 
 
-def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileServer, source: Path, tmp_path: Path):
-    """Entry 23: a byte now and then kept an attempt alive for ever."""
+def test_an_attempt_ends_at_its_time_limit_even_if_bytes_come_slowly(
+    server: HostileServer, source: Path, tmp_path: Path
+):
+    """A time limit per read is not enough: an attempt that receives a byte from time to time would never end."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.mode = "a byte at a time"
     assert run(server, source, tmp_path / "store") == 0
@@ -243,8 +244,10 @@ def test_an_attempt_ends_at_its_time_however_slowly_bytes_come(server: HostileSe
 
 
 @pytest.mark.parametrize("when", ["with a time in the past", "with no time", "with a negative time", "with garbage"])
-def test_a_429_without_a_time_to_wait_is_paced(server: HostileServer, source: Path, tmp_path: Path, when: str):
-    """Entry 23: 1,023 requests in 25 s, and none of them counted as an attempt."""
+def test_requests_are_delayed_after_a_429_without_a_time_to_wait(
+    server: HostileServer, source: Path, tmp_path: Path, when: str
+):
+    """Without a delay there were 1,023 requests in 25 s, and none of them counted as an attempt."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     server.requests, server.mode = 0, f"429 {when}"
     assert run(server, source, tmp_path / "store", max_attempts=2) == 0
@@ -252,7 +255,7 @@ def test_a_429_without_a_time_to_wait_is_paced(server: HostileServer, source: Pa
 
 
 def test_large_bodies_are_not_read(server: HostileServer, source: Path, tmp_path: Path):
-    """Entry 23: bodies without a limit, also packed ones."""
+    """The size of a body is limited both before and after decompression."""
     assert run(server, source, tmp_path / "store", limit=1) == 0
     for seed, mode in enumerate(["a huge body", "an answer without end", "gzip bomb"]):
         server.mode = mode
@@ -265,7 +268,7 @@ def test_large_bodies_are_not_read(server: HostileServer, source: Path, tmp_path
 def test_a_signal_ends_a_waiting_job_and_loses_nothing(
     server: HostileServer, source: Path, tmp_path: Path, mode: str, number: signal.Signals
 ):
-    """Entry 23: SIGTERM during a long Retry-After, or while a server says nothing."""
+    """SIGTERM during a long Retry-After, or while a server does not answer."""
     store = tmp_path / "store"
     assert run(server, source, store, limit=2) == 0
     server.mode, server.requests = mode, 0

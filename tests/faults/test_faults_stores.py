@@ -1,4 +1,4 @@
-"""Stores of generations that are damaged: the same rows, an error that names the file, or a count of what is gone."""
+"""Damaged stores of generations: the same rows, an error that names the file, or a count of the lost rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ EVERY = all_rows()
 
 
 def write_store(root: Path) -> Path:
-    """Two parts of six rows and a journal of six, as a kill leaves it; returns the shard's folder."""
+    """Writes two parts of six rows and a journal of six, as after a kill; returns the folder of the shard."""
     with ShardWriter(root, rows_per_part=6) as writer:
         writer.append(EVERY[:6])
         writer.append(EVERY[6:12])
@@ -82,7 +82,7 @@ def write_store(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store; tests copy it."""
+    """An undamaged store, which tests copy."""
     root = tmp_path_factory.mktemp("whole") / "store"
     write_store(root)
     return root
@@ -98,7 +98,7 @@ def part(root: Path, number: int = 0) -> Path:
 
 
 def go_on(root: Path) -> int:
-    """Sends what is missing, as ``fsa teach`` does; returns how many that were."""
+    """Stores the missing rows, like ``fsa teach``; returns their number."""
     by_key = {row.key: row for row in EVERY}
     with ShardWriter(root) as writer:
         stored = {bytes(key) for level in writer.done._levels for key in level}
@@ -108,7 +108,7 @@ def go_on(root: Path) -> int:
 
 
 def require_no_loss(root: Path, name: str, read: Callable[[], str]) -> str:
-    """Reads and goes on; returns what became of the store, of whose files ``name`` has been damaged."""
+    """Reads and continues a store whose file ``name`` is damaged; returns the outcome."""
     try:
         found = list(StoreReader(root))
         assert found == [row.generation() and row for row in found]
@@ -137,7 +137,7 @@ def test_no_damage_to_a_file_of_a_store_is_silent(
     cases: Callable[[int, int], int],
     capsys: pytest.CaptureFixture[str],
 ):
-    """Entries 3 and 27: every file of the store, damaged or deleted."""
+    """Every file of the store, damaged or deleted."""
     names = sorted(path.name for path in (whole / FOLDER).iterdir())
     root = tmp_path / "store"
 
@@ -162,14 +162,14 @@ def test_no_damage_to_a_file_of_a_store_is_silent(
             and data.endswith((b"\n", b""))
             and (not data or data.endswith(b"\n"))
         ):
-            continue  # cut off between two lines, as by a power cut: docs/guarantees.md says that this is not noticed
+            continue  # truncated between two lines, as by a power cut; this is not noticed (docs/guarantees.md)
         campaign.run(f"{name}: {said}, seed {seed}", lambda name=name, data=data: attempt(name, data))
 
 
 def test_damage_to_a_store_without_checksums_is_never_a_traceback(
     campaign: Campaign, whole: Path, tmp_path: Path, rng: random.Random, cases: Callable[[int, int], int]
 ):
-    """Entry 27: a store of 528859f; its parts can hold other values, but every part is read whole or refused."""
+    """A store of version 528859f; values may be wrong, but every part is read completely or refused."""
     table = pyarrow.parquet.read_table(part(whole)).replace_schema_metadata(None)
     root = tmp_path / "store"
     old = root / FOLDER / "part-00000000-00000000.parquet"
@@ -189,8 +189,8 @@ def test_damage_to_a_store_without_checksums_is_never_a_traceback(
         campaign.run(f"{said}, seed {seed}", lambda data=data: attempt(data))
 
 
-def test_a_flipped_bit_in_any_part_is_noticed_by_everyone_who_reads(whole: Path, tmp_path: Path):
-    """Entry 3: 6 of 300 single bit flips gave other content, and nobody noticed."""
+def test_every_reader_notices_a_flipped_bit_in_a_part(whole: Path, tmp_path: Path):
+    """Before parts had checksums, 6 of 300 flipped bits changed the content unnoticed."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root, 1)
@@ -209,7 +209,7 @@ def test_a_flipped_bit_in_any_part_is_noticed_by_everyone_who_reads(whole: Path,
 
 
 def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Entry 3: exit status 2, no traceback, and following the advice asks again about the lost rows alone."""
+    """Exit status 2, no traceback; after the fix in the error, only the lost requests are sent again."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root)
@@ -225,15 +225,15 @@ def test_commands_name_the_part_and_what_to_do(whole: Path, tmp_path: Path, caps
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
     assert go_on(root) == 0
     Path(f"{path}.damaged").unlink()
-    shutil.copy(part(whole), path)  # its owner has found a copy after all: nothing is read twice
+    shutil.copy(part(whole), path)  # the user found a copy later: no row is read twice
     with pytest.raises(StoreError, match=path.name) as raised:
         list(StoreReader(root))
     subprocess.run(raised.value.fix.partition("again: ")[2], shell=True, check=True)
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
-def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole: Path, tmp_path: Path):
-    """Asked again while the part was aside, with a server that failed; the restored answers are paid for."""
+def test_answers_of_a_restored_part_are_preferred_to_later_failures(whole: Path, tmp_path: Path):
+    """While the part was set aside, the requests were sent again and failed; the restored answers are paid for."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root)
@@ -247,8 +247,8 @@ def test_answers_of_a_part_that_is_restored_count_more_than_later_failures(whole
     assert sorted(StoreReader(root), key=lambda row: row.finished) == EVERY
 
 
-def test_a_part_that_is_gone_is_missed(whole: Path, tmp_path: Path):
-    """Entry 3: a deleted part would have its requests paid for again without a word."""
+def test_a_missing_part_is_noticed(whole: Path, tmp_path: Path):
+    """Without this error, the requests of a deleted part would be paid again unnoticed."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root, 1)
@@ -260,8 +260,8 @@ def test_a_part_that_is_gone_is_missed(whole: Path, tmp_path: Path):
     assert go_on(root) == 6
 
 
-def test_the_list_is_what_sha256sum_reads_and_makes(whole: Path, tmp_path: Path):
-    """Entry 3: a lost list is an error, and can be made anew as the error says."""
+def test_the_list_can_be_read_and_written_with_sha256sum(whole: Path, tmp_path: Path):
+    """A missing list is an error, and can be written again with the command in the error."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     subprocess.run(["sha256sum", "--check", "--strict", LIST], cwd=root / FOLDER, check=True)
@@ -273,8 +273,8 @@ def test_the_list_is_what_sha256sum_reads_and_makes(whole: Path, tmp_path: Path)
     assert list(StoreReader(root)) == EVERY and go_on(root) == 0
 
 
-def test_parts_without_checksums_are_read_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Entry 3: what 528859f wrote, written here as it did; tests/test_old_artefacts.py has the real thing."""
+def test_parts_without_checksums_are_read_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Parts in the format of version 528859f; tests/test_old_artefacts.py has real ones."""
     folder = write_store(tmp_path / "store")
     (folder / LIST).unlink(missing_ok=True)
     for path in folder.glob("part-*"):
@@ -312,8 +312,10 @@ def make_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [write_other_schema, write_other_types, write_bad_values, make_folder])
 @pytest.mark.parametrize("listed", [True, False])
-def test_parquet_that_is_no_part_is_an_error(whole: Path, tmp_path: Path, change: Callable[[Path], None], listed: bool):
-    """Entry 27: Parquet of another schema was a KeyError or a pydantic traceback."""
+def test_parquet_that_is_not_a_part_is_an_error(
+    whole: Path, tmp_path: Path, change: Callable[[Path], None], listed: bool
+):
+    """A Parquet file of another schema is a StoreError, not a KeyError or an error of pydantic."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     path = part(root)
@@ -323,7 +325,7 @@ def test_parquet_that_is_no_part_is_an_error(whole: Path, tmp_path: Path, change
         (root / FOLDER / LIST).write_text("".join(line for line in lines if path.name not in line))
     with pytest.raises(StoreError, match=path.name):
         list(generations(root))
-    if listed or change is not write_bad_values:  # a job looks at the keys alone
+    if listed or change is not write_bad_values:  # a job reads only the keys
         with pytest.raises(StoreError, match=path.name):
             ShardWriter(root)
 
@@ -350,10 +352,10 @@ def line(values: object) -> bytes:
         line(["00" * 16, *[10**400] * 17]),
     ],
 )
-def test_garbage_in_a_journal_is_counted_and_passed_over(
+def test_garbage_in_a_journal_is_counted_and_skipped(
     whole: Path, tmp_path: Path, garbage: bytes, capsys: pytest.CaptureFixture[str]
 ):
-    """Entry 27: lines whose sum is right and whose values are not ended in tracebacks, later in Parquet."""
+    """Lines with a right checksum and wrong values neither cause tracebacks nor become wrong Parquet rows."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     (journal,) = (root / FOLDER).glob("journal-*")
@@ -364,8 +366,8 @@ def test_garbage_in_a_journal_is_counted_and_passed_over(
     assert go_on(root) == 0 and list(StoreReader(root)) == EVERY
 
 
-def test_half_a_surrogate_pair_in_an_old_journal_does_not_stop_it_from_becoming_a_part(whole: Path, tmp_path: Path):
-    """Entry 27: 528859f stored such a failure, and no later job could fold the journal."""
+def test_an_old_journal_with_half_a_surrogate_pair_becomes_a_part(whole: Path, tmp_path: Path):
+    """Version 528859f stored such a failure, and no later job could convert the journal to a part."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     (journal,) = (root / FOLDER).glob("journal-*")
@@ -376,8 +378,9 @@ def test_half_a_surrogate_pair_in_an_old_journal_does_not_stop_it_from_becoming_
     assert [row.failure for row in StoreReader(root) if row.review_id == "r12"] == ["engine error: ?"]
 
 
-def test_what_does_not_belong_to_a_store_is_left_alone(whole: Path, tmp_path: Path):
-    """Entry 27: a copy beside a shard was read as a shard; any file named .aside was deleted."""
+def test_other_files_in_a_store_are_not_touched(whole: Path, tmp_path: Path):
+    """A copy of a shard next to it is not read as a shard, and files of others with the suffix .aside are not
+    deleted."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     shutil.copytree(root / FOLDER, root / f"{FOLDER}.copy")
@@ -392,8 +395,9 @@ def test_what_does_not_belong_to_a_store_is_left_alone(whole: Path, tmp_path: Pa
         StoreReader(root)
 
 
-def test_smaller_parts_outlive_a_damaged_merged_one(tmp_path: Path):
-    """A kill while merged parts are deleted leaves both; the smaller ones go only when the merged one is whole."""
+def test_smaller_parts_are_kept_if_the_merged_part_is_damaged(tmp_path: Path):
+    """A kill during merging leaves merged and smaller parts; the smaller ones are deleted only if the merged one is
+    undamaged."""
     root = tmp_path / "store"
     folder = write_store(root)
     small = {path: path.read_bytes() for path in folder.glob("part-*")}

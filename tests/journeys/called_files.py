@@ -1,13 +1,13 @@
-"""Records of which of our files functions are called while something runs.
+"""Records the files of this project whose functions are called while something runs.
 
-Recorded are calls of Python functions that are written in one of PACKAGES, in this thread and in threads that are
-started during the recording. What happens while a module is imported is not recorded: its body, the bodies of its
-classes, and what these call. Methods that ``dataclasses`` or pydantic generate are not recorded, since they have no
-file. Nor are calls in threads that TensorFlow starts (``tf.py_function``, ``Dataset.from_generator``), which Python
-3.11 cannot profile.
+It records calls of Python functions of PACKAGES, in this thread and in threads that start during the recording. It
+does not record calls during the import of a module. Methods that ``dataclasses`` or pydantic generate are not
+recorded, since they have no file, nor are calls in threads that TensorFlow starts (``tf.py_function``,
+``Dataset.from_generator``), which Python 3.11 cannot profile.
 
-With a marker, only functions count that hold it when they are called or when they return: in an argument, a local
-variable or an attribute of one. A marker that is a word of a review shows which files handle the review.
+With a marker, a function counts only if it holds the marker when it is called or when it returns: in an argument, in
+a local variable or in an attribute of one of them. If the marker is a word of a review, this shows which files handle
+the review.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from types import FrameType, ModuleType
 from typing import Any
 
 PACKAGES = {"fsa_jax": "fsa_jax", "t5x": "runtime/t5x", "fsa_base": "base/fsa_base"}
-"""Our packages, and where they lie in the repository. Those that are not installed are left out."""
+"""The packages of this project and their directories. Packages that are not installed are left out."""
 
 _AUTOGRAPH = "__autograph_generated_file"
-"""TensorFlow's AutoGraph runs a translation of a function in its place, in a file of its own but with its globals."""
+"""TensorFlow's AutoGraph runs a translated copy of a function, in a generated file but with the same globals."""
 
 _ELEMENTS = 100
 
@@ -37,13 +37,12 @@ class CalledFiles:
     """Records calls from :meth:`start` to :meth:`stop`.
 
     Args:
-      marker: only functions that hold it count; see above.
-      left_out: patterns of files that do not count, and neither does what they call.
+      marker: text that a function must hold to count; see above. If None, all functions count.
+      left_out: patterns of files that do not count; calls from inside these files do not count either.
 
     Attributes:
-      left_out: the files of calls that did not count.
-      functions: file, relative to the repository, to the names of its functions that were called; in the order of the
-        first calls.
+      left_out: the called files that do not count.
+      functions: names of the called functions by file (relative to the repository), in the order of the first calls.
     """
 
     def __init__(self, marker: str | None = None, left_out: Sequence[str] = ()) -> None:
@@ -56,7 +55,7 @@ class CalledFiles:
         self._running = False
 
     def start(self) -> None:
-        """Begins to record what this thread calls, and all threads that are started from now on."""
+        """Begins to record the calls of this thread and of all threads that start from now on."""
         _forget_results()
         self._running = True
         threading.setprofile(self._note)
@@ -103,12 +102,12 @@ class CalledFiles:
 
 
 def matches(file: str, patterns: Sequence[str]) -> bool:
-    """Whether a path matches one of some patterns of fnmatch."""
+    """Whether a path matches one of the fnmatch patterns."""
     return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
 
 
 def _holds(value: Any, marker: str, depth: int = 5) -> bool:
-    """Whether a value is or contains a text with ``marker``; of long containers the first _ELEMENTS are looked at."""
+    """Whether a value is or contains a text with ``marker``; looks at the first _ELEMENTS of a long container."""
     if isinstance(value, str):
         return marker in value
     if isinstance(value, bytes):
@@ -153,7 +152,7 @@ def _package_folders() -> Iterator[tuple[Path, str]]:
 
 
 def _forget_results() -> None:
-    """Clears the caches of our functions and of JAX: a cached result would hide the files that compute it."""
+    """Clears the caches of this project and of JAX: a cached result would hide the files that compute it."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in PACKAGES:
             for value in list(vars(module).values()):

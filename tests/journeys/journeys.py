@@ -1,24 +1,24 @@
-"""Runs three journeys through the code, and records of which of our files functions are called.
+"""Runs three journeys through the code, and records the files of this project whose functions are called.
 
     python tests/journeys/journeys.py               prints counts and files
-    python tests/journeys/journeys.py --functions   prints the functions that are called in each file, too
-    python tests/journeys/journeys.py --whole       counts all that the commands of a review call
+    python tests/journeys/journeys.py --functions   also prints the functions that are called in each file
+    python tests/journeys/journeys.py --whole       counts everything that the commands of the review journey call
 
-* Training: from the call of ``t5x.train.train`` until its first step is compiled and has run. The run is that of
-  tests/runtime/tiny_run.py: the project's T5, packed and shuffled data, Adafactor. It neither saves nor evaluates:
-  hooks do that. What gin does before the call is not part of it.
+* Training: from the call of ``t5x.train.train`` until the first step is compiled and has run. The run is that of
+  tests/runtime/tiny_run.py: the project's T5, packed and shuffled data, Adafactor. It neither saves nor evaluates,
+  since hooks do that. The work of gin before the call is not part of the journey.
 * A prediction: ``fsa predict`` of one sentence with greedy decoding, with CTranslate2 from an exported T5, and with JAX
   from a checkpoint and from a directory of Hugging Face files.
-* A review goes through ``fsa sample`` (JSON lines in, Parquet out, every filter on), ``fsa teach`` (one prompt, an
-  endpoint), ``fsa check`` (of the teacher's store) and ``fsa corpus``, and comes out of the corpus's SeqIO task as a
-  training example: shuffled, tokenized and trimmed. Each stage reads what the one before it wrote. Twenty reviews go
-  together, since a corpus holds out a tenth of its rows and its task needs a row that is held out.
+* A review: it goes through ``fsa sample`` (from JSON lines to Parquet, with all filters), ``fsa teach`` (one prompt, an
+  endpoint), ``fsa check`` (of the teacher's store) and ``fsa corpus``, and the SeqIO task of the corpus makes a
+  training example from it: shuffled, tokenized and trimmed. Each stage reads the output of the stage before. There are
+  twenty reviews, since a corpus holds out a tenth of its rows and its task needs at least one held-out row.
 
-A command is recorded from the call of its function ``command`` to its return. Of the four commands that a review goes
-through, those functions count that hold the review's text or a text that quotes it: what reads, filters, asks, checks
-and writes it, not the locks, pages of plots and sums beside it. A prediction is the whole command. Both are without the
-parser of the command line. tests/journeys/called_files.py says what counts as a call, and LEFT_OUT below which files
-are not counted.
+A command is recorded from the call of its function ``command`` to its return; the parser of the command line is not
+part of it. For a prediction, all calls count. In the four commands of a review, a function counts only if it holds the
+text of the review or a text that quotes it: functions that read, filter, ask about, check and write the review count;
+locks, pages with plots and checksums do not. tests/journeys/called_files.py defines what counts as a call, and LEFT_OUT
+below which files are not counted.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ ERRORS = ("*/errors.py",)
 HOOKS = ("runtime/t5x/hooks/*",)
 DATA = ("runtime/t5x/data/*",)
 LEFT_OUT = {"training": (*ERRORS, *HOOKS, *DATA)}
-"""Journey to the files that do not count, nor what they call. The other journeys leave out ERRORS alone."""
+"""Files that do not count, by journey; calls from inside them do not count either. Other journeys leave out ERRORS."""
 NETWORK = {"training": ("base/fsa_base/networks/*",)}
-"""Journey to the files that it counts apart."""
+"""Files that are counted separately, by journey."""
 
 WORD = "zyzzyva"
-"""In every review: it marks what handles a review."""
+"""A word in every review, by which the functions that handle a review are recognised."""
 STARS = (1, 2, 2, 3, 3, 3, 3, 4, 4, 5) * 2
-"""Of the reviews: the ratio that ``fsa sample`` keeps by default."""
+"""The stars of the reviews, in the default ratio of ``fsa sample``."""
 
 
 @dataclass(frozen=True)
 class Journey:
-    """The files of which functions were called, each list in the order of the first calls.
+    """The files whose functions were called, each list in the order of the first calls.
 
     Attributes:
-      files: those that count.
-      network: those of the network, which are counted apart.
-      left_out: those that do not count.
-      functions: file to the functions that were called in it.
+      files: the files that count.
+      network: the files of the network, which are counted separately.
+      left_out: the files that do not count.
+      functions: the called functions, by file.
     """
 
     files: list[str]
@@ -73,11 +73,11 @@ class Journey:
 
 
 def all_journeys(folder: Path, marker: str | None = WORD) -> dict[str, Journey]:
-    """Makes every journey, in an empty folder; returns them by name.
+    """Runs all journeys in an empty folder and returns them by name.
 
     Args:
-      folder: the empty folder.
-      marker: word by which a review is followed through the commands; None records all that the commands call.
+      folder: empty folder for the outputs.
+      marker: word by which a review is followed through the commands. If None, all calls of the commands count.
     """
     from tests.serving.conftest import train_vocabulary
 
@@ -136,7 +136,7 @@ def _review(folder: Path, marker: str | None) -> Iterator[tuple[str, CalledFiles
 
 
 def _analysis(good: bytes) -> bytes:
-    """What the server sends in place of a good answer, which names the review: an analysis that the check keeps."""
+    """Turns the server's answer, which names the review, into an analysis that the check keeps."""
     from hostile_server import completion, reply
 
     (visit,) = re.findall("visit [0-9]+", good.decode())
@@ -150,7 +150,7 @@ def _predictions(folder: Path, vocabulary: Path) -> Iterator[tuple[str, CalledFi
     import numpy as np
     from hf_models import T5, write_model
 
-    from fsa_jax.weights.checkpoints import save_weights
+    from fsa_jax.weights.weight_checkpoints import save_weights
     from tests.serving.conftest import CONFIG, random_parameters
 
     checkpoint = save_weights(folder, 7, jax.tree.map(np.asarray, random_parameters()))

@@ -1,4 +1,4 @@
-"""The three journeys of docs/architecture.md: few files to read, and the files that it names.
+"""The three journeys of docs/architecture.md: each needs few files, and the document names exactly these files.
 
 ``python tests/journeys/journeys.py`` prints counts and files.
 """
@@ -26,7 +26,7 @@ LIMITS = {
     "corpus": 12,
     "SeqIO example": 12,
 }
-"""Journey to how many files it may have, the network's and those of journeys.LEFT_OUT not counted."""
+"""The largest allowed number of files by journey, without files of the network and of journeys.LEFT_OUT."""
 
 DOCUMENT = ROOT / "docs" / "architecture.md"
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Journey]:
 
 
 def documented() -> dict[str, dict[str, str]]:
-    """Journey to its files in docs/architecture.md, each with what is said of it there."""
+    """The files of each journey in docs/architecture.md, with their descriptions there."""
     section = DOCUMENT.read_text("utf-8").partition("\n## Three journeys\n")[2].partition("\n## ")[0]
     found: dict[str, dict[str, str]] = {}
     for part in section.split("\n### ")[1:]:

@@ -1,6 +1,6 @@
 """PyTorch models saved as Hugging Face saves them, and sentences to run them on.
 
-Real sentences and T5's vocabulary where this machine has them, else generated ones and a vocabulary made of them.
+Real sentences and T5's vocabulary if this machine has them, else generated sentences and a vocabulary trained on them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from small_models import torch_model_of
 from fsa_jax.data import teacher_text
 from fsa_jax.data.benchmark_files import load
 from fsa_jax.data.teacher_text import TeacherRow
-from fsa_jax.demo import vocabulary
+from fsa_jax.demo import train_vocabulary
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
 from fsa_jax.synthetic.world import SplitSizes
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def torch_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """Family to its PyTorch model and the directory that it was saved to."""
+    """A function from a family to its PyTorch model and the directory that the model was saved to."""
     made: dict[str, tuple[Any, Path]] = {}
 
     def make(family: str) -> tuple[Any, Path]:
@@ -54,12 +54,12 @@ def torch_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
 
 @dataclass(frozen=True)
 class Texts:
-    """What the models read.
+    """The texts that the models read.
 
     Attributes:
-      sentences: of very different lengths.
+      sentences: sentences of very different lengths.
       rows: reviews and teacher texts.
-      vocabulary: a SentencePiece model of 32,000 pieces, as T5's.
+      vocabulary: a SentencePiece model of 32,000 pieces, like T5's.
     """
 
     sentences: list[str]
@@ -69,7 +69,7 @@ class Texts:
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
-    """The project's real data if they are whole, else generated ones: no test here needs T5's own pieces."""
+    """The project's real data if they are complete, else generated data: no test here needs T5's vocabulary."""
     directory = data_directory()
     real = [directory / name for name in ("fsa/atsa/rest14/dev.json", "teacher/mixtral_8x7b_reviews.jsonl")]
     real.append(directory / "t5_vocab/spiece.model")
@@ -78,7 +78,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
         sizes = SplitSizes(train=8, dev=300, test=8, hard_test=8)
         generate(directory, 0, 400, sizes, Oracle(0, 0.05, 0.05))
         real = [directory / "fsa/atsa/rest14/dev.json", directory / TEACHER_FILE, directory / "spiece.model"]
-        vocabulary.train(real[1], 1_000, real[2])
+        train_vocabulary.train(real[1], 1_000, real[2])
         pad_vocabulary(real[2], T5_PIECES)
     dev, teacher, model = real
     found = sorted({sentence.text for sentence in load(dev)})
@@ -87,7 +87,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
 
 
 def pad_vocabulary(model: Path, pieces: int) -> None:
-    """Adds pieces that no text has to a SentencePiece model, up to a number of them."""
+    """Adds pieces that occur in no text to a SentencePiece model until it has ``pieces`` pieces."""
     from sentencepiece import sentencepiece_model_pb2
 
     content: Any = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]

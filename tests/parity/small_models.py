@@ -16,7 +16,7 @@ FAMILIES = ("t5_v1_0", "t5_v1_1", "t5_32101", "llama_3_2", "qwen2_5", "qwen3")
 T5_FAMILIES = FAMILIES[:3]
 DECODERS = FAMILIES[3:]
 TIED_V1_1 = "t5_v1_1_tied"
-"""A new v1.1 in transformers 5 has the embedding as its output projection, whatever its configuration says."""
+"""In transformers 5, a new T5 v1.1 uses its embedding as output projection, whatever its configuration says."""
 _WIDTH = 64
 
 
@@ -39,7 +39,7 @@ def _t5(vocab_size: int, projection: str, scaled: bool, own_projection: bool) ->
     if own_projection:
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(vocab_size, _WIDTH))
     elif not scaled:
-        # Unscaled logits of an embedding of unit variance are larger than the others' here, and so is their rounding.
+        # Unscaled logits of an embedding with unit variance are larger than the others here, and so is their rounding.
         model.shared.weight.data.mul_(0.3)
     return model
 
@@ -62,7 +62,7 @@ def _decoder(family: str) -> Any:
         "pad_token_id": 0,
     }
     if family == "llama_3_2":
-        # A short original context, so that the sentences reach into every range of the scaling.
+        # A short original context, so that the sentences use every range of the RoPE scaling.
         scaling = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
         rope = {"rope_type": "llama3", "original_max_position_embeddings": 64, "rope_theta": 500000.0, **scaling}
         config = transformers.LlamaConfig(**shape, rope_parameters=rope, rms_norm_eps=1e-5)
@@ -77,7 +77,7 @@ def _decoder(family: str) -> Any:
 
 
 def randomise(model: Any) -> None:
-    """Draws norms and biases too, which are ones and zeros at first and so would hide a mistake."""
+    """Draws random norms and biases, too: as ones and zeros they would hide a mistake."""
     import torch
 
     for name, parameter in model.named_parameters():
@@ -94,7 +94,7 @@ def randomise(model: Any) -> None:
 
 
 def torch_model_of(family: str) -> Any:
-    """A small model of the family with weights drawn from a seed of its own."""
+    """A small model of the family with random weights; each family has its own seed."""
     import torch
 
     torch.manual_seed((*FAMILIES, TIED_V1_1).index(family))
@@ -125,7 +125,7 @@ def load(directory: Path, *, scan_layers: bool = False) -> tuple[Any, dict[str, 
 
 
 def token_rows(sentences: list[list[int]], vocab_size: int) -> list[list[int]]:
-    """T5's ids of sentences, folded into a smaller vocabulary: any ids do, lengths are what matters."""
+    """Ids of the sentences, taken modulo a smaller vocabulary: only the lengths matter."""
     return [[3 + (token - 3) % (vocab_size - 3) for token in ids] for ids in sentences]
 
 

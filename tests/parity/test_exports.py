@@ -1,4 +1,4 @@
-"""Exports of every family: checked by what they are for, refused when they differ, bit-identical on return."""
+"""Exports of every family: they are checked, refused if they differ, and bit-identical when imported again."""
 
 # pyright: reportMissingImports=false
 
@@ -28,7 +28,7 @@ CARD = Card("a student", data="reviews", teacher="Mixtral-8x7B", recipe="gin/dis
 
 @pytest.fixture(scope="session")
 def vocabularies(tmp_path_factory, sentences) -> dict[str, Path]:
-    """SentencePiece models for T5s of 512 rows, of either kind."""
+    """SentencePiece models of both kinds for T5 models with 512 embedding rows."""
     import sentencepiece
 
     directory = tmp_path_factory.mktemp("vocabularies")
@@ -43,7 +43,7 @@ def vocabularies(tmp_path_factory, sentences) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def imported(torch_model, tmp_path_factory, vocabularies, texts):
-    """Family to what ``fsa import-hf`` makes of its model."""
+    """A function from a family to its model as imported by ``fsa import-hf``."""
     made: dict[str, Path] = {}
 
     def get(family: str) -> Path:
@@ -105,8 +105,8 @@ def test_export_to_ctranslate2(family, imported, sentences, tmp_path):
 
 
 @pytest.mark.parametrize("family", [*T5_FAMILIES, "qwen2_5", "qwen3"])
-def test_int8_weights_are_near(family, imported, sentences, tmp_path):
-    """Random weights decide nothing clearly, so that an int8 export of them is refused; its numbers are near."""
+def test_int8_weights_give_similar_log_probabilities(family, imported, sentences, tmp_path):
+    """An int8 export of random weights is refused, since their outputs are nearly tied, but its numbers are similar."""
     student = student_of(imported(family))
     expected = Reference(student, sentences[::16], 8)
     write_ct2(student, tmp_path, "int8")
@@ -114,7 +114,7 @@ def test_int8_weights_are_near(family, imported, sentences, tmp_path):
 
 
 def test_a_base_models_generation_defaults_do_not_change_answers(imported, sentences, tmp_path):
-    """Entry 1: Qwen2.5's generation_config.json penalises repetition; a T5's config.json has a least length."""
+    """Qwen2.5's generation_config.json penalises repetition; a T5's config.json has a minimum length."""
     for family, file, added in (
         ("qwen2_5", "generation_config.json", {"repetition_penalty": 1.5, "do_sample": True, "temperature": 0.7}),
         ("qwen2_5", "config.json", {"min_length": 8, "no_repeat_ngram_size": 1}),

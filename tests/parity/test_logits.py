@@ -1,4 +1,4 @@
-"""Logits of imported weights against PyTorch transformers, on real sentences with padding."""
+"""Compares logits of imported weights with PyTorch transformers, on real sentences with padding."""
 
 # pyright: reportMissingImports=false
 

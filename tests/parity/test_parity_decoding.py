@@ -1,4 +1,4 @@
-"""Greedy and beam decodes against PyTorch transformers' ``generate``, on real sentences with padding."""
+"""Compares greedy and beam search with ``generate`` of PyTorch transformers, on real sentences with padding."""
 
 # pyright: reportMissingImports=false
 
@@ -13,14 +13,14 @@ from small_models import FAMILIES, T5_FAMILIES, load, padded, token_rows
 
 from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
-from fsa_jax.serving.generation import Decoding, Generator
+from fsa_jax.serving.jax_decoding import Decoding, Generator
 
 LENGTH = 24
 SHARE = 0.3
 
 
 def torch_decodes(model: Any, rows: list[list[int]], beams: int, end: int | None) -> list[list[int]]:
-    """What ``generate`` appends to each row, its end included."""
+    """The tokens that ``generate`` appends to each row, including the end token."""
     import torch
 
     is_t5 = model.config.model_type == "t5"
@@ -42,8 +42,8 @@ def torch_decodes(model: Any, rows: list[list[int]], beams: int, end: int | None
 def with_likely_end(model: Any, rows: list[list[int]], end: int) -> Any:
     """The model with one output row changed, so that its outputs end after a few tokens.
 
-    Random weights hardly ever choose the end. Its output row becomes the mean of the states before the output layer,
-    scaled so that its logit beats the others in a share of the states; each state's own part then decides in which.
+    With random weights the end token is hardly ever the best. Its output row is set to the mean of the states before
+    the output layer, scaled so that its logit is the largest in a share SHARE of the states.
     """
     import torch
 
@@ -56,7 +56,7 @@ def with_likely_end(model: Any, rows: list[list[int]], end: int) -> Any:
         tokens, seen = torch.tensor(ids, dtype=torch.long), torch.tensor(mask)
         model.generate(input_ids=tokens, attention_mask=seen, max_new_tokens=8, do_sample=False, eos_token_id=None)
         watch.remove()
-        # Without what the first states have in common: all outputs would end at once, or none.
+        # The common part of the first states is removed: with it, all outputs would end at once, or none.
         first = torch.nn.functional.normalize(states[0].mean(0), dim=0)
         found = torch.cat(states[1:])
         mean = found.mean(0)

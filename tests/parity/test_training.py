@@ -1,4 +1,4 @@
-"""A hundred steps of the released recipe against PyTorch, and packed decoder-only training against unpacked."""
+"""Compares 100 steps of the released recipe with PyTorch, and packed with unpacked decoder-only training."""
 
 # pyright: reportMissingImports=false
 
@@ -19,9 +19,9 @@ from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.training import optim
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.import_model import import_model
 from fsa_jax.weights.t5 import config_from_parameters
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 from t5x import models, optimizers
 from t5x.metrics import summarize
 from t5x.partitioning import PjitPartitioner, make_mesh
@@ -35,7 +35,7 @@ PEAK, FINAL = 3e-3, 1e-5
 
 @pytest.fixture(scope="module")
 def batches(texts) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Reviews and teacher text in T5's ids, cut as in the recipe, each batch padded to its longest row."""
+    """T5 ids of reviews and teacher text, cut as in the recipe, each batch padded to its longest row."""
     tokens, rows = T5Tokenizer(texts.vocabulary), texts.rows
     made = []
     for step in range(STEPS):
@@ -47,7 +47,7 @@ def batches(texts) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 class RecipeOptimizer:
-    """The released recipe's optimizer in PyTorch, from its description: RMS-scaled AdamW, clip 1, cosine."""
+    """The optimizer of the released recipe in PyTorch: RMS-scaled AdamW, clipping at norm 1, cosine schedule."""
 
     def __init__(self, parameters: list[Any]) -> None:
         import torch
@@ -74,10 +74,10 @@ class RecipeOptimizer:
 
 
 def torch_losses(model: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """Losses per target token of the steps, padding masked."""
+    """The loss per target token of each step, without padding."""
     import torch
 
-    model = copy.deepcopy(model).eval()  # Without dropout, which the two libraries draw differently.
+    model = copy.deepcopy(model).eval()  # No dropout: the two libraries draw it differently.
     optimizer, losses = RecipeOptimizer(list(model.parameters())), []
     for inputs, targets in batches:
         labels = torch.tensor(targets, dtype=torch.long)
@@ -94,7 +94,7 @@ def torch_losses(model: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> li
 
 
 def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """The same by the engine's trainer, from an imported checkpoint."""
+    """The same losses from the engine's trainer, started from an imported checkpoint."""
     parameters = load_weights(checkpoint)
     config = dataclasses.replace(config_from_parameters(parameters), dropout_rate=0.0)
     schedule: Any = optim.cosine(STEPS, PEAK, FINAL)
@@ -127,7 +127,7 @@ def engine_losses(checkpoint: Path, batches: list[tuple[np.ndarray, np.ndarray]]
     widths = [max(rows.shape[1] for rows in side) for side in zip(*batches, strict=True)]
     losses = []
     for rows in batches:
-        # One shape, so that one step is compiled; PyTorch has each batch as long as its longest row.
+        # All batches get one shape, so that the step is compiled once; in PyTorch each is as long as its longest row.
         inputs, targets = (np.pad(x, ((0, 0), (0, n - x.shape[1]))) for x, n in zip(rows, widths, strict=True))
         batch = {
             "encoder_input_tokens": inputs,
@@ -150,11 +150,11 @@ def test_the_released_recipe_gives_pytorch_s_losses(torch_model, batches, tmp_pa
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_packed_examples_have_the_loss_of_unpacked_ones(family, torch_model, sentence_ids):
-    """Prompt and response pairs, several to a row, against PyTorch's mean over the pairs one by one."""
+    """Several pairs of prompt and response per row, compared with PyTorch's mean over the single pairs."""
     import torch
 
     model, directory = torch_model(family)
-    # Id 0 stands among the tokens: it is an ordinary token of these families.
+    # Id 0 is among the tokens: it is an ordinary token of these families.
     rows = [[token % model.config.vocab_size for token in ids] for ids in sentence_ids[20:32]]
     pairs = [(row[: len(row) // 2], [0, *row[len(row) // 2 :]]) for row in rows]
     expected, tokens = 0.0, 0
@@ -183,6 +183,6 @@ def test_packed_examples_have_the_loss_of_unpacked_ones(family, torch_model, sen
         LlamaTransformer(config), no_vocabulary, None, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS"
     )
     assert float(engine.loss_fn(parameters, batch, None)[0]) == pytest.approx(expected / tokens, abs=1e-4)
-    # The same without the examples' borders, so that it is known that the rows would show a leak.
+    # The same without the borders of the examples, to show that these rows would reveal attention across examples.
     leaking = {**batch, "decoder_segment_ids": np.minimum(batch["decoder_segment_ids"], 1)}
     assert abs(float(engine.loss_fn(parameters, leaking, None)[0]) - expected / tokens) > 1e-2

@@ -1,4 +1,4 @@
-"""One rule for CSV in every command (entry 6 of the trial): what breaks it is an error or a counted row."""
+"""All commands read CSV by the same rules; a row that breaks them is an error or is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fsa_base.errors import DataError
 from fsa_jax.checking.check_generations import released
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.rows import raw_rows
+from fsa_jax.reviews.dump_rows import raw_rows
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.serving.inputs import read_rows
 from fsa_jax.teacher.job import read_reviews
@@ -23,12 +23,12 @@ REASON = "CSV row with another number of columns than its header"
 
 
 def reader_rows(path: Path) -> list:
-    """Rows as dicts, and the reasons of those that are bad."""
+    """The rows as dicts, bad rows as their reasons."""
     return [raw.reason if not hasattr(raw, "parse") else raw.parse() for raw in raw_rows(path)]
 
 
 @pytest.mark.parametrize("line", ["1,Good food, rude waiter,5", "1,Good food"])
-def test_a_row_of_another_width_is_no_review_in_any_command(tmp_path: Path, line: str) -> None:
+def test_a_row_with_the_wrong_number_of_fields_is_refused_by_every_command(tmp_path: Path, line: str) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text(f"id,text,stars\n0,The soup was warm and good.,4\n{line}\n2,The waiter was kind to us.,3\n")
     with pytest.raises(DataError, match=r"reviews\.csv:3") as caught:
@@ -43,7 +43,7 @@ def test_a_row_of_another_width_is_no_review_in_any_command(tmp_path: Path, line
     assert skipped == {REASON: 1}
 
 
-def test_an_unclosed_quote_costs_its_own_row_alone(tmp_path: Path) -> None:
+def test_an_unclosed_quote_loses_only_its_own_row(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     lines = [f'{i},"The table number {i} was clean and lovely.",3' for i in range(50)]
     lines[5] = '5,"The table number 5 was dirty.,3'
@@ -64,7 +64,7 @@ def test_an_unclosed_quote_without_quotes_after_it(tmp_path: Path) -> None:
     assert reader_rows(path) == ["CSV quote that is not closed"] + [{"text": "fine", "stars": "4"}] * 3000
 
 
-def test_the_end_of_a_broken_row_is_no_row(tmp_path: Path) -> None:
+def test_the_rest_of_a_broken_row_is_not_a_row(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text('text,stars\n"first line\nof "two" that were\nbroken",5\ngood,4\n')
     assert reader_rows(path)[-1] == {"text": "good", "stars": "4"}
@@ -72,7 +72,7 @@ def test_the_end_of_a_broken_row_is_no_row(tmp_path: Path) -> None:
     assert len(reader_rows(path)) == 4
 
 
-def test_text_is_read_as_it_stands(tmp_path: Path) -> None:
+def test_text_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_bytes(b'id,text\r\n1,"a ""b"", c\r\nd"\r\n2,a 5" screen\r\n3, spaced \r\n')
     assert [row.text for row in read_rows(path)] == ['a "b", c\r\nd', 'a 5" screen', " spaced "]
@@ -90,7 +90,7 @@ def test_text_is_read_as_it_stands(tmp_path: Path) -> None:
         (b"x" * 2000 + b",5", "line longer than 4 MB"),
     ],
 )
-def test_other_breaks_are_counted_or_errors(
+def test_other_violations_are_counted_or_errors(
     tmp_path: Path, line: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fsa_jax.reviews.raw_row.MAX_ROW_BYTES", 600)

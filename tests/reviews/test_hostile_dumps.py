@@ -1,4 +1,4 @@
-"""Nothing in a dump's content stops ``fsa sample`` or fills the memory (entries 22, 26 and 28 of the trial)."""
+"""Nothing in a dump's content stops ``fsa sample`` or fills the memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 import zstandard
 
 from fsa_jax.cli.main import main
-from fsa_jax.reviews.fields import category_names
 from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.reviews.row_to_review import category_names
 from fsa_jax.text.words import normalise
 
 GOOD = [{"id": f"g{i}", "text": f"The table number {i} was clean and lovely.", "stars": 3.0} for i in range(5)]
@@ -27,7 +27,7 @@ OPTIONS = ("--stars-ratio", "null", "--language", "null", "--near-duplicates", "
 
 
 def sampled(path: Path, *options: str) -> dict:
-    """The report of a sample of everything in a dump; the good rows must be among it."""
+    """Samples all rows of a dump, checks that the good ones are included, and returns the report."""
     output = path.parent / "out" / "reviews.parquet"
     assert main(["sample", str(path), str(output), "--size", "1000", *OPTIONS, *options]) == 0
     assert {row["id"] for row in GOOD} <= {review.id for review in read_reviews(output)}
@@ -87,7 +87,7 @@ def test_odd_python_literals_are_dropped(tmp_path: Path, line: str) -> None:
     assert sum(sampled(path)["files"][str(path)]["dropped"].values()) == 1
 
 
-def test_extreme_dates_in_parquet_cost_no_row(tmp_path: Path) -> None:
+def test_extreme_dates_in_parquet_lose_no_row(tmp_path: Path) -> None:
     extremes = pyarrow.array([2**63 - 1, -(2**63), 0, 1, 2], pyarrow.int64())
     table = pyarrow.Table.from_pylist(GOOD)
     for unit in ("ms", "us", "ns"):
@@ -116,7 +116,7 @@ def test_a_damaged_row_group_is_counted_and_the_others_are_read(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["dump.jsonl.gz", "dump.jsonl.zst"])
 @pytest.mark.parametrize("damage", ["cut off", "garbage at its end", "a byte of its text"])
-def test_damaged_archives_are_told(tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_archives_are_reported(tmp_path: Path, name: str, damage: str) -> None:
     rng = np.random.default_rng(0)
     others = [{"id": f"o{i}", "text": f"Another table {rng.bytes(40).hex()}.", "stars": 3.0} for i in range(3000)]
     text = "".join(json.dumps(row) + "\n" for row in [*GOOD, *others]).encode()
@@ -144,12 +144,12 @@ def test_text_made_to_be_slow_takes_linear_time() -> None:
 
 
 def memory_gib(code: str, *arguments: object) -> float:
-    """Largest memory of a fresh process that runs the code, beyond what it had after its imports."""
+    """Peak memory of a new process that runs the code, minus its memory after the imports."""
     program = textwrap.dedent(
         """
         import pathlib, resource, sys
         from fsa_jax.cli.main import main
-        from fsa_jax.reviews.rows import raw_rows
+        from fsa_jax.reviews.dump_rows import raw_rows
         import fsa_base.errors, fsa_jax.reviews.sample, fsa_jax.reviews.source, pyarrow.parquet
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         before = peak()
@@ -173,8 +173,8 @@ for path in sys.argv[1:]:
 """
 
 
-def test_long_texts_under_few_bytes_of_parquet_take_little_memory(tmp_path: Path) -> None:
-    """528859f decoded 1,024 rows at a time, a gigabyte here; now it is 64 MiB, or 32 rows."""
+def test_highly_compressed_parquet_takes_little_memory(tmp_path: Path) -> None:
+    """Version 528859f decoded 1,024 rows at a time, here a gigabyte; now it decodes 64 MiB or 32 rows at a time."""
     path = tmp_path / "dump.parquet"
     text = pyarrow.array(["x" * 1_000_000]).dictionary_encode().dictionary
     column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 600, pyarrow.int32()), text)
@@ -205,13 +205,13 @@ def test_a_size_beyond_any_dump_takes_no_memory(tmp_path: Path) -> None:
     assert len(list(read_reviews(output))) == 5
 
 
-def test_looking_for_named_columns_holds_one_row_at_a_time(tmp_path: Path) -> None:
+def test_searching_for_columns_keeps_one_row_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "dump.jsonl.zst"
     with zstandard.open(path, "wb") as file:
         for _ in range(80):
             file.write(b'{"body": "' + b"x" * 3_900_000 + b'"}\n')
     code = """
-    from fsa_jax.reviews.fields import Fields
+    from fsa_jax.reviews.row_to_review import Fields
     from fsa_jax.reviews.filters import Filters
     from fsa_jax.reviews.source import ReviewReader, Source
     fields = Fields({"text": "body", "stars": "none such"})

@@ -1,4 +1,4 @@
-"""The whole of ``fsa sample`` on generated dumps, clean and dirty."""
+"""``fsa sample`` as a whole on generated dumps, with and without bad rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_ratio_is_kept_and_a_seed_gives_one_sample(tmp_path):
         assert len({review.id for review in sample}) == 1000
     assert samples[0] == samples[1]
     assert {review.id for review in samples[0]} != {review.id for review in samples[2]}
-    # The order is random too: a prefix has the same shape.
+    # The order is random, too: the first rows have the same ratio.
     assert abs(sum(review.stars == 3 for review in samples[0][:300]) - 120) < 40
     ids = [int(review.id[1:]) for review in samples[0]]
     assert ids != sorted(ids)
@@ -84,7 +84,7 @@ def test_domains_and_implicitness(tmp_path):
         "--stars_ratio",
         "null",
     ]
-    # The two files count their ids alike.
+    # The two files have the same ids.
     assert run(json.dumps(sources), output, "--size", 400, *options) == 0
     found = list(read_reviews(output))
     assert Counter(review.domain for review in found) == {"restaurants": 300, "computers": 100}
@@ -92,7 +92,7 @@ def test_domains_and_implicitness(tmp_path):
     assert len({review.id for review in found}) == 400
 
 
-def test_dirt_is_counted_and_stops_nothing(tmp_path):
+def test_bad_rows_are_counted_and_do_not_stop_the_sample(tmp_path):
     clean = generated(3000)
     texts = [row["text"] for row in clean]
     dirty = [
@@ -116,7 +116,7 @@ def test_dirt_is_counted_and_stops_nothing(tmp_path):
     source = tmp_path / "dump.jsonl"
     source.write_bytes(b'{"broken\n\n{"text": "Le caf\xe9 was great and the staff friendly", "stars": 3}\n' + rows)
     output = tmp_path / "out.parquet"
-    # Everything there is, so that every loss shows.
+    # Asks for more than there is, so that every dropped row counts.
     assert (
         run(
             source,
@@ -149,7 +149,7 @@ def test_dirt_is_counted_and_stops_nothing(tmp_path):
     assert found["dropped_candidates"]["id of another review"] == 1
     assert found["size"] == 3002 == len(list(read_reviews(output)))
     text = output.with_suffix(".report.json").read_text("utf-8")
-    assert "script" not in text and texts[5] not in text  # counts and places, never the reviews themselves
+    assert "script" not in text and texts[5] not in text  # the report has counts and row numbers, but no review texts
 
 
 def test_a_short_stratum(tmp_path, capsys):

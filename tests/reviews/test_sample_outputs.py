@@ -1,4 +1,4 @@
-"""What ``fsa sample`` says of its sources and does to its outputs (entries 11, 21 and 26 of the trial)."""
+"""What ``fsa sample`` prints about its sources, and how it writes its outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*arguments: object) -> int:
     return main(["sample", *map(str, arguments), *OPTIONS])
 
 
-def test_columns_of_one_file_leave_the_others_alone(tmp_path: Path) -> None:
+def test_columns_of_one_file_do_not_affect_other_files(tmp_path: Path) -> None:
     first, second = dump(tmp_path / "a.jsonl", text="body", title="no text"), dump(tmp_path / "b.jsonl")
     output = tmp_path / "out.parquet"
     assert run(json.dumps([str(first), str(second)]), output, "--size", 60, "--columns", '{"text": "body"}') == 0
@@ -74,11 +74,11 @@ def test_a_source_that_gives_nothing_is_an_error_unless_allowed(
     assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob(".*"))
     assert run(*arguments, "--allow-empty-sources") == 0
     assert run(second, tmp_path / "none.parquet", "--allow-empty-sources") == 2
-    # Nothing is said of a report that is not written.
+    # A report that is not written is not mentioned.
     assert "report" not in capsys.readouterr().err
 
 
-def test_the_summary_tells_short_strata_from_those_cut_for_the_ratio(
+def test_the_summary_distinguishes_short_strata_from_those_cut_for_the_ratio(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = dump(tmp_path / "a.jsonl", count=100)
@@ -131,7 +131,7 @@ def test_an_output_in_a_folder_that_is_read_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["a.jsonl"]
 
 
-def test_a_finished_sample_is_replaced_with_overwrite_alone(tmp_path: Path) -> None:
+def test_a_finished_sample_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     source, output = dump(tmp_path / "a.jsonl"), tmp_path / "out.parquet"
     assert run(source, output, "--size", 20) == 0
     before = output.read_bytes()
@@ -153,11 +153,11 @@ def test_other_files_are_never_replaced(tmp_path: Path) -> None:
     assert run(source, tmp_path / "a.jsonl" / "out.parquet", "--size", 10) == 2
 
 
-def test_what_a_kill_left_is_replaced_by_the_same_command_alone(tmp_path: Path) -> None:
+def test_files_left_by_a_kill_are_replaced_only_by_the_same_command(tmp_path: Path) -> None:
     source, output = dump(tmp_path / "a.jsonl"), tmp_path / "out.parquet"
     assert run(source, output, "--size", 10) == 0
     whole = output.read_bytes()
-    # Killed between the names of the report and of the sample.
+    # Killed after the report was renamed and before the sample was.
     output.unlink()
     assert run(source, output, "--size", 12) == 2
     assert run(source, output, "--size", 10) == 0
@@ -166,7 +166,7 @@ def test_what_a_kill_left_is_replaced_by_the_same_command_alone(tmp_path: Path) 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
 @pytest.mark.parametrize("step", range(1, 6))
-def test_an_overwrite_that_fails_at_its_end_leaves_the_old_sample(tmp_path, monkeypatch, failure, step) -> None:
+def test_the_old_sample_is_kept_if_an_overwrite_fails_at_its_end(tmp_path, monkeypatch, failure, step) -> None:
     source, output = dump(tmp_path / "a.jsonl"), tmp_path / "s" / "out.parquet"
     assert run(source, output, "--size", 20) == 0
     old, calls = output.read_bytes(), itertools.count(1)
@@ -184,14 +184,14 @@ def test_an_overwrite_that_fails_at_its_end_leaves_the_old_sample(tmp_path, monk
     monkeypatch.undo()
     names = {path.name for path in output.parent.iterdir()}
     assert "out.parquet" in names and names <= {"out.parquet", "out.report.json"}
-    assert (output.read_bytes() == old) == (step < 5)  # the fifth is after its name
+    assert (output.read_bytes() == old) == (step < 5)  # the fifth step is after its renaming
     if "out.report.json" in names:
         size = json.loads((output.parent / "out.report.json").read_text())["settings"]["size"]
         assert size == (20 if step < 5 else 10)
     assert run(source, output, "--size", 10, "--overwrite") == 0
 
 
-def test_paths_are_printed_as_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_are_printed_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = dump(tmp_path / "[/x]" / ":smile:[b].jsonl"), tmp_path / "[/x]out" / "[red]out.parquet"
     assert run(source, output, "--size", 10) == 0
     printed = capsys.readouterr().out

@@ -20,7 +20,7 @@ def test_the_papers_ratio():
     assert [quotas(PAPER, 1000)[Stratum(stars=stars)] for stars in range(1, 6)] == [100, 200, 400, 200, 100]
 
 
-def test_parts_multiply():
+def test_shares_of_ratios_are_multiplied():
     shares = strata_shares({"3": 1}, {"a": 1, "b": 3}, 0.25)
     assert shares[Stratum("b", 3, True)] == pytest.approx(0.75 * 0.25)
     assert len(shares) == 4 and sum(shares.values()) == pytest.approx(1)
@@ -42,7 +42,7 @@ def test_quotas_sum_to_the_size_and_stay_within_one(ratio, size):
     st.lists(st.integers(0, 400), min_size=5, max_size=5),
     st.integers(1, 1500),
 )
-def test_a_shrunk_sample_is_there_and_as_large_as_can_be(available, size):
+def test_a_shrunk_sample_is_as_large_as_possible(available, size):
     there = {Stratum(stars=stars): count for stars, count in enumerate(available, start=1)}
     try:
         taken = settle(PAPER, size, there, "shrink")
@@ -67,7 +67,7 @@ def test_the_other_ways_to_meet_a_shortfall():
 
 
 @pytest.mark.parametrize("ratio", [{"1": -1.0}, {"1": 0.0}, {"6": 1.0}, {"3": float("nan")}])
-def test_ratios_that_cannot_be(ratio):
+def test_invalid_ratios(ratio):
     with pytest.raises(SettingError):
         strata_shares(ratio, None, None)
 
@@ -83,7 +83,7 @@ def test_bottom_k_keeps_the_lowest_distinct_and_their_first_rows(values, k):
     assert rows.tolist() == [values.index(value) for value in expected]
 
 
-def test_priority_is_seeded_and_blind_to_case_and_punctuation():
+def test_priority_is_seeded_and_ignores_case_and_punctuation():
     assert priority("Great  FOOD!!", 1) == priority("great food", 1) != priority("great food", 2)
 
 

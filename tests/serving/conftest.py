@@ -15,14 +15,14 @@ import sentencepiece
 from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.serving.export_check import right_padded
 from fsa_jax.tokenizers.t5 import T5Tokenizer
-from fsa_jax.weights.checkpoints import save_weights
+from fsa_jax.weights.weight_checkpoints import save_weights
 
 REVIEWS = Path(__file__).parents[2] / "fsa_jax" / "serving" / "check_sentences.txt"
 
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """Two dozen of the sentences that exports are checked with."""
+    """24 of the sentences that exports are checked with."""
     return REVIEWS.read_text(encoding="utf-8").splitlines()[:24]
 
 
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pairs_checkpoint(vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same T5, trained until it answers the check's sentences with a pair, or two, or nothing."""
+    """The same T5, trained to answer the sentences of the check with one pair, two pairs or nothing."""
     texts = REVIEWS.read_text(encoding="utf-8").splitlines()
     directory = tmp_path_factory.mktemp("pairs")
     parameters = trained_parameters(T5Tokenizer(vocabulary), texts, [pairs_of(text) for text in texts])
@@ -59,7 +59,7 @@ def pairs_checkpoint(vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def pairs_of(text: str) -> str:
-    """An answer that depends on the length of a sentence alone, so that a small student learns it in seconds."""
+    """An answer that depends only on the length of the sentence, so that a small student learns it in seconds."""
     return "" if len(text) < 50 else "food | positive" if len(text) < 90 else "food | negative ; staff | positive"
 
 
@@ -82,7 +82,7 @@ def random_parameters() -> Any:
 
 
 def trained_parameters(tokens: T5Tokenizer, texts: list[str], answers: list[str], steps: int = 300) -> Any:
-    """Parameters of a T5 of ``CONFIG`` after so many steps of Adam on batches of the sentences."""
+    """Parameters of a T5 of ``CONFIG`` after a number of steps of Adam on batches of the sentences."""
     inputs = right_padded([tokens.encode_input(text, 40)[0] for text in texts])
     targets = right_padded([tokens.encode_target(answer) for answer in answers])
     before = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
@@ -90,7 +90,7 @@ def trained_parameters(tokens: T5Tokenizer, texts: list[str], answers: list[str]
 
     def loss(parameters: Any, inputs: Any, before: Any, targets: Any) -> Any:
         scored = module.apply({"params": parameters}, inputs, before, jnp.ones_like(targets), enable_dropout=False)
-        logits = cast(jax.Array, scored)  # Flax's type allows for the variables that a mutable call returns, too.
+        logits = cast(jax.Array, scored)  # Flax's type includes the variables that a mutable call returns.
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return (losses * (targets > 0)).sum() / (targets > 0).sum()
 

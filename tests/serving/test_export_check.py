@@ -1,4 +1,4 @@
-"""What the check of an export compares, and what it refuses."""
+"""The check of an export: what it compares and which exports it refuses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fsa_jax.serving.export_ct2 import write_ct2
 from fsa_jax.serving.student import load_student
 
 
-def test_inputs_of_over_1024_tokens_are_not_cut_in_silence(checkpoint, vocabulary, tmp_path):
-    """Entry 1: another default of CTranslate2 that changed answers."""
+def test_inputs_of_over_1024_tokens_are_not_cut_silently(checkpoint, vocabulary, tmp_path):
+    """By default, CTranslate2 cuts inputs at 1,024 tokens."""
     write_ct2(load_student(checkpoint, vocabulary=vocabulary), tmp_path, "float32")
     model = Ct2Generator(load_ct2_student(tmp_path), max_length=4)
     one, other = model.first_log_probs([[*[5] * 1100, 7, 1], [*[5] * 1100, 9, 1]])
@@ -22,7 +22,6 @@ def test_inputs_of_over_1024_tokens_are_not_cut_in_silence(checkpoint, vocabular
 
 
 def test_teacher_text_may_differ_in_three_tokens_of_a_hundred():
-    """Entry 1."""
     agreement = Agreement("text", 200, 150, 0, 1000, 970, 1e-3, 1e-2, 0, 1e-3)
     require(agreement, "int8", None, "it", "none")
     with pytest.raises(CheckpointError, match="at least 97% of the tokens equal"):
@@ -32,10 +31,8 @@ def test_teacher_text_may_differ_in_three_tokens_of_a_hundred():
     require(replace(agreement, ties=50), "float32", None, "it", "none")
 
 
-def test_an_end_that_the_search_forbids_is_noticed_where_no_answer_is_empty(
-    checkpoint, vocabulary, tmp_path, monkeypatch
-):
-    """Entry 1: outputs alone do not show it there."""
+def test_a_search_that_forbids_empty_answers_is_noticed(checkpoint, vocabulary, tmp_path, monkeypatch):
+    """The outputs of this student are the same with and without empty answers; only the probabilities differ."""
     student = load_student(checkpoint, vocabulary=vocabulary)
     texts = ["The pizza was wonderful.", "Never again."]
     reference = Reference(student, texts, 4)
@@ -51,8 +48,7 @@ def test_an_end_that_the_search_forbids_is_noticed_where_no_answer_is_empty(
         require(compare(reference, export), "float32", None, "it", "none")
 
 
-def test_two_hundred_sentences_ship_for_the_check():
-    """Entry 1."""
+def test_the_package_has_two_hundred_sentences_for_the_check():
     texts, _ = check_sentences(None, 1000)
     assert len(set(texts)) >= 200
 

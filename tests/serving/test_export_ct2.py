@@ -1,4 +1,4 @@
-"""CTranslate2 exports by the command: the same predictions, refused past the tolerance, nothing half-written."""
+"""``fsa export-ct2``: exports give the same predictions or are refused, and no incomplete output is left."""
 
 from __future__ import annotations
 
@@ -51,10 +51,8 @@ def test_both_engines_predict_the_same_whatever_the_batch_size(exported, checkpo
         assert generated(tmp_path / f"ct2-{size}") == generated(tmp_path / "jax")
 
 
-def test_a_student_that_answers_nothing_does_so_with_ctranslate2_too(
-    pairs_checkpoint, vocabulary, reviews, tmp_path, capsys
-):
-    """Entry 1: CTranslate2 forbids an empty answer unless it is told not to."""
+def test_empty_answers_stay_empty_with_ctranslate2(pairs_checkpoint, vocabulary, reviews, tmp_path, capsys):
+    """CTranslate2 forbids an empty answer unless it is told not to."""
     for quantization in ("float32", "int8"):
         out = tmp_path / quantization
         export = ["export-ct2", pairs_checkpoint, out, "--vocabulary", vocabulary, "--quantization", quantization]
@@ -67,8 +65,8 @@ def test_a_student_that_answers_nothing_does_so_with_ctranslate2_too(
     assert generated(tmp_path / "float32.jsonl") == generated(tmp_path / "int8.jsonl") == expected
 
 
-def test_beams_find_the_same_in_both_engines(pairs_checkpoint, vocabulary, reviews, tmp_path):
-    """Entry 1: CTranslate2 ended its search at the first outputs that were done, the empty one among them."""
+def test_beam_search_gives_the_same_in_both_engines(pairs_checkpoint, vocabulary, reviews, tmp_path):
+    """By default, CTranslate2 ends its search at the first finished outputs, also if one of them is empty."""
     export = ["export-ct2", pairs_checkpoint, tmp_path / "out", "--vocabulary", vocabulary, "--check_count", 8]
     assert fsa(*export, "--quantization", "float32") == 0
     settings = ["--beams", 3, "--max_output_length", 16]
@@ -88,10 +86,10 @@ def test_int8_predictions_do_not_depend_on_the_batch_size(pairs, reviews, tmp_pa
     ("quantization", "message"),
     [("float32", "the same greedy outputs"), ("int8", "at least 95% of the outputs equal")],
 )
-def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
+def test_an_export_with_other_answers_is_refused_and_leaves_nothing(
     quantization, message, pairs_checkpoint, vocabulary, tmp_path, capsys, monkeypatch
 ):
-    """Entry 1: such an export was noticed and written all the same; ``--tolerance`` does not help it."""
+    """A larger ``--tolerance`` does not make such an export acceptable."""
     search = Ct2Generator._search
     forbids = {"suppress_sequences": [["</s>"]]}
     monkeypatch.setattr(Ct2Generator, "_search", lambda *args, **more: search(*args, **more, **forbids))

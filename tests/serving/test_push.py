@@ -1,4 +1,4 @@
-"""What --push says when the hub does not take the upload, against the real client."""
+"""The errors of ``--push`` when the Hugging Face Hub does not accept the upload, with the real client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_hub_that_does_not_answer(exported):
         "try: push_to_hub(Path(sys.argv[1]), 'me/student', private=True)\n"
         "except CheckpointError as error: print(error)\n"
     )
-    # Port 9, where nothing listens; a token, so that the client asks at all.
+    # Nothing listens on port 9; without a token the client would not send a request.
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_none"}
     command = [sys.executable, "-c", code, str(exported)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -16,10 +16,10 @@ from fsa_jax.serving import Predictor, student
 from fsa_jax.serving import predict_file as predict_module
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.predict_file import predict_file
-from fsa_jax.serving.prediction import Prediction, read_prediction
+from fsa_jax.serving.prediction_record import Prediction, read_prediction
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights import families
-from fsa_jax.weights.checkpoints import load_weights, save_weights
+from fsa_jax.weights.weight_checkpoints import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def test_predictions_are_in_the_order_of_the_input(predictor, rows, tmp_path):
 
 
 class Stopped(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 def stop_after(chunks: int, monkeypatch) -> None:
-    """Stops runs after so many chunks were written."""
+    """Stops runs after a number of chunks were written."""
     real, calls = os.fsync, []
 
     def stop(descriptor: int) -> None:
@@ -67,8 +67,8 @@ def stop_after(chunks: int, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("damage", ["none", "half a line", "zeros", "a whole line more"])
-def test_a_stopped_run_goes_on_where_it_stopped(damage, predictor, rows, tmp_path, monkeypatch):
-    """Entry 5: the output is that of a run that was not stopped, byte for byte, whatever the stop left at its end."""
+def test_a_stopped_run_is_resumed(damage, predictor, rows, tmp_path, monkeypatch):
+    """The output equals that of an uninterrupted run byte for byte, whatever the stopped run left at its end."""
     monkeypatch.setattr(predict_module, "CHUNK", 5)
     whole = predict_file(predictor, iter(rows), tmp_path / "whole.jsonl", settings={"a": 1})
     stop_after(3, monkeypatch)
@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(damage, predictor, rows, tmp_pat
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "whole.jsonl"]
 
 
-def test_a_part_of_another_run_is_refused(predictor, rows, tmp_path, monkeypatch):
+def test_an_unfinished_output_of_another_run_is_refused(predictor, rows, tmp_path, monkeypatch):
     stop_after(1, monkeypatch)
     out = tmp_path / "out.jsonl"
     with pytest.raises(Stopped):
@@ -108,7 +108,7 @@ def fsa(*arguments: object) -> int:
 
 @pytest.fixture
 def stopped(checkpoint, vocabulary, texts, tmp_path, monkeypatch):
-    """The command line of a run that was stopped: MODEL_DIR with one checkpoint, 10 of 24 rows written."""
+    """The command line of a stopped run: a MODEL_DIR with one checkpoint, and 10 of 24 rows written."""
     model_dir, reviews = tmp_path / "model", tmp_path / "reviews.txt"
     shutil.copytree(checkpoint, model_dir / "checkpoint_7")
     shutil.copy(vocabulary, tmp_path / "spiece.model")
@@ -123,21 +123,20 @@ def stopped(checkpoint, vocabulary, texts, tmp_path, monkeypatch):
 
 
 def newer(model_dir: Path, checkpoint: Path) -> None:
-    """Another checkpoint with other weights, a later step."""
+    """Writes a checkpoint of a later step with other weights."""
     other = jax.tree.map(lambda leaf: leaf * np.float32(-1.5), load_weights(checkpoint))
     save_weights(model_dir, 9, other)
 
 
-def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(stopped, checkpoint, tmp_path, capsys):
-    """Entry 5: a newer checkpoint has appeared in MODEL_DIR; its rows were mixed with the older one's."""
+def test_a_resumed_run_uses_its_first_checkpoint(stopped, checkpoint, tmp_path, capsys):
+    """If MODEL_DIR has a newer checkpoint by then, its predictions are not mixed with those of the older one."""
     newer(tmp_path / "model", checkpoint)
     assert fsa(*stopped) == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert "checkpoint_7" in capsys.readouterr().err
 
 
-def test_a_run_whose_checkpoint_is_gone_is_refused(stopped, checkpoint, tmp_path, capsys):
-    """Entry 5."""
+def test_a_run_whose_checkpoint_is_missing_is_refused(stopped, checkpoint, tmp_path, capsys):
     newer(tmp_path / "model", checkpoint)
     shutil.rmtree(tmp_path / "model" / "checkpoint_7")
     assert fsa(*stopped) == 2
@@ -149,8 +148,8 @@ def test_a_run_whose_checkpoint_is_gone_is_refused(stopped, checkpoint, tmp_path
 
 
 @pytest.mark.parametrize("changed", ["checkpoint", "vocabulary", "input", "setting"])
-def test_a_run_does_not_go_on_with_anything_else(changed, stopped, checkpoint, tmp_path, texts, capsys, monkeypatch):
-    """Entry 5: what a path holds counts, not its name."""
+def test_a_run_is_not_resumed_with_anything_else(changed, stopped, checkpoint, tmp_path, texts, capsys, monkeypatch):
+    """The contents of the files are compared, not their paths."""
     if changed == "checkpoint":
         shutil.rmtree(tmp_path / "model" / "checkpoint_7")
         newer(tmp_path / "model", checkpoint)
@@ -170,8 +169,8 @@ def test_a_run_does_not_go_on_with_anything_else(changed, stopped, checkpoint, t
     assert len((tmp_path / ".out.jsonl.partial").read_text().splitlines()) == 10
 
 
-def test_an_unfinished_output_of_an_earlier_version_is_not_gone_on_with(stopped, tmp_path, capsys):
-    """Entry 5: it does not say of which checkpoint it is."""
+def test_an_unfinished_output_of_an_earlier_version_is_not_resumed(stopped, tmp_path, capsys):
+    """Such an output does not record the checkpoint that it was made with."""
     (tmp_path / "out.jsonl.part").write_text("")
     (tmp_path / "out.jsonl.part.json").write_text("{}")
     assert fsa(*stopped) == 2
@@ -192,13 +191,13 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
             predict_file(predictor, iter(rows[:3]), out, settings={})
 
 
-def test_long_texts_are_not_tokenized_whole(predictor):
-    """Entry 27: a line of 50 MB took its time for its first 512 tokens, and blanks were dropped without a word."""
+def test_long_texts_are_not_tokenized_completely(predictor):
+    """Only the start of a long text is tokenized, and the text is marked as cut even if only blanks were dropped."""
     (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])
     assert found.cut
 
 
-def test_long_reviews_are_cut_and_say_so(checkpoint, vocabulary):
+def test_long_reviews_are_cut_and_marked(checkpoint, vocabulary):
     predictor = Predictor(checkpoint, vocabulary=vocabulary, max_input_length=8, max_output_length=4)
     short, long = predictor.predict(["OK", "very good " * 20])
     assert (short.cut, long.cut) == (False, True)
@@ -245,7 +244,7 @@ def test_every_kind_of_file_gives_the_same_rows(kind, tmp_path):
     assert list(read_rows(_write(tmp_path, kind, rows))) == rows
 
 
-def test_text_files_have_a_review_a_line(tmp_path):
+def test_text_files_have_one_review_per_line(tmp_path):
     (tmp_path / "in.txt").write_bytes("\ufeffone\r\ntwo\n\nthree".encode())
     assert list(read_rows(tmp_path / "in.txt")) == [Row("0", "one"), Row("1", "two"), Row("2", ""), Row("3", "three")]
 
@@ -268,8 +267,8 @@ def test_bad_input_names_its_place(name, content, message, tmp_path):
         list(read_rows(tmp_path / name))
 
 
-def test_a_vocabulary_that_is_another_students_is_refused(vocabulary, tmp_path):
-    """A student of 64,000 pieces would be read with T5's 32,000, where nobody names its own."""
+def test_another_students_vocabulary_is_refused(vocabulary, tmp_path):
+    """Otherwise a student with 64,000 pieces would be read with T5's 32,000 if its own vocabulary is not given."""
     ids = T5Tokenizer(vocabulary).size
     family = families.family_of({"model_type": "t5"})
     for rows in (ids - 1, ids, ids + 127):
@@ -281,7 +280,7 @@ def test_a_vocabulary_that_is_another_students_is_refused(vocabulary, tmp_path):
     assert student._tokens(family, tmp_path, None, ids + 500, "").size == ids
 
 
-def test_a_missing_model_or_vocabulary_is_told(tmp_path, checkpoint):
+def test_a_missing_model_or_vocabulary_is_an_error(tmp_path, checkpoint):
     with pytest.raises(FsaError, match="a model"):
         Predictor(tmp_path / "nowhere")
     with pytest.raises(FsaError, match="SentencePiece"):

@@ -1,4 +1,4 @@
-"""The world on disk: what the project's own readers read from it is what the world knows."""
+"""The files of the synthetic world: the project's readers read from them exactly what the world contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "domain"), DATASETS, ids=[name for name, _ in DATASETS])
-def test_labelled_sentences_come_back_as_they_were_drawn(world, name, domain):
+def test_labelled_sentences_are_read_back_unchanged(world, name, domain):
     with_categories = name.startswith("acsa/")
     drawn = draw_labelled(4, name, domain, SIZES, with_categories)
     for split, passages in drawn.items():
@@ -46,7 +46,7 @@ def test_labelled_sentences_come_back_as_they_were_drawn(world, name, domain):
                     assert aspect.opinion_words is None
 
 
-def test_pairs_of_the_labels_survive_their_codec(world):
+def test_pairs_are_unchanged_by_the_codec(world):
     for sentence in benchmark_files.load(world / "fsa" / "atsa" / "rest14" / "hard_test.json"):
         pairs = ATSA.decode(ATSA.encode(sentence), sentence.text)
         assert pairs == [(aspect.target, aspect.polarity) for aspect in sentence.aspects]
@@ -72,7 +72,7 @@ def test_teacher_text_reads_back_as_the_known_opinions(world):
     assert sum(row.understanding == "analysis" for row in rows) == 60
 
 
-def test_reviews_stand_beside_as_records(world):
+def test_reviews_are_written_as_records(world):
     lines = (world / "reviews" / "reviews.jsonl").read_text().splitlines()
     assert len(lines) == 60
     assert set(json.loads(lines[0])) == {"id", "text", "stars", "domain"}
@@ -88,14 +88,14 @@ def _withheld(world) -> set[str]:
     }
 
 
-def test_no_dev_or_test_sentence_stands_in_a_review(world):
+def test_no_dev_or_test_sentence_occurs_in_a_review(world):
     reviews = [json.loads(line)["text"] for line in (world / "reviews" / "reviews.jsonl").read_text().splitlines()]
     withheld = _withheld(world)
     assert withheld
     assert not [text for text in reviews for sentence in withheld if text == sentence]
 
 
-def test_a_teacher_that_misses_everything_leaves_the_row_out(tmp_path):
+def test_a_review_without_found_opinions_gets_no_analysis(tmp_path):
     oracle = Oracle(seed=0, mistake_rate=1.0)
     generate(tmp_path, seed=1, reviews=40, sizes=SplitSizes(2, 2, 2, 2), oracle=oracle)
     rows = [json.loads(line) for line in (tmp_path / TEACHER_FILE).read_text("utf-8-sig").splitlines()]

@@ -1,4 +1,4 @@
-"""The oracle teacher: right without mistakes, wrong at the rate that it is told, in the released form."""
+"""The oracle teacher: no mistakes by default, else mistakes at the given rate, in the form of the released text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_rewriting_is_in_the_first_person_and_names_every_target():
             assert sentence.startswith("I ") and target in sentence
 
 
-def test_mistakes_come_at_the_rate_that_is_set():
+def test_mistakes_have_the_set_rate():
     oracle = Oracle(seed=5, mistake_rate=0.2)
     opinions = sum(len(known.opinions) for known in REVIEWS)
     taught = [oracle.understand(known) for known in REVIEWS]
@@ -56,14 +56,14 @@ def test_mistakes_come_at_the_rate_that_is_set():
     assert reported / opinions == pytest.approx(0.2, abs=0.02)
     kinds = {kind for one in taught for kind in one.mistakes}
     assert kinds == {"flipped sentiment", "missed opinion", "wrong target"}
-    # What it calls a mistake is one in the text, and nothing else is.
+    # Every mistake that it reports is in the text, and no other.
     for known, one in zip(REVIEWS, taught, strict=True):
         written = [(opinion.target, opinion.sentiment) for opinion in one.opinions]
         wrong = len([pair for pair in known_opinions(known) if pair not in written])
         assert wrong == len(one.mistakes)
 
 
-def test_hallucinations_come_at_the_rate_that_is_set_and_name_what_is_not_there():
+def test_hallucinations_have_the_set_rate_and_name_absent_things():
     oracle = Oracle(seed=6, hallucination_rate=0.3)
     taught = [oracle.understand(known) for known in REVIEWS]
     assert sum(one.hallucinated for one in taught) / len(taught) == pytest.approx(0.3, abs=0.04)
@@ -73,7 +73,7 @@ def test_hallucinations_come_at_the_rate_that_is_set_and_name_what_is_not_there(
         assert len(absent) == one.hallucinated
 
 
-def test_both_texts_tell_the_same_understanding():
+def test_both_texts_express_the_same_opinions():
     oracle = Oracle(seed=1, mistake_rate=0.5, hallucination_rate=0.5)
     for known in REVIEWS[:200]:
         rewriting = oracle.write(known, "rewriting")
@@ -81,7 +81,7 @@ def test_both_texts_tell_the_same_understanding():
             assert read.opinion.target in rewriting
 
 
-def test_the_same_seed_errs_alike():
+def test_the_same_seed_makes_the_same_mistakes():
     known = REVIEWS[0]
     assert Oracle(3, 0.5, 0.5).understand(known) == Oracle(3, 0.5, 0.5).understand(known)
     answers = {Oracle(seed, 0.9, 0.9).write(known, "analysis") for seed in range(8)}
@@ -89,6 +89,6 @@ def test_the_same_seed_errs_alike():
 
 
 @pytest.mark.parametrize("rates", [(-0.1, 0.0), (0.0, 1.5)])
-def test_a_rate_that_is_no_probability_is_refused(rates):
+def test_a_rate_that_is_not_a_probability_is_refused(rates):
     with pytest.raises(SettingError, match="_rate"):
         Oracle(0, *rates)

@@ -33,7 +33,7 @@ def check_places(text: str, opinions) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(seeds, domains, st.sampled_from(["easy", "hard"]), st.booleans(), st.sampled_from([0.0, 0.3, 1.0]))
-def test_every_target_and_opinion_word_stands_where_its_offsets_say(seed, domain, difficulty, capitals, typos):
+def test_the_offsets_of_targets_and_opinion_words_are_right(seed, domain, difficulty, capitals, typos):
     passage = draw_sentence(random.Random(seed), domain, difficulty, Style(capitals, typos))
     assert passage.opinions
     check_places(passage.text, passage.opinions)
@@ -85,7 +85,7 @@ def opinions_of(known: KnownReview) -> set[str]:
     return {opinion.draft.polarity for opinion in known.opinions}
 
 
-def test_stars_go_with_the_opinions():
+def test_stars_follow_from_the_opinions():
     rated = Counter()
     for known in draw_reviews(3, 600):
         value = known.review.stars
@@ -103,7 +103,7 @@ def test_stars_without_opinions_are_in_the_middle():
     assert stars(()) == 3
 
 
-def test_the_same_word_may_please_here_and_displease_there():
+def test_a_word_may_have_different_polarities_for_different_facets():
     valences: dict[str, set[str]] = {}
     for domain in DOMAINS:
         for facet in domain.facets:
@@ -130,7 +130,7 @@ def test_splits_are_disjoint_and_of_their_sizes(seed, domain, with_categories):
     assert all(one_polarity(passage) for passage in splits["test"])
 
 
-def test_withheld_sentences_stand_in_no_review():
+def test_withheld_sentences_occur_in_no_review():
     plain = {known.review.text for known in draw_reviews(0, 40)}
     single = {text for text in plain if text.count(". ") == 0 and text.count("! ") == 0}
     assert single
@@ -143,8 +143,8 @@ def test_a_split_without_sentences_is_refused():
         SplitSizes(dev=0)
 
 
-def test_few_labels_leave_much_of_what_reviews_tell_unseen():
-    """Why distillation can help at all."""
+def test_few_labels_cover_little_of_the_content_of_reviews():
+    """This is why distillation can help."""
 
     def implicit_clauses(texts: list[str]) -> set[str]:
         tails = [fact.clause.split("}")[-1].strip() for f in DOMAINS[0].facets for v in f.facts.values() for fact in v]
@@ -157,7 +157,7 @@ def test_few_labels_leave_much_of_what_reviews_tell_unseen():
 
 
 @given(seeds, st.integers(1, 200))
-def test_zipf_favours_the_front_and_reaches_the_end(seed, count):
+def test_zipf_prefers_low_ranks_and_reaches_all(seed, count):
     rng = random.Random(seed)
     drawn = [zipf(rng, range(count)) for _ in range(50)]
     assert all(0 <= item < count for item in drawn)

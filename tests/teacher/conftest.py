@@ -1,4 +1,4 @@
-"""Fixtures of the teacher's tests: a real test server in a process of its own, and its requests."""
+"""Fixtures of the tests of the teacher: a test server in its own process, and requests to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test server in a process of its own."""
+"""A test server in its own process."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def reviews(count: int) -> list[Review]:
 
 
 def row(request: Request, failure: str | None = None, **columns: object) -> StoredGeneration:
-    """What the store would hold of an answered (or failed) request."""
+    """The row that the store would contain for an answered or failed request."""
     values: dict[str, object] = {
         "key": request.key,
         "review_id": request.review_id,

@@ -1,4 +1,5 @@
-"""Every kind of bad input through the commands: fsa sample, fsa teach, fsa check, and the page in a browser."""
+"""Every kind of bad input to ``fsa sample``, ``fsa teach`` and ``fsa check``, and the page of the check in a
+browser."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def dump(path: Path) -> Path:
 
 @pytest.fixture
 def checked(tmp_path: Path, serve: Callable[..., ServerProcess], capsys: pytest.CaptureFixture[str]) -> Path:
-    """The folder of a check of teacher text about the dump, by a teacher that answers nothing to a part of it."""
+    """The folder of a check of teacher text for the dump; the teacher gives empty answers to a part of the reviews."""
     reviews, store = tmp_path / "reviews.parquet", tmp_path / "store"
     options = ["--stars-ratio", "null", "--near-duplicates", "null", "--max-characters", "60000"]
     assert main(["sample", str(dump(tmp_path / "dump.jsonl")), str(reviews), *options]) == 0
@@ -56,7 +57,7 @@ def checked(tmp_path: Path, serve: Callable[..., ServerProcess], capsys: pytest.
 
     command = ["teach", str(reviews), str(store), MODEL, "--prompts", '["analysis"]', "--endpoint"]
     assert main([*command, serve().url]) == 0
-    # Another teacher as far as the store knows, who never says a word.
+    # The seed makes this another teacher for the store; all of its answers are empty.
     assert main([*command, serve("--empty=1").url, "--seed", "1"]) == 0
     assert f"failed, empty answer: {len(sampled) - 1}" in capsys.readouterr().out
     failures = [row.failure for row in generations(store) if row.failure is not None]
@@ -67,9 +68,9 @@ def checked(tmp_path: Path, serve: Callable[..., ServerProcess], capsys: pytest.
     return tmp_path / "out"
 
 
-def test_each_is_counted_and_none_stops_a_stage(checked: Path):
+def test_bad_input_is_counted_and_stops_no_stage(checked: Path):
     counts = json.loads((checked / "check.json").read_text("utf-8"))
-    # The test server's analyses speak of things that are in no review.
+    # The targets in the test server's analyses are in no review.
     assert counts["reasons"] == {
         "teacher failed: empty answer": GOOD + 4,
         "no target is in the review": GOOD + 4,

@@ -15,10 +15,10 @@ from fsa_jax.teacher.generation_requests import RequestMaker
 from fsa_jax.teacher.pacing import RateLimiter, backoff, retry_after
 
 
-def test_bills_by_hand(maker: RequestMaker):
+def test_bills_equal_a_calculation_by_hand(maker: RequestMaker):
     requests = [request for review in reviews(4) for request in maker.requests(review)]
     shards = [
-        # Two at once, a pause of 100 s, and another: 10 + 5 seconds of work.
+        # Two requests at once, a pause of 100 s, and one more request: 10 + 5 seconds of work.
         [
             row(requests[0], finished=1010.0, seconds=10, devices=2),
             row(requests[1], finished=1008.0, seconds=4, devices=2),
@@ -47,7 +47,7 @@ def test_spans_are_a_union(spans: list[tuple[int, int]]):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 2000), st.integers(1, 30), st.randoms(use_true_random=False))
-def test_a_budget_is_never_exceeded_and_used_as_far_as_it_goes(limit: int, size: int, rng: random.Random):
+def test_a_budget_is_used_but_never_exceeded(limit: int, size: int, rng: random.Random):
     async def job() -> None:
         budget = Budget(Prices(), max_tokens=limit)
 
@@ -108,10 +108,10 @@ def test_rate_limits_space_requests(limits: dict[str, float]):
         await asyncio.gather(*(limiter.acquire(100) for _ in range(9)))
         return time.monotonic() - began
 
-    assert asyncio.run(job()) >= 8 * 0.05 - 1e-3  # 20 requests, or 2,000 tokens, a second
+    assert asyncio.run(job()) >= 8 * 0.05 - 1e-3  # at most 20 requests or 2,000 tokens per second
 
 
-def test_a_pause_holds_back_everyone():
+def test_a_pause_delays_all_requests():
     async def job() -> float:
         limiter = RateLimiter()
         limiter.pause(0.2)

@@ -44,7 +44,7 @@ def test_stars_do_not_change_the_key():
     assert key(review=Review(id="r", text="fine", stars=4)) == key()
 
 
-def test_samples_are_requests_of_their_own():
+def test_samples_are_separate_requests():
     maker = RequestMaker(TEACHER, [load_prompt("analysis"), load_prompt("rewriting")], samples=3)
     requests = list(maker.requests(REVIEW))
     assert len({request.key for request in requests}) == len({request.engine_seed for request in requests}) == 6
@@ -52,7 +52,7 @@ def test_samples_are_requests_of_their_own():
     assert next(alone.requests(REVIEW)).key in {request.key for request in requests}
 
 
-def test_shards_share_the_reviews_out_evenly_and_wholly():
+def test_shards_divide_the_reviews_evenly_and_completely():
     shards = [Shard.parse(f"{i}/4") for i in range(4)]
     holders = [[shard.index for shard in shards if shard.holds(f"review {i}")] for i in range(4000)]
     assert all(len(holder) == 1 for holder in holders)
@@ -76,7 +76,7 @@ def test_bad_sampling_settings_are_refused(settings: dict[str, float]):
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=2).map(lambda head: head.ljust(16, b"\0")), max_size=40)))
 def test_key_set_is_a_set(batches: list[list[bytes]]):
-    # Keys that end in zero bytes are what numpy's byte strings are said to mistake.
+    # Keys that end in zero bytes, which numpy's byte strings cut off.
     keys, reference = KeySet(), set()
     for batch in batches:
         new = keys.add_new(as_keys(batch))

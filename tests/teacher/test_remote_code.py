@@ -1,4 +1,4 @@
-"""Entry 20: code that comes with a model runs only where --trust-remote-code says so, and nothing asks on stdin."""
+"""Code in a model's repository runs only with ``--trust-remote-code``, and no command asks on standard input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from stored_rows import MODEL
 
 from fsa_base.errors import SettingError, TeacherError
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ class Planted(PreTrainedTokenizerFast):
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """A file that is there once the planted code has run."""
+    """A file that the planted code creates when it runs."""
     return tmp_path / "ran"
 
 
@@ -66,7 +66,7 @@ def test_a_tokenizer_runs_no_code_and_asks_nothing(planted: Path, marker: Path, 
 
 
 def test_code_runs_where_it_is_asked_for(planted: Path, marker: Path):
-    ChatTokenizer(str(planted), trust_remote_code=True)
+    TeacherTokenizer(str(planted), trust_remote_code=True)
     assert marker.exists()
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_tokenizer_is_refused(planted: Path, marker: Path, content: by
     if content is not None:
         (planted / "tokenizer.json").write_bytes(content)
     with pytest.raises(TeacherError):
-        ChatTokenizer(str(planted))
+        TeacherTokenizer(str(planted))
     assert not marker.exists()
 
 
@@ -89,13 +89,13 @@ def test_pickled_weights_are_refused_before_anything_loads_them(planted: Path, n
     assert resolve_revision(str(planted), None)
 
 
-def test_engine_arguments_do_not_allow_it_by_the_way():
+def test_engine_arguments_cannot_allow_remote_code():
     with pytest.raises(SettingError, match="--trust-remote-code"):
         VllmSettings(engine_args={"trust_remote_code": True})
 
 
-def test_every_call_that_could_run_code_says_what_it_trusts():
-    """Also in what others write later: without a word, transformers asks on stdin."""
+def test_every_call_that_could_run_code_sets_trust_remote_code():
+    """This covers code added later, too: without the argument, transformers asks on standard input."""
     calls = []
     for folder in ("fsa_jax", "runtime", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):

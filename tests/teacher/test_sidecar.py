@@ -1,4 +1,4 @@
-"""Real vLLM on this machine, with a random two-layer model: in the teacher's own environment (make test-teacher)."""
+"""Real vLLM on this machine with a random two-layer model; runs in the teacher's environment (make test-teacher)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ ENVIRONMENT = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS
 ENGINE = {"max_model_len": 1024, "dtype": "float32", "enforce_eager": True}
 MAX_TOKENS = 12
 SAMPLING = ["--max-tokens", str(MAX_TOKENS), "--temperature", "1", "--prompts", '["analysis-no-reasoning"]']
-# Some texts of a random model come to an "e", the others to max_tokens. It also draws its end-of-text token now and
-# then, on one processor and not on another (floating point), so that token is not obeyed.
+# Some texts of a random model end at an "e", the others at max_tokens. The model sometimes also draws its end-of-text
+# token, but not on every processor (floating point), so that token is ignored.
 _SETTINGS = {"stop": ["e"], "include_stop_str_in_output": True, "min_tokens": 4, "ignore_eos": True}
 STOP = ["--sampling-extra", json.dumps(_SETTINGS)]
 SAMPLES = 2
@@ -38,7 +38,7 @@ REVIEWS = 40
 
 @dataclass(frozen=True)
 class Taught:
-    """What the sidecar made of the reviews in ``source``, and what it printed."""
+    """The answers of the sidecar to the reviews in ``source``, and its log."""
 
     source: Path
     store: Path
@@ -80,13 +80,13 @@ def taught(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Taught:
         assert job.poll() is None, log.read_text()
         time.sleep(0.05)
     (engine,) = engines_of(job.pid)
-    os.kill(engine, signal.SIGSTOP)  # hung: it does nothing, and answers no signal but one
+    os.kill(engine, signal.SIGSTOP)  # hung: it does nothing and reacts only to SIGKILL
     assert job.wait(timeout=600) == 0, log.read_text()[-3000:]
     return Taught(source, store, command, log.read_text())
 
 
 def rows_by_key(store: Path) -> dict[bytes, StoredGeneration]:
-    """The rows of a store, each looked at: an answer, or a failure with the reason that is true of it."""
+    """The rows of a store, each checked to be an answer or a failure with the right reason."""
     rows = {row.key: row for row in StoreReader(store)}
     assert len(rows) == SAMPLES * (REVIEWS + 1)
     for row in rows.values():
@@ -108,7 +108,7 @@ def test_the_sidecar_answers_and_survives_a_hung_engine(taught: Taught):
     assert all(row.teacher_revision and row.teacher_revision.startswith("local-") for row in rows)
 
 
-def test_no_engine_starts_where_everything_is_there(taught: Taught):
+def test_no_engine_starts_if_nothing_is_missing(taught: Taught):
     again = subprocess.run(taught.command, env=ENVIRONMENT, capture_output=True, text=True)
     assert again.returncode == 0 and "82 were stored before" in again.stdout, again.stderr[-3000:]
     assert "EngineCore" not in again.stdout + again.stderr
@@ -120,10 +120,10 @@ def served(model: Path, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # What `vllm serve` runs; the command itself looks for a distribution named vllm, and this one is named vllm-cpu.
+    # The module behind `vllm serve`: the command itself needs a distribution named vllm, and this one is vllm-cpu.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "1024", "--dtype", "float32"]
-    command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # the latter as docs/teacher.md says, for the seeds
+    command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # the second for the seeds, see docs/teacher.md
     log = tmp_path / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
@@ -148,7 +148,7 @@ def test_an_endpoint_of_vllm_serve_answers_as_the_sidecar_does(
     revision = next(iter(direct.values())).teacher_revision
     assert revision is not None
     store = tmp_path / "store"
-    # The same name and revision make the same keys, and the keys the seeds of the draws.
+    # The keys depend on the name and revision, and the seeds of the draws depend on the keys.
     command = teach(taught.source, store, model, "--teacher-revision", revision, "--endpoint", served, "--in-flight=8")
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]

@@ -33,7 +33,7 @@ def keys(root: Path) -> list[bytes]:
     return [generation.key for generation in StoreReader(root)]
 
 
-def test_what_goes_in_comes_out(tmp_path: Path, maker: RequestMaker):
+def test_stored_rows_are_read_back_unchanged(tmp_path: Path, maker: RequestMaker):
     first, second, third = requests(maker, 3)
     odd = 'quote " \\ newline \n tab \t 漢字 🙂 \u2028'
     rows = [row(first, text=odd), row(second, f"{ENGINE_ERROR}: 500"), row(third, input_tokens=None)]
@@ -75,7 +75,9 @@ def test_parts_are_ordinary_parquet(tmp_path: Path, maker: RequestMaker):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_torn_journal_loses_its_last_line_only(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, maker):
+def test_a_truncated_journal_loses_only_its_last_line(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, maker
+):
     root = tmp_path_factory.mktemp("torn")
     every = requests(maker, 6)
     journal_file = root / FOLDER / "journal-00000000.jsonl"
@@ -85,7 +87,7 @@ def test_a_torn_journal_loses_its_last_line_only(data: st.DataObject, tmp_path_f
     journal.close()
     whole = journal_file.read_bytes()
     cut = data.draw(st.integers(0, len(whole)))
-    # A power cut may leave a hole where the length was written before the data.
+    # After a power cut the end may be zeros: the length was written, the data were not.
     journal_file.write_bytes(whole[:cut] + b"\0" * data.draw(st.integers(0, 20)))
     survived = whole[:cut].count(b"\n")
     assert keys(root) == [request.key for request in every[:survived]]
@@ -128,7 +130,7 @@ def crash(root: Path, at: int, rows: list[StoredGeneration], rows_per_part: int)
         os._exit(status)
 
 
-def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path: Path, maker: RequestMaker):
+def test_a_crash_at_any_step_neither_loses_nor_duplicates_rows(tmp_path: Path, maker: RequestMaker):
     rows = [row(request) for request in requests(maker, 7)]
     at, died = 0, True
     while died:
@@ -137,7 +139,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(tmp_path: Path, maker: Re
         died = crash(root, at, rows, rows_per_part=3)
         before = keys(root) if (root / FOLDER).exists() else []
         assert before == [one.key for one in rows[: len(before)]]
-        # A second crash while the first one's traces are tidied up.
+        # A second crash while the files left by the first are cleaned up.
         crash(root, 1 + at % 7, rows, rows_per_part=8)
         assert not crash(root, 10_000, rows, rows_per_part=5)
         assert [generation.key for shard in StoreReader(root).attempts_by_shard() for generation in shard] == [
@@ -186,7 +188,7 @@ def test_retried_failures_count_once(tmp_path: Path, maker: RequestMaker):
     assert engine_seed(broken.key, 1) != engine_seed(broken.key, 2)
 
 
-def test_a_reader_of_a_running_job_sees_a_journal_folded_under_it(tmp_path: Path, maker: RequestMaker):
+def test_a_reader_sees_a_journal_that_becomes_a_part_meanwhile(tmp_path: Path, maker: RequestMaker):
     every = requests(maker, 5)
     with ShardWriter(tmp_path) as writer:
         writer.append([row(request) for request in every])
@@ -242,7 +244,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_loses_nothing(tmp_path: Path, ma
     stored, message = json.loads(run.stdout)
     assert "file-size limit" in message and "stored answers are safe" in message
     every = requests(maker, 5000)
-    # The very last row may be there although its write was reported as failed: its journal was full, not torn.
+    # The last row may be complete although its write was reported as failed.
     assert keys(tmp_path)[:stored] == [request.key for request in every[:stored]]
     assert 0 < stored <= len(keys(tmp_path)) <= stored + 1
     with ShardWriter(tmp_path) as writer:

@@ -1,4 +1,4 @@
-"""``fsa teach --endpoint`` against real servers that answer, misbehave or refuse."""
+"""``fsa teach --endpoint`` with real servers that answer, misbehave or refuse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_job_resumes_and_a_changed_prompt_asks_only_its_own(source: Path, tmp_
     assert teach(source, store, server) == 0
     assert server.counts()["requests"] == 60
     assert teach(source, store, server, "--prompts", '["analysis", "rewriting-close"]', "--samples", "2") == 0
-    # 60 analyses are there: 60 second samples and twice 60 rewritings are not.
+    # The first samples of 60 analyses are stored; 60 second samples and 2 x 60 rewritings are asked.
     assert server.counts()["requests"] == 60 + 60 + 120
     rows = list(generations(store))
     assert len(rows) == 240 and all(row.text and row.input_tokens for row in rows)
@@ -64,7 +64,7 @@ def test_a_server_that_misbehaves(source: Path, tmp_path: Path, serve: Serve):
     assert failed and all(row.failure and row.failure.startswith("engine error: ") for row in failed)
     asked = server.counts()["requests"]
     assert teach(source, store, server, *options) == 0
-    assert server.counts()["requests"] == asked  # failures are rows: nothing is paid for again by itself
+    assert server.counts()["requests"] == asked  # failures are stored rows: no request is repeated unless asked to
     for _ in range(20):
         if not any(row.failure for row in StoreReader(store)):
             break
@@ -118,7 +118,7 @@ def test_what_the_server_finds_too_long_is_a_failure(source: Path, tmp_path: Pat
         ([], "no-such-model", "no model 'no-such-model'"),
     ],
 )
-def test_what_no_retry_mends_stops_on_the_first_day(
+def test_errors_that_no_retry_fixes_stop_the_job_at_once(
     source: Path, tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture[str], options, model: str, expected: str
 ):
     server = serve(*options)
@@ -161,7 +161,7 @@ def test_budgets_stop_cleanly_and_are_not_exceeded(source: Path, tmp_path: Path,
     assert f"{cost:.2f}" in capsys.readouterr().out
 
 
-def test_a_dry_run_asks_nothing_and_comes_near(source: Path, tmp_path: Path, serve: Serve, capsys):
+def test_a_dry_run_sends_nothing_and_its_estimate_is_close(source: Path, tmp_path: Path, serve: Serve, capsys):
     server, store = serve(), tmp_path / "store"
     assert teach(source, store, server, "--dry-run", "--price-output", "1000") == 0
     first = capsys.readouterr().out
@@ -193,7 +193,7 @@ def test_sigterm_finishes_what_is_in_flight(source: Path, tmp_path: Path, serve:
     assert 0 < stored == server.counts()["requests"] < 60
 
 
-def test_kills_lose_and_double_nothing(tmp_path: Path):
+def test_kills_neither_lose_nor_duplicate_generations(tmp_path: Path):
     script = Path(__file__).parents[2] / "benchmarks" / "teacher_kills.py"
     options = ["--reviews=200", "--kills=3", "--latency=1", "--faults"]
     run = subprocess.run(

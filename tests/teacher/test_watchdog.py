@@ -1,4 +1,4 @@
-"""The watchdog on engines that hang, die and kill: small real ones, since vLLM takes a minute to start."""
+"""The watchdog with engines that hang, die or cannot be started: small fakes, since vLLM takes a minute to start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsa_jax.teacher.watchdog import LostRequestError, Watchdog
 
 
 class Engine:
-    """Answers a number with its double, until it hangs or dies at the request that it is told to."""
+    """Answers a number with its double, and hangs or dies at the given number."""
 
     def __init__(self, hangs_at: int | None = None, dies_at: int | None = None) -> None:
         self.errored = False
@@ -52,7 +52,7 @@ def asking(number: int) -> Callable[[Engine], Awaitable[int]]:
 
 
 @pytest.mark.parametrize("fault", [{"hangs_at": 7}, {"dies_at": 7}])
-def test_what_was_under_way_is_asked_again_on_a_new_engine(fault: dict[str, int]):
+def test_requests_under_way_are_repeated_on_a_new_engine(fault: dict[str, int]):
     async def job() -> None:
         engines = [Engine(**fault), Engine()]
         dog = watchdog(engines)
@@ -92,7 +92,7 @@ def test_an_engine_that_never_answers_is_given_up():
 
 def test_an_engine_that_does_not_start_again_is_given_up():
     async def job() -> None:
-        dog = watchdog([Engine(dies_at=1)])  # the iterator of engines ends here
+        dog = watchdog([Engine(dies_at=1)])  # there is no second engine
         await dog.open()
         with pytest.raises(TeacherError, match="does not start"):
             await dog.run(asking(1))
@@ -107,7 +107,7 @@ def test_a_request_that_kills_engines_fails_alone():
         await dog.open()
 
         async def steady() -> None:
-            for _ in range(300):  # answers in between: the engines themselves are fine
+            for _ in range(300):  # other requests are answered meanwhile, so the engines work
                 assert await dog.run(asking(1)) == 2
 
         others = asyncio.create_task(steady())

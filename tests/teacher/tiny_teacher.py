@@ -1,11 +1,11 @@
-"""A chat model small enough to be made on the spot: two random Qwen2 layers and a tokenizer trained on a few reviews.
+"""Makes a very small chat model: two random Qwen2 layers and a tokenizer trained on a few reviews.
 
-Used by the tests of the vLLM sidecar and by its benchmark, in the teacher's own environment:
+Used by the tests of the vLLM sidecar and by its benchmark, in the teacher's environment:
 
     python tests/teacher/tiny_teacher.py FOLDER
 """
 
-# torch is in the teacher's own environment.
+# torch is only in the teacher's environment.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations

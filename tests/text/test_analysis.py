@@ -10,7 +10,7 @@ from fsa_jax.common.records import SENTIMENTS, Opinion
 from fsa_jax.text import analysis
 
 _words = st.text("abcdefghij ABC'-éñ", min_size=1, max_size=30).map(lambda text: " ".join(text.split())).filter(bool)
-# What an aspect or a reasoning may be and still come back as it was: one line, and no aspect that reads as two.
+# Aspects and reasonings that are read back unchanged have one line, and no aspect looks like two.
 _opinions = st.builds(
     Opinion,
     target=st.text("abc déf'ghij", min_size=1, max_size=30)
@@ -41,12 +41,12 @@ def test_what_is_written_is_read_back(opinions):
         "".join
     )
 )
-def test_any_text_is_parsed_and_targets_stand_where_they_are_said_to(text):
+def test_any_text_is_parsed_and_target_offsets_are_right(text):
     for found in analysis.parse(text).opinions:
         assert text[found.start : found.end] == found.opinion.target
 
 
-def test_the_released_form_is_written():
+def test_the_released_format_is_written():
     opinions = [
         Opinion(
             target="pizza", aspects=("Food", "Quality/Taste"), sentiment="very positive", reasoning="It is  great."
@@ -144,7 +144,7 @@ def test_all_on_one_line():
         ("Opinion Target 2", "no target"),
     ],
 )
-def test_what_states_no_opinion_is_dropped_with_its_reason(text, reason):
+def test_parts_without_an_opinion_are_dropped_with_a_reason(text, reason):
     parsed = analysis.parse(text)
     assert parsed.opinions == ()
     assert [dropped.reason for dropped in parsed.dropped] == [reason]
@@ -157,7 +157,7 @@ def test_a_repeated_opinion_is_dropped():
 
 
 def test_real_teacher_text(real_data_dir):
-    """Every real analysis states an opinion or says why not; figures as read on the released test file's 400 rows."""
+    """Every real analysis gives an opinion or a reason why not; the numbers are of the 400 released rows."""
     lines = (real_data_dir / "teacher" / "mixtral_8x7b_reviews.jsonl").read_text(encoding="utf-8-sig").splitlines()
     texts = [json.loads(line)["mixtral_response"] for line in lines]
     analyses = {index: analysis.parse(text) for index, text in enumerate(texts) if analysis.is_analysis(text)}

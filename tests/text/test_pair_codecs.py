@@ -13,7 +13,7 @@ _texts = st.text(min_size=1, max_size=60)
 
 @st.composite
 def _sentences(draw) -> LabelledSentence:
-    """Sentences with targets cut from them, any characters, overlapping and repeated targets."""
+    """Sentences of any characters, with overlapping and repeated targets cut from them."""
     text = draw(_texts)
     aspects = []
     for _ in range(draw(st.integers(0, 5))):
@@ -103,5 +103,5 @@ def test_no_aspects_give_no_text():
         ("tea | positive | cup ; pot | negative", []),
     ],
 )
-def test_released_reading_of_predictions(text, pairs):
+def test_predictions_are_parsed_by_the_released_rule(text, pairs):
     assert ATSA.decode(text, "tea cup") == pairs

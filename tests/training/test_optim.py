@@ -1,4 +1,4 @@
-"""The released recipe's optimizer and schedules against a reference in NumPy, written from the recipe."""
+"""Compares the optimizer and schedules of the released recipe with an independent reference in NumPy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def example(seed=0):
     params = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
     params["zeros"][:] = 0.0
     params["large"] *= 40.0
-    # Below and above the clipping norm; tiny ones, so that eps and where it is added matter.
+    # Gradients below and above the clipping norm, and tiny ones, for which the place of eps matters.
     sizes = [1e-3, 3.0, 0.1, 1e-5, 1e-6, 1e-6] * 2
     grads = [{k: (size * rng.normal(size=s)).astype(np.float32) for k, s in shapes.items()} for size in sizes]
     return params, grads
@@ -80,11 +80,11 @@ def test_equals_the_recipe(weight_decay):
 def test_parameters_of_zero_grow():
     params, grads = example()
     *_, (found, _) = run(optim.rms_scaled_adamw(1e-2), params, grads[:1])
-    # One step of Adam has the gradient's sign, a factor of 1e-3 for want of a parameter, and the learning rate.
+    # The first Adam step is the sign of the gradient, times the minimum RMS of 1e-3, times the learning rate.
     np.testing.assert_allclose(np.abs(found["zeros"]).max(), 1e-2 * 1e-3, rtol=0.05)
 
 
-def test_without_clipping_a_gradient_counts_whole():
+def test_gradients_are_not_scaled_without_clipping():
     params, grads = example()
     clipped, whole = (
         list(run(optim.rms_scaled_adamw(1e-3, clip_norm=clip), params, grads[:3]))[-1][0] for clip in (1.0, None)
@@ -135,7 +135,7 @@ def test_schedules_without_steps_are_an_error(schedule):
 
 
 def test_states_are_optax_classes():
-    """Engines partition and store states by class; a class of our own would fit neither."""
+    """The engine partitions and stores states by their class, and does not know other classes."""
     params, _ = example()
     for transformation in (optim.rms_scaled_adamw(1e-3), optim.adamw(1e-3)):
         states = jax.tree.leaves(

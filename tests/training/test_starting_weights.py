@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""The weights that training starts from."""
 
 from fsa_jax.training.starting_weights import parameters_only
 

@@ -1,4 +1,4 @@
-"""Small models in Hugging Face's files."""
+"""Small models as Hugging Face files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hf_models import QWEN3, T5, write_model
 
 @pytest.fixture
 def t5(tmp_path: Path) -> Path:
-    """A T5 v1.0 of 32,101 rows, like the authors' students."""
+    """A T5 v1.0 with 32,101 embedding rows, like the authors' students."""
     write_model(tmp_path / "t5", T5)
     return tmp_path / "t5"
 
 
 @pytest.fixture
 def qwen(tmp_path: Path) -> Path:
-    """A Qwen3."""
+    """A Qwen3 model."""
     write_model(tmp_path / "qwen", QWEN3)
     return tmp_path / "qwen"
 

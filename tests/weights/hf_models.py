@@ -1,4 +1,4 @@
-"""Small models in Hugging Face's files, made without PyTorch."""
+"""Writes small models as Hugging Face files, without PyTorch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QWEN3 = {
 
 
 def write_model(directory: Path, config: dict[str, Any], seed: int = 0, shard_bytes: int = SHARD_BYTES) -> None:
-    """Random weights under the family's tensor names; a decoder-only model gets a tokenizer of single letters."""
+    """Writes random weights with the family's tensor names; a decoder-only model also gets a tokenizer of letters."""
     family = family_of(config)
     ours, generator = family.config(config, None), np.random.default_rng(seed)
     tensors = {}

@@ -13,16 +13,16 @@ from hf_models import QWEN3, T5, write_model
 
 from fsa_base.errors import CheckpointError, VocabularyError
 from fsa_jax.cli import main as cli
-from fsa_jax.weights.checkpoints import find_checkpoint, load_weights
 from fsa_jax.weights.families import family_of
 from fsa_jax.weights.hf_files import open_directory
 from fsa_jax.weights.hf_mapping import write_parameters
 from fsa_jax.weights.import_model import import_model
+from fsa_jax.weights.weight_checkpoints import find_checkpoint, load_weights
 
 
 @pytest.mark.parametrize("config", [T5, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, QWEN3])
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_what_is_imported_goes_back_bit_for_bit(config, scan_layers, tmp_path):
+def test_import_and_export_are_bit_identical(config, scan_layers, tmp_path):
     write_model(tmp_path / "source", config)
     record = import_model(str(tmp_path / "source"), tmp_path / "out", scan_layers=scan_layers)
     assert record.embedding_rows == config["vocab_size"]
@@ -114,7 +114,7 @@ ODD_COUNTS = [10**12, 10**400, -1, 0, 2.5, "16", True, [16], {}, float("nan"), f
 )
 @pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
 def test_absurd_sizes_are_refused_by_name(key, value):
-    """Issue 11, entry 27: a configuration is refused before anything of its size is made."""
+    """A configuration is refused before any array of its sizes is created."""
     with pytest.raises(CheckpointError, match=f"config.json: {key}"):
         family_of(T5).config({**T5, key: value}, None)
 
@@ -122,7 +122,6 @@ def test_absurd_sizes_are_refused_by_name(key, value):
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim"])
 @pytest.mark.parametrize("value", ODD_COUNTS, ids=lambda value: str(value)[:12])
 def test_absurd_sizes_of_a_decoder_are_refused_by_name(key, value):
-    """Issue 11, entry 27."""
     with pytest.raises(CheckpointError, match=f"config.json: {key}"):
         family_of(QWEN3).config({**QWEN3, key: value}, None)
 
@@ -142,14 +141,12 @@ def test_absurd_sizes_of_a_decoder_are_refused_by_name(key, value):
     ],
 )
 def test_values_of_another_type_are_refused(changes):
-    """Issue 11, entry 27."""
     with pytest.raises(CheckpointError):
         content = {**QWEN3, **changes}
         family_of(content).config(content, None)
 
 
 def test_a_deep_configuration_and_a_huge_one_are_refused(t5, tmp_path, capsys):
-    """Issue 11, entry 27."""
     for content in ("[" * 100_000, '{"a":' * 500 + "1" + "}" * 500, '{"d_model": ' + "9" * 6000 + "}", "\udcff"):
         (t5 / "config.json").write_bytes(content.encode(errors="surrogateescape"))
         assert cli.main(["import-hf", str(t5), str(tmp_path / "out")]) == 2
@@ -161,7 +158,7 @@ def test_a_deep_configuration_and_a_huge_one_are_refused(t5, tmp_path, capsys):
 
 
 def test_a_link_out_of_the_directory_is_refused(t5, tmp_path, capsys):
-    """What is imported may be published; the hub's cache, whose files are links to blobs, is read."""
+    """Such a file could later be published. Links inside the cache of the hub (to blobs) are read."""
     secret = tmp_path / "secret"
     secret.write_text('{"password": 1}')
     (t5 / "tokenizer_config.json").symlink_to(secret)
@@ -187,7 +184,7 @@ def test_an_import_records_the_digests_of_what_it_read(t5, tmp_path, capsys):
 
 
 def test_a_t5_v1_1_of_transformers_5_gets_its_embedding_as_output_projection(tmp_path):
-    """Issue 11, entry 29: tied and unscaled, its file has no lm_head.weight; tests/parity compares the logits."""
+    """Its embedding is tied and its logits are unscaled, so its file has no lm_head.weight (logits: tests/parity)."""
     config = {**T5, "feed_forward_proj": "gated-gelu"}
     write_model(tmp_path / "t5", config)
     changed = {**config, "tie_word_embeddings": True, "scale_decoder_outputs": False}
@@ -229,11 +226,11 @@ _MEASURE = """
 import re, sys
 from pathlib import Path
 from fsa_jax.weights.import_model import import_model
-from fsa_jax.weights.checkpoints import save_weights
+from fsa_jax.weights.weight_checkpoints import save_weights
 import numpy as np
 
 def peak():
-    # Not getrusage, which begins with the peak of the process that started this one.
+    # Not getrusage: it starts with the peak of the parent process.
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 before = peak()
@@ -242,7 +239,7 @@ print(peak() - before)
 """
 
 
-def test_a_model_is_never_whole_in_memory(tmp_path):
+def test_a_model_is_never_completely_in_memory(tmp_path):
     config = {**T5, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 4}
     write_model(tmp_path / "source", config, shard_bytes=70 * 1024**2)
     files = sorted((tmp_path / "source").glob("*.safetensors"))
@@ -256,8 +253,8 @@ def test_a_model_is_never_whole_in_memory(tmp_path):
         env={**os.environ, "XLA_FLAGS": ""},
     )
     grown = int(run.stdout.split()[-1])
-    # The contract is 1.3 times the model (benchmarks/import_memory.py has it at full size, with what Python itself
-    # takes); a tensor at a time, it is a few of the largest, here the embedding.
+    # The limit is 1.3 times the model's size (benchmarks/import_memory.py checks it at full size, including Python's
+    # memory). One tensor is read at a time, so that the peak is a few times the largest one, here the embedding.
     assert grown < 1.3 * size, f"{grown / size:.2f} of the model's size"
 
 

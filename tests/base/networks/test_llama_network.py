@@ -16,7 +16,7 @@ from fsa_base.networks.llama.config import LlamaConfig, RopeScaling, rotary_freq
 from fsa_jax.weights.hf_mapping import flatten, stacked
 from fsa_jax.weights.llama import leaves
 
-# The modules' functions check the shapes in their signatures.
+# The functions of these modules check the shapes in their signatures.
 _, _, network = checked(
     "fsa_base.networks.layers", "fsa_base.networks.llama.attention", "fsa_base.networks.llama.network"
 )
@@ -39,7 +39,7 @@ CONFIG = LlamaConfig(
 @pytest.fixture(scope="module")
 def variables():
     made = LlamaTransformer(CONFIG).init(jax.random.PRNGKey(0), jnp.ones((1, 4)), enable_dropout=False)
-    # Biases and norms are zeros and ones at first, which would hide a mistake.
+    # Biases and norms are initialised with zeros and ones, which would hide a mistake.
     leaves, tree = jax.tree.flatten(made["params"])
     keys = jax.random.split(jax.random.PRNGKey(1), len(leaves))
     leaves = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
@@ -56,7 +56,7 @@ def apply():
     return jax.jit(lambda variables, *args, **kwargs: LlamaTransformer(CONFIG).apply(variables, *args, **kwargs))
 
 
-def test_the_tree_is_what_the_mapping_says(variables):
+def test_the_parameter_tree_matches_the_mapping(variables):
     found = {path: leaf.shape for path, leaf in flatten(variables["params"])}
     assert found == {leaf.path: leaf.shape for leaf in leaves(CONFIG)}
 
@@ -84,7 +84,7 @@ def test_a_later_token_changes_nothing_before_it(variables, tokens, apply):
     assert (before[:, 7:] != after[:, 7:]).any()
 
 
-def test_packed_examples_do_not_see_each_other(variables, tokens, apply):
+def test_packed_examples_do_not_attend_to_each_other(variables, tokens, apply):
     segments = jnp.asarray([[1] * 5 + [2] * 6 + [0]])
     positions = jnp.asarray([[*range(5), *range(6), 0]])
     packed = apply(variables, tokens[:1], decoder_segment_ids=segments, decoder_positions=positions)
@@ -92,7 +92,7 @@ def test_packed_examples_do_not_see_each_other(variables, tokens, apply):
     np.testing.assert_allclose(packed[0, 5:11], apply(variables, tokens[:1, 5:11])[0], atol=1e-5)
 
 
-def test_a_prefix_sees_all_of_itself(variables, tokens, apply):
+def test_a_prefix_attends_to_itself_in_both_directions(variables, tokens, apply):
     prefix = jnp.asarray([[1] * 4 + [0] * 8] * 3)
     changed = tokens.at[:, 3].set((tokens[:, 3] + 1) % CONFIG.vocab_size)
     before = apply(variables, tokens, decoder_causal_attention=prefix)
@@ -102,7 +102,7 @@ def test_a_prefix_sees_all_of_itself(variables, tokens, apply):
 
 @pytest.mark.parametrize("left", [False, True], ids=["right-padded", "left-padded"])
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_cached_decoding_is_the_whole_call(left, scan_layers, variables, tokens):
+def test_cached_decoding_equals_one_full_call(left, scan_layers, variables, tokens):
     config, length, prompts = dataclasses.replace(CONFIG, scan_layers=scan_layers), 12, np.array([6, 4, 1])
     if scan_layers:
         flat = dict(flatten(variables["params"]))
@@ -150,7 +150,7 @@ def test_cached_decoding_is_the_whole_call(left, scan_layers, variables, tokens)
             np.testing.assert_allclose(logits[row, 0], whole[row, n + i], atol=1e-4)
 
 
-def test_slow_frequencies_alone_are_stretched():
+def test_only_slow_frequencies_are_scaled():
     plain = rotary_frequencies(dataclasses.replace(CONFIG, head_dim=64, rope_scaling=None))
     scaling = RopeScaling(factor=32.0, original_length=8192)
     scaled = rotary_frequencies(dataclasses.replace(CONFIG, head_dim=64, rope_scaling=scaling))
@@ -165,6 +165,6 @@ def test_slow_frequencies_alone_are_stretched():
     ("changes", "setting"),
     [({"num_kv_heads": 3}, "num_kv_heads"), ({"head_dim": 7}, "head_dim"), ({"num_layers": 0}, "num_layers")],
 )
-def test_a_shape_that_no_model_has_is_refused(changes, setting):
+def test_an_impossible_configuration_is_refused(changes, setting):
     with pytest.raises(SettingError, match=setting):
         dataclasses.replace(CONFIG, **changes)

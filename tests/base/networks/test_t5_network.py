@@ -1,4 +1,4 @@
-"""The T5 student: what it computes, packed or not, cached or not, scanned or not."""
+"""The T5 student: its outputs with and without packing, cache and scanned layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fsa_base.errors import SettingError
 from fsa_base.networks.layers import ACTIVATIONS
 from fsa_base.networks.t5.network import T5Config
 
-# The modules' functions check the shapes in their signatures.
+# The functions of these modules check the shapes in their signatures.
 layers, attention, network = checked(
     "fsa_base.networks.layers", "fsa_base.networks.t5.attention", "fsa_base.networks.t5.network"
 )
@@ -70,7 +70,7 @@ def encode(config: T5Config, params: Any, inputs: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
 def empty_cache(config: T5Config, params: Any, inputs: tuple[int, int], targets: tuple[int, int]) -> Any:
-    """As the engines make it: a call on ones, as floats."""
+    """Creates the cache like the engines: with a call on float inputs of ones."""
     ones = jnp.ones(inputs), jnp.ones(targets), jnp.ones(targets)
     _, variables = Transformer(config).apply(
         {"params": params}, *ones, decode=True, enable_dropout=False, mutable=["cache"]
@@ -96,7 +96,7 @@ def step(config, params, cache, encoded, inputs, ids, prefill_lengths=None, **op
 
 
 def stack_layers(params: Any) -> Any:
-    """The parameters of a model without scan, as those of one with."""
+    """Converts parameters of a model without scanned layers to those of a model with them."""
     stacked = {}
     for name, subtree in params.items():
         if name in ("encoder", "decoder"):
@@ -113,11 +113,11 @@ def test_padding_changes_nothing(params):
     np.testing.assert_allclose(padded[:, :5], logits(CONFIG, params, inputs, targets), atol=1e-5)
 
 
-def test_packed_examples_do_not_see_each_other(params):
+def test_packed_examples_do_not_attend_to_each_other(params):
     a, b = tokens(1, 6), tokens(1, 4, seed=1)
     ta, tb = tokens(1, 3, seed=2), tokens(1, 5, seed=3)
     packed_inputs, packed_targets = jnp.concatenate([a, b], 1), jnp.concatenate([ta, tb], 1)
-    # Packed decoder inputs start again with 0 at each example.
+    # Packed decoder inputs start with 0 at each example.
     decoder_inputs = jnp.concatenate([shift_right(ta), shift_right(tb)], 1)
     segments = jnp.asarray([[1] * 6 + [2] * 4]), jnp.asarray([[1] * 3 + [2] * 5])
     apply = jax.jit(functools.partial(Transformer(CONFIG).apply, enable_dropout=False))
@@ -126,7 +126,7 @@ def test_packed_examples_do_not_see_each_other(params):
     np.testing.assert_allclose(packed, alone, atol=1e-5)
 
 
-def test_a_target_sees_no_later_one(params):
+def test_a_target_does_not_attend_to_later_targets(params):
     inputs, targets = tokens(1, 6), tokens(1, 5, seed=1)
     changed = targets.at[0, 3].set(targets[0, 3] % 50 + 2)
     before, after = logits(CONFIG, params, inputs, targets), logits(CONFIG, params, inputs, changed)
@@ -136,7 +136,7 @@ def test_a_target_sees_no_later_one(params):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_cached_decoding_equals_the_whole(params, scan):
+def test_cached_decoding_equals_one_full_call(params, scan):
     config = dataclasses.replace(CONFIG, scan_layers=scan)
     params = stack_layers(params) if scan else params
     inputs, targets = tokens(2, 6, padding=2), tokens(2, 7, seed=1)
@@ -204,7 +204,7 @@ def test_scanned_parameters_have_an_axis_of_layers():
     axes = variables["params_axes"]["decoder"]["layers"]["encoder_decoder_attention"]["query"]["kernel_axes"]
     assert kernel.shape == (2, 12, 10)
     assert axes.names == ("layers", "embed", "joined_kv")
-    # Each layer has initial values of its own.
+    # Each layer has different initial values.
     assert jnp.abs(kernel[0] - kernel[1]).max() > 0.01
 
 
@@ -238,7 +238,7 @@ def test_dropout_drops_a_feature_at_every_position():
         assert set(np.unique(found)) == {0.0, 2.0}
 
 
-def test_bfloat16_activations_and_float32_the_rest(params):
+def test_activations_are_bfloat16_and_the_rest_float32(params):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     inputs, targets = tokens(2, 6), tokens(2, 5, seed=1)
     found = logits(config, params, inputs, targets)
@@ -251,8 +251,9 @@ def test_bfloat16_activations_and_float32_the_rest(params):
 
 
 @pytest.mark.parametrize(("heads", "head_dim", "length"), [(12, 64, 400), (2, 5, 24)])
-def test_rows_without_any_key_are_numbers_in_bfloat16(heads, head_dim, length):
-    """Compiled, where sums of bfloat16 numbers may be kept in float32; one NaN in the padding makes the loss NaN."""
+def test_rows_without_any_key_are_not_nan_in_bfloat16(heads, head_dim, length):
+    """The function is compiled, because compilers may keep sums of bfloat16 in float32. One NaN in the padding would
+    make the loss NaN."""
     config = dataclasses.replace(
         CONFIG, dtype=jnp.bfloat16, num_heads=heads, head_dim=head_dim, num_encoder_layers=1, num_decoder_layers=1
     )
@@ -269,7 +270,7 @@ def test_tied_logits_use_the_embedding_table(params):
     inputs, targets = tokens(2, 6), tokens(2, 5, seed=1)
     tied = logits(config, params, inputs, targets)
     assert tied.dtype == jnp.float32
-    # The same model with the table, scaled, as its output matrix.
+    # The same model with the scaled embedding table as output matrix.
     table = params["token_embedder"]["embedding"].T / np.sqrt(CONFIG.emb_dim)
     untied = params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": table}}}
     config = dataclasses.replace(config, logits_via_embedding=False)
@@ -288,7 +289,7 @@ def test_ids_outside_the_vocabulary_are_zeros():
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_buckets(bidirectional):
-    # Distances 0 to 7 (15 in one direction) have buckets of their own; the rest grow by powers up to 128.
+    # Distances 0 to 7 (15 in one direction) have separate buckets; the other buckets get wider up to 128.
     exact, rest = (8, [8, 11, 12, 15, 16, 22, 23, 31, 32, 45, 46, 63, 64, 90, 91, 127, 128, 5000])
     expected = [8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15, 15, 15]
     if not bidirectional:

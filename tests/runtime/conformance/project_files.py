@@ -57,7 +57,7 @@ def make_world(world: Path) -> None:
     """Writes generated data, a vocabulary for it and a chat student with random weights, all from fixed seeds."""
     from hf_models import write_model
 
-    from fsa_jax.demo import vocabulary
+    from fsa_jax.demo import train_vocabulary
     from fsa_jax.synthetic.files import TEACHER_FILE, generate
     from fsa_jax.synthetic.oracle import Oracle
     from fsa_jax.synthetic.world import SplitSizes
@@ -66,7 +66,7 @@ def make_world(world: Path) -> None:
 
     sizes = SplitSizes(train=24, dev=8, test=8, hard_test=8)
     generate(world / "data", 0, 150, sizes, Oracle(0, 0.05, 0.05))
-    vocabulary.train(world / "data" / TEACHER_FILE, ROWS - 101, world / "spiece.model")
+    train_vocabulary.train(world / "data" / TEACHER_FILE, ROWS - 101, world / "spiece.model")
     write_model(world / "qwen", CHAT_STUDENT)
     write_tokenizer(world / "qwen")
     import_model(str(world / "qwen"), world / "student")

@@ -23,7 +23,7 @@ from fsa_jax.teacher.prompts import load_prompt
 
 HERE = Path(__file__).resolve().parent
 MODEL = "test-teacher"
-"""The name that benchmarks/teacher_server.py answers to as well."""
+"""The model name of benchmarks/teacher_server.py."""
 SEED, REVIEWS = 3, 60
 SIZES = SplitSizes(train=40, dev=12, test=12, hard_test=12)
 VOCABULARY_ROWS = 384
@@ -32,7 +32,7 @@ TASK = "fsa_atsa_rest14"
 
 
 def serve(known: dict[str, Any], answers: list[str]) -> str:
-    """Starts a server that answers as the oracle teacher; returns its URL. ``answers`` gets the text of each answer."""
+    """Starts a server that answers like the oracle teacher; returns its URL. Adds each answer's text to ``answers``."""
     oracle, rewriting = Oracle(SEED, 0.2, 0.2), load_prompt("rewriting").system
 
     class Handler(BaseHTTPRequestHandler):
@@ -85,7 +85,7 @@ def train(model_dir: Path, steps: int) -> None:
 
 
 def losses(model_dir: Path) -> dict[int, float]:
-    """Loss by step."""
+    """The losses by step."""
     rows = map(json.loads, (model_dir / "train" / "metrics.jsonl").read_text().splitlines())
     return {row["step"]: row["loss"] for row in rows}
 
@@ -122,7 +122,7 @@ def main() -> None:
     fsa("check", out / "store", out / "checked", "--reviews", out / "reviews.parquet", "--workers", 1)
     fsa("corpus", out / "checked", data / "corpus", "--held_out", 4)
 
-    # a training that was ended, and how it went on
+    # a stopped training run, and its continuation
     model_dir = out / "model_dir"
     train(model_dir, FIRST_STEPS)
     going_on = out / "going_on"

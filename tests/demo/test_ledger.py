@@ -1,4 +1,4 @@
-"""Resuming: what is done is not done again, what changed is done anew, what was cut off goes on."""
+"""Resuming: finished stages are skipped, changed stages are repeated, interrupted stages continue."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsa_base.errors import MissingDataError, SettingError
-from fsa_jax.demo import stages
+from fsa_jax.demo import ledger as ledger_module
+from fsa_jax.demo.ledger import Ledger, Stage, claimed
 from fsa_jax.demo.plan import Plan
 from fsa_jax.demo.settings import DemoSettings, Layout
-from fsa_jax.demo.stages import Ledger, Stage, claimed
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_a_stage_whose_output_is_gone_is_not_done(ledger, tmp_path):
     assert not ledger.is_done(stage)
 
 
-def test_a_stage_that_was_cut_off_keeps_its_files(ledger, tmp_path):
+def test_an_interrupted_stage_keeps_its_files(ledger, tmp_path):
     stage = Stage("train", {"steps": 3}, (tmp_path / "out",))
     with pytest.raises(KeyboardInterrupt), ledger.working_on(stage):
         write(stage, "checkpoint")
@@ -62,7 +62,7 @@ def test_a_stage_that_was_cut_off_keeps_its_files(ledger, tmp_path):
     assert ledger.is_done(stage)
 
 
-def test_other_settings_start_anew(ledger, tmp_path):
+def test_a_stage_with_other_settings_starts_again(ledger, tmp_path):
     for steps in (3, 4):
         stage = Stage("train", {"steps": steps}, (tmp_path / "out", tmp_path / "single"))
         assert not ledger.is_done(stage)
@@ -73,8 +73,8 @@ def test_other_settings_start_anew(ledger, tmp_path):
     assert ledger.is_done(stage)
 
 
-def test_other_settings_remove_a_link_and_not_what_it_leads_to(ledger, tmp_path):
-    """Entry 21: it was a traceback."""
+def test_other_settings_remove_a_link_but_not_its_target(ledger, tmp_path):
+    """A link to a directory once caused a traceback here."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     (tmp_path / "out").symlink_to(tmp_path / "mine")
@@ -85,7 +85,7 @@ def test_other_settings_remove_a_link_and_not_what_it_leads_to(ledger, tmp_path)
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=3), st.lists(st.integers(0, 3), min_size=3, max_size=3))
-def test_a_change_reaches_every_stage_behind_it_and_none_before(old, new):
+def test_a_change_affects_only_later_stages(old, new):
     def chain(values):
         first = Stage("first", {"x": values[0]}, ())
         second = Stage("second", {"x": values[1]}, (), [first])
@@ -97,7 +97,7 @@ def test_a_change_reaches_every_stage_behind_it_and_none_before(old, new):
 
 def test_seconds_add_up_over_starts(ledger, tmp_path, monkeypatch):
     clock = iter([0.0, 10.0, 100.0, 105.0])
-    monkeypatch.setattr(stages.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ledger_module.time, "monotonic", lambda: next(clock))
     stage = Stage("slow", {}, ())
     with pytest.raises(RuntimeError), ledger.working_on(stage):
         raise RuntimeError
@@ -106,7 +106,7 @@ def test_seconds_add_up_over_starts(ledger, tmp_path, monkeypatch):
     assert ledger.seconds(stage) == 15.0
 
 
-def test_a_torn_marker_counts_as_none(ledger, tmp_path):
+def test_a_damaged_marker_counts_as_missing(ledger, tmp_path):
     stage = Stage("x", {}, ())
     with ledger.working_on(stage):
         pass
@@ -115,7 +115,8 @@ def test_a_torn_marker_counts_as_none(ledger, tmp_path):
 
 
 def test_an_edited_include_makes_its_stages_run_again(tmp_path):
-    """Issue 11, entry 12: files that a recipe includes decide what it computes, however deep, the engine's own too."""
+    """A recipe depends on all files that it includes, also indirectly, and on those of the
+    engine."""
     shutil.copytree(ROOT / "gin", tmp_path / "gin")
     plan = Plan(DemoSettings(), Layout(tmp_path / "out"), tmp_path)
 
@@ -128,7 +129,7 @@ def test_an_edited_include_makes_its_stages_run_again(tmp_path):
     deep.write_text(deep.read_text() + "# edited\n")
     after = keys()
     assert before[0] == after[0] and not set(before[1:]) & set(after[1:])
-    # Started from the checkout, the engine takes a file there before its own of the same name.
+    # If the engine is started in the checkout, a file there comes before the engine's file with the same name.
     own = tmp_path / "t5x" / "configs" / "runs" / "finetune.gin"
     own.parent.mkdir(parents=True)
     own.write_text("# another\n")
@@ -152,14 +153,14 @@ def test_a_new_an_empty_and_an_old_folder_can_be_used(tmp_path):
             (root / "something").write_text("")
 
 
-def test_somebody_elses_folder_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(SettingError, match=r"thesis\.tex"), claim(tmp_path):
         pass
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(SettingError, match="a file"), claim(tmp_path / "out"):
         pass
@@ -167,7 +168,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_an_unwritable_folder_is_an_error(tmp_path):
     if os.geteuid() == 0:
-        # Root may write anywhere but below a file.
+        # Root may write anywhere except below a file.
         (tmp_path / "file").write_text("")
         root = tmp_path / "file" / "out"
     else:
@@ -189,7 +190,7 @@ def test_two_demos_do_not_share_a_folder(tmp_path, monkeypatch):
     other = context.Process(target=_hold, args=(tmp_path / "out", ready, release))
     other.start()
     assert ready.wait(30)
-    monkeypatch.setattr(stages, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_module, "PATIENCE_SECONDS", 0.1)
     with pytest.raises(SettingError, match="one that is running"), claim(tmp_path / "out"):
         pass
     release.set()

@@ -1,4 +1,4 @@
-"""Raw rows: every format, and everything that dumps get wrong, counted and never fatal."""
+"""Raw rows of every format; all kinds of bad rows in dumps are counted and never fatal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.reviews import raw_row
-from fsa_jax.reviews.rows import BadRow, expand, raw_rows
+from fsa_jax.reviews.dump_rows import BadRow, expand, raw_rows
 
 ROWS = [{"text": f"Review {i}, “quoted”\nwith a second line", "stars": i % 5 + 1} for i in range(7)]
 
@@ -36,7 +36,7 @@ def jsonl() -> bytes:
 def test_every_format_gives_the_same_rows(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl())
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(jsonl()))
-    # Two frames after one another, as parallel compressors write them.
+    # Two frames in one file, as parallel compressors write them.
     half = len(jsonl()) // 2
     compress = zstandard.ZstdCompressor().compress
     (tmp_path / "a.jsonl.zst").write_bytes(compress(jsonl()[:half]) + compress(jsonl()[half:]))
@@ -86,7 +86,7 @@ def test_a_line_without_end_is_skipped_and_the_next_is_read(tmp_path, monkeypatc
     assert read(path) == [{"text": "a"}, BadRow("line longer than 4 MB"), {"text": "b"}]
 
 
-def test_a_truncated_archive_gives_what_is_whole(tmp_path):
+def test_the_complete_rows_of_a_truncated_archive_are_read(tmp_path):
     path = tmp_path / "dump.jsonl.gz"
     lines = "".join(json.dumps({"text": f"{i} " * 50}) + "\n" for i in range(20_000)).encode()
     path.write_bytes(gzip.compress(lines)[:-2000])
@@ -125,7 +125,7 @@ def test_csv_with_an_open_quote_and_odd_rows(tmp_path, monkeypatch):
         ("a.xlsx", b"", SettingError),
     ],
 )
-def test_what_is_no_dump_at_all_says_what_mends_it(tmp_path, name, content, error):
+def test_a_file_that_is_not_a_dump_gives_an_error_with_a_fix(tmp_path, name, content, error):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""Columns of known dumps, stars, ids, domains and filters."""
+"""Columns of known dumps, star ratings, ids, domains and filters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import SettingError
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
-from fsa_jax.reviews.fields import Fields, Parsed, category_names, clean_text, parse_review
+from fsa_jax.reviews.dump_rows import BadRow
 from fsa_jax.reviews.filters import Filters
-from fsa_jax.reviews.rows import BadRow
+from fsa_jax.reviews.row_to_review import Fields, Parsed, category_names, clean_text, parse_review
 
 PLAIN = Fields({})
 
@@ -77,7 +77,7 @@ def test_cleaned_text_is_always_utf8(text):
     assert "\x00" not in cleaned
 
 
-def test_categories_however_they_are_written():
+def test_categories_in_all_formats():
     assert category_names("Restaurants, Pizza") == ("Restaurants", "Pizza")
     assert category_names([["Electronics", "Laptops"], ["Computers"]]) == ("Electronics", "Laptops", "Computers")
     assert category_names(None) == category_names(7) == ()
@@ -103,7 +103,7 @@ def test_domains_by_name_pattern_and_catalog(tmp_path):
         DomainRules({"x": ("re:(",)})
 
 
-def test_language_is_told_offline(monkeypatch):
+def test_language_is_detected_offline(monkeypatch):
     def no_network(*_):
         raise AssertionError("the language filter must not touch the network")
 

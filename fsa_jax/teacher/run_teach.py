@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fsa_jax.reviews.source import Losses, Source
 from fsa_jax.teacher import cost_report
-from fsa_jax.teacher.chat_template import ChatTokenizer
+from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import estimate
@@ -92,10 +92,10 @@ async def _start_engine(task: Task, *, proven: bool) -> Engine:
     return await VllmSidecar.start(task.maker.teacher, task.engine, tokenizer)
 
 
-def _tokenizer(task: Task, name: str) -> ChatTokenizer:
+def _tokenizer(task: Task, name: str) -> TeacherTokenizer:
     teacher = task.maker.teacher
     on_hub = name == teacher.name and not Path(name).is_dir()
-    return ChatTokenizer(
+    return TeacherTokenizer(
         name,
         teacher.revision if on_hub else None,
         teacher.sampling.extra.get(TEMPLATE_ARGUMENTS),

@@ -15,7 +15,7 @@ from fsa_jax.checking.check_generations import released
 from fsa_jax.checking.checked_files import as_row, parts, read_part
 from fsa_jax.common.records import UNDERSTANDINGS
 from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
-from fsa_jax.reviews.rows import expand
+from fsa_jax.reviews.dump_rows import expand
 from fsa_jax.text.words import implicit_share
 
 TEXTS = ("review_id", "review", "response", "domain", "understanding", "teacher", "teacher_revision", "prompt_hash")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.common.records import LabelledAspect, LabelledSentence
-from fsa_jax.evaluation.metrics import Scores, tuple_f1
+from fsa_jax.evaluation.released_rule import Scores, tuple_f1
 from fsa_jax.evaluation.subsets import SUBSETS, select
 
 _pairs = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["positive", "negative"])), max_size=4)
@@ -31,7 +31,7 @@ def test_tuple_f1(gold, predicted, scores):
 
 
 @given(st.lists(st.tuples(_pairs, _pairs), max_size=6))
-def test_precision_and_recall_change_places_with_their_sides(both):
+def test_swapping_gold_and_predictions_swaps_precision_and_recall(both):
     gold, predicted = [pair[0] for pair in both], [pair[1] for pair in both]
     there, back = tuple_f1(gold, predicted), tuple_f1(predicted, gold)
     assert (there.precision, there.recall) == (back.recall, back.precision)

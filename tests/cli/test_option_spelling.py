@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from fsa_jax.cli.arguments import spelt_out
+from fsa_jax.cli.option_spelling import spelt_out
 
 
 def command(source: str, top_p: float = 1.0, dry_run: bool = False, send_seed: bool = True, engine_args: str = ""):
-    """A command like any other."""
+    """An example command."""
 
 
 def test_hyphens_and_flags():
@@ -32,6 +32,6 @@ def test_hyphens_and_flags():
     ]
 
 
-def test_what_is_spelt_out_stays():
+def test_arguments_in_jsonargparse_spelling_are_unchanged():
     written = ["a-b.jsonl", "--dry_run=true", "--dry_run", "--top_p=0.5", "--config", "x-y.yaml"]
     assert spelt_out(command, written) == ["a-b.jsonl", "--dry_run=true", "--dry_run=true", *written[3:]]
