@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fsa_jax.data.task_builders import OrderedTask
 from fsa_jax.tokenizers.chat import ChatTokenizer
-from fsa_jax.weights.hf_files import student_directory
+from fsa_jax.weights.llama import student_directory
 
 _ANY_LENGTH = 1 << 20
 _COLUMNS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights", "decoder_causal_attention")

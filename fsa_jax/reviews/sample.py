@@ -3,8 +3,8 @@
 The first pass gives every suitable review a priority and keeps, for each stratum, the row numbers with the lowest
 priorities (distinct_sample.py). The second pass reads only these candidates, stores them in a temporary file and
 removes near duplicates. The remaining candidates with the lowest priorities are the sample. They are written in random
-order, so that the first reviews of the file have the same proportions as the whole sample on average, and a teacher may
-stop anywhere.
+order, so that the first reviews of the file have the same proportions as the whole sample on average, and a teacher
+may stop anywhere.
 """
 
 from __future__ import annotations

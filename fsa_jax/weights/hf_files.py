@@ -10,7 +10,6 @@ header of that length with each tensor's dtype, shape and byte range, and the te
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +22,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fsa_base import untrusted_json
-from fsa_base.errors import CheckpointError, MissingDataError, SettingError
+from fsa_base.errors import CheckpointError, MissingDataError
 
 CONFIG = "config.json"
 HF_FILES = "hf"
 """Folder next to the checkpoint in which ``fsa import-hf`` stores configuration and tokenizer."""
-STUDENT_VARIABLE = "FSA_STUDENT"
 TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
@@ -153,27 +151,6 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, fix="download it again")
     return content
-
-
-def student_directory(directory: str | Path | None = None) -> Path:
-    """The directory with configuration and tokenizer of the imported model from which training starts.
-
-    Args:
-      directory: output directory of ``fsa import-hf``. If None, ``$FSA_STUDENT``.
-
-    Raises:
-      SettingError: it is not an output directory of ``fsa import-hf``.
-    """
-    configured = str(directory or os.environ.get(STUDENT_VARIABLE, ""))
-    for candidate in (Path(configured) / HF_FILES, Path(configured)):
-        if configured and (candidate / CONFIG).is_file():
-            return candidate
-    raise SettingError(
-        f"{STUDENT_VARIABLE}={configured}",
-        expected="the directory of an imported decoder-only model",
-        found="nothing" if not configured else "no config.json there",
-        fix=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then {STUDENT_VARIABLE}=weights/qwen",
-    )
 
 
 DTYPES: dict[str, Any] = {

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fsa_base.errors import CheckpointError
+from fsa_base.errors import CheckpointError, SettingError
 from fsa_base.networks.llama.config import LlamaConfig, RopeScaling
-from fsa_jax.weights.hf_files import Tensor, read_config, student_directory
+from fsa_jax.weights.hf_files import CONFIG, HF_FILES, Tensor, read_config
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, Family, Leaf, count_of, flag_of, number_of
+
+STUDENT_VARIABLE = "FSA_STUDENT"
+"""Environment variable with the directory of the imported model from which training starts."""
 
 _DEFAULT_THETA = 10000.0
 
@@ -73,6 +78,27 @@ def config_from_hf(config: Mapping[str, Any], tensors: Mapping[str, Tensor] | No
         attention_bias=family == "qwen2",
         query_key_norm=family == "qwen3",
         logits_via_embedding=flag_of(config, "tie_word_embeddings", False),
+    )
+
+
+def student_directory(directory: str | Path | None = None) -> Path:
+    """The directory with configuration and tokenizer of the imported model from which training starts.
+
+    Args:
+      directory: output directory of ``fsa import-hf``. If None, ``$FSA_STUDENT``.
+
+    Raises:
+      SettingError: it is not an output directory of ``fsa import-hf``.
+    """
+    configured = str(directory or os.environ.get(STUDENT_VARIABLE, ""))
+    for candidate in (Path(configured) / HF_FILES, Path(configured)):
+        if configured and (candidate / CONFIG).is_file():
+            return candidate
+    raise SettingError(
+        f"{STUDENT_VARIABLE}={configured}",
+        expected="the directory of an imported decoder-only model",
+        found="nothing" if not configured else "no config.json there",
+        fix=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then {STUDENT_VARIABLE}=weights/qwen",
     )
 
 

@@ -16,7 +16,7 @@ from t5x import checkpoints
 def test_every_command_describes_itself():
     """Entry 29: ``t5x.train --help`` was an unknown flag."""
     commands = {
-        "t5x.train": "goes on from the newest checkpoint",
+        "t5x.train": "continues from the newest checkpoint",
         "t5x.eval": "--gin.CHECKPOINT_PATH=",
         "t5x.infer": "--shard_id=VALUE",
         "t5x.main": "--run_mode=train|eval|infer|precompile",
