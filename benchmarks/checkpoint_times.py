@@ -2,8 +2,8 @@
 
     python benchmarks/checkpoint_times.py --against ../528859f --rounds 10
 
-Each measurement is a separate process with the sources of one checkout; the checkouts take turns. Files are written to
-``--directory``, so its disk is measured, and read while they are still in the system's cache.
+Each measurement is a separate process with the sources of one checkout; the checkouts alternate. Files are written to
+``--directory``, so the disk of that directory is measured; they are read while they are still in the system's cache.
 """
 
 from __future__ import annotations

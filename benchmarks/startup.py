@@ -61,7 +61,7 @@ def spread(values: list[float]) -> str:
 def main(options: argparse.Namespace) -> None:
     options.directory.mkdir(parents=True)
     ours, none = sys.executable, options.directory / "no-cache"
-    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # Also brings the files of both into the disk cache.
+    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # Also fills the disk cache.
         print(f"{name}: {lines(python, options.directory / f'lines-{name}', none)} lines for six steps", flush=True)
     kinds: dict[str, list[tuple[float, float]]] = {"upstream": [], "ours, cold": [], "ours, warm": []}
     for turn in range(options.rounds):

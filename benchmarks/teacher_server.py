@@ -3,8 +3,8 @@
     python benchmarks/teacher_server.py --port 0 --fail 0.05 --stall 0.01 --broken 0.05 --cut 0.05
 
 It prints the port on which it listens. The text of an answer depends only on the request (its messages and seed), so
-that two answers to a request can be compared. Errors are random, but determined by ``--seed`` and the number of the request.
-Addresses: POST /v1/chat/completions, GET /v1/models, GET /count (number of requests and errors so far).
+that two answers to a request can be compared. Errors are random, but determined by ``--seed`` and the number of the
+request. Addresses: POST /v1/chat/completions, GET /v1/models, GET /count (number of requests and errors so far).
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported lazily: Predictor needs numpy, sentencepiece and JAX or CTranslate2; the package itself must not.
+    # Imported at the first use, because Predictor needs numpy, sentencepiece and JAX or CTranslate2, and the import of
+    # this package must not.
     if name == "Predictor":
         from fsa_jax.serving.predictor import Predictor
 

@@ -197,7 +197,7 @@ def test_selection_and_splits_without_tensorflow(checked):
 
 
 def test_both_layouts_hold_out_the_same_reviews(tmp_path, monkeypatch):
-    """The same teacher text, as released and as a corpus, has the same validation rows."""
+    """Teacher text has the same validation rows in the released layout and as a corpus."""
     from fsa_jax.data.corpus_source import CorpusSource
     from fsa_jax.data.sources import TeacherTextSource
 

@@ -36,8 +36,9 @@ class Campaign:
 
         Args:
           case: description of the case, with all seeds, so that it can be repeated.
-          attempt: does it. Returns the outcome in a word or two ("same rows", "rows counted as dropped"), raises an
-            ``FsaError`` where the input is refused, and an ``AssertionError`` where something is wrong in silence.
+          attempt: function that runs the case. It returns the outcome in a word or two ("same rows", "rows counted as
+            dropped"), and raises an ``FsaError`` if the input is refused, or an ``AssertionError`` if a fault was not
+            noticed.
           limit: time limit in seconds; ``CASE_SECONDS`` if None. Larger only if a case runs a whole program.
         """
         began = time.monotonic()

@@ -26,7 +26,7 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]) -> Iterator[Campaign]:
-    """The campaign of the test. After the test its counts are recorded, and a failed case fails the test."""
+    """The campaign of the test. After the test, its counts are recorded, and the test fails if a case failed."""
     running = Campaign(request.node.name)
     yield running
     record_property("campaign", running.summary())
