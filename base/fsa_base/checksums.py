@@ -56,7 +56,7 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
 def digest(directory: Any) -> str:
     """Returns the digest of a directory's content: of its list of checksums, or else of the list that it would get.
 
-    Hidden files are left out, because they are notes of downloads or files being written. A file that cannot be read,
+    Hidden files are left out, because they are records of downloads or incomplete files. A file that cannot be read,
     such as a link to a folder, is represented by its name.
     """
     if (directory / LIST).is_file():

@@ -142,7 +142,7 @@ def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsy
     arguments = ["corpus", str(checked), str(data / "corpus")]
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    # The rest of a killed build of version 528859f is not a corpus, but may be of other inputs.
+    # The files of a killed build of version 528859f are not a corpus, and may belong to other inputs.
     unfinished = tmp_path / "sentiment_corpus" / "analysis" / "1.0.0"
     unfinished.mkdir(parents=True)
     (unfinished / "junk").touch()
