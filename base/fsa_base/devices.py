@@ -20,7 +20,7 @@ class Devices:
 
     Attributes:
       count: number of devices of all processes.
-      kind: JAX's names of the kinds of devices.
+      kind: names of the device models, as JAX gives them.
       platform: ``cpu``, ``gpu`` or ``tpu``.
       warnings: JAX's warnings about accelerators that exist but are not used.
     """

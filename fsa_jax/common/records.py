@@ -80,7 +80,7 @@ class LabelledAspect(Record):
     start: int | None = None
     end: int | None = None
     opinion_words: tuple[str, ...] | None = None
-    """None: not annotated. Empty: annotated and implicit (no opinion words)."""
+    """The annotated opinion words; empty if the aspect is implicit (has none), None if there is no annotation."""
     offsets_as_text: bool = False
     """Whether the offsets are strings in the released file; its authors' code sorts them as strings."""
 

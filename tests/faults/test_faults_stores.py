@@ -379,8 +379,7 @@ def test_an_old_journal_with_half_a_surrogate_pair_becomes_a_part(whole: Path, t
 
 
 def test_other_files_in_a_store_are_not_touched(whole: Path, tmp_path: Path):
-    """A copy of a shard next to it is not read as a shard, and files of others with the suffix .aside are not
-    deleted."""
+    """A copy of a shard is not read as a shard, and files of the user with the suffix .aside are not deleted."""
     root = tmp_path / "store"
     shutil.copytree(whole, root)
     shutil.copytree(root / FOLDER, root / f"{FOLDER}.copy")

@@ -77,7 +77,7 @@ SCHEMA = pyarrow.schema(
         pyarrow.field("seed", pyarrow.int64(), nullable=False),
         pyarrow.field("sample", pyarrow.int32(), nullable=False),
         pyarrow.field("attempt", pyarrow.int32(), nullable=False),
-        pyarrow.field("text", pyarrow.string()),  # cut-off and refused answers have the text up to there
+        pyarrow.field("text", pyarrow.string()),  # of cut-off and refused answers, the text until they stopped
         pyarrow.field("failure", pyarrow.string()),
         pyarrow.field("input_tokens", pyarrow.int32()),
         pyarrow.field("output_tokens", pyarrow.int32()),
