@@ -311,7 +311,7 @@ _VALUE = {sentiment: (index - 2) / 2 for index, sentiment in enumerate(SENTIMENT
 
 
 def lean(opinions: Sequence[Opinion]) -> float | None:
-    """Mean sentiment of an analysis, where "positive" and "very positive" both count as 1, and likewise for -1.
+    """Mean sentiment of an analysis: "positive" and "very positive" both count as 1, and the negative ones as -1.
 
     Teachers often write "positive" where the reviewer gives five stars, so the difference between "positive" and "very
     positive" says little about the stars.
