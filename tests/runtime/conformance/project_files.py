@@ -55,14 +55,13 @@ for run, before in (("pretrain", ""), ("finetune", "pretrain"), ("eval", "finetu
 
 def make_world(world: Path) -> None:
     """Writes generated data, a vocabulary for it and a chat student with random weights, all from fixed seeds."""
-    from hf_models import write_model
-
     from fsa_jax.demo import train_vocabulary
     from fsa_jax.synthetic.files import TEACHER_FILE, generate
     from fsa_jax.synthetic.oracle import Oracle
     from fsa_jax.synthetic.world import SplitSizes
     from fsa_jax.weights.import_model import import_model
     from tests.parity.small_models import write_tokenizer
+    from tests.weights.hf_models import write_model
 
     sizes = SplitSizes(train=24, dev=8, test=8, hard_test=8)
     generate(world / "data", 0, 150, sizes, Oracle(0, 0.05, 0.05))
