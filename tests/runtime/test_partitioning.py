@@ -168,7 +168,7 @@ def test_batches_that_do_not_divide_are_refused():
 def test_processes_that_share_unevenly_are_refused():
     partitioner = PjitPartitioner(num_partitions=1)
     partitioner.mesh = make_mesh([FakeDevice(index, index // 3) for index in range(6)], 2)
-    with pytest.raises(SettingError, match="an equal part of the data axis"):
+    with pytest.raises(SettingError, match="its own equal part of the data axis"):
         partitioner.get_data_layout(6, host_index=0)
 
 
