@@ -98,6 +98,8 @@ def newest_checkpoint(directory: str) -> str:
 def named(path: Path) -> Path:
     """Returns the checkpoint for ``MODEL_DIR@best`` or ``MODEL_DIR@newest``; any other path is returned unchanged.
 
+    ``runs/finetuned@newest`` becomes ``runs/finetuned/checkpoint_400``, if that is its last checkpoint.
+
     An existing path is returned unchanged, even if its name ends in ``@best``.
 
     Raises:

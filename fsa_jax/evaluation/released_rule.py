@@ -26,6 +26,11 @@ def tuple_f1(gold: Sequence[Sequence[tuple]], predicted: Sequence[Sequence[tuple
     Recall is the share of gold tuples that are among the predicted ones. Without predicted tuples precision is 1,
     without gold tuples recall is 1 (HITSZ-HLT/FSA-Distillation, ``F1Measure``).
 
+    Example:
+      >>> gold = [[("pizza", "positive"), ("service", "negative")]]
+      >>> tuple_f1(gold, [[("pizza", "positive"), ("waiter", "negative"), ("wine", "neutral")]])
+      Scores(precision=0.3333333333333333, recall=0.5, f1=0.4)
+
     Args:
       gold: gold tuples of each sentence.
       predicted: predicted tuples of each sentence.

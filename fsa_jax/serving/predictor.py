@@ -48,6 +48,13 @@ class Predictor:
 
     Raises:
       FsaError: the model cannot be loaded, or a setting is invalid.
+
+    Example:
+      ::
+
+        predictor = Predictor("runs/finetuned", task="atsa")
+        (prediction,) = predictor.predict(["The pizza was great but the waiter was rude."])
+        print([(aspect.target, aspect.polarity) for aspect in prediction.aspects])
     """
 
     def __init__(

@@ -149,6 +149,10 @@ _NO_SENTIMENT = re.compile(
 def parse_sentiment(label: str) -> Sentiment | None:
     """Maps a teacher's sentiment label to the five-step scale; None if it is not a sentiment label.
 
+    Example:
+      >>> parse_sentiment("Strongly Positive"), parse_sentiment("Mild"), parse_sentiment("Food")
+      ('very positive', 'neutral', None)
+
     The released text calls the middle step "mild sentiment": "Mild", "Mild Sentiment", "Mixed" and "Positive and
     Negative" are neutral; "Mildly Negative" and "Negative (Mild)" are negative. Every word must be known, so that "Very
     Negative for the food, Very Positive for the staff" is not mapped to one of the two.

@@ -26,7 +26,12 @@ def write_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def read_pairs(text: str) -> list[tuple[str, str]]:
-    """Parses parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule)."""
+    """Parses parts that have exactly one ``|`` and a known polarity, duplicates included (released scoring rule).
+
+    Example:
+      >>> read_pairs("bread | positive ; service | negative ; wine | tasty")
+      [('bread', 'positive'), ('service', 'negative')]
+    """
     pairs = []
     for part in text.split(SEPARATOR):
         name, _, polarity = part.partition(DELIMITER)

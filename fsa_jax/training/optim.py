@@ -29,6 +29,11 @@ def cosine(total_steps: int, peak: float = 3e-3, final: float = 1e-5, first_step
     This is the schedule of distillation (arXiv 2412.18552). Step ``first_step`` has ``peak``; ``final`` is reached
     ``total_steps`` later.
 
+    Example:
+      >>> schedule = cosine(total_steps=1000, peak=3e-3, final=1e-5)
+      >>> [f"{float(schedule(step)):.6f}" for step in (0, 500, 1000, 2000)]
+      ['0.003000', '0.001505', '0.000010', '0.000010']
+
     Raises:
       SettingError: ``total_steps`` is below 1.
     """
