@@ -42,7 +42,8 @@ def run(checkout: Path, model_dir: Path, cache: Path, steps: int, *bindings: str
     """Trains the reference T5; returns the wall seconds until the save of checkpoint_1 began, if there was one."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'runtime'}",
+        # Commits up to c1bc87f have no base/; Python ignores a folder that does not exist.
+        "PYTHONPATH": os.pathsep.join(map(str, (checkout, checkout / "base", checkout / "runtime"))),
         "T5X_COMPILATION_CACHE": str(cache),
     }
     settings = {"MODEL_DIR": str(model_dir), "TRAIN_STEPS": steps}
