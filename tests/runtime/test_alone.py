@@ -12,7 +12,7 @@ from alone import ROOT, Alone
 if not (ROOT / "runtime" / "pyproject.toml").exists():
     pytest.skip("the engine's sources are not here: it is installed alone already", allow_module_level=True)
 
-FAST = ("test_losses.py", "test_schedules.py", "test_datasets.py", "test_cache_tasks.py")
+FAST = ("test_losses.py", "test_schedules.py", "test_cache_tasks.py")
 """Of the engine's tests those that are run here too; ``make engine-alone`` runs all."""
 
 _IMPORT_ALL = """
