@@ -25,6 +25,7 @@ from fsa_jax.common.paths import data_dir
 from fsa_jax.common.records import Understanding
 from fsa_jax.data.build_corpus import BUILD_AGAIN, STATISTICS, require_whole
 from fsa_jax.data.shuffling import InMemory, fits
+from fsa_jax.data.sources import TextSource
 
 IMPLICIT_TENTH = 5
 """A review is implicit if at least this many tenths of its sentences have no opinion word, as in ``fsa sample``."""
@@ -66,7 +67,7 @@ class Ablation:
 WHOLE = Ablation()
 
 
-class CorpusSource(seqio.DataSource):
+class CorpusSource(TextSource):
     """Reviews and one form of teacher text, with the splits ``train`` and ``validation``.
 
     Args:
@@ -78,10 +79,6 @@ class CorpusSource(seqio.DataSource):
         super().__init__(splits=("train", "validation"))
         self._understanding = understanding
         self._ablation = ablation
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [str(path) for path in self._part(split)[1].filepaths]
@@ -99,23 +96,14 @@ class CorpusSource(seqio.DataSource):
             return None
         return hashlib.sha256(f"{checksums.file_digest(listed)} {split} {self._ablation}".encode()).hexdigest()[:12]
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
     ) -> tf.data.Dataset:
         """Examples with ``row``, ``id``, ``inputs`` (review) and ``targets`` (teacher text).
 
         Raises:
           MissingDataError: there is no corpus, or it lacks this form or split.
         """
-        del sequence_length, use_cached, num_epochs
         builder, part = self._part(split)
         context = None
         if shard_info:

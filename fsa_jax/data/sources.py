@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 import logging
@@ -34,16 +35,41 @@ SMALL = 2**15
 """Caches of at most this many examples are read in the order of the source (``fsa_jax.data.task_builders``)."""
 
 
-class TeacherTextSource(seqio.DataSource):
+class TextSource(seqio.DataSource):
+    """A source of examples with the features of EXAMPLE, in a fixed order. Subclasses define :meth:`examples`."""
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    @abc.abstractmethod
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
+    ) -> tf.data.Dataset:
+        """The examples of a split, or of one shard of it."""
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """The examples of a split; the arguments are SeqIO's."""
+        del sequence_length, use_cached, num_epochs
+        return self.examples(split, shuffle, seed, shard_info)
+
+
+class TeacherTextSource(TextSource):
     """Reviews and one form of teacher text, one shard per file, with the splits ``train`` and ``validation``."""
 
     def __init__(self, understanding: Understanding) -> None:
         super().__init__(splits=("train", "validation"))
         self._understanding: Understanding = understanding
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [str(path) for path in teacher_text.files()]
@@ -63,16 +89,8 @@ class TeacherTextSource(seqio.DataSource):
             paths, found.numbers[split, self._understanding], found.offsets[split, self._understanding]
         )
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
     ) -> tf.data.Dataset:
         """Examples of all files, or of every ``num_shards``-th file, in order. The task shuffles, not this method.
 
@@ -81,20 +99,20 @@ class TeacherTextSource(seqio.DataSource):
           DataError: a file is unusable. After reading has begun, the dataset raises a TensorFlow error with its
             message.
         """
-        del shuffle, seed, sequence_length, use_cached, num_epochs
+        del shuffle, seed
         paths = teacher_text.files()
         held_out = teacher_text.index(paths).held_out
         numbered = list(enumerate(paths))
         if shard_info:
             numbered = numbered[shard_info.index :: shard_info.num_shards]
 
-        def examples() -> Iterator[dict[str, Any]]:
+        def kept_rows() -> Iterator[dict[str, Any]]:
             for number, path in numbered:
                 for row in teacher_text.read(path, number):
                     if row.understanding == self._understanding and held_out.split_of(row.review) == split:
                         yield {"row": row.number, "id": row.review_id, "inputs": row.review, "targets": row.response}
 
-        return tf.data.Dataset.from_generator(examples, output_signature=EXAMPLE)
+        return tf.data.Dataset.from_generator(kept_rows, output_signature=EXAMPLE)
 
     def __str__(self) -> str:
         return f"TeacherTextSource({self._understanding})"
@@ -137,7 +155,7 @@ class _LinesOfFiles:
         return self._numbers[batch], *(np.array(column, object) for column in texts)
 
 
-class FsaSource(seqio.DataSource):
+class FsaSource(TextSource):
     """Sentences of one FSA dataset and their pairs as text.
 
     Splits: ``train``, ``validation`` (dev.json), ``test`` (test.json and hard_test.json, as in the paper), and of the
@@ -151,10 +169,6 @@ class FsaSource(seqio.DataSource):
         super().__init__(splits=("train", "validation", "test", *(subset for subset in SUBSETS if subset != "all")))
         self._name = name
         self._codec = CODECS[name.split("/")[0]]
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [split]
@@ -187,19 +201,11 @@ class FsaSource(seqio.DataSource):
         names = {"train": ["train.json"], "validation": ["dev.json"]}.get(split, ["test.json", "hard_test.json"])
         return [data_dir() / "fsa" / self._name / name for name in names]
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
     ) -> tf.data.Dataset:
         """Examples in the order of the files. The task shuffles, not this method."""
-        del shuffle, seed, sequence_length, use_cached, num_epochs
+        del shuffle, seed
         sentences = self.sentences(split)
         unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)
         if unreadable:

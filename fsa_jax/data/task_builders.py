@@ -15,7 +15,7 @@ import tensorflow as tf
 from fsa_base.errors import DataError
 from fsa_jax.common.training_engine import installed_engine
 from fsa_jax.data.shuffling import InMemory, fits, shuffled
-from fsa_jax.data.sources import CODECS, SMALL, FsaSource
+from fsa_jax.data.sources import CODECS, SMALL, FsaSource, TextSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
 
@@ -108,7 +108,7 @@ def _require_all_shards(files: Sequence[str]) -> None:
         )
 
 
-class _CachedInSourceOrder(seqio.DataSource):
+class _CachedInSourceOrder(TextSource):
     """The cached examples of one split, sorted by ``row`` if they are not too many.
 
     Args:
@@ -120,10 +120,6 @@ class _CachedInSourceOrder(seqio.DataSource):
         super().__init__(splits=cached.splits)
         self._cached = cached
         self._examples = examples
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [split] if self._examples <= SMALL else self._cached.list_shards(split)
@@ -142,19 +138,10 @@ class _CachedInSourceOrder(seqio.DataSource):
             return None
         return InMemory(self._cached.get_dataset(split=split, shuffle=False), order_by="row")
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
     ) -> tf.data.Dataset:
         """Examples in the order of the source. A large cache is read in the order of its files, shuffled if asked."""
-        del sequence_length, use_cached, num_epochs
         if self._examples > SMALL:
             return self._cached.get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import seqio
 import tensorflow as tf
 
 from fsa_base.errors import SettingError, require_choice
 from fsa_jax.data.shuffling import Chosen, Rows
+from fsa_jax.data.sources import TextSource
 
 
 def training_share(
@@ -77,7 +78,7 @@ def _register(
     return name
 
 
-class ShareSource(seqio.DataSource):
+class ShareSource(TextSource):
     """A subset of another source's training examples; the other splits are unchanged."""
 
     def __init__(self, whole: seqio.DataSource, examples: int | None, fraction: float | None, seed: int | None) -> None:
@@ -87,10 +88,6 @@ class ShareSource(seqio.DataSource):
         self._fraction = fraction
         self._seed = seed
         self._counted: dict[str | None, int] = {}
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [split] if split == "train" else self._whole.list_shards(split)
@@ -126,19 +123,10 @@ class ShareSource(seqio.DataSource):
             return list(range(count))
         return sorted(random.Random(self._seed).sample(range(total), count))
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
+    def examples(
+        self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
     ) -> tf.data.Dataset:
         """The chosen examples in the order of the other source."""
-        del sequence_length, use_cached, num_epochs
         if split != "train":
             return self._whole.get_dataset(split=split, shuffle=shuffle, seed=seed, shard_info=shard_info)
         chosen = self._chosen()

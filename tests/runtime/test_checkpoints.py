@@ -201,7 +201,7 @@ def _flip_a_bit(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncate, _flip_a_bit])
 def test_a_damaged_checkpoint_is_an_error_or_the_previous_one_is_used(tmp_path, capfd, damage):
-    """Entry 4: TensorStore's bare Exception for truncated arrays, and names that are taken already."""
+    """TensorStore's bare Exception for truncated arrays, and names that are taken already."""
     tiny_run.run(tmp_path, 4, period=2)
     losses = tiny_run.losses(tmp_path)
     (tmp_path / "checkpoint_4.corrupt").mkdir()
@@ -221,7 +221,7 @@ def _tree(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_checkpoint_of_another_model_is_not_renamed(trained, tmp_path):
-    """Entry 2: a mismatch is an error of the settings, whatever on_corrupt_checkpoint says, and changes nothing."""
+    """A mismatch is an error of the settings, whatever on_corrupt_checkpoint says, and changes nothing."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = _tree(tmp_path)
     wider = tiny_run.model(mlp_dim=64)
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_another_model_is_not_renamed(trained, tmp_path):
 
 
 def test_without_an_intact_checkpoint_the_run_ends_and_changes_nothing(trained, tmp_path):
-    """Entry 2: neither from scratch nor from INITIAL_CHECKPOINT_PATH again."""
+    """Neither from scratch nor from INITIAL_CHECKPOINT_PATH again."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for checkpoint in tmp_path.glob("checkpoint_*"):
         _flip_a_bit(checkpoint)
@@ -258,14 +258,13 @@ def test_a_checkpoint_without_its_state_is_not_silently_skipped(trained, tmp_pat
 
 
 def test_a_misspelt_on_corrupt_checkpoint_is_refused_at_the_start(tmp_path):
-    """Entry 25."""
     with pytest.raises(SettingError, match=r"train.on_corrupt_checkpoint: expected 'error' or 'previous', .* near"):
         tiny_run.run(tmp_path / "run", 2, on_corrupt_checkpoint="previuos")
     assert not (tmp_path / "run").exists()
 
 
 def test_dataset_positions_are_pruned_and_a_deleted_one_is_found(tmp_path):
-    """Entry 3: what keep_dataset_checkpoints deleted is no damage, what something else deleted is."""
+    """What keep_dataset_checkpoints deleted is no damage, what something else deleted is."""
     from fsa_base import checkpoint_files  # 528859f has none, and shows the other tests' failures
 
     tiny_run.run(tmp_path, 6, period=2, save={"keep_dataset_checkpoints": 1})
@@ -365,7 +364,7 @@ def test_rows_after_the_restored_step_and_damaged_rows_are_deleted(tmp_path):
 
 
 def test_only_process_0_deletes_rows_and_the_others_wait(tmp_path, monkeypatch):
-    """Issue 11, entry 16: on resumption every process rewrote the same files."""
+    """On resumption every process rewrote the same files."""
     file = tmp_path / "train" / "metrics.jsonl"
     file.parent.mkdir()
     rows = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'

@@ -1,4 +1,4 @@
-"""Every setting that takes one of a few words is checked when it is given (entry 25)."""
+"""Every setting that takes one of a few words is checked when it is given."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from t5x import checkpoints
 
 
 def test_two_processes_of_slurm_continue_after_a_kill_and_stop_together(tmp_path):
-    """Entries 14, 16 and 17: SIGKILL of each, a checkpoint that one cannot read, SIGTERM to one."""
+    """SIGKILL of each, a checkpoint that one cannot read, SIGTERM to one."""
     run = tmp_path / "run"
 
     def start(second: Path = run) -> list:

@@ -153,7 +153,7 @@ def test_an_interrupted_inference_continues_with_the_first_missing_chunk(trained
 
 
 def test_chunks_of_another_checkpoint_are_not_joined(trained, tmp_path):
-    """Entry 5's kind, for t5x.infer: rows of two models in one file, exit 0."""
+    """Rows of two models were written to one file, with exit status 0."""
 
     def write(path, *args, **kwargs):
         if "chunk-000001" in path:

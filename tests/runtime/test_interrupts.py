@@ -14,7 +14,7 @@ from t5x import checkpoints
 
 
 def test_every_command_describes_itself():
-    """Entry 29: ``t5x.train --help`` was an unknown flag."""
+    """``t5x.train --help`` was an unknown flag."""
     commands = {
         "t5x.train": "continues from the newest checkpoint",
         "t5x.eval": "--gin.CHECKPOINT_PATH=",
@@ -37,7 +37,6 @@ def test_every_command_describes_itself():
 
 
 def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_immediately(tmp_path):
-    """Entry 29."""
     run = tmp_path / "run"
     process = tiny_run.command("t5x.train", *tiny_run.train_arguments(run, 1000))
     metrics = run / "train" / "metrics.jsonl"
@@ -60,7 +59,7 @@ def test_ctrl_c_in_a_training_saves_and_a_second_one_stops_immediately(tmp_path)
 
 
 def test_ctrl_c_before_the_first_step_ends_without_a_traceback(tmp_path):
-    """Entry 29: while libraries load, and while the step is compiled (nothing is cached)."""
+    """While libraries load, and while the step is compiled (nothing is cached)."""
     loading = tiny_run.command("t5x.train", *tiny_run.train_arguments(tmp_path / "a", 1000))
     compiling = tiny_run.command(
         "t5x.train", *tiny_run.train_arguments(tmp_path / "b", 1000, f"--compilation_cache={tmp_path / 'cache'}")

@@ -63,7 +63,7 @@ def test_tf_data_s_own_state_gives_the_same_position(tmp_path, uninterrupted):
 
 @pytest.mark.parametrize("suffix", [".json", ".index", ".data-00000-of-00001"])
 def test_a_truncated_position_means_a_damaged_checkpoint_and_data_from_the_beginning(tmp_path, suffix):
-    """Entry 4: json's and TensorFlow's errors were tracebacks, among them a bare IndexError."""
+    """Errors of json and TensorFlow were tracebacks, among them a bare IndexError."""
     data = position.TrainingData(tiny_run.dataset(), 0, 1, tiny_run.model().FEATURE_CONVERTER_CLS, save_iterator=True)
     first = next(data)
     next(data)
@@ -136,7 +136,7 @@ def test_periods_count_from_the_beginning_of_model_dir_also_below_the_working_di
 
 
 def test_preempted_runs_save_and_evaluate_at_the_same_steps_as_others(tmp_path):
-    """Entry 24. Fine-tuning that began at step 3 with a period of 4: the grid is 3, 7, 11, 15."""
+    """Fine-tuning that began at step 3 with a period of 4: the grid is 3, 7, 11, 15."""
     tiny_run.run(tmp_path / "start", 3)
     settings: dict[str, Any] = {
         "train_eval_dataset_cfg": tiny_run.dataset(split="validation"),
@@ -156,7 +156,7 @@ def test_preempted_runs_save_and_evaluate_at_the_same_steps_as_others(tmp_path):
 
 
 def test_checkpoints_of_preemption_are_pruned_also_where_a_metric_decides_what_is_kept(tmp_path):
-    """Entry 24: they have no score, and were kept for ever."""
+    """They have no score, and were kept for ever."""
     manager = functools.partial(
         checkpoints.OrbaxCheckpointManagerInterface,
         metric_name_to_monitor="training_eval/tiny_noisy/accuracy",
@@ -177,7 +177,7 @@ def test_checkpoints_of_preemption_are_pruned_also_where_a_metric_decides_what_i
 
 
 def test_an_interrupted_evaluation_is_repeated(tmp_path):
-    """Entry 24: on the grid of a MODEL_DIR that did not begin at a multiple of the period."""
+    """On the grid of a MODEL_DIR that did not begin at a multiple of the period."""
     tiny_run.run(tmp_path / "start", 3)
     settings: dict[str, Any] = {
         "train_eval_dataset_cfg": tiny_run.dataset(split="validation"),
@@ -192,7 +192,7 @@ def test_an_interrupted_evaluation_is_repeated(tmp_path):
 
 
 def test_an_evaluation_of_decoded_text_is_complete_when_every_task_has_its_row(tmp_path):
-    """Entry 24: SeqIO writes them task by task, and a kill may come between."""
+    """SeqIO writes them task by task, and a kill may come between."""
     (tmp_path / "inference_eval").mkdir()
     nothing: Any = None
     evaluation = metrics.InferenceEvaluation(
@@ -216,7 +216,7 @@ def begun_at_3(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("record", [None, "", "\udc80 12", "400"])
 def test_a_missing_or_damaged_record_of_the_first_step_is_written_again(tmp_path, begun_at_3, record):
-    """Entry 24: MODEL_DIRs of older versions have none, and may have lost their first checkpoint."""
+    """MODEL_DIRs of older versions have none, and may have lost their first checkpoint."""
     run = tmp_path / "run"
     shutil.copytree(begun_at_3 / "run", run)
     file = run / "began_at_step.txt"

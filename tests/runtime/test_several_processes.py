@@ -37,7 +37,6 @@ ALONE = {
 
 @pytest.mark.parametrize("environment", ALONE.values(), ids=ALONE.keys())
 def test_a_single_process_does_not_wait(environment, monkeypatch):
-    """Entry 14."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert processes.find_cluster(1) is None
@@ -46,7 +45,6 @@ def test_a_single_process_does_not_wait(environment, monkeypatch):
 
 
 def test_several_processes_are_detected_from_the_environment(monkeypatch):
-    """Entry 14."""
     for name, value in (ALONE["mpirun -n 1"] | {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}).items():
         monkeypatch.setenv(name, value)
     found = processes.find_cluster(1)
@@ -58,7 +56,7 @@ def test_several_processes_are_detected_from_the_environment(monkeypatch):
 
 
 def test_errors_name_missing_and_foreign_processes():
-    """Entry 17: JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
+    """JAX's client aborted the process with a C++ stack trace (so that on older code this ends pytest)."""
     with pytest.raises(SettingError, match="process 1, 2 did not connect within 1 s"):
         processes.initialize(True, f"localhost:{pair.free_port()}", 3, 0, 1)
     with pytest.raises(SettingError, match="found process 0 at localhost:"):
@@ -195,7 +193,7 @@ class _Metadata(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_of_a_tpu_pod_find_each_other_by_its_metadata_server(workers):
-    """Entry 14; a stand-in server for each worker, since each learns its own number from it."""
+    """A stand-in server for each worker, since each learns its own number from it."""
     port, servers, processes = pair.free_port(), [], []
     for index in range(workers):
         attributes = {
@@ -222,7 +220,7 @@ def test_workers_of_a_tpu_pod_find_each_other_by_its_metadata_server(workers):
 
 
 def test_a_metric_of_decoded_text_stops_all_processes_at_the_same_step(tmp_path):
-    """Entry 15: only process 0 computes it."""
+    """Only process 0 computes it."""
     address = f"localhost:{pair.free_port()}"
     processes = [
         tiny_run.command(
@@ -243,7 +241,6 @@ def test_a_metric_of_decoded_text_stops_all_processes_at_the_same_step(tmp_path)
 
 
 def test_an_error_in_the_data_of_one_process_ends_both_with_its_message(tmp_path):
-    """Entry 17."""
     arguments = tiny_run.train_arguments(tmp_path, 1000, "--gin_file=tests/runtime/tiny_broken.gin")
     statuses, errors = pair.wait(pair.start("t5x.train", lambda index: arguments), seconds=500)
     assert statuses == [2, 2], errors
@@ -253,7 +250,7 @@ def test_an_error_in_the_data_of_one_process_ends_both_with_its_message(tmp_path
 
 
 def test_two_processes_score_and_infer_unequal_odd_tasks_as_one_process_does(tmp_path):
-    """Entry 18: 13 and 37 examples in batches of 8."""
+    """13 and 37 examples in batches of 8."""
     tiny_run.run(tmp_path / "run", 2, period=2)
 
     def arguments(output: str) -> list[str]:
