@@ -69,7 +69,7 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	touch $@
 
-.venv-teacher/.installed: requirements-teacher.txt pyproject.toml
+.venv-teacher/.installed: requirements-teacher.txt pyproject.toml base/pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -r requirements-teacher.txt
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e ./base -e .
