@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fsa_base import checksums
+from fsa_base.disk import replacing
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.checking import checked_files
 from fsa_jax.common import output_checksums
@@ -104,12 +105,10 @@ def require_whole(root: Path) -> None:
 def _same_bytes_every_time(folder: Path) -> None:
     """Rewrites every example with its features sorted by name, because their order in TFDS files is random."""
     for file in sorted(folder.rglob("*.tfrecord-*")):
-        new = file.with_name(f"{file.name}.new")
-        with tf.io.TFRecordWriter(str(new)) as writer:
+        with replacing(file) as new, tf.io.TFRecordWriter(str(new)) as writer:
             for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
                 example = tf.train.Example.FromString(record)
                 writer.write(example.SerializeToString(deterministic=True))
-        new.replace(file)
 
 
 def _counts(check_root: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ keeps the client's connection open, so that the reason can be printed first.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -29,7 +30,7 @@ _FILES_OF_A_MEMBER = 4
 """Connections that process 0 has to each of the others: this module's, and both ends of the bridge to JAX's."""
 
 
-class Peers:
+class Peers(abc.ABC):
     """The connection of this process to the others; base class of :class:`Hub` and :class:`Member`.
 
     Args:
@@ -42,13 +43,13 @@ class Peers:
         self._ending = threading.Lock()
         self._left = threading.Event()
 
+    @abc.abstractmethod
     def tell(self, error: str) -> None:
         """Ends the other processes with ``error``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def leave(self) -> None:
         """Waits until every process has reached its regular end."""
-        raise NotImplementedError
 
     def left(self) -> None:
         """From now on, the end of a connection is expected."""
