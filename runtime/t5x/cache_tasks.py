@@ -1,13 +1,34 @@
-"""``seqio_cache_tasks`` with list flags that may be repeated: ``--tasks=a --tasks=b`` caches both.
+"""``seqio_cache_tasks``: SeqIO's command, with one line per task and files that fit the number of examples.
 
-SeqIO's own command uses only the last one and ignores the others silently. Everything else is unchanged.
+All flags are SeqIO's, and ``--verbose``. These are different:
+
+- List flags may be repeated: ``--tasks=a --tasks=b`` caches both. SeqIO uses only the last one.
+- Tasks are cached one after the other, with one line each. ``--verbose`` shows the logs of Beam and TensorFlow.
+- Without ``--min_shards``, each split has one file per 4,096 examples, at most 64. SeqIO always writes 64 files.
+- Without ``--pipeline_options``, Beam runs in this process. Beam's own default first tries to download another runner.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from absl import app, flags
+
+from fsa_base.errors import FsaError, SettingError, require_choice
+from t5x import errors
+from t5x.configuration import command_line
+
+FLAGS = flags.FLAGS
+EXAMPLES_PER_FILE = 4096
+MOST_FILES = 64
+RUNNER = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+"""The part of Beam's DirectRunner that runs in this process."""
+_WORKERS_LOG = "--default_sdk_harness_log_level="
 _LISTS = ("tasks", "excluded_tasks", "tasks_additional_cache_dirs", "pipeline_options")
 """Flags of SeqIO's command whose value is a comma-separated list."""
 
@@ -34,12 +55,122 @@ def with_joined_lists(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def fitting_files(examples: int | None) -> int:
+    """Returns the number of files for a split; SeqIO's 64 if its number of examples is not known."""
+    return MOST_FILES if examples is None else min(MOST_FILES, max(1, -(-examples // EXAMPLES_PER_FILE)))
+
+
+def _cache(command: Any) -> None:
+    """Caches the chosen tasks, one after the other, with SeqIO's ``command``."""
+    import importlib
+
+    import seqio
+
+    if not FLAGS.output_cache_dir:
+        raise SettingError("--output_cache_dir", expected="a folder", found="nothing", fix="--output_cache_dir=cache")
+    for module in filter(None, FLAGS.module_import):
+        importlib.import_module(module)
+    seqio.add_global_cache_dirs([FLAGS.output_cache_dir, *FLAGS.tasks_additional_cache_dirs])
+    if not FLAGS.verbose and not any(option.startswith(_WORKERS_LOG) for option in FLAGS.pipeline_options):
+        FLAGS.pipeline_options = [*FLAGS.pipeline_options, f"{_WORKERS_LOG}ERROR"]
+    names = _chosen(seqio.TaskRegistry.names(), FLAGS.tasks or [".*"], FLAGS.excluded_tasks or [])
+    for name in names:
+        _cache_task(command, seqio.TaskRegistry.get(name))
+
+
+def _chosen(known: Sequence[str], wanted: Sequence[str], excluded: Sequence[str]) -> list[str]:
+    """Returns the names that a pattern of ``wanted`` matches as a whole, and none of ``excluded``.
+
+    Raises:
+      SettingError: There is no such name.
+    """
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+    found = [name for name in known if matches(name, wanted) and not matches(name, excluded)]
+    if not known:
+        raise SettingError("--module_import", expected="a module with tasks", found="none", fix="--module_import=tasks")
+    for pattern in wanted:
+        if not any(matches(name, [pattern]) for name in known):
+            require_choice("--tasks", pattern, sorted(known), "{setting}={choice} (tasks, not mixtures)")
+    if not found:
+        raise SettingError("--excluded_tasks", expected="tasks that remain", found="none", fix="exclude fewer tasks")
+    return found
+
+
+def _cache_task(command: Any, task: Any) -> None:
+    import seqio
+
+    def say(text: str, end: str = "\n") -> None:
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    if not task.supports_caching:
+        say(f"{task.name}: skipped, it does not support caching")
+        return
+    cached = task.cache_dir
+    if cached and not FLAGS.ignore_other_caches and not FLAGS.overwrite:
+        say(f"{task.name}: cached already, in {cached} (--overwrite replaces it)")
+        return
+    directory = Path(FLAGS.output_cache_dir) / seqio.get_task_dir_from_name(task.name)
+    say(f"{task.name}: caching {', '.join(task.splits)} … ", end="")
+    began = time.monotonic()
+    if not FLAGS["min_shards"].present:
+        counts = [task.num_input_examples(split) for split in task.splits]
+        FLAGS["min_shards"].value = fitting_files(None if None in counts else max(counts, default=0))
+    _remove_unfinished(directory)
+    FLAGS.tasks = [re.escape(task.name)]
+    try:
+        command.main([])
+    except BaseException:
+        say("")
+        raise
+    if not task.cache_dir or Path(task.cache_dir) != directory:
+        say("not cached; --verbose shows the reason")
+        return
+    stats = [task.get_cached_stats(split)["examples"] for split in task.splits]
+    files = len(list(directory.glob("*-of-*")))
+    say(f"{sum(stats)} examples in {files} files, {time.monotonic() - began:.0f} s: {directory}")
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Removes the files of a cache that was not completed: SeqIO could read them together with the new ones."""
+    if not (directory / "COMPLETED").exists():
+        for file in directory.glob("*.tfrecord-*-of-*"):
+            file.unlink()
+
+
 def main() -> None:
     """Entry point of the console script, which replaces SeqIO's."""
-    from seqio.scripts import cache_tasks_main
-
     sys.argv[1:] = with_joined_lists(sys.argv[1:])
-    cache_tasks_main.console_entry_point()
+    flags.DEFINE_bool("verbose", False, "Show the logs of Beam, SeqIO and TensorFlow.")
+    FLAGS(sys.argv, known_only=True)
+    command_line.import_tensorflow_and_set_logs(FLAGS.verbose)
+    with command_line.standard_error_closed(not FLAGS.verbose):
+        from seqio.scripts import cache_tasks_main
+    FLAGS.unparse_flags()
+    FLAGS.set_default("pipeline_options", [RUNNER])
+    app.run(lambda _: _run(cache_tasks_main))
+
+
+def _run(command: Any) -> None:
+    try:
+        _cache(command)
+    except Exception as error:
+        for_user = next(filter(None, map(errors.for_user, _causes(error))), None)
+        if for_user is None:
+            raise
+        print(f"seqio_cache_tasks: {FsaError.__str__(for_user)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Returns the error and those that led to it."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
 
 
 if __name__ == "__main__":

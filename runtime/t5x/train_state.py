@@ -20,6 +20,7 @@ from t5x.checkpointing import restoring
 from t5x.checkpointing.config import RestoreCheckpointConfig
 from t5x.optimizers import Optimizer, OptimizerDef, select_entries
 from t5x.partitioning import PjitPartitioner
+from t5x.progress import announce
 
 _EMPTY: FrozenDict = FrozenDict()
 
@@ -189,6 +190,14 @@ class InferenceState:
         )
 
 
+def _said_left_out(path: str, names: Sequence[str]) -> str:
+    """Returns one line about the entries that the settings of the restoring leave out."""
+    if all(name.startswith("state/") for name in names):
+        return f"restored the parameters from {path}; the optimizer starts anew, as the recipe asks"
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{len(names)} entries have INITIAL values, as assignment_map asks: {shown}"
+
+
 TrainState = FlaxOptimTrainState | InferenceState
 """With arrays as leaves or, where documented, with ``jax.ShapeDtypeStruct`` or PartitionSpec."""
 
@@ -254,20 +263,23 @@ class TrainStateInitializer:
         shardings = self._partitioner.shardings(self.train_state_axes.state_dict())
         plan = restoring.plan(path, expected, config, is_resuming)
         fresh = {}
-        if plan.from_scratch:
+        if initial := [*plan.from_scratch, *plan.left_out]:
             if init_rng is None:
                 raise CheckpointError(
                     path,
                     expected="every entry of the model",
-                    found=f"none for {', '.join(plan.from_scratch[:3])}",
+                    found=f"none for {', '.join(initial[:3])}",
                     fix="set fallback_init_rng, the random seed for entries that are missing in the checkpoint",
                 )
-            logging.warning(
-                "%d entries have INITIAL values, they are missing in %s: %s",
-                len(plan.from_scratch),
-                path,
-                ", ".join(plan.from_scratch),
-            )
+            if plan.from_scratch:
+                logging.warning(
+                    "%d entries have INITIAL values, they are missing in %s: %s",
+                    len(plan.from_scratch),
+                    path,
+                    ", ".join(plan.from_scratch),
+                )
+            if plan.left_out:
+                announce(_said_left_out(path, plan.left_out))
             fresh = self.from_scratch(init_rng).state_dict()
         state_dict = restoring.read(plan, expected, shardings, fresh)
         state_dict["state"]["step"] = jnp.asarray(state_dict["state"]["step"], jnp.int32)

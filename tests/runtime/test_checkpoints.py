@@ -428,3 +428,12 @@ def test_an_older_checkpoint_of_msgpack_and_zarr_is_read(trained, tmp_path):
     next((tmp_path / "old" / "checkpoint_4").glob("target.*/.zarray")).unlink()
     with pytest.raises(CheckpointError, match="copy the whole checkpoint directory"):
         _start(tmp_path / "old" / "checkpoint_4", tmp_path / "again", mode="specific")
+
+
+def test_parameters_alone_are_restored_with_one_line_of_message(trained, tmp_path, capsys, caplog):
+    mapping = [("state/.*", None)]
+    _start(trained / "checkpoint_4", tmp_path, mode="specific", assignment_map=mapping, fallback_to_scratch=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if "state/" in line or "restored" in line]
+    path = trained / "checkpoint_4"
+    assert said == [f"restored the parameters from {path}; the optimizer starts anew, as the recipe asks"]
+    assert not [record for record in caplog.records if "/t5x/" in record.pathname]

@@ -41,7 +41,9 @@ def _register(name: str, rows: int = 60, keep: bool = True, preprocessors: tuple
     seqio.TaskRegistry.add(
         name,
         source=seqio.FunctionDataSource(  # type: ignore[arg-type]
-            functools.partial(_examples, rows=rows), splits=("train", "validation", "test")
+            functools.partial(_examples, rows=rows),
+            splits=("train", "validation", "test"),
+            num_input_examples=dict.fromkeys(("train", "validation", "test"), rows),
         ),
         preprocessors=[*preprocessors, *filters, seqio.preprocessors.append_eos],
         output_features=FEATURES,
@@ -63,6 +65,7 @@ def _noise(dataset: tf.data.Dataset) -> tf.data.Dataset:
 _register("tiny_reverse")
 _register("tiny_noisy", preprocessors=(_noise,))
 _register("tiny_unscored", scored=False)
+_register("tiny_cacheable", preprocessors=(seqio.CacheDatasetPlaceholder(),))
 _register("tiny_empty", keep=False)
 _register("tiny_thirteen", rows=13)
 _register("tiny_thirty_seven", rows=37)

@@ -101,7 +101,8 @@ class Plan:
       is_verified: Whether its files were compared with their checksums.
       stored: Shape and dtype of every entry of the checkpoint, by name with '/'.
       sources: Entry of the train state to entry of the checkpoint.
-      from_scratch: Entries that keep their initial value.
+      from_scratch: Entries that keep their initial value, because the checkpoint does not have them.
+      left_out: Entries that keep their initial value, because ``assignment_map`` maps them to None.
       dtype: Dtype of the parameters. If None, that of the train state.
       transformations: Functions to apply to the whole stored state dict. Until then ``sources`` is empty.
     """
@@ -111,6 +112,7 @@ class Plan:
     stored: Mapping[str, Any]
     sources: Mapping[str, str]
     from_scratch: Sequence[str]
+    left_out: Sequence[str]
     dtype: Any
     transformations: Sequence[Any] = ()
     is_resuming: bool = False
@@ -136,14 +138,19 @@ def plan(path: str, expected: Mapping[str, Any], config: RestoreCheckpointConfig
             stored,
             {},
             [],
+            [],
             config.dtype,
             tuple(config.state_transformation_fns),
             is_resuming,
             config.fallback_to_scratch,
         )
-    sources, fresh = _sources(path, wanted, stored, config, is_resuming)
-    _check(path, wanted, stored, sources)
-    return Plan(path, is_verified, stored, sources, fresh, config.dtype)
+    sources, fresh, left_out = _sources(path, wanted, stored, config, is_resuming)
+    _check(path, wanted, stored, sources, [] if is_resuming else _left_out_patterns(config))
+    return Plan(path, is_verified, stored, sources, fresh, left_out, config.dtype)
+
+
+def _left_out_patterns(config: RestoreCheckpointConfig) -> list[str]:
+    return [pattern for pattern, old_name in config.assignment_map or () if old_name is None]
 
 
 def _verify(path: str) -> bool:
@@ -165,11 +172,13 @@ def _sources(
     stored: Mapping[str, Any],
     config: RestoreCheckpointConfig,
     is_resuming: bool,
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Returns the source of every entry, the entries that are missing in the checkpoint, and those left out."""
     rules = [] if is_resuming else list(config.assignment_map or ())
     used: set[str] = set()
     sources: dict[str, str] = {}
     fresh: list[str] = []
+    left_out: list[str] = []
     for name in wanted:
         source: str | None = name
         for pattern, old_name in rules:
@@ -178,7 +187,9 @@ def _sources(
                 used.add(pattern)
                 source = None if old_name is None else match.expand(old_name)
                 break
-        if source is None or (source not in stored and config.fallback_to_scratch):
+        if source is None:
+            left_out.append(name)
+        elif source not in stored and config.fallback_to_scratch:
             fresh.append(name)
         else:
             sources[name] = source
@@ -204,10 +215,25 @@ def _sources(
             fix="restore a checkpoint of this model and optimizer, map names by "
             "RestoreCheckpointConfig.assignment_map, or let those entries start fresh by fallback_to_scratch = True",
         )
-    return sources, fresh
+    return sources, fresh, left_out
 
 
-def _check(path: str, wanted: Mapping[str, Any], stored: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+def _check(
+    path: str,
+    wanted: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    sources: Mapping[str, str],
+    left_out: Sequence[str] = (),
+) -> None:
+    """Checks the shapes, and warns of entries of the checkpoint that nothing uses.
+
+    Args:
+      path: The checkpoint.
+      wanted: Shape of every entry of the train state.
+      stored: Shape of every entry of the checkpoint.
+      sources: Entry of the train state to entry of the checkpoint.
+      left_out: Patterns of the entries that are left out on purpose.
+    """
     different = [
         f"{name} {tuple(wanted[name].shape)}, stored {tuple(stored[source].shape)}"
         for name, source in sources.items()
@@ -223,7 +249,12 @@ def _check(path: str, wanted: Mapping[str, Any], stored: Mapping[str, Any], sour
     extra = sorted(stored.keys() - set(sources.values()))
     # A state without an optimizer never uses the optimizer's entries; this needs no warning.
     has_optimizer = any(name.startswith("state/param_states") for name in wanted)
-    surprising = [name for name in extra if has_optimizer or not name.startswith("state/")]
+    surprising = [
+        name
+        for name in extra
+        if (has_optimizer or not name.startswith("state/"))
+        and not any(re.fullmatch(pattern, name) for pattern in left_out)
+    ]
     if surprising:
         logging.warning("%d entries of %s are not used: %s", len(surprising), path, _listed(surprising))
 
@@ -278,7 +309,7 @@ def read(
         stored = _read_orbax(plan, arguments)
         arrays = {name: stored[source] for name, source in plan.sources.items()}
     values = flatten_dict(fresh, sep="/")
-    arrays |= {name: values[name] for name in plan.from_scratch}
+    arrays |= {name: values[name] for name in (*plan.from_scratch, *plan.left_out)}
     return unflatten_dict(arrays, sep="/")
 
 
@@ -319,7 +350,7 @@ def _transformed(plan: Plan, expected: Mapping[str, Any], wanted: Mapping[str, A
     values = flatten_dict(state, sep="/")
     shapes = {name: _shape(np.asarray(value)) for name, value in values.items()}
     config = RestoreCheckpointConfig(path=plan.path, fallback_to_scratch=plan.fallback)
-    sources, fresh = _sources(plan.path, wanted, shapes, config, is_resuming=False)
+    sources, fresh, _ = _sources(plan.path, wanted, shapes, config, is_resuming=False)
     _check(plan.path, wanted, shapes, sources)
     done = dataclasses.replace(plan, sources=sources, from_scratch=fresh, transformations=())
     return done, {name: values[source] for name, source in sources.items()}

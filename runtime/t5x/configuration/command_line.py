@@ -150,7 +150,7 @@ def _parse_and_run(
         setattr(sys.modules["__main__"], function.__name__, function)
     gin_files.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
     set_compilation_cache(FLAGS.compilation_cache)
-    _import_tensorflow_and_set_logs(FLAGS.verbose)
+    import_tensorflow_and_set_logs(FLAGS.verbose)
     dry_run = "dry_run" in FLAGS and FLAGS.dry_run
     if found[0].__name__ != "train":
         # JAX's preemption service handles SIGTERM, so commands that do not query it would never end by that signal.
@@ -203,7 +203,7 @@ def _module_name() -> str:
     return spec.name if spec is not None else "t5x.train"
 
 
-def _import_tensorflow_and_set_logs(verbose: bool) -> None:
+def import_tensorflow_and_set_logs(verbose: bool) -> None:
     """Shows all logs with ``verbose`` or a higher absl ``--verbosity``, otherwise only warnings of the engine."""
     if verbose or FLAGS.verbosity > 0:
         logging.set_verbosity(max(logging.INFO, FLAGS.verbosity))
@@ -214,7 +214,7 @@ def _import_tensorflow_and_set_logs(verbose: bool) -> None:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     # TensorFlow only reads data, so oneDNN is of no use, and it prints warnings on older processors.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with _standard_error_closed():
+    with standard_error_closed():
         datasets.tensorflow().constant(0)
     logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours)
@@ -240,8 +240,15 @@ def _is_of_failed_save(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def _standard_error_closed() -> Iterator[None]:
-    """Redirects standard error to nowhere: importing TensorFlow prints messages there which no setting turns off."""
+def standard_error_closed(closed: bool = True) -> Iterator[None]:
+    """Redirects standard error to nowhere: importing TensorFlow prints messages there which no setting turns off.
+
+    Args:
+      closed: Whether to do so.
+    """
+    if not closed:
+        yield
+        return
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
