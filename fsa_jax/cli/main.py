@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "check": "check teacher text against the reviews, fix it, keep or drop it; writes an HTML report",
     "import-hf": "convert T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 weights to a checkpoint to start training from",
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
+    "train": "distil a student from teacher text, or fine-tune it on labels",
+    "eval": "score a fine-tuned student on the test sentences",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
     "predict": "predict opinions for every review of a file, with JAX or CTranslate2",
@@ -53,11 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     from jsonargparse import auto_cli
 
-    from fsa_jax.cli.option_spelling import spelt_out
+    from fsa_jax.cli.option_spelling import Parser, spelt_out
 
     module = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}")
     try:
-        status = auto_cli(module.command, args=spelt_out(module.command, rest), prog=f"fsa {name}", as_positional=True)
+        words = spelt_out(module.command, rest)
+        status = auto_cli(module.command, args=words, prog=f"fsa {name}", as_positional=True, parser_class=Parser)
     except FsaError as error:
         print(f"fsa {name}: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,8 @@ from pathlib import Path
 from fsa_base.errors import MissingDataError
 
 DATA_DIR_VARIABLE = "FSA_DATA_DIR"
+STUDENT_VARIABLE = "FSA_STUDENT"
+"""Environment variable with the imported model of a decoder-only student, an output directory of ``fsa import-hf``."""
 
 
 def data_dir() -> Path:

@@ -1,7 +1,8 @@
 """``sentiment_corpus`` as a SeqIO source, complete or reduced for an ablation.
 
-The corpus is read from ``$FSA_DATA_DIR/corpus``, where ``fsa corpus`` wrote it. Ablations remove rows of the training
-split by the scores of each row. Validation rows stay the same, so that validation losses can be compared.
+The corpus is read from ``$FSA_DATA_DIR/corpus``, where ``fsa corpus`` wrote it, or from ``$FSA_DATA_DIR`` itself.
+Ablations remove rows of the training split by the scores of each row. Validation rows stay the same, so that validation
+losses can be compared.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ class CorpusSource(TextSource):
         return {"row": row["row"], "id": row["review_id"], "inputs": row["review"], "targets": targets}
 
     def _folder(self) -> Path:
-        root = data_dir() / "corpus" / "sentiment_corpus" / self._understanding
+        places = [data_dir() / "corpus" / "sentiment_corpus", data_dir() / "sentiment_corpus"]
+        root = next((place for place in places if place.is_dir()), places[0]) / self._understanding
         versions = sorted(path for path in root.glob("*.*.*") if (path / "dataset_info.json").is_file())
         if not versions:
             raise MissingDataError(

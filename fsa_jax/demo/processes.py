@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base.runs import read_rows
+from fsa_jax.common.shell_words import typed
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
@@ -38,8 +38,7 @@ class Command:
 
     def __str__(self) -> str:
         """The command as a user would type it; strings for gin have their own quotes inside those of the shell."""
-        names = ("python", *self.words[1:])
-        return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in names)
+        return typed(("python", *self.words[1:]))
 
 
 @dataclass

@@ -10,11 +10,9 @@ from typing import Any
 
 from fsa_base.errors import CheckpointError, SettingError
 from fsa_base.networks.llama.config import LlamaConfig, RopeScaling
+from fsa_jax.common.paths import STUDENT_VARIABLE
 from fsa_jax.weights.hf_files import CONFIG, HF_FILES, Tensor, read_config
 from fsa_jax.weights.hf_mapping import MOST_LAYERS, Family, Leaf, count_of, flag_of, number_of
-
-STUDENT_VARIABLE = "FSA_STUDENT"
-"""Environment variable with the directory of the imported model from which training starts."""
 
 _DEFAULT_THETA = 10000.0
 

@@ -1,0 +1,95 @@
+"""A command of the training engine: shown as a user would type it, and run in its own process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from fsa_jax.common.shell_words import typed
+
+ENGINE_FLAGS = (
+    "compilation_cache",
+    "coordinator_address",
+    "gin_bindings",
+    "gin_file",
+    "gin_search_paths",
+    "initialization_timeout",
+    "multiprocess_gpu",
+    "process_count",
+    "process_index",
+    "seqio_additional_cache_dirs",
+    "tfds_data_dir",
+    "verbose",
+)
+"""The flags of all commands of the engine, which ``fsa train`` and ``fsa eval`` pass on, as they do ``--gin.NAME``."""
+
+
+@dataclass(frozen=True)
+class EngineCommand:
+    """``python -m MODULE --gin_file=… --gin.NAME=VALUE …`` with its environment variables.
+
+    Args:
+      module: module of the engine, such as ``t5x.train``.
+      gin_files: gin files in their order.
+      bindings: values of gin names, as Python values.
+      environment: environment variables to set.
+      flags: further flags, as the user wrote them.
+    """
+
+    module: str
+    gin_files: Sequence[str]
+    bindings: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    flags: Sequence[str] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words after ``python``."""
+        files = [f"--gin_file={file}" for file in self.gin_files]
+        bindings = [f"--gin.{name}={value!r}" for name, value in self.bindings.items()]
+        return ["-m", self.module, *files, *bindings, *self.flags]
+
+    def __str__(self) -> str:
+        """The command as a user would type it."""
+        found = shutil.which("python")
+        is_this = found is not None and os.path.realpath(found) == os.path.realpath(sys.executable)
+        return typed(["python" if is_this else sys.executable, *self.arguments], self.environment)
+
+    def replace_process(self) -> NoReturn:
+        """Becomes the command, which then gets the signals sent to this process and gives it its exit status."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, *self.arguments], {**os.environ, **self.environment})
+
+    def run(self) -> int:
+        """Runs the command and returns its exit status. SIGINT and SIGTERM to this process are passed on to it."""
+        received: list[int] = []
+        process: subprocess.Popen[bytes] | None = None
+
+        def pass_on(number: int, frame: Any) -> None:
+            del frame
+            received.append(number)
+            if process is not None:
+                process.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            process = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                env={**os.environ, **self.environment},
+                # In a new session, Ctrl-C reaches the command once, from here, and not a second time from the terminal.
+                start_new_session=True,
+            )
+            for number in received:  # before the command was there
+                process.send_signal(number)
+            status = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 128 - status if status < 0 else status

@@ -1,0 +1,92 @@
+"""What a student starts from: a checkpoint, a run, or the output of ``fsa import-hf``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsa_base import checkpoint_files, run_config, runs
+from fsa_base.errors import CheckpointError
+from fsa_jax.common.paths import STUDENT_VARIABLE, shown
+from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
+from fsa_jax.training import recipes, run_record
+
+RUNS = Path("runs")
+"""Folder of the runs that have a name and no path."""
+_IMPORTED = "hf"
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A checkpoint to start from.
+
+    Attributes:
+      checkpoint: its path.
+      size: the size of its recipe (a key of ``recipes.SIZES``), or ``recipes.CHAT``; None if it is not known.
+      environment: the environment variables ``FSA_VOCAB`` and ``FSA_STUDENT`` that belong to it.
+    """
+
+    checkpoint: Path
+    size: str | None
+    environment: dict[str, str]
+
+
+def model_dir(student: str) -> str:
+    """MODEL_DIR of the run of a student: ``runs/NAME``; a name with a slash is the path itself."""
+    return student if "/" in student else str(RUNS / student)
+
+
+def find(where: str) -> StartingPoint:
+    """Finds the checkpoint that ``--from`` names.
+
+    Args:
+      where: a checkpoint, a run's MODEL_DIR (its newest checkpoint), MODEL_DIR@best, MODEL_DIR@newest, an output
+        directory of ``fsa import-hf``, or the name of a student in ``runs/``, with or without ``@best``.
+
+    Raises:
+      CheckpointError: there is no checkpoint.
+    """
+    for place in (where, model_dir(where)):
+        directory, at, choice = place.rpartition("@")
+        if Path(place).exists() or (at and choice in ("best", "newest") and Path(directory).exists()):
+            return _at(checkpoint_files.find_checkpoints(runs.resolve(Path(place)))[-1])
+    # The id of a model on the Hub can be looked up here.
+    raise CheckpointError(
+        f"--from {shown(Path(where))}",
+        expected="a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, or an output directory of fsa import-hf",
+        found=f"nothing, also not {shown(Path(model_dir(where)))}",
+        fix="correct the path; import a model of the Hub before: fsa import-hf google-t5/t5-base weights/t5-base",
+    )
+
+
+def _at(checkpoint: Path) -> StartingPoint:
+    run = checkpoint.parent
+    if (run / _IMPORTED / "config.json").is_file():
+        return _imported(checkpoint, run / _IMPORTED)
+    config = run_config.read(run / run_config.CONFIG)
+    environment = {name: path for name, path in run_record.read(run).items() if name != run_record.VARIABLES[0]}
+    return StartingPoint(checkpoint, size_of_run(config) if config else None, environment)
+
+
+def size_of_run(config: run_config.RunConfig) -> str | None:
+    """The size of the recipe of a run, or ``recipes.CHAT``; None if it is none of them."""
+    if config.parameters("student_config"):
+        return recipes.CHAT
+    return recipes.size_of(config.parameters("T5Config"))
+
+
+def _imported(checkpoint: Path, files: Path) -> StartingPoint:
+    import dataclasses
+
+    from fsa_jax.weights import t5
+    from fsa_jax.weights.families import family_of
+    from fsa_jax.weights.hf_files import read_config
+
+    content = read_config(files)
+    if family_of(content).decoder_only:
+        return StartingPoint(checkpoint, recipes.CHAT, {STUDENT_VARIABLE: str(checkpoint.parent)})
+    network: dict[str, Any] = dataclasses.asdict(t5.config_from_hf(content))
+    vocabulary = files / "spiece.model"
+    environment = {VOCABULARY_VARIABLE: str(vocabulary)} if vocabulary.is_file() else {}
+    return StartingPoint(checkpoint, recipes.size_of(network), environment)

@@ -1,0 +1,252 @@
+"""The command of ``fsa train``: chooses the recipe of gin/ and its settings from options and what the data contain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsa_base import run_config
+from fsa_base.disk import as_path
+from fsa_base.errors import SettingError, require_choice
+from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE
+from fsa_jax.data import benchmark_files
+from fsa_jax.tokenizers.t5 import ROW_PADDING, ROWS, VOCABULARY_VARIABLE, T5Tokenizer, configured_vocabulary
+from fsa_jax.training.engine_command import EngineCommand
+from fsa_jax.training.found_data import FoundData
+from fsa_jax.training.recipes import CHAT, SIZES
+from fsa_jax.training.starting_point import StartingPoint, model_dir, size_of_run
+
+FINETUNING_BATCH = 16
+"""BATCH_SIZE of all recipes gin/finetune_*.gin."""
+EPOCHS = {CHAT: 5}
+"""Epochs of fine-tuning by recipe; the others have the paper's 20."""
+_PAPERS_EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of ``fsa train`` that are not about finding files; None means the recipe's own value."""
+
+    student: str
+    size: str | None = None
+    stage: str | None = None
+    task: str | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int | None = None
+    vocabulary: Path | None = None
+    dry_run: bool = False
+    engine_flags: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """An FSA dataset to fine-tune on, such as ``atsa/rest14``, with its numbers of sentences."""
+
+    name: str
+    training: int
+    dev: int
+
+    @property
+    def task(self) -> str:
+        """The name of its SeqIO task."""
+        return task_of(self.name)
+
+
+def task_of(labels: str, chat: bool = False) -> str:
+    """The SeqIO task of an FSA dataset: ``atsa/rest14`` is ``fsa_atsa_rest14``."""
+    return f"fsa_{'chat_' if chat else ''}{labels.replace('/', '_')}"
+
+
+def labels_of(task: str, known: Sequence[str]) -> str | None:
+    """The FSA dataset that a word means: ``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``; None if it is none."""
+    for name in known:
+        if task in (name, name.split("/")[1], task_of(name), task_of(name, chat=True)):
+            return name
+    return None
+
+
+def train_command(options: TrainOptions, data: FoundData, start: StartingPoint | None = None) -> EngineCommand:
+    """Returns the command that trains the student.
+
+    Args:
+      options: the options of the command line.
+      data: what the data directory contains.
+      start: the checkpoint to start from; None to start with random weights.
+
+    Raises:
+      FsaError: options do not fit together, the data do not have what they need, or MODEL_DIR has another run.
+    """
+    labels = labels_of(options.task, data.labels) if options.task else None
+    stage = _stage(options, data, labels)
+    size = _size(options, start)
+    bindings: dict[str, Any] = {"MODEL_DIR": model_dir(options.student)}
+    if start is not None:
+        bindings["INITIAL_CHECKPOINT_PATH"] = str(start.checkpoint)
+    bindings |= (
+        _finetuning(options, _load(labels or _only(options, data), data), size)
+        if stage == "finetune"
+        else _distillation(options, data, size)
+    )
+    given = {
+        "BATCH_SIZE": options.batch_size,
+        "LEARNING_RATE": options.learning_rate,
+        "RANDOM_SEED": options.seed,
+    }
+    bindings |= {name: value for name, value in given.items() if value is not None}
+    environment = {DATA_DIR_VARIABLE: str(data.root)}
+    if size == CHAT:
+        environment |= _student(start)
+    else:
+        vocabulary = _vocabulary(options, data, start)
+        if vocabulary is not None:
+            environment[VOCABULARY_VARIABLE] = str(vocabulary)
+            bindings |= _rows(vocabulary)
+    _require_same_run(options, bindings, size)
+    flags = [*(["--run_mode=train", "--dry_run"] if options.dry_run else []), *options.engine_flags]
+    module = "t5x.main" if options.dry_run else "t5x.train"
+    return EngineCommand(module, [f"gin/{stage}_{size}.gin"], bindings, environment, flags)
+
+
+def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
+    stage = options.stage or ("finetune" if labels or not data.mixture else "distill")
+    if stage == "distill" and not data.mixture:
+        raise SettingError(
+            "--stage distill",
+            expected="teacher text in --data: a corpus of fsa corpus, or teacher/*.jsonl",
+            found=str(data),
+            fix="fsa corpus CHECKED DIR, then --data DIR; or --stage finetune",
+        )
+    if stage == "finetune" and not data.labels:
+        raise SettingError(
+            "--stage finetune",
+            expected="labelled sentences in --data: fsa/{atsa,acsa}/NAME/{train,dev}.json",
+            found=str(data),
+            fix="put the labels there (docs/data.md), or --stage distill",
+        )
+    if options.task and not labels and (stage == "finetune" or not options.task.startswith("fsa_")):
+        words = [name.split("/")[1] for name in data.labels] + ([data.mixture] if stage == "distill" else [])
+        require_choice("--task", options.task, filter(None, words), "{setting} {choice}")
+    if labels and stage == "distill":
+        raise SettingError(
+            f"--task {options.task}",
+            expected="a task of teacher text for --stage distill",
+            found="labelled sentences",
+            fix=f"--stage finetune, or --task {data.mixture}",
+        )
+    return stage
+
+
+def _size(options: TrainOptions, start: StartingPoint | None) -> str:
+    found = start.size if start else None
+    if options.size is None and found is None:
+        sizes = ", ".join(f"{name} ({size.hardware})" for name, size in SIZES.items())
+        unknown = f"no recipe has the size of {start.checkpoint}" if start else "none"
+        raise SettingError("--size", expected=sizes, found=unknown, fix="--size 10m")
+    if options.size and found and options.size != found:
+        assert start is not None
+        raise SettingError(
+            f"--size {options.size}",
+            expected=f"the size of {start.checkpoint}, from which the student starts",
+            found=f"its size is {found}",
+            fix="leave out --size",
+        )
+    return options.size or str(found)
+
+
+def _only(options: TrainOptions, data: FoundData) -> str:
+    if len(data.labels) > 1:
+        words = [name.split("/")[1] for name in data.labels]
+        raise SettingError("--task", expected=" or ".join(words), found="none", fix=f"--task {words[0]}")
+    return data.labels[0]
+
+
+def _load(name: str, data: FoundData) -> Labels:
+    folder = data.root / "fsa" / name
+    counts = [len(benchmark_files.load(folder / file)) for file in ("train.json", "dev.json")]
+    return Labels(name, *counts)
+
+
+def _finetuning(options: TrainOptions, labels: Labels, size: str) -> dict[str, Any]:
+    """Validation after every epoch; the number of steps of an epoch depends on the number of sentences."""
+    batch = options.batch_size or FINETUNING_BATCH
+    epoch = max(1, labels.training // batch)
+    steps = options.steps or epoch * EPOCHS.get(size, _PAPERS_EPOCHS)
+    task = task_of(labels.name, chat=size == CHAT)
+    return {
+        "MIXTURE_OR_TASK_NAME": task,
+        "TRAIN_STEPS": steps,
+        "EVAL_PERIOD": min(epoch, steps),
+        "EVAL_STEPS": max(1, labels.dev // batch),
+        "BEST_BY": f"inference_eval/{task}/f1",
+    }
+
+
+def _distillation(options: TrainOptions, data: FoundData, size: str) -> dict[str, Any]:
+    mixture = options.task or str(data.mixture)
+    if size == CHAT:
+        if not data.teacher_files:
+            raise SettingError(
+                "--data",
+                expected="teacher/*.jsonl, from which decoder-only students are distilled",
+                found=str(data),
+                fix="copy the teacher text in the papers' layout to DIR/teacher, or start from a T5",
+            )
+        mixture = options.task or "fsa_chat_distill"
+    bindings: dict[str, Any] = {"MIXTURE_OR_TASK_NAME": mixture}
+    if options.steps is not None:
+        bindings["TRAIN_STEPS"] = options.steps
+        period = SIZES[size].period if size in SIZES else None
+        if period is not None and options.steps < period:
+            bindings["PERIOD"] = options.steps
+    return bindings
+
+
+def _student(start: StartingPoint | None) -> dict[str, str]:
+    imported = (start.environment if start else {}).get(STUDENT_VARIABLE) or os.environ.get(STUDENT_VARIABLE)
+    if not start or not imported:
+        raise SettingError(
+            "--from",
+            expected="an imported decoder-only student, or a run that fsa train started from one",
+            found=str(start.checkpoint) if start else "none",
+            fix=f"fsa import-hf Qwen/Qwen2.5-0.5B-Instruct weights/qwen, then --from weights/qwen; for a run that was "
+            f"started by hand, set {STUDENT_VARIABLE}=weights/qwen",
+        )
+    return {STUDENT_VARIABLE: imported}
+
+
+def _vocabulary(options: TrainOptions, data: FoundData, start: StartingPoint | None) -> Path | None:
+    """The SentencePiece model to name in the command; None if the engine finds T5's without being told."""
+    if options.vocabulary is not None:
+        return options.vocabulary
+    if os.environ.get(VOCABULARY_VARIABLE):
+        return configured_vocabulary()
+    if start and VOCABULARY_VARIABLE in start.environment:
+        return Path(start.environment[VOCABULARY_VARIABLE])
+    return None if data.vocabulary else configured_vocabulary()
+
+
+def _rows(vocabulary: Path) -> dict[str, int]:
+    rows = -(-T5Tokenizer(vocabulary).size // ROW_PADDING) * ROW_PADDING
+    return {} if rows == ROWS else {"VOCABULARY_ROWS": rows}
+
+
+def _require_same_run(options: TrainOptions, bindings: Mapping[str, Any], size: str) -> None:
+    """Raises SettingError if MODEL_DIR has a run of another task or size, which this one would try to continue."""
+    directory = as_path(bindings["MODEL_DIR"])
+    config = run_config.read(directory / run_config.CONFIG)
+    if config is None:
+        return
+    task, expected = config.macro("MIXTURE_OR_TASK_NAME"), bindings["MIXTURE_OR_TASK_NAME"]
+    if task in (expected, None) and size_of_run(config) in (size, None):
+        return
+    raise SettingError(
+        f"--student {options.student}",
+        expected=f"a new name, or a run of {expected} with the size {size}, which is continued",
+        found=f"{directory} has a run of {task} with the size {size_of_run(config)}",
+        fix=f"--student ANOTHER-NAME (with --from {options.student} it starts from that run)",
+    )
