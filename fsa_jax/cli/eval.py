@@ -65,8 +65,9 @@ def command(
     }
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     task_name = next(iter(commands.values())).bindings["MIXTURE_OR_TASK_NAME"]
-    table = Table("split", *names, title=f"{run.checkpoint}: {task_name}", title_justify="left")
+    table = Table("split", *names)
     for name, row in rows.items():
         table.add_row(name, *(f"{row[key]:.1f}" if key in row else "" for key in names))
+    print(f"{run.checkpoint}, {task_name}, in percent:")
     console().print(table)
     return 0

@@ -157,7 +157,7 @@ def t5_vocabulary(model_rows: int = t5.ROWS) -> ReviewVocabulary:
             vocabulary.model_file,
             expected=f"a vocabulary for a model of {model_rows} rows",
             found=f"{vocabulary.vocab_size} ids with the extra ids and [NL]",
-            fix=f"give the model {fitting} rows (T5Config.vocab_size and t5_vocabulary.model_rows), or set "
-            f"{t5.VOCABULARY_VARIABLE} to the model's vocabulary",
+            fix=f"give the model {fitting} rows (--gin.VOCABULARY_ROWS={fitting}), or set {t5.VOCABULARY_VARIABLE} to "
+            "the model's vocabulary",
         )
     return vocabulary

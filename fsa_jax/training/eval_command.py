@@ -16,7 +16,7 @@ from fsa_jax.tokenizers.t5 import ROWS, VOCABULARY_VARIABLE
 from fsa_jax.training import recipes, run_record
 from fsa_jax.training.engine_command import EngineCommand
 from fsa_jax.training.found_data import FoundData
-from fsa_jax.training.starting_point import model_dir, size_of_run
+from fsa_jax.training.starting_point import existing, model_dir, size_of_run
 from fsa_jax.training.train_command import labels_of, task_of
 
 SPLITS = ("test", *(subset for subset in SUBSETS if subset != "all"))
@@ -63,10 +63,7 @@ def find_run(where: str) -> Run:
     Raises:
       FsaError: there is no checkpoint, or MODEL_DIR has no config.gin.
     """
-    path = Path(where)
-    if not path.exists() and not Path(where.rpartition("@")[0]).is_dir():
-        path = Path(model_dir(where))
-    path = runs.named(path)
+    path = runs.named(existing(where) or Path(model_dir(where)))
     if not checkpoint_files.is_checkpoint(path):
         if not checkpoint_files.checkpoint_steps(path):
             checkpoint_files.find_checkpoints(path)  # raises the error
@@ -128,7 +125,7 @@ def eval_command(
     else:
         model, network = _network(run.config)
         bindings |= network
-        environment |= _vocabulary(run, data, vocabulary)
+        environment |= _vocabulary(run, vocabulary)
     # The lengths of a run that was fine-tuned on these labels fit them; those of distillation are longer than needed.
     lengths = run.config.macro("TASK_FEATURE_LENGTHS")
     if isinstance(lengths, dict) and task_of(labels, chat) == run.config.macro("MIXTURE_OR_TASK_NAME"):
@@ -178,8 +175,8 @@ def _network(config: run_config.RunConfig) -> tuple[str, dict[str, Any]]:
     return model, bindings
 
 
-def _vocabulary(run: Run, data: FoundData, given: Path | None) -> dict[str, str]:
-    chosen = given or os.environ.get(VOCABULARY_VARIABLE) or run.environment.get(VOCABULARY_VARIABLE)
+def _vocabulary(run: Run, given: Path | None) -> dict[str, str]:
+    chosen = given or run.environment.get(VOCABULARY_VARIABLE) or os.environ.get(VOCABULARY_VARIABLE)
     rows = run.config.parameters("T5Config").get("vocab_size")
     if chosen is None and isinstance(rows, int) and rows != ROWS:
         raise SettingError(
@@ -188,7 +185,6 @@ def _vocabulary(run: Run, data: FoundData, given: Path | None) -> dict[str, str]
             found=f"none, and T5's needs {ROWS}",
             fix="--vocabulary FILE",
         )
-    del data
     return {VOCABULARY_VARIABLE: str(chosen)} if chosen else {}
 
 

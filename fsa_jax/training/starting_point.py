@@ -37,6 +37,19 @@ def model_dir(student: str) -> str:
     return student if "/" in student else str(RUNS / student)
 
 
+def existing(where: str) -> Path | None:
+    """The path that a user means by a path or the name of a student, with or without ``@best`` and ``@newest``.
+
+    Returns:
+      The path, still with ``@best``; None if neither it nor the run exists.
+    """
+    for place in (where, model_dir(where)):
+        directory, at, choice = place.rpartition("@")
+        if Path(place).exists() or (at and choice in ("best", "newest") and Path(directory).exists()):
+            return Path(place)
+    return None
+
+
 def find(where: str) -> StartingPoint:
     """Finds the checkpoint that ``--from`` names.
 
@@ -47,10 +60,8 @@ def find(where: str) -> StartingPoint:
     Raises:
       CheckpointError: there is no checkpoint.
     """
-    for place in (where, model_dir(where)):
-        directory, at, choice = place.rpartition("@")
-        if Path(place).exists() or (at and choice in ("best", "newest") and Path(directory).exists()):
-            return _at(checkpoint_files.find_checkpoints(runs.resolve(Path(place)))[-1])
+    if (path := existing(where)) is not None:
+        return _at(checkpoint_files.find_checkpoints(runs.resolve(path))[-1])
     # The id of a model on the Hub can be looked up here.
     raise CheckpointError(
         f"--from {shown(Path(where))}",

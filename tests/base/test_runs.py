@@ -184,6 +184,24 @@ def test_eval_base_scores_the_best_checkpoint(finetuned: Path, tmp_path: Path) -
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [20]
 
 
+def test_fsa_eval_scores_a_run_by_its_own_configuration(finetuned: Path) -> None:
+    """The sizes of this run are those of no recipe; an earlier version wrote its config.gin."""
+    model_dir = finetuned / "model_dir"
+    options = ["--split", "hard", "--data", str(finetuned / "data"), "--vocabulary", str(finetuned / "spiece.model")]
+    run = subprocess.run(
+        [sys.executable, "-m", "fsa_jax.cli.main", "eval", str(model_dir), *options],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "t5x.eval --gin_file=gin/models/t5.gin --gin_file=gin/shared/eval.gin" in run.stderr
+    assert run.stdout.splitlines()[0] == f"{model_dir / 'checkpoint_20'}, fsa_atsa_rest14, in percent:"
+    assert [name for name in ("precision", "recall", "f1", "hard") if name not in run.stdout] == []
+    assert list((model_dir / "hard" / "inference_eval").glob("fsa_atsa_rest14-*20.jsonl"))
+
+
 def test_commands_take_the_best_checkpoint(finetuned: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("FSA_VOCAB", str(finetuned / "spiece.model"))
     sentences, model_dir = str(finetuned / "sentences.txt"), finetuned / "model_dir"

@@ -1,0 +1,117 @@
+"""``fsa eval``: from a run's config.gin to the command of the engine, and the signals that the command gets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsa_base.errors import CheckpointError, SettingError
+from fsa_jax.training import found_data, recipes, run_record
+from fsa_jax.training.eval_command import eval_command, find_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    for name in ("FSA_VOCAB", "FSA_DATA_DIR", "FSA_STUDENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("atsa/rest14", "acsa/rest16"):
+        folder = tmp_path / "data" / "fsa" / name
+        folder.mkdir(parents=True)
+        for file in ("train", "dev"):
+            (folder / f"{file}.json").write_text("[]")
+
+
+def write_run(directory: Path, bindings: dict, task: str = "fsa_atsa_rest14") -> None:
+    """A run whose checkpoint_2 is better than checkpoint_4."""
+    for step in (2, 4):
+        (directory / f"checkpoint_{step}" / "state").mkdir(parents=True)
+    macros = {"MIXTURE_OR_TASK_NAME": task, "VOCABULARY_ROWS": 32128, "BEST_BY": "inference_eval/t/f1"}
+    macros["TASK_FEATURE_LENGTHS"] = {"inputs": 16, "targets": 8}
+    lines = [f"{name} = {value!r}" for name, value in {**macros, **bindings}.items()]
+    lines += ["checkpoints.OrbaxCheckpointManagerInterface.metric_name_to_monitor = %BEST_BY"]
+    (directory / "config.gin").write_text("\n".join(lines))
+    (directory / "inference_eval").mkdir()
+    (directory / "inference_eval" / "t-metrics.jsonl").write_text('{"step": 2, "f1": 9}\n{"step": 4, "f1": 3}\n')
+
+
+def network(size: str, **changed: object) -> dict:
+    values = {"dtype": "float32", "vocab_size": 32128, **recipes.SIZES[size].network, **changed}
+    return {f"network.T5Config.{name}": value for name, value in values.items()}
+
+
+def test_fsa_eval_scores_the_best_checkpoint_of_a_size(tmp_path):
+    write_run(Path("runs/s"), network("60m"))
+    data = found_data.find(Path("data"))
+    for where in ("s", "runs/s", "runs/s@best", "runs/s/checkpoint_2"):
+        run = find_run(where)
+        assert run.checkpoint == Path("runs/s/checkpoint_2")
+    engine = eval_command(run, "hard", data)
+    assert engine.gin_files == ["gin/models/t5_1_0_small.gin", "gin/shared/eval.gin"]
+    assert engine.bindings == {
+        "MODEL_DIR": "runs/s",
+        "CHECKPOINT_PATH": "runs/s/checkpoint_2",
+        "MIXTURE_OR_TASK_NAME": "fsa_atsa_rest14",
+        "SPLIT": "hard",
+        "EVAL_OUTPUT_DIR": "runs/s/hard",
+        "network.T5Config.dtype": "float32",
+        "TASK_FEATURE_LENGTHS": {"inputs": 16, "targets": 8},
+    }
+    other = eval_command(run, "test", data, task="rest16").bindings
+    assert other["MIXTURE_OR_TASK_NAME"] == "fsa_acsa_rest16" and "TASK_FEATURE_LENGTHS" not in other
+    with pytest.raises(SettingError, match=r"--split: .*near 'implicit'"):
+        eval_command(run, "implict", data)
+    with pytest.raises(CheckpointError, match=r"runs/other"):
+        find_run("other")
+
+
+def test_the_sizes_of_a_run_without_recipe_are_bound_and_its_vocabulary_is_needed():
+    write_run(Path("runs/s"), network("10m", emb_dim=32, vocab_size=384))
+    data, run = found_data.find(Path("data")), find_run("s")
+    with pytest.raises(SettingError, match="embedding has 384 rows"):
+        eval_command(run, "test", data)
+    run_record.write("runs/s", {"FSA_VOCAB": "/v/spiece.model"})
+    engine = eval_command(find_run("s"), "test", data)
+    assert engine.gin_files[0] == "gin/models/t5.gin" and engine.environment["FSA_VOCAB"] == "/v/spiece.model"
+    assert {"network.T5Config.emb_dim": 32, "VOCABULARY_ROWS": 384}.items() <= engine.bindings.items()
+
+
+def test_a_distilled_student_has_no_scores_of_its_own():
+    write_run(Path("runs/s"), network("base"), task="fsa_corpus")
+    with pytest.raises(SettingError, match="was trained on fsa_corpus"):
+        eval_command(find_run("s"), "test", found_data.find(Path("data")))
+
+
+CHILD = """
+import signal, sys, time
+def stop(number, frame):
+    print("got", signal.Signals(number).name, flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import sys
+from fsa_jax.training.engine_command import EngineCommand
+sys.exit(EngineCommand("child_command", [], {}).run())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_passed_on_and_the_exit_status_is_the_engines(number, tmp_path):
+    (tmp_path / "child_command.py").write_text(CHILD)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+    parent.send_signal(number)
+    assert parent.stdout.read() == f"got {signal.Signals(number).name}\n"
+    assert parent.wait(timeout=30) == 7
