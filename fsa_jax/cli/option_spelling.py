@@ -23,6 +23,9 @@ ENGINE_FLAGS = "engine_flags"
 class Parser(ArgumentParser):
     """A parser whose help shows ``--from`` and not ``--from_``."""
 
+    def format_usage(self) -> str:
+        return re.sub(r"(--[a-z]+)_ ([A-Z]+)_", r"\1 \2", super().format_usage())
+
     def format_help(self) -> str:
         text = re.sub(r"(\n  --[a-z]+)_ ([A-Z]+)_", r"\1 \2  ", super().format_help())
         return re.sub(r"(--[a-z]+)_ ([A-Z]+)_", r"\1 \2", text)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 
 def command(
     data: Path | None = None,
     student: str | None = None,
-    size: Literal["10m", "60m", "base", "large"] | None = None,
-    stage: Literal["distill", "finetune"] | None = None,
+    size: str | None = None,
+    stage: str | None = None,
     from_: str | None = None,
     task: str | None = None,
     steps: int | None = None,

@@ -1,1 +1,1 @@
-"""What gin files use for training besides the engine: optimizers, schedules and initial weights."""
+"""What gin files use for training besides the engine, and the commands that start the engine with a recipe."""

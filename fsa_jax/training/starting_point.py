@@ -66,7 +66,7 @@ def find(where: str) -> StartingPoint:
     raise CheckpointError(
         f"--from {shown(Path(where))}",
         expected="a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, or an output directory of fsa import-hf",
-        found=f"nothing, also not {shown(Path(model_dir(where)))}",
+        found="nothing" if "/" in where else f"neither that nor {RUNS / where}",
         fix="correct the path; import a model of the Hub before: fsa import-hf google-t5/t5-base weights/t5-base",
     )
 

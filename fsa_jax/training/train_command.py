@@ -42,6 +42,16 @@ class TrainOptions:
     dry_run: bool = False
     engine_flags: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            require_choice("--size", self.size, SIZES, "{setting} {choice}")
+        if self.stage is not None:
+            require_choice("--stage", self.stage, ("distill", "finetune"), "{setting} {choice}")
+        for name in ("steps", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise SettingError(f"--{name}", expected="more than 0", found=str(value), fix="choose another value")
+
 
 @dataclass(frozen=True)
 class Labels:

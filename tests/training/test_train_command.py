@@ -95,6 +95,8 @@ def test_the_released_labels_have_the_steps_of_the_recipe(real_data_dir):
         ({}, r"--size: expected 10m \(2 CPU cores\), 60m"),
         ({"size": "10m", "stage": "finetune"}, "--task: expected rest16 or rest14"),
         ({"size": "10m", "task": "rst14"}, "--task: .*near 'rest14'"),
+        ({"size": "100m"}, "--size: .*near '10m'"),
+        ({"size": "10m", "steps": 0}, "--steps: expected more than 0"),
         ({"size": "10m", "task": "rest14", "stage": "distill"}, "--stage finetune"),
     ],
 )
@@ -223,6 +225,8 @@ def test_fsa_train_becomes_the_engine(data, tmp_path):
         check=False,
     )
     assert run.returncode == 2
-    assert re.search(r"-m t5x.main --gin_file=gin/distill_10m.gin .* --run_mode=train --dry_run --gin_file=no/such.gin", run.stderr)
+    assert re.search(
+        r"-m t5x.main --gin_file=gin/distill_10m.gin .* --run_mode=train --dry_run --gin_file=no/such.gin", run.stderr
+    )
     assert "t5x.main: --gin_file=no/such.gin: expected the gin file" in run.stderr
     assert not (tmp_path / "out").exists()
