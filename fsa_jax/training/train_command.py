@@ -169,10 +169,11 @@ def _size(options: TrainOptions, start: StartingPoint | None) -> str:
 
 
 def _only(options: TrainOptions, data: FoundData) -> str:
-    if len(data.labels) > 1:
+    first, *others = data.labels
+    if others:
         words = [name.split("/")[1] for name in data.labels]
         raise SettingError("--task", expected=" or ".join(words), found="none", fix=f"--task {words[0]}")
-    return data.labels[0]
+    return first
 
 
 def _load(name: str, data: FoundData) -> Labels:

@@ -73,7 +73,7 @@ def _cache(command: Any) -> None:
     seqio.add_global_cache_dirs([FLAGS.output_cache_dir, *FLAGS.tasks_additional_cache_dirs])
     if not FLAGS.verbose and not any(option.startswith(_WORKERS_LOG) for option in FLAGS.pipeline_options):
         FLAGS.pipeline_options = [*FLAGS.pipeline_options, f"{_WORKERS_LOG}ERROR"]
-    names = _chosen(seqio.TaskRegistry.names(), FLAGS.tasks or [".*"], FLAGS.excluded_tasks or [])
+    names = _chosen(list(seqio.TaskRegistry.names()), FLAGS.tasks or [".*"], FLAGS.excluded_tasks or [])
     for name in names:
         _cache_task(command, seqio.TaskRegistry.get(name))
 

@@ -175,7 +175,8 @@ def test_the_size_and_the_vocabulary_of_the_starting_point_are_used(data, old_vo
 def test_another_run_of_the_same_name_is_not_continued(data):
     write_run(Path("runs/s"), "fsa_corpus")
     build(data, size="10m")
-    for options in ({"size": "10m", "task": "rest14"}, {"size": "60m"}):
+    others: list[dict[str, Any]] = [{"size": "10m", "task": "rest14"}, {"size": "60m"}]
+    for options in others:
         with pytest.raises(SettingError, match="--student s: expected a new name"):
             build(data, **options)
 
