@@ -27,6 +27,8 @@ def test_the_table_of_sizes_has_the_settings_of_the_model_files(size):
         assert config is not None
         found |= config.parameters("T5Config")
     assert size_of(found) == size
+    recipe = run_config.read(ROOT / "gin" / f"distill_{size}.gin")
+    assert recipe is not None and recipe.macro("PERIOD") == SIZES[size].period
 
 
 def settings(path: str, monkeypatch) -> set[str]:
