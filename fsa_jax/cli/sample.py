@@ -62,6 +62,10 @@ def command(
       allow_empty_sources: whether to continue if a source gives no review.
       overwrite: whether to replace an earlier sample, or an unfinished one of other sources or settings.
       seed: random seed; another seed draws another sample.
+
+    Example:
+      fsa sample yelp_review.json.gz reviews.parquet --size 100000
+      fsa sample restaurants=yelp.json.gz hotels=hotels.csv reviews.parquet --domain-ratio restaurants=2 hotels=1
     """
     from dataclasses import asdict
 

@@ -105,6 +105,10 @@ def command(
       send_seed: endpoint: false for servers that refuse a seed.
       max_consecutive_errors: number of engine errors in a row after which the job stops.
       stop_seconds: seconds that Ctrl-C or SIGTERM waits for answers in flight.
+
+    Example:
+      fsa teach reviews.parquet generations mistralai/Mixtral-8x7B-Instruct-v0.1 --tensor-parallel 2
+      fsa teach reviews.parquet generations gpt-4o-mini --endpoint https://api.openai.com/v1 --prompts analysis
     """
     import asyncio
 
