@@ -1,27 +1,36 @@
-"""The parser of a command: jsonargparse's, with our spelling of options, our errors and our help."""
+"""The parser of a command: jsonargparse's, with our spelling of options and our errors."""
 
 from __future__ import annotations
 
 import argparse
-import copy
 import difflib
-import inspect
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-import docstring_parser
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, auto_parser, get_loader, set_loader
+from jsonargparse import ArgumentParser, Namespace, auto_parser, get_loader, set_loader
 
 from fsa_base.errors import SettingError, require_choice
+from fsa_jax.cli.command_help import HelpFormatter, example_section, hyphenated
 from fsa_jax.cli.option_spelling import option_key, spelt_out
 from fsa_jax.cli.parameters import Command, is_option, parameters_of
 
+
+def _text_keys(value: Any) -> Any:
+    """A value with keys as in JSON, where all are text: ``{1: 2}`` in YAML has the number 1 as its key."""
+    if isinstance(value, dict):
+        return {str(key): _text_keys(inner) for key, inner in value.items()}
+    return [_text_keys(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _yaml(text: str) -> Any:
+    return _text_keys(get_loader("yaml")(text))
+
+
 _MODE = "JSON, then YAML"
 # A YAML parser refuses or changes some characters in JSON. JSON is tried first if a mode does not claim to include it.
-set_loader(_MODE, get_loader("yaml"), exceptions=(yaml.YAMLError,), json_superset=False)
+set_loader(_MODE, _yaml, exceptions=(yaml.YAMLError,), json_superset=False)
 
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 _FOUND = re.compile(r".*(?:Got|Given) value: (.*)", re.DOTALL)
@@ -71,11 +80,11 @@ class CommandParser(ArgumentParser):
         positional = [parameter for parameter in self._parameters.values() if parameter.required]
         shown = [f"{one.name.upper()} ..." if one.kind == "list" else one.name.upper() for one in positional]
         self._usage = " ".join([kwargs["prog"], *shown, "[OPTION ...]"])
-        ours = {"usage": self._usage, "epilog": _example_section(command), "formatter_class": _HelpFormatter}
+        ours = {"usage": self._usage, "epilog": example_section(command), "formatter_class": HelpFormatter}
         super().__init__(**ours, parser_mode=_MODE, **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
-        action = super().add_argument(*args, **kwargs)
+        action: Any = super().add_argument(*args, **kwargs)
         parameter = self._parameters.get(action.dest)
         if parameter is not None:
             action.metavar = action.dest.upper() if parameter.required else parameter.form
@@ -93,6 +102,11 @@ class CommandParser(ArgumentParser):
         words = spelt_out(self._command, self._written)
         for word in words[: words.index("--") if "--" in words else None]:
             self._refuse_unknown(word)
+        inputs = self._written[self._written.index("--") + 1 :] if "--" in self._written else []
+        for word in inputs:
+            if word.startswith("--") and option_key(word) in self._parameters:
+                fix = f"write {word} before --"
+                raise SettingError(word, expected="only inputs after --", found="an option", fix=fix)
         return super().parse_args(words, *others, **kwargs)
 
     def parse_string(self, content: str, path: Any = "", *others: Any, **kwargs: Any) -> Namespace:
@@ -130,7 +144,7 @@ class CommandParser(ArgumentParser):
         if parameter is not None and parameter.kind == "mapping" and "." in option:
             return
         known = [*self._option_string_actions, *(f"--no_{n}" for n, p in self._parameters.items() if p.kind == "flag")]
-        spelt = [_hyphenated(name) for name in known if name not in self._hidden()]
+        spelt = [hyphenated(name) for name in known if name not in self._hidden()]
         raise unknown_name("option", option, spelt, f"{self.prog} --help")
 
     def _hidden(self) -> set[str]:
@@ -143,15 +157,17 @@ class CommandParser(ArgumentParser):
     def _as_written(self, key: str) -> str:
         """The option of a parameter as the user wrote it; its shown name if it was not on the command line."""
         written = (word.partition("=")[0].partition(".")[0] for word in self._written if is_option(word))
-        return next((word for word in written if option_key(word) == key), _hyphenated(f"--{key}"))
+        return next((word for word in written if option_key(word) == key), hyphenated(f"--{key}"))
 
     def _our_error(self, message: str) -> SettingError:
         if (match := _KEY.search(message)) and (error := self._value_error(match[1].partition(".")[0], message)):
             return error
         if match := _REQUIRED.search(message):
-            lists = [p.option for p in self._parameters.values() if p.kind == "list" and not p.required]
-            given = [option for option in lists if self._as_written(option_key(option)) in self._written]
-            swallowed = f"; {given[-1]} takes all words up to the next option or --" if given else ""
+            swallowed = ""
+            for parameter in self._parameters.values():
+                if parameter.kind in ("list", "mapping") and self._as_written(parameter.name) in self._written:
+                    words = "words with =" if parameter.kind == "mapping" else "words"
+                    swallowed = f"; {parameter.option} takes all {words} up to the next option or --"
             return SettingError(
                 match[1].upper(), expected="a value", found="nothing", fix=f"write {self._usage}{swallowed}"
             )
@@ -195,45 +211,11 @@ class CommandParser(ArgumentParser):
         return parameter.error(option, value if value.startswith(("[", "{")) else repr(value))
 
 
-class _HelpFormatter(DefaultHelpFormatter):
-    """Shows options with hyphens and what to write after them; lines that start with a space keep their line breaks."""
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        shown = copy.copy(action)
-        shown.option_strings = [_hyphenated(option) for option in action.option_strings if not option.endswith("+")]
-        if action.option_strings and not action.metavar and action.nargs != 0:
-            return f"{shown.option_strings[0]}, --no-{shown.option_strings[0][2:]}"
-        return super()._format_action_invocation(shown)
-
-    def _get_type_str(self, action: argparse.Action) -> None:
-        """No types of Python: the words after the option say what to write."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = [line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines()]
-        return "\n".join(indent + line for line in lines)
-
-
-def _hyphenated(option: str) -> str:
-    return option.replace("_", "-")
-
-
-def examples(command: Command) -> list[str]:
-    """The command lines in the ``Example:`` section of a command's docstring."""
-    parsed = docstring_parser.parse(inspect.getdoc(command) or "", docstring_parser.DocstringStyle.GOOGLE)
-    text = "\n".join(example.description or "" for example in parsed.examples)
-    return text.replace("\\\n", "").splitlines()
-
-
-def _example_section(command: Command) -> str:
-    lines = examples(command)
-    return "\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)]) if lines else ""
-
-
 def settings_of(name: str, command: Command) -> dict[str, Any]:
     """The settings of ``auto_cli`` and ``auto_parser`` for a command."""
     return {"parser_class": CommandParser, "command": command, "prog": f"fsa {name}", "as_positional": True}
 
 
-def parser_of(name: str, command: Command) -> CommandParser:
+def parser_of(name: str, command: Command) -> ArgumentParser:
     """The parser of a command, for completion and tests."""
     return auto_parser(command, **settings_of(name, command))

@@ -98,7 +98,8 @@ class Parameter:
             if not equals or not key:
                 raise self.error(option, repr(word))
             if key in pairs:
-                raise SettingError(option, expected="each key once", found=f"{key} twice", fix=f"give {key} only once")
+                fix = f"give {key} only once; an input after the pairs needs -- before it"
+                raise SettingError(option, expected="each key once", found=f"{key} twice", fix=fix)
             pairs[key] = self._value(value, self.item, option)
         return json.dumps(pairs)
 

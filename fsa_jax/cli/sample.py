@@ -38,11 +38,11 @@ def command(
 
     Args:
       sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH sets
-        the domain of all reviews of a file. For several: '["restaurants=yelp.json.gz", "computers=amazon.jsonl.zst"]'.
+        the domain of all reviews of a file.
       output: Parquet file to write; the report is written next to it with the suffix .report.json.
       size: number of reviews.
       stars_ratio: weights by star rating; null for no stratification by rating.
-      domain_ratio: weights by domain, such as '{"restaurants": 1, "computers": 1}'; other domains are dropped. null for
+      domain_ratio: weights by domain, such as restaurants=2 hotels=1; other domains are dropped. null for
         no stratification by domain.
       implicit_share: share of reviews with mostly implicit sentiment (an estimate, docs/sampling.md), 0 to 1.
       implicit_threshold: a review is implicit if at least this share of its sentences has no opinion word.

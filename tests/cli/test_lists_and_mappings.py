@@ -106,6 +106,7 @@ def test_several_inputs_are_plain_words(words, sources):
         (["--level", "hihg"], "--level: expected 'low' or 'high', found 'hihg', which is near 'high'"),
         (["--dry-run=maybe"], "--dry-run: expected true or false, found 'maybe'"),
         (["--model", "m"], "write it without the name"),
+        (["--prompts", "p", "--", "x", "--dry_run"], "--dry_run: expected only inputs after --, found an option"),
     ],
 )
 def test_a_wrong_word_is_an_error_that_says_how_to_write_it(words, told):
@@ -124,9 +125,9 @@ def test_inputs_after_a_list_are_missing_and_the_error_says_why():
 
 def test_config_files_have_lists_and_mappings_and_either_spelling(tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text("prompts: [a, b]\nratio:\n  x-y: 2\nengine-args: {max-len: 3}\ndry_run: true\n")
+    config.write_text("prompts: [a, b]\nratio:\n  x-y: 2\n  1: 3\nengine-args: {max-len: 3}\ndry_run: true\n")
     found = parsed("--config", str(config), *INPUTS)
-    assert (found["prompts"], found["ratio"], found["dry_run"]) == (["a", "b"], {"x-y": 2.0}, True)
+    assert (found["prompts"], found["ratio"], found["dry_run"]) == (["a", "b"], {"x-y": 2.0, "1": 3.0}, True)
     assert found["engine_args"] == {"max-len": 3}
 
 

@@ -14,7 +14,8 @@ import pytest
 import fsa_jax
 from fsa_base.errors import DataError
 from fsa_jax.cli import main as cli
-from fsa_jax.cli.command_parser import examples, parser_of
+from fsa_jax.cli.command_help import examples
+from fsa_jax.cli.command_parser import parser_of
 
 
 def test_help_lists_every_command(capsys):
@@ -23,6 +24,15 @@ def test_help_lists_every_command(capsys):
     for name, help_line in cli.COMMANDS.items():
         assert name in printed
         assert help_line in printed
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_parser_and_no_command(option):
+    code = f"import sys; from fsa_jax.cli.main import main; main([{option!r}]); print(*sys.modules, file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.split())
+    assert not loaded & {"jsonargparse", "yaml", "docstring_parser", "shtab", "numpy"}
+    assert {name for name in loaded if name.startswith("fsa_jax.cli.")} == {"fsa_jax.cli.main"}
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
