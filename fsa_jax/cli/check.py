@@ -37,6 +37,10 @@ def command(
       repair_analyses: whether to remove opinions whose target is not in the review from the kept analyses.
       workers: number of processes; one per core by default. The result does not depend on it.
       overwrite: whether to replace an earlier check, or the unfinished one of other inputs or settings.
+
+    Example:
+      fsa check generations checked --reviews reviews.parquet
+      fsa check mixtral_8x7b_reviews.jsonl checked
     """
     import json
     import os

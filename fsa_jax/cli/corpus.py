@@ -34,6 +34,10 @@ def command(
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
         corpus is built in this process.
       overwrite: whether to replace an existing corpus, or the unfinished one of another source or selection.
+
+    Example:
+      fsa corpus checked data/corpus
+      fsa corpus checked data/corpus --domains restaurants hotels --max-hallucination 0.15
     """
     from rich.table import Table
 

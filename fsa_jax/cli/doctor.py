@@ -146,6 +146,10 @@ def command(checkpoint: Path | None = None) -> int:
     Args:
       checkpoint: checkpoint, or directory of checkpoints. If given, the command compares the files of the checkpoints
         with their checksums and prints the result (whole, damaged, or not verified), instead of the report.
+
+    Example:
+      fsa doctor
+      fsa doctor --checkpoint runs/finetune_base
     """
     if checkpoint is not None:
         return 1 if _check_checkpoints(runs.named(checkpoint)) else 0

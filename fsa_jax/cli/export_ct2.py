@@ -37,6 +37,9 @@ def command(
       tolerance: largest accepted mean difference of a token's log-probability, an additional condition. By default 0.2
         in int8, 0.1 in bfloat16, 0.05 in int16, 0.01 in float16 and 0.001 in float32.
       overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
+
+    Example:
+      fsa export-ct2 runs/finetune_base@best served --quantization int8
     """
     from fsa_base import runs
     from fsa_jax.serving.export_check import check_sentences

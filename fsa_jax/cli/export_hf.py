@@ -46,6 +46,9 @@ def command(
       push: id of a repository on the Hub to upload to after the comparison.
       private: whether the repository on the Hub is created as private.
       overwrite: whether to replace an earlier export, or the unfinished one of other inputs or settings.
+
+    Example:
+      fsa export-hf runs/finetune_base@best exported --data Rest14 --recipe gin/finetune_base.gin
     """
     from fsa_base import runs
     from fsa_jax.serving.export_check import check_sentences

@@ -50,6 +50,9 @@ def command(
       threads: number of batches that CTranslate2 decodes in parallel; 0 for one per core.
       device: device of CTranslate2.
       overwrite: whether to replace an earlier output, or the unfinished one of another model, input or settings.
+
+    Example:
+      fsa predict served reviews.jsonl predictions.jsonl --task atsa
     """
     from fsa_base import checksums, runs
     from fsa_base.errors import SettingError

@@ -38,11 +38,11 @@ def command(
 
     Args:
       sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH sets
-        the domain of all reviews of a file. For several: '["restaurants=yelp.json.gz", "computers=amazon.jsonl.zst"]'.
+        the domain of all reviews of a file.
       output: Parquet file to write; the report is written next to it with the suffix .report.json.
       size: number of reviews.
       stars_ratio: weights by star rating; null for no stratification by rating.
-      domain_ratio: weights by domain, such as '{"restaurants": 1, "computers": 1}'; other domains are dropped. null for
+      domain_ratio: weights by domain, such as restaurants=2 hotels=1; other domains are dropped. null for
         no stratification by domain.
       implicit_share: share of reviews with mostly implicit sentiment (an estimate, docs/sampling.md), 0 to 1.
       implicit_threshold: a review is implicit if at least this share of its sentences has no opinion word.
@@ -62,6 +62,10 @@ def command(
       allow_empty_sources: whether to continue if a source gives no review.
       overwrite: whether to replace an earlier sample, or an unfinished one of other sources or settings.
       seed: random seed; another seed draws another sample.
+
+    Example:
+      fsa sample yelp_review.json.gz reviews.parquet --size 100000
+      fsa sample restaurants=yelp.json.gz hotels=hotels.csv reviews.parquet --domain-ratio restaurants=2 hotels=1
     """
     from dataclasses import asdict
 

@@ -58,7 +58,7 @@ def command(
     the job. Exits with status 1 if some requests are not done.
 
     Args:
-      reviews: output of fsa sample, the papers' release, or a dump; for several: '["a.parquet", "b.parquet"]'.
+      reviews: output of fsa sample, the papers' release, or a dump; one or more.
       store: folder of generations.
       teacher: name of the model for vLLM or the endpoint.
       engine: vllm runs the model here (in the teacher's environment); endpoint asks a server.
@@ -68,7 +68,7 @@ def command(
       temperature: sampling temperature; 0 is greedy decoding.
       top_p: probability mass of the tokens to sample from (nucleus sampling).
       max_tokens: length limit of an answer in tokens.
-      sampling_extra: further sampling settings, such as '{"top_k": 40}'; chat_template_kwargs sets variables of the
+      sampling_extra: further sampling settings, such as top_k=40; chat_template_kwargs sets variables of the
         chat template.
       seed: random seed; another seed gives other texts.
       teacher_revision: commit of the model on the Hub; for an endpoint any text that identifies its weights.
@@ -90,7 +90,7 @@ def command(
       tensor_parallel: vLLM: number of accelerators that share each layer.
       pipeline_parallel: vLLM: number of groups of accelerators that each have some of the layers.
       prefix_caching: vLLM: whether to compute the common part of prompts only once.
-      engine_args: vLLM: further engine arguments, such as '{"max_model_len": 4096}'.
+      engine_args: vLLM: further engine arguments, such as max_model_len=4096.
       stall_seconds: vLLM: the engine is restarted if no request has ended for this long.
       max_restarts: vLLM: number of restarts in a row without an answer after which the job stops.
       trust_remote_code: whether to run Python code in the folder of the model or its tokenizer; by default it is never
@@ -105,6 +105,10 @@ def command(
       send_seed: endpoint: false for servers that refuse a seed.
       max_consecutive_errors: number of engine errors in a row after which the job stops.
       stop_seconds: seconds that Ctrl-C or SIGTERM waits for answers in flight.
+
+    Example:
+      fsa teach reviews.parquet generations mistralai/Mixtral-8x7B-Instruct-v0.1 --tensor-parallel 2
+      fsa teach reviews.parquet generations gpt-4o-mini --endpoint https://api.openai.com/v1 --prompts analysis
     """
     import asyncio
 

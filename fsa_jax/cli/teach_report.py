@@ -13,6 +13,9 @@ def command(store: Path, price_input: float = 0.0, price_output: float = 0.0, pr
       price_input: price of a million input tokens.
       price_output: price of a million output tokens.
       price_device_hour: price of an accelerator for an hour.
+
+    Example:
+      fsa teach-report generations --price-input 0.15 --price-output 0.6
     """
     from fsa_jax.teacher.cost import Prices
     from fsa_jax.teacher.cost_report import print_report
