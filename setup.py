@@ -3,9 +3,10 @@
 All other settings are in pyproject.toml, which cannot add folders to the packages that it finds.
 """
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
-setup(
-    packages=[*find_packages(include=["fsa_jax*"]), "fsa_jax.gin", "fsa_jax.gin.models"],
-    package_dir={"fsa_jax.gin": "gin", "fsa_jax.gin.models": "gin/models"},
-)
+folders = [Path("gin"), *sorted(path for path in Path("gin").iterdir() if path.is_dir())]
+names = {"fsa_jax." + ".".join(folder.parts): folder.as_posix() for folder in folders}
+setup(packages=[*find_packages(include=["fsa_jax*"]), *names], package_dir=names)
