@@ -43,7 +43,7 @@ def command(
 
     from fsa_jax.common.terminal import console
     from fsa_jax.corpus.selection import Selection
-    from fsa_jax.data.build_corpus import build
+    from fsa_jax.data.build_corpus import build_corpus
 
     selection = Selection(
         teachers=tuple(teachers or ()),
@@ -53,7 +53,7 @@ def command(
         held_out=held_out,
         seed=seed,
     )
-    statistics = build(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
+    statistics = build_corpus(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
     terminal = console()
     table = Table("form", "split", "rows", title="sentiment_corpus")
     for form, splits in statistics["parts"].items():

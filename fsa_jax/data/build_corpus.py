@@ -30,16 +30,16 @@ _FORMS = ("analysis/*.*.*/*", "rewriting/*.*.*/*")
 _FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *output_checksums.FILES, marks=[CARD, *_FORMS])
 
 
-def build(
-    source: Path,
-    data_dir: Path,
-    selection: Selection,
+def build_corpus(
+    source: Path | str,
+    data_dir: Path | str,
+    selection: Selection = Selection(),
     *,
     shards: int | None = None,
     beam_options: list[str] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics.
+    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics; prints nothing.
 
     Args:
       source: output of ``fsa check``, or a file in the released layout.
@@ -53,6 +53,7 @@ def build(
       SettingError: atomic_directory.written_aside refuses the output folder, or the folder is inside the source.
       DataError: no row is selected, or the check is damaged.
     """
+    source, data_dir = Path(source), Path(data_dir)
     root = data_dir / "sentiment_corpus"
     check_root = check_of(source)
     if check_root is not None:
