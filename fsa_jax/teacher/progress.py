@@ -35,7 +35,7 @@ class Progress:
 
     Attributes:
       done: number of requests whose answer or failure is stored, those of earlier jobs included.
-      total: number of all requests; None while it is being counted, or if the reviews can be read only once.
+      total: number of all requests; None while it is being counted.
       failed: number of failures that this job has stored.
       tokens_per_second: output tokens per second in the last two minutes.
       cost: cost of this job; None without prices.

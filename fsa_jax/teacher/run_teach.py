@@ -132,7 +132,7 @@ async def run(
 
                 def count(stopped: Event) -> tuple[int, int] | None:
                     every = task.requests(Losses()) if only is None else iter(only)
-                    return count_requests(every, writer, stopped) if only or _can_be_read_twice(task) else None
+                    return count_requests(every, writer, stopped)
 
                 with interruption.of(job):
                     async with reporting(job, budget, listener.progress, count):
@@ -154,11 +154,6 @@ async def run(
         redacted=outcome.redacted,
         losses=losses,
     )
-
-
-def _can_be_read_twice(task: Task) -> bool:
-    """Whether the reviews can be counted while the job reads them; what comes through a pipe can be read only once."""
-    return all(files and all(file.is_file() for file in files) for files in (source.files() for source in task.sources))
 
 
 async def _start_engine(task: Task, *, proven: bool) -> Engine:
