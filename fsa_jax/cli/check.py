@@ -54,9 +54,7 @@ def command(
         repair_analyses=repair_analyses,
     )
     with row_progress() as progress:
-        statistics = check(
-            source, output, reviews, settings, workers=workers, overwrite=overwrite, progress=progress
-        )
+        statistics = check(source, output, reviews, settings, workers=workers, overwrite=overwrite, progress=progress)
     terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
     for name, found in (

@@ -53,7 +53,9 @@ def command(
         held_out=held_out,
         seed=seed,
     )
-    statistics = build_corpus(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
+    statistics = build_corpus(
+        source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite
+    )
     terminal = console()
     table = Table("form", "split", "rows", title="sentiment_corpus")
     for form, splits in statistics["parts"].items():

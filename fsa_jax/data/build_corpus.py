@@ -25,6 +25,7 @@ from fsa_jax.data.sentiment_corpus import SentimentCorpus
 
 CARD = "README.md"
 STATISTICS = "statistics.json"
+EVERYTHING = Selection()
 BUILD_AGAIN = "build it again: fsa corpus CHECKED DATA_DIR --overwrite"
 _FORMS = ("analysis/*.*.*/*", "rewriting/*.*.*/*")
 _FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *output_checksums.FILES, marks=[CARD, *_FORMS])
@@ -33,7 +34,7 @@ _FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *output_checksums.
 def build_corpus(
     source: Path | str,
     data_dir: Path | str,
-    selection: Selection = Selection(),
+    selection: Selection = EVERYTHING,
     *,
     shards: int | None = None,
     beam_options: list[str] | None = None,
@@ -44,7 +45,7 @@ def build_corpus(
     Args:
       source: output of ``fsa check``, or a file in the released layout.
       data_dir: TFDS data directory.
-      selection: selection of rows.
+      selection: selection of rows; by default all, with 500 rows for validation.
       shards: number of files per split; None lets TFDS choose by size.
       beam_options: Beam pipeline options; None builds in this process.
       overwrite: whether to replace an existing corpus, or an unfinished one of another source or selection.
