@@ -118,6 +118,7 @@ def command(
     """
     options = dict(locals())
 
+    import shlex
     import sys
 
     from fsa_jax.teacher.cost_report import print_estimate, print_report
@@ -153,9 +154,9 @@ def command(
         print(f"stopped early, {result.stopped}; run the same command again to continue")
     if result.done or result.failed or result.skipped:
         print_report(store)
-    if not result.stopped:
-        parquet = next((str(path) for path in ([reviews] if isinstance(reviews, str) else reviews)), "")
-        print(f"next: fsa check {store} checked --reviews {parquet}")
+    files = [reviews] if isinstance(reviews, str) else reviews
+    if not result.stopped and len(files) == 1 and files[0].endswith(".parquet"):
+        print(f"next: {shlex.join(['fsa', 'check', str(store), 'checked', '--reviews', files[0]])}")
     return 1 if result.stopped else 0
 
 
