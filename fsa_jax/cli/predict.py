@@ -111,7 +111,8 @@ def command(
     )
     reviews.close()
     resumed = f" ({outcome.resumed} were written before)" if outcome.resumed else ""
-    print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {output}", file=report)
+    where = "standard output" if output == STANDARD else output
+    print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {where}", file=report)
     without_text = f"; {outcome.without_text} have no text" if outcome.without_text else ""
     print(
         f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion{without_text}",
