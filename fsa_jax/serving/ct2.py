@@ -140,7 +140,8 @@ class Ct2Generator:
       threads: number of batches that are decoded in parallel, one thread each; 0 for one per core. Several threads for
         one batch of a small model would mostly wait for each other.
       device: ``cpu``, ``cuda`` or ``auto``.
-      log_probs: whether calls also return the log-probabilities of the tokens, which takes a second pass.
+      log_probs: whether calls also return the log-probabilities of the tokens; with several beams, they take a second
+        pass.
     """
 
     def __init__(
@@ -176,16 +177,24 @@ class Ct2Generator:
         Rows beyond ``batch_size`` form further batches. The score is the log-probability of the output, divided by its
         number of tokens if there are several beams.
         """
-        results = self._search(batch, self._max_length, max_batch_size=batch_size or 0)
+        log_probs: list[list[float]] = [[] for _ in batch]
+
+        def note(step: Any) -> bool:
+            log_probs[step.batch_id].append(step.log_prob)
+            return False
+
+        greedy = {"callback": note} if self._log_probs and self._beams == 1 else {}
+        results = self._search(batch, self._max_length, max_batch_size=batch_size or 0, **greedy)
         outputs = [(result.sequences if self._decoder_only else result.hypotheses)[0] for result in results]
-        log_probs = self._score(batch, outputs) if self._log_probs else [[]] * len(outputs)
+        if self._log_probs and self._beams > 1:
+            log_probs = self._score(batch, outputs)
         return [
             Output([self._ids[name] for name in output], result.scores[0], of_tokens)
             for output, result, of_tokens in zip(outputs, results, log_probs, strict=True)
         ]
 
     def _score(self, batch: Sequence[Sequence[int]], outputs: Sequence[list[str]]) -> list[list[float]]:
-        """The log-probability of every token of the outputs; the search gives only that of a whole output."""
+        """The log-probability of every token of the outputs; beam search gives only that of a whole output."""
         prompts = self._named(batch)
         settings: dict[str, Any] = {
             "max_batch_size": _SCORED_TOKENS,

@@ -94,7 +94,8 @@ def test_a_log_probability_is_the_sum_over_the_tokens_that_spell_the_pair(traine
     assert compared > 6
 
 
-def test_both_engines_give_the_tokens_of_a_chat_student_the_same_log_probabilities(tmp_path):
+@pytest.mark.parametrize("beams", [1, 2])
+def test_both_engines_give_the_tokens_of_a_chat_student_the_same_log_probabilities(beams, tmp_path):
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     shape |= {"vocab_size": 320, "num_key_value_heads": 2, "tie_word_embeddings": True, "rope_theta": 1000000.0}
     write_model(tmp_path / "student", {**shape, "model_type": "qwen2"})
@@ -102,13 +103,16 @@ def test_both_engines_give_the_tokens_of_a_chat_student_the_same_log_probabiliti
     student = load_student(tmp_path / "student")
     (tmp_path / "ct2").mkdir()
     write_ct2(student, tmp_path / "ct2", "float32")
-    prompts = [student.tokens.encode_input(text, 64)[0] for text in ("good", "The pizza was good, the staff not.")]
-    ours = student.generator(Decoding(6))(prompts)
-    theirs = Ct2Generator(load_ct2_student(tmp_path / "ct2"), max_length=6, log_probs=True)(prompts)
+    prompts = [
+        student.tokens.encode_input(text, 64)[0] for text in ("good", "The pizza was good, the staff not.", "no")
+    ]
+    ours = student.generator(Decoding(6, beams))(prompts)
+    exported = load_ct2_student(tmp_path / "ct2")
+    theirs = Ct2Generator(exported, max_length=6, beams=beams, log_probs=True)(prompts, batch_size=2)
     for one, other in zip(ours, theirs, strict=True):
         assert one.ids == other.ids and len(one.log_probs) == len(other.log_probs) == len(one.ids)
         assert other.log_probs == pytest.approx(one.log_probs, abs=1e-3)
-        assert sum(one.log_probs) == pytest.approx(one.score, abs=1e-3)
+        assert sum(one.log_probs) == pytest.approx(one.score * (len(one.ids) if beams > 1 else 1), abs=1e-3)
 
 
 def spell(pieces: Sequence[bytes], log_probs: Sequence[float], generated: str) -> SpanScorer:
