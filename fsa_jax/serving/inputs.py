@@ -39,6 +39,7 @@ _SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 _COMPRESSED = (".gz", ".zst")
+_ARRAY_FIX = "write one object per line; for an array: jq -c '.[]' FILE"
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 30, 60
 _TEXT_COLUMN = "text"
 _COPY, _FIRST_BYTES = "standard-input", 1 << 16
@@ -263,7 +264,7 @@ def _objects(path: Path, format: Format, name: str) -> Iterator[tuple[str, dict[
                 where,
                 expected="one JSON object in each line",
                 found=type(row).__name__,
-                fix=f"for an array: jq -c '.[]' {name}",
+                fix=_ARRAY_FIX,
             )
         yield where, row
 
@@ -306,7 +307,8 @@ def _jsonl(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         try:
             yield where, untrusted_json.parse(line)
         except untrusted_json.UntrustedJsonError as error:
-            raise DataError(where, expected="one JSON object", found=str(error), fix="correct the line") from error
+            fix = _ARRAY_FIX if line.lstrip().startswith("[") else "correct the line"
+            raise DataError(where, expected="one JSON object", found=str(error), fix=fix) from error
 
 
 def _tsv(path: Path, name: str) -> Iterator[tuple[str, Any]]:

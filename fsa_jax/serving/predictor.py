@@ -59,6 +59,13 @@ class Predictor:
       threads: number of batches that CTranslate2 decodes in parallel, 0 for one per core.
       device: device of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX uses the device that it finds.
 
+    Attributes:
+      task: kind of the outputs.
+      engine: the engine that decodes.
+      max_input_length: longest input in tokens.
+      tokens: tokenizer of the student.
+      identity: all settings that determine the predictions, with resolved defaults, as JSON values.
+
     Raises:
       FsaError: the model cannot be loaded, or a setting is invalid.
 
@@ -141,7 +148,6 @@ class Predictor:
             "fsa_jax": fsa_jax.__version__,
             library: metadata.version(library),
         }
-        """All settings that determine the predictions, with resolved defaults, as JSON values."""
 
     def predict(
         self, texts: Sequence[str], *, ids: Sequence[str] | None = None, batch_size: int = 32

@@ -142,9 +142,10 @@ def test_errors_on_standard_input_name_the_line(exported, monkeypatch, capsys):
     give(b'{"text": "good"}\n{"text": \n', monkeypatch)
     assert predict(exported, "-", "-") == 2
     assert "standard input:2: expected one JSON object" in capsys.readouterr().err
-    give(b'[{"text": "good"}]', monkeypatch)
-    assert predict(exported, "-", "-") == 2
-    assert "jq -c '.[]'" in capsys.readouterr().err
+    for array in (b'[{"text": "good"}]', b'[\n  {\n    "text": "good"\n  }\n]\n'):
+        give(array, monkeypatch)
+        assert predict(exported, "-", "-") == 2
+        assert "jq -c '.[]'" in capsys.readouterr().err
 
 
 def test_a_predictor_from_python_reports_blank_and_wrong_texts(exported):
