@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -152,6 +153,7 @@ def test_a_predictor_from_python_reports_blank_and_wrong_texts(exported):
     predictor = Predictor(exported, max_output_length=4)
     good, blank = predictor.predict(["good", "  "])
     assert (good.error, blank.error, blank.aspects) == (None, "no text", ())
-    for arguments in ({"texts": "good"}, {"texts": ["a"], "ids": []}, {"texts": ["a"], "batch_size": 0}):
+    unusable: list[dict[str, Any]] = [{"texts": "a"}, {"texts": ["a"], "ids": []}, {"texts": ["a"], "batch_size": 0}]
+    for arguments in unusable:
         with pytest.raises(SettingError):
             predictor.predict(**arguments)
