@@ -158,6 +158,11 @@ def content_id(text: str) -> str:
     return "t" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def known_names(part: str) -> tuple[str, ...]:
+    """The names that the column of a part (``id text stars item category domain``) has in the known dumps."""
+    return _KNOWN[part]
+
+
 def category_names(value: Any) -> tuple[str, ...]:
     """Category names in any format of the known dumps: ``"A, B"``, ``["A", "B"]`` or Amazon's lists of lists."""
     names: list[str] = []
