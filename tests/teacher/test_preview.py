@@ -46,7 +46,7 @@ def test_preview_shows_the_first_requests_stores_them_and_says_how_to_go_on(
     assert main(command) == 0
     printed = capsys.readouterr().out
     rows = list(StoreReader(store))
-    assert server.counts()["requests"] == 3 == len(rows) and [row.review_id for row in rows] == ["r0", "r1", "r2"]
+    assert server.counts()["requests"] == 3 == len(rows) and {row.review_id for row in rows} == {"r0", "r1", "r2"}
     assert all(str(row.text) in printed for row in rows)
     assert all(f"Visit {number}: lovely soup, slow waiter." in printed for number in range(3))
     assert printed.count("You read customer reviews closely") == 1 and printed.count("as above") == 2
