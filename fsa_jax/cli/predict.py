@@ -33,7 +33,8 @@ def command(
 
     Args:
       model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, an output directory of fsa import-hf or fsa
-        export-ct2, or a Hugging Face directory.
+        export-ct2, a Hugging Face directory, or a repository on the Hub with one of the last two: OWNER/NAME,
+        OWNER/NAME@REVISION or hf://OWNER/NAME. A local path of the same name wins.
       input: .jsonl, .csv or .parquet file, or .txt file with one review per line.
       output: output file.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
@@ -51,11 +52,11 @@ def command(
       device: device of CTranslate2.
       overwrite: whether to replace an earlier output, or the unfinished one of another model, input or settings.
     """
-    from fsa_base import checksums, runs
+    from fsa_base import checksums
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import read_rows
     from fsa_jax.serving.predict_file import predict_file, unfinished_model
-    from fsa_jax.serving.predictor import Predictor, is_exported
+    from fsa_jax.serving.predictor import Predictor, located
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
@@ -70,7 +71,9 @@ def command(
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
-    model = begun or (model if is_exported(model) else runs.resolve(model))
+    model, identity = located(begun or model)
+    if identity:
+        print(f"model: {identity['model']}", file=sys.stderr)
     predictor = Predictor(
         model,
         task=task,
@@ -89,7 +92,7 @@ def command(
         predictor,
         rows,
         output,
-        settings=settings,
+        settings=settings | identity,
         inputs=[input],
         batch_size=batch_size,
         total=total,
