@@ -71,6 +71,7 @@ def write_card(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         autoescape=False,
         undefined=jinja2.StrictUndefined,
     )
