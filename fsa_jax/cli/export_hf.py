@@ -76,6 +76,7 @@ def command(
         license=license,
         datasets=tuple(datasets or ()),
         repository=push,
+        folder=out.absolute().name,
         record=read_record(student.path, corpus=corpus, evaluations=evaluations or (), hf_files=student.hf_files),
     )
     agreement = export_hf(

@@ -38,8 +38,7 @@ _FIELDS = """## Fields
 ## Limits
 
 A language model wrote the text: sentiments may be wrong and reasons invented even if every target is in its review. The
-scores come from rules, not from human judgement. Reviews and teacher text keep the licences of their sources; whoever
-shares this corpus must name them here.
+scores come from rules, not from human judgement. Reviews and teacher text keep the licences of their sources.
 """
 
 

@@ -6,6 +6,7 @@ Everything in it comes from the student, from its run and from the user. What is
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from fsa_jax.serving.export_check import Agreement
 from fsa_jax.serving.prediction_record import TASKS
 from fsa_jax.serving.student import Student
 from fsa_jax.serving.training_record import Score, TrainingRecord
-from fsa_jax.tokenizers.chat import ChatTokenizer
+from fsa_jax.tokenizers.chat import TEMPLATE_ARGUMENTS, ChatTokenizer
 from fsa_jax.weights import t5
 
 CARD = "README.md"
@@ -40,6 +41,7 @@ class Card:
       license: license of the weights; by default that of T5, Apache 2.0, and none for other families.
       datasets: ids on the Hub of the training data.
       repository: id on the Hub to which the export is uploaded.
+      folder: folder of the export, which the examples use if there is no repository; by default ``name``.
       record: what the run recorded.
     """
 
@@ -50,6 +52,7 @@ class Card:
     license: str | None = None
     datasets: tuple[str, ...] = ()
     repository: str | None = None
+    folder: str | None = None
     record: TrainingRecord = field(default_factory=TrainingRecord)
 
 
@@ -76,6 +79,7 @@ def write_card(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["escaped"] = escaped
+    environment.filters["quoted"] = lambda text: shlex.quote(" ".join(text.splitlines()))
     engine = installed_engine()
     tokens = student.tokens
     text = environment.get_template("model_card.md.j2").render(
@@ -92,7 +96,8 @@ def write_card(
         commit=_commit(),
         version=fsa_jax.__version__,
         task=_task(card.record, agreement),
-        where=card.repository or card.name,
+        where=card.repository or card.folder or card.name,
+        template_arguments="".join(f", {name}={value!r}" for name, value in TEMPLATE_ARGUMENTS.items()),
         instruction=tokens.instruction if isinstance(tokens, ChatTokenizer) else "",
     )
     file.write_text(text, encoding="utf-8")

@@ -118,7 +118,10 @@ def _stage(config: RunConfig, checkpoint: Path, corpus: Path | None) -> Stage:
 def _shown(config: RunConfig, value: Any) -> str:
     """A value as text; a reference with the arguments that are bound to it. Empty if there is nothing to show."""
     if isinstance(value, Reference):
-        bound = {name: _shown(config, argument) for name, argument in config.arguments(value.name).items()}
+        bound = {
+            name: argument.name if isinstance(argument, Reference) else _shown(config, argument)
+            for name, argument in config.arguments(value.name).items()
+        }
         listed = ", ".join(f"{name} {text}" for name, text in bound.items() if text)
         return f"{value.name} ({listed})" if listed else value.name
     if isinstance(value, dict):

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsa_base.errors import CheckpointError, MissingDataError, SettingError
-from fsa_jax.weights.hf_files import SMALL_FILES
+from fsa_jax.weights.hf_files import SMALL_FILES, TOKENIZER_FILES
 
 _NAME = re.compile(r"(?P<scheme>hf:/{1,2})?(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>\w[\w./-]*))?")
 """``pathlib`` makes ``hf:/me/student`` of ``hf://me/student``, so one slash is accepted too."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUGGING_FACE = ("*.safetensors", "*.safetensors.index.json", *SMALL_FILES)
-_CTRANSLATE2 = ("model.bin", "*vocabulary.json", "*vocabulary.txt", "student.json", "tokenizer/*")
+_CTRANSLATE2 = (
+    *("model.bin", "*vocabulary.json", "*vocabulary.txt", "student.json"),
+    *(f"tokenizer/{name}" for name in TOKENIZER_FILES),
+)
 _PICKLES = (".bin", ".h5", ".msgpack", ".pt")
 
 
@@ -81,7 +84,7 @@ def fetch(name: str, revision: str | None = None) -> Source:
 
 def _download(name: str, revision: str, *, is_address: bool) -> Source:
     import httpx2
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -92,7 +95,7 @@ def _download(name: str, revision: str, *, is_address: bool) -> Source:
         RevisionNotFoundError,
     )
 
-    if not _COMMIT.fullmatch(revision):
+    if not (constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision)):
         # Without a network the Hub's client retries silently for half a minute, so the user is told first.
         print(f"asking the Hugging Face Hub for {name} at {revision}", file=sys.stderr, flush=True)
     folder = "" if is_address else "no such folder, and "
@@ -115,7 +118,15 @@ def _download(name: str, revision: str, *, is_address: bool) -> Source:
         raise missing from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise missing from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+    # The client raises ValueError where a repository has a name that leads out of its folder.
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        httpx2.HTTPError,
+        OSError,
+        ValueError,
+    ) as error:
         missing.found = f"{folder}neither an answer of the Hub nor the files in its cache ({described(error)})"
         missing.fix = "check the spelling, the network and HF_HUB_OFFLINE; for a gated model: hf auth login"
         raise missing from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hf_models import QWEN3, write_model
 from huggingface_hub import ModelCard
 
 from fsa_base.errors import FsaError
@@ -18,6 +19,7 @@ from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.student import Student, load_student
 from fsa_jax.serving.training_record import TrainingRecord, read_record
 from fsa_jax.teacher.generation_requests import load_prompt
+from tests.parity.small_models import write_tokenizer
 
 HOSTILE = "te|ach`er <script>alert(1)</script>\n# x [y](javascript:z) *b*"
 DISTILLATION = """
@@ -201,6 +203,19 @@ def test_text_in_the_released_layout_is_described_too(root: Path, student: Stude
     assert "| Teacher | mixtral |" in text and "| Rows of rewriting, train | 27 |" in text
 
 
-def test_a_student_of_an_unknown_family_gets_no_license(root: Path, student: Student) -> None:
-    other = dataclasses.replace(student, family=dataclasses.replace(student.family, name="Other"))
-    assert written(other, root, TrainingRecord()).data.license is None
+def test_the_snippet_of_a_decoder_only_student_asks_like_fsa_predict(root: Path) -> None:
+    """The lines that need PyTorch are left out here; tests/parity/test_exports.py runs all."""
+    model = root / "model"
+    write_model(model, {**QWEN3, "vocab_size": 320})
+    write_tokenizer(model)
+    student = load_student(model, instruction='Find "opinions".\n```')
+    card = written(student, root, TrainingRecord(), folder=str(model))
+    assert card.data.license is None and card.data.pipeline_tag == "text-generation"
+    (snippet,) = re.findall(r"```python\n(.*?)\n```\n", card.text, re.DOTALL)
+    lines = [
+        line for line in snippet.splitlines() if "model = " not in line and not re.match(r"inputs|answer|print", line)
+    ]
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    ids = names["tokenizer"](names["prompt"], add_special_tokens=False)["input_ids"]
+    assert ids == student.tokens.encode_input(names["review"], 500)[0]

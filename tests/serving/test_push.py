@@ -202,6 +202,18 @@ def test_a_misspelt_path_names_both_readings(hub, reviews, tmp_path, capsys, mon
     assert not list(tmp_path.glob("*out.jsonl*"))
 
 
+def test_a_repository_is_imported_at_its_commit(exports, hub, vocabulary, tmp_path, capsys):
+    """``fsa import-hf`` and ``fsa predict`` share one function for downloads."""
+    push_to_hub(exports["hf"], "me/student", private=False)
+    commit = hub.repositories["models/me/student"].find("main")
+    options = ["--vocabulary", vocabulary]
+    assert fsa("import-hf", "hf://me/student", tmp_path / "out", *options) == 0
+    record = json.loads((tmp_path / "out" / "import.json").read_text())
+    assert (record["source"], record["revision"]) == ("me/student", commit)
+    assert fsa("import-hf", "me/student@main", tmp_path / "other", "--revision", "v2", *options) == 2
+    assert "give one revision" in capsys.readouterr().err
+
+
 def test_a_local_path_wins_over_a_repository(exports, hub, reviews, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(exports["ct2"], "me/student")
