@@ -90,7 +90,8 @@ def student(checkpoint: Path, vocabulary: Path) -> Student:
     return load_student(checkpoint, vocabulary=vocabulary)
 
 
-def written(student: Student, root: Path, record: TrainingRecord, **options: Any) -> ModelCard:
+def written(student: Student, root: Path, record: TrainingRecord, **options: Any) -> Any:
+    """The card as the Hub's library reads it (Any, because the type of its metadata is set at runtime)."""
     file = root / "README.md"
     card = Card("student", record=record, **options)
     write_card(file, student, card, "transformers", "float32", AGREEMENT, "sentences.txt")

@@ -35,8 +35,8 @@ def hub(tmp_path) -> Iterator[StandInHub]:
 
 
 @pytest.fixture(scope="module")
-def student(pairs_checkpoint, vocabulary) -> Student:
-    return load_student(pairs_checkpoint, vocabulary=vocabulary)
+def student(checkpoint, vocabulary) -> Student:
+    return load_student(checkpoint, vocabulary=vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +144,12 @@ def test_exactly_the_files_of_the_export_are_uploaded(exports, hub, tmp_path):
 
 @pytest.mark.parametrize("step", ["create", "validate-yaml", "commit"])
 def test_a_refused_upload_leaves_the_export_and_says_how_to_upload_later(
-    step, pairs_checkpoint, vocabulary, hub, tmp_path, capsys
+    step, checkpoint, vocabulary, hub, tmp_path, capsys
 ):
     hub.refused.add(step)
     out = tmp_path / "out"
-    export = ["export-ct2", pairs_checkpoint, out, "--vocabulary", vocabulary, "--check_count", 4]
-    assert fsa(*export, "--push", "me/student") == 2
+    export = ["export-ct2", checkpoint, out, "--vocabulary", vocabulary, "--quantization", "float32"]
+    assert fsa(*export, "--check_count", 2, "--push", "me/student") == 2
     printed = capsys.readouterr()
     assert f"fsa push {out} me/student" in printed.err and TOKEN not in printed.err
     assert f"written: {out}" in printed.out
@@ -165,8 +165,8 @@ def test_without_a_login_nothing_is_uploaded(exports, tmp_path):
         assert not server.repositories
 
 
-def test_a_name_that_the_hub_refuses(exports, hub, pairs_checkpoint, tmp_path, capsys):
-    assert fsa("export-ct2", pairs_checkpoint, tmp_path / "out", "--push", "a name/with spaces") == 2
+def test_a_name_that_the_hub_refuses(exports, hub, checkpoint, tmp_path, capsys):
+    assert fsa("export-ct2", checkpoint, tmp_path / "out", "--push", "a name/with spaces") == 2
     assert "OWNER/NAME" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="HFValidationError"):
         push_to_hub(exports["ct2"], "me/a..b", private=True)
@@ -233,6 +233,6 @@ def test_the_card_of_an_export_has_a_snippet_that_works_and_metadata_of_the_hub(
     push_to_hub(exports[format], "me/student", private=True)
     if format == "ct2":  # The other one needs PyTorch: tests/parity/test_exports.py.
         exec(snippet, {})
-        (expected,) = Predictor(exports[format]).predict(re.findall(r'predict\(\["(.*)"\]\)', snippet))
+        (expected,) = Predictor(exports[format], task="analysis").predict(re.findall(r'predict\(\["(.*)"\]\)', snippet))
         assert capsys.readouterr().out == expected.generated + "\n"
     compile(snippet, "README.md", "exec")

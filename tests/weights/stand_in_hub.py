@@ -41,9 +41,9 @@ class Repository:
 
     def find(self, revision: str) -> str | None:
         """The commit of a revision."""
-        return (
-            list(self.commits)[-1] if revision == "main" and self.commits else self.commits.get(revision) and revision
-        )
+        if revision == "main" and self.commits:
+            return list(self.commits)[-1]
+        return revision if revision in self.commits else None
 
     def add(self, files: dict[str, bytes], message: str) -> str:
         """Adds a commit."""
