@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fsa_base import checkpoint_files, untrusted_json
+from fsa_base import checkpoint_files, run_config, untrusted_json
 from fsa_base.disk import as_path, replacing
 from fsa_base.errors import CheckpointError, FsaError, SettingError, require_choice
 
@@ -225,9 +225,14 @@ def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
     return read_rows(file)
 
 
-def scores_of(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """Returns the metrics of decoded text at the step of a checkpoint, by task and name."""
-    run, step = checkpoint.parent, checkpoint_files.step_of(checkpoint)
+def scores_of(checkpoint: Path, directory: Path | None = None) -> dict[str, dict[str, float]]:
+    """Returns the metrics of decoded text at the step of a checkpoint, by task and name.
+
+    Args:
+      checkpoint: path of the checkpoint.
+      directory: MODEL_DIR of the run, or EVAL_OUTPUT_DIR of ``t5x.eval``; by default the folder of the checkpoint.
+    """
+    run, step = directory or checkpoint.parent, checkpoint_files.step_of(checkpoint)
     tasks = sorted(file.name.removesuffix(f"-{METRICS}") for file in (run / "inference_eval").glob(f"*-{METRICS}"))
     return {
         task: {key: float(value) for key, value in row.items() if key != "step" and isinstance(value, int | float)}
@@ -292,7 +297,7 @@ def recorded_best_by(directory: Any) -> BestBy | None:
     """
     file = as_path(directory) / BEST_BY
     if not file.exists():
-        return _configured_best_by(as_path(directory) / "config.gin")
+        return _configured_best_by(as_path(directory) / run_config.CONFIG)
     try:
         content = untrusted_json.parse(file.read_bytes())
         return BestBy(str(content["metric"]), content["mode"])
@@ -315,48 +320,16 @@ def _require_best_by(directory: str | Path) -> BestBy:
     return best_by
 
 
-def _configured_best_by(config: Any) -> BestBy | None:
-    """The metric that checkpoint managers in a config.gin monitor. The bindings are only parsed, not resolved."""
-    if not config.exists():
-        return None
-    from gin import config_parser
-
-    class Names(config_parser.ParserDelegate):
-        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
-            return None
-
-        def macro(self, macro_name: str) -> Any:
-            return _Macro(macro_name)
-
-    bound: dict[str, set[Any]] = {"metric_name_to_monitor": set(), "metric_mode": set()}
-    macros: dict[str, Any] = {}
-    try:
-        for statement in config_parser.ConfigParser(config.read_bytes().decode(errors="replace"), Names()):
-            if not isinstance(statement, config_parser.BindingStatement):
-                continue
-            if not statement.arg_name:
-                macros[statement.selector] = statement.value
-            elif statement.arg_name in bound and isinstance(statement.value, str | _Macro):
-                bound[statement.arg_name].add(statement.value)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise SettingError(
-            config, expected="the configuration of a run", found=str(error), fix="give a checkpoint"
-        ) from error
-    found = {
-        name: {macros.get(value.name) if isinstance(value, _Macro) else value for value in values}
-        for name, values in bound.items()
-    }
-    metrics = found["metric_name_to_monitor"] - {None}
+def _configured_best_by(file: Any) -> BestBy | None:
+    """The metric that checkpoint managers in a config.gin monitor."""
+    config = run_config.read_config(file)
+    metrics = {value for value in config.values("metric_name_to_monitor") if isinstance(value, str)}
     if len(metrics) > 1:
         raise SettingError(
-            config,
+            file,
             expected="one metric_name_to_monitor",
-            found=", ".join(sorted(map(str, metrics))),
+            found=", ".join(sorted(metrics)),
             fix="in gin, bind runs.best_checkpoint.metric = 'inference_eval/TASK/f1', or give a checkpoint",
         )
-    mode = next(iter(found["metric_mode"] - {None}), "max")
-    return BestBy(str(metrics.pop()), str(mode)) if metrics else None
-
-
-class _Macro(NamedTuple):
-    name: str
+    mode = next((value for value in config.values("metric_mode") if isinstance(value, str)), "max")
+    return BestBy(metrics.pop(), mode) if metrics else None

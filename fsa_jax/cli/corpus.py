@@ -16,6 +16,8 @@ def command(
     seed: int = 0,
     shards: int | None = None,
     beam_options: list[str] | None = None,
+    push: str | None = None,
+    private: bool = True,
     overwrite: bool = False,
 ) -> None:
     """Builds sentiment_corpus/analysis and sentiment_corpus/rewriting with provenance, statistics and a dataset card.
@@ -33,6 +35,8 @@ def command(
       shards: number of files per split; by default it depends on the size.
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
         corpus is built in this process.
+      push: id of a dataset on the Hub to upload the corpus to; fsa push does this later.
+      private: whether the dataset on the Hub is created as private.
       overwrite: whether to replace an existing corpus, or the unfinished one of another source or selection.
 
     Example:
@@ -45,6 +49,10 @@ def command(
     from fsa_jax.corpus.selection import Selection
     from fsa_jax.data.build_corpus import build_corpus
 
+    if push:
+        from fsa_jax.serving.push import require_name
+
+        require_name(push)
     selection = Selection(
         teachers=tuple(teachers or ()),
         prompts=tuple(prompts or ()),
@@ -54,7 +62,13 @@ def command(
         seed=seed,
     )
     statistics = build_corpus(
-        source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite
+        source,
+        data_dir,
+        selection,
+        shards=shards,
+        beam_options=beam_options,
+        overwrite=overwrite,
+        repository=push,
     )
     terminal = console()
     table = Table("form", "split", "rows", title="sentiment_corpus")
@@ -65,3 +79,7 @@ def command(
         table.add_row("left out", reason, f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)
+    if push:
+        from fsa_jax.serving.push import push_to_hub
+
+        terminal.print(f"pushed: {push_to_hub(data_dir / 'sentiment_corpus', push, private=private)}", soft_wrap=True)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
+    "push": "upload an exported student or a corpus to the Hugging Face Hub",
     "predict": "predict opinions for every review of a file, with JAX or CTranslate2",
     "completion": "print a script that completes commands, options and files in bash, zsh or fish",
     "doctor": "show versions, devices, engine, data and vocabulary, and how to fix problems; check checkpoints",

@@ -35,7 +35,8 @@ def command(
 
     Args:
       model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, an output directory of fsa import-hf or fsa
-        export-ct2, or a Hugging Face directory.
+        export-ct2, a Hugging Face directory, or a repository on the Hub with one of the last two: OWNER/NAME,
+        OWNER/NAME@REVISION or hf://OWNER/NAME. A local path of the same name wins.
       input: .jsonl, .csv, .tsv or .txt file (one review per line), also with .gz or .zst, or .parquet file; - for
         standard input.
       output: .csv file (one row per aspect), .parquet file (one row per review), or another name for JSON lines; - for
@@ -61,11 +62,11 @@ def command(
     Example:
       fsa predict served reviews.jsonl predictions.jsonl --task atsa
     """
-    from fsa_base import checksums, runs
+    from fsa_base import checksums
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import STANDARD, open_reviews
     from fsa_jax.serving.predict_file import predict_file, require_min_score, unfinished_model
-    from fsa_jax.serving.predictor import Predictor, is_exported
+    from fsa_jax.serving.predictor import Predictor, located
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
@@ -87,7 +88,9 @@ def command(
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
-    model = begun or (model if is_exported(model) else runs.resolve(model))
+    model, identity = located(begun or model)
+    if identity:
+        print(f"model: {identity['model']}", file=sys.stderr)
     predictor = Predictor(
         model,
         task=task,
@@ -105,7 +108,7 @@ def command(
         predictor,
         reviews.rows(),
         output,
-        settings=settings,
+        settings=settings | identity,
         inputs=[reviews.file],
         batch_size=batch_size,
         total=checked.total,

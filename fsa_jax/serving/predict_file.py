@@ -195,7 +195,8 @@ def _outcome(counts: Counter[str], done: int) -> Outcome:
 def unfinished_model(output: Path, given: str) -> Path | None:
     """The checkpoint with which an unfinished output was started; None if there is none for the given model.
 
-    If a MODEL_DIR has a newer checkpoint now, the predictions still continue with the one they were started with.
+    If a MODEL_DIR has a newer checkpoint now, or a repository on the Hub a newer commit, the predictions still continue
+    with the one they were started with.
 
     Raises:
       CheckpointError: the checkpoint no longer exists.
@@ -204,7 +205,7 @@ def unfinished_model(output: Path, given: str) -> Path | None:
     if settings is None or settings.get("model as given") != given or not isinstance(settings.get("model"), str):
         return None
     model = Path(settings["model"])
-    if not model.is_dir():
+    if not model.is_dir() and not settings["model"].startswith("hf://"):
         raise CheckpointError(
             model,
             expected=f"the model of the unfinished predictions in {output}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsa_jax
-from fsa_base import checksums
+from fsa_base import checksums, runs
 from fsa_base.errors import SettingError, require_choice
 from fsa_jax.serving.prediction_record import (
     LONGEST_OUTPUT,
@@ -38,6 +38,31 @@ CT2_MODEL = "model.bin"
 def is_exported(model: Path) -> bool:
     """Whether a directory has an exported or imported model, not a run's checkpoints."""
     return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
+
+
+def located(model: Path) -> tuple[Path, dict[str, Any]]:
+    """Finds the files of a model: a local path, or else a repository on the Hub (:func:`hub.fetch`).
+
+    Args:
+      model: local path, ``MODEL_DIR@best`` or ``MODEL_DIR@newest``, or the name of a repository. A local path wins.
+
+    Returns:
+      The directory, and what identifies the model in the settings of a prediction. It is empty for a local path; for a
+      repository it has the commit instead of the place in the cache.
+
+    Raises:
+      FsaError: there is neither such a path nor such a repository, or the run has no such checkpoint.
+    """
+    if is_exported(model):
+        return model, {}
+    is_local = model.exists() or Path(str(model).rpartition("@")[0] or model).exists()
+    if not is_local:
+        from fsa_jax.weights import hub
+
+        if hub.is_name(str(model)):
+            source = hub.fetch(str(model))
+            return source.directory, {"model": source.address, "model content": source.revision}
+    return runs.resolve(model), {}
 
 
 class Predictor:

@@ -93,7 +93,9 @@ def test_every_command_has_examples_that_parse(name, capsys):
 def test_command_names_and_options_may_be_written_with_hyphens_or_underscores(capsys):
     for name, option in (("teach-report", "--price-input"), ("teach_report", "--price_input")):
         assert cli.main([name, "no-store", option, "x"]) == 2
-        assert capsys.readouterr().err.startswith(f"fsa teach-report: {option}: expected a number, or null, found 'x'\n")
+        assert capsys.readouterr().err.startswith(
+            f"fsa teach-report: {option}: expected a number, or null, found 'x'\n"
+        )
 
 
 def test_an_error_that_the_user_can_fix_is_printed_without_a_traceback(capsys, monkeypatch):
