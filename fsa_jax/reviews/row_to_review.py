@@ -48,7 +48,7 @@ MAX_CATEGORY_CHARACTERS = 200
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BREAKS = r"br|p|div|li|ul|ol|hr|h[1-6]|blockquote"
-_INLINE = r"a|abbr|b|big|center|cite|del|em|font|i|img|ins|mark|q|s|small|span|strike|strong|sub|sup|u"
+_INLINE = r"a|abbr|b|big|center|cite|del|em|font|i|input|ins|mark|q|s|small|span|strike|strong|sub|sup|u"
 _TAG = re.compile(
     rf"</?(?:({_BREAKS})|{_INLINE})(?:\s++[\w:.-]++\s*+=[^<>]*)?\s*+(?:/\s*+)?>",
     re.IGNORECASE,
@@ -158,9 +158,12 @@ def _parsed(rows: Iterator[RawRow | BadRow]) -> Iterator[Mapping[str, Any]]:
 
 
 def unclear_scale(place: str, ratings: Ratings, used: Scale | None, fix: str) -> DataError:
-    """The error for stars whose scale cannot be decided, or is not the one that the first rows show."""
-    first = "" if used is None else f", as its first {PROBED_ROWS:,} rows have (scale: {used.name})"
-    return DataError(place, expected=f"stars on one clear scale{first}", found=str(ratings), fix=fix)
+    """The error for ratings whose scale cannot be decided, or is not the one that the first rows show (``used``)."""
+    expected = "ratings whose scale is clear"
+    if used is not None:
+        name = "0-5" if used is stars.UNCHANGED else used.name
+        expected = f"ratings on the scale {name}, as in its first {PROBED_ROWS:,} rows"
+    return DataError(place, expected=expected, found=str(ratings), fix=fix)
 
 
 def _known_name(row: Mapping[str, Any], part: str) -> str | None:

@@ -123,8 +123,8 @@ def sample_reviews(
     StarsScales(stars_scale)
     settings = SampleSettings(
         size=size,
-        stars_ratio=None if stars_ratio is None else dict(stars_ratio),
-        domain_ratio=None if domain_ratio is None else dict(domain_ratio),
+        stars_ratio=_weights(stars_ratio),
+        domain_ratio=_weights(domain_ratio),
         implicit_share=implicit_share,
         implicit_threshold=implicit_threshold,
         near_duplicates=near_duplicates,
@@ -186,6 +186,11 @@ def sample_reviews(
 
 def _listed(value: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [value] if isinstance(value, str | Path) else list(value)
+
+
+def _weights(ratio: Mapping[str, float] | None) -> dict[str, float] | None:
+    # As the command line gives them, so that a function call and a command write the same report.
+    return None if ratio is None else {str(name): float(weight) for name, weight in ratio.items()}
 
 
 @contextmanager

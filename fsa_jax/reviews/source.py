@@ -21,8 +21,8 @@ from fsa_jax.reviews.stars import AUTO, Ratings, Scale, parse_scale
 EXAMPLES = 5
 """Largest number of places (file and row) in the report for each reason."""
 _FIX_SCALE = (
-    "state the scale, such as --stars_scale 1-10 (docs/sampling.md), or --stars_scale unchanged, which keeps 0 to 5 "
-    "and drops other ratings"
+    "state the scale: --stars_scale 0-10, 1-10 or 0-1 (0 is thumbs down), or --stars_scale unchanged, which keeps 0 to "
+    "5 and drops other ratings (docs/sampling.md)"
 )
 
 

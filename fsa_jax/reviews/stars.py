@@ -160,8 +160,8 @@ def _read_text(text: str) -> float | Rating | BadRow:
             return Rating(number, UNCHANGED)
         in_limits = _SMALLEST_MAXIMUM <= maximum <= _LARGEST_MAXIMUM
         return Rating(number, Scale(f"0-{maximum}", 0, maximum)) if in_limits else NO_NUMBER
-    full, half = sum(map(text.count, _FULL)), text.count(_HALF)
-    if full + half and full + half + text.count(_EMPTY) == len(text) <= UNCHANGED.high and half <= 1:
+    full, half, empty = sum(map(text.count, _FULL)), text.count(_HALF), text.count(_EMPTY)
+    if full + half and full + empty and half <= 1 and full + half + empty == len(text) <= UNCHANGED.high:
         return Rating(full + half / 2, UNCHANGED)
     return _WORDS.get(" ".join(re.sub("[-_]", " ", text.casefold()).split()), NO_NUMBER)
 
@@ -223,19 +223,28 @@ class Ratings:
         return TEN_FROM_ZERO if count["0"] or count["below 1"] else TEN
 
     def __str__(self) -> str:
-        parts = {name: self._numbers[name] for name in _NAMES} | self._stated
-        return ", ".join(f"{name}: {count:,}" for name, count in parts.items() if count) or "none"
+        parts = {label: self._numbers[name] for name, label in _LABELS.items()}
+        parts |= {f"on the scale {name}": count for name, count in self._stated.items()}
+        return ", ".join(f"{count:,} x {label}" for label, count in parts.items() if count) or "none"
 
 
 _UP_TO_FIVE = ("0", "below 1", "1", "up to 5")
-_NAMES = (*_UP_TO_FIVE, "up to 10", "up to 100", "other numbers")
+_LABELS = {
+    "0": "0",
+    "below 1": "between 0 and 1",
+    "1": "1",
+    "up to 5": "above 1 to 5",
+    "up to 10": "above 5 to 10",
+    "up to 100": "above 10 to 100",
+    "other": "other numbers",
+}
 
 
 def _range_of(value: float) -> str:
     if value in (0, 1):
         return f"{value:g}".lstrip("-")
     if value < 0 or value > 100:
-        return "other numbers"
+        return "other"
     return "below 1" if value < 1 else "up to 5" if value <= 5 else "up to 10" if value <= 10 else "up to 100"
 
 
