@@ -21,7 +21,7 @@ from fsa_jax.reviews.stars import AUTO, Ratings, Scale, parse_scale
 EXAMPLES = 5
 """Largest number of places (file and row) in the report for each reason."""
 _FIX_SCALE = (
-    "state the scale: --stars_scale 0-10, 1-10 or 0-1 (0 is thumbs down), or --stars_scale unchanged, which keeps 0 to "
+    "state the scale: --stars-scale 0-10, 1-10 or 0-1 (0 is thumbs down), or --stars-scale unchanged, which keeps 0 to "
     "5 and drops other ratings (docs/sampling.md)"
 )
 
@@ -110,7 +110,7 @@ class StarsScales:
         for text in [stated] if isinstance(stated, str) else stated:
             name, _, scale = text.rpartition("=")
             if name in self._scales:
-                raise SettingError("--stars_scale", expected="one scale for each name", found=repr(text), fix="omit it")
+                raise SettingError("--stars-scale", expected="one scale for each name", found=repr(text), fix="omit it")
             self._scales[name] = parse_scale(scale)
 
     def of(self, source: Source, name: str) -> Scale | None:
@@ -125,7 +125,7 @@ class StarsScales:
         """Raises a SettingError if a name fits no file for which :meth:`of` was called."""
         if unused := sorted(self._scales.keys() - self._used - {""}):
             raise SettingError(
-                "--stars_scale",
+                "--stars-scale",
                 expected="the domain, the path or the file name of a source",
                 found=", ".join(unused),
                 fix="correct the name, or write only the scale, for all sources",

@@ -73,7 +73,7 @@ def parse_scale(text: str) -> Scale | None:
     match = _RANGE.fullmatch(text)
     if match is None or float(match[1]) >= float(match[2]):
         raise SettingError(
-            "--stars_scale",
+            "--stars-scale",
             expected="the lowest and the highest rating, such as 0-10, or thumbs, unchanged or auto",
             found=repr(text),
             fix="write LOW-HIGH; for one of several sources, NAME=LOW-HIGH with its domain or path",

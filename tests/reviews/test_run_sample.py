@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from fsa_jax.cli.sample import command
 from fsa_jax.reviews.parquet_files import read_reviews
 from fsa_jax.reviews.run_sample import sample_reviews
 
-QUICK = {"language": None, "near_duplicates": None}
+QUICK: dict[str, Any] = {"language": None, "near_duplicates": None}
 
 
 def dump(path: Path, count: int = 100) -> Path:

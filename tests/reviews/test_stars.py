@@ -120,7 +120,7 @@ def test_the_scale_is_decided_from_all_ratings_of_a_file(values: list, scale: st
 def test_scales_that_the_user_states():
     assert parse_scale("auto") is None and parse_scale("thumbs") is THUMBS
     for wrong in ("5", "10-0", "5-5", "a-b", "", "0-99999", "1-10 "):
-        with pytest.raises(SettingError, match="--stars_scale"):
+        with pytest.raises(SettingError, match="--stars-scale"):
             parse_scale(wrong)
     scales = StarsScales(["hotels=0-10", "b.csv=thumbs", "year=2020/c.csv=1-10", "unchanged"])
     names = [
@@ -170,7 +170,7 @@ def test_the_scale_of_a_file_holds_for_all_its_rows(tmp_path: Path, capsys: pyte
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert "0-5, as in its first 1,000 rows, found 1,500 x above 1 to 5, 300 x above 5 to 10" in told
-    assert "--stars_scale" in told and not (tmp_path / "b.parquet").exists()
+    assert "--stars-scale" in told and not (tmp_path / "b.parquet").exists()
     assert sampled(tmp_path, source, "--stars-scale", "1-10")["size"] == 1800
     report = sampled(tmp_path, source, "--stars-scale", "a.jsonl=unchanged")
     assert report["files"][str(source)]["dropped"] == {"stars outside 0 to 5": 300} and report["size"] == 1500
