@@ -20,7 +20,7 @@ from typing import Protocol
 from fsa_base.errors import TeacherError
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.row_to_review import Fields, parse_review
+from fsa_jax.reviews.row_to_review import Fields, parse_review, probe
 from fsa_jax.reviews.source import Losses, Source, row_count
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
@@ -33,7 +33,9 @@ from fsa_jax.teacher.store.writer import ShardWriter
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
-    """Yields reviews in the order of their files, one at a time.
+    """Yields reviews in the order of their files, one at a time, with the texts and stars that ``fsa sample`` writes.
+
+    A file's reviews have no stars if the scale of its stars cannot be decided. No request needs them.
 
     Args:
       sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
@@ -43,10 +45,10 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
     Raises:
       DataError: the content of a file does not fit its name.
     """
-    fields = Fields({})
     count = 0
     for source in sources:
         for name, rows in source.parts():
+            fields = probe(rows, Fields({})).fields
             number = 0
             for raw in rows():
                 if count == limit:
