@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 # Container images often set this variable. Without bytecode every start compiles all imported modules, which takes 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test conformance survival engine-alone test-teacher parity faults lint types clean
+.PHONY: demo test conformance survival engine-alone test-teacher parity faults lint types wheels clean
 
 demo: .venv/.installed
 	$(BIN)/fsa demo $(DEMO_ARGS)
@@ -64,12 +64,12 @@ types: .venv/.installed
 # Without this option pip compiles all modules of all packages, a third of the time; Python compiles only imported ones.
 PIP_INSTALL := -m pip install --quiet --no-compile
 
-.venv/.installed: requirements.txt pyproject.toml base/pyproject.toml runtime/pyproject.toml
+.venv/.installed: requirements.txt pyproject.toml setup.py base/pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	touch $@
 
-.venv-teacher/.installed: requirements-teacher.txt pyproject.toml base/pyproject.toml
+.venv-teacher/.installed: requirements-teacher.txt pyproject.toml setup.py base/pyproject.toml
 	$(PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -r requirements-teacher.txt
 	.venv-teacher/bin/python $(PIP_INSTALL) --no-deps -e ./base -e .
@@ -78,10 +78,19 @@ PIP_INSTALL := -m pip install --quiet --no-compile
 # Uses the packages of .venv and adds PyTorch; installing all packages again would take a minute.
 .venv-parity/.installed: requirements-parity.txt .venv/.installed
 	$(PYTHON) -m venv .venv-parity
-	echo 'import site, sys; site.addsitedir(sys.prefix + "/../.venv/lib/python3.11/site-packages")' \
-	  > .venv-parity/lib/python3.11/site-packages/venv.pth
+	library=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}))') && \
+	  echo "import site, sys; site.addsitedir(sys.prefix + '/../.venv$$library')" > .venv-parity$$library/venv.pth
 	grep -v '^-r' requirements-parity.txt | .venv-parity/bin/python $(PIP_INSTALL) -r /dev/stdin
 	touch $@
+
+# The versions for users of the wheels: pip install -c constraints.txt "fsa-jax[cpu]".
+constraints.txt: requirements.txt requirements-cuda.txt requirements-tpu.txt requirements-parity.txt
+	grep -h == $^ | LC_ALL=C sort -u > $@
+
+# The three wheels in dist/.
+wheels: .venv/.installed
+	rm -rf build base/build runtime/build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./base . ./runtime
 
 clean:
 	rm -rf .venv .venv-teacher .venv-parity .cache demo runs

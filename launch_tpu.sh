@@ -18,6 +18,7 @@ usage: launch_tpu.sh --tpu NAME --zone ZONE --gin FILE --model-dir gs://BUCKET/P
   --project NAME     Google Cloud project (default: that of gcloud)
   --revision REV     git revision to run (default: HEAD; must be pushed)
   --repository URL   repository that the workers clone (default: the remote "origin")
+  --python NAME      Python 3.11, 3.12 or 3.13 on the workers (default: python3); it creates .venv there
   --run              execute the commands; without it they are only printed
   -h, --help         this text
 
@@ -27,10 +28,10 @@ USAGE
 
 die() { echo "launch_tpu.sh: $1" >&2; exit 2; }
 
-tpu="" zone="" gin="" model_dir="" data_dir="data" project="" revision="HEAD" repository="" run=0
+tpu="" zone="" gin="" model_dir="" data_dir="data" project="" revision="HEAD" repository="" python="python3" run=0
 while [ $# -gt 0 ]; do
   case "$1" in
-    --tpu|--zone|--gin|--model-dir|--data-dir|--project|--revision|--repository)
+    --tpu|--zone|--gin|--model-dir|--data-dir|--project|--revision|--repository|--python)
       [ $# -ge 2 ] || die "$1: expected a value, found the end of the command line; see --help"
       name=${1#--}; printf -v "${name//-/_}" '%s' "$2"; shift 2 ;;
     --run) run=1; shift ;;
@@ -55,7 +56,7 @@ quote() { printf '%q ' "$@"; }
 # The workers find each other with the TPU's metadata server; t5x.train calls jax.distributed.initialize automatically.
 train=$(quote python -m t5x.train --gin_file="$gin" --gin.MODEL_DIR="'$model_dir'" "$@")
 setup="set -e; if [ ! -d fsa_jax_run ]; then git clone $(quote "$repository")fsa_jax_run; fi; cd fsa_jax_run; \
-git fetch --quiet origin; git checkout --quiet --detach $revision; if [ ! -d .venv ]; then python3.11 -m venv .venv; fi; \
+git fetch --quiet origin; git checkout --quiet --detach $revision; if [ ! -d .venv ]; then $(quote "$python")-m venv .venv; fi; \
 .venv/bin/pip install --quiet -r requirements-tpu.txt"
 start="cd fsa_jax_run && . .venv/bin/activate && export FSA_DATA_DIR=$(quote "$data_dir")&& exec $train"
 

@@ -1,32 +1,3 @@
-"""SeqIO tasks and mixtures of fsa_jax. Registrations only: nothing is read or downloaded on import."""
+"""The tasks of fsa_jax under the name that gin files use; a wheel provides the same name (docs/engine.md)."""
 
-import seqio
-
-from fsa_jax.data.ablations import ABLATIONS
-from fsa_jax.data.corpus_source import WHOLE, CorpusSource
-from fsa_jax.data.sources import TeacherTextSource
-from fsa_jax.data.task_builders import add_fsa, add_teacher_text
-
-# Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures alternate between the two forms,
-# because the paper uses both prompts for every review.
-add_teacher_text("fsa_analysis", TeacherTextSource("analysis"))
-add_teacher_text("fsa_rewriting", TeacherTextSource("rewriting"))
-seqio.MixtureRegistry.add("fsa_distill", ["fsa_analysis", "fsa_rewriting"], default_rate=1.0)
-
-# The corpus that `fsa corpus` wrote, $FSA_DATA_DIR/corpus, complete and reduced for ablations.
-for suffix, ablation in {"": WHOLE, **ABLATIONS}.items():
-    forms = [f"fsa_corpus_analysis{suffix}", f"fsa_corpus_rewriting{suffix}"]
-    add_teacher_text(forms[0], CorpusSource("analysis", ablation))
-    add_teacher_text(forms[1], CorpusSource("rewriting", ablation))
-    seqio.MixtureRegistry.add(f"fsa_corpus{suffix}", forms, default_rate=1.0)
-
-# The FSA benchmark of the paper, $FSA_DATA_DIR/fsa.
-add_fsa("fsa_atsa_rest14", "atsa/rest14")
-add_fsa("fsa_atsa_laptop14", "atsa/laptop14")
-add_fsa("fsa_acsa_rest16", "acsa/rest16")
-add_fsa("fsa_acsa_laptop16", "acsa/laptop16")
-seqio.MixtureRegistry.add(
-    "fsa_benchmark",
-    ["fsa_atsa_rest14", "fsa_atsa_laptop14", "fsa_acsa_rest16", "fsa_acsa_laptop16"],
-    default_rate=seqio.mixing_rate_num_examples,
-)
+import fsa_jax.tasks  # noqa: F401

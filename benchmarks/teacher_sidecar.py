@@ -24,7 +24,7 @@ from fsa_jax.common.records import Review
 from fsa_jax.teacher.chat_template import TeacherTokenizer
 from fsa_jax.teacher.cost import Budget, Prices
 from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
-from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests
+from fsa_jax.teacher.job import Job, JobSettings, Outcome, missing_requests, requests_about
 from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, VllmSidecar, resolve_revision
@@ -90,7 +90,7 @@ async def through_sidecar(sidecar: VllmSidecar, maker: RequestMaker, count: int,
     with ShardWriter(store) as writer:
         outcome = Outcome()
         job = Job(KeptOpen(sidecar), maker.teacher, writer, Budget(Prices()), JobSettings(), outcome=outcome)
-        await job.run(missing_requests(reviews(count), maker, Shard(), writer, outcome))
+        await job.run(missing_requests(requests_about(reviews(count), maker, Shard()), writer, outcome))
     assert outcome.stored == count, outcome
     return time.monotonic() - began
 

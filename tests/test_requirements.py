@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +18,9 @@ def lines(name: str) -> set[str]:
 
 
 def test_upstreams_requirements_have_the_same_pins():
-    ours, upstream = lines("requirements.txt"), lines("requirements-t5x.txt")
+    """Upstream T5X is installed on Python 3.11 only."""
+    ours = {line.split("; ")[0] for line in lines("requirements.txt") if ">= " not in line}
+    upstream = lines("requirements-t5x.txt")
     assert ours - upstream == {"-e ./runtime"}
     assert {line.split(" @ ")[0] for line in upstream - ours if " @ " in line} == {"t5x", "airio", "jestimator"}
 
@@ -28,9 +33,43 @@ def test_every_requirement_is_exact(path):
         assert "==" in line or elsewhere or at_commit, line
 
 
-def test_accelerators_get_the_same_jax():
-    jax = next(line for line in lines("requirements.txt") if line.startswith("jax=="))
-    plugins = {line for line in lines("requirements-cuda.txt") if line.startswith("jax-cuda")}
-    assert {plugin.split("==")[1] for plugin in plugins} == {jax.split("==")[1]}
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_accelerators_get_the_same_jax(python):
+    def pins(name: str) -> dict[str, str]:
+        requirements = [Requirement(line) for line in lines(name) if "==" in line]
+        return {
+            each.name: str(each.specifier)
+            for each in requirements
+            if each.marker is None or each.marker.evaluate({"python_version": python})
+        }
+
+    jax = pins("requirements.txt")["jax"]
+    assert jax == ("==0.10.2" if python == "3.11" else "==0.12.0.1")
+    assert pins("requirements.txt")["jaxlib"] == jax
+    cuda = pins("requirements-cuda.txt")
+    assert {name for name in cuda if name.startswith("jax-cuda12")} == {"jax-cuda12-pjrt", "jax-cuda12-plugin"}
+    assert cuda["jax-cuda12-pjrt"] == cuda["jax-cuda12-plugin"] == jax
+    assert "libtpu" in pins("requirements-tpu.txt")
     for name in ("requirements-cuda.txt", "requirements-tpu.txt"):
         assert "-r requirements.txt" in lines(name)
+
+
+def test_the_constraints_for_the_wheels_are_the_tested_versions():
+    """If this fails: make constraints.txt."""
+    files = ("requirements.txt", "requirements-cuda.txt", "requirements-tpu.txt", "requirements-parity.txt")
+    pins = {line for name in files for line in lines(name) if "==" in line}
+    assert (ROOT / "constraints.txt").read_text().splitlines() == sorted(pins)
+
+
+def test_the_extras_are_installed_with_tested_versions():
+    pinned = {canonicalize_name(Requirement(line).name) for line in lines("constraints.txt")}
+    for folder in (".", "base", "runtime"):
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+        assert project["requires-python"] == ">=3.11,<3.14"
+        extras = project.get("optional-dependencies", {})
+        for line in [*project["dependencies"], *(line for names in extras.values() for line in names)]:
+            name = canonicalize_name(Requirement(line).name)
+            assert name in pinned or name.startswith("fsa-jax"), (folder, line)
+    assert {"cpu", "cuda", "tpu", "teacher", "serve", "benchmark"} <= set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    )

@@ -48,7 +48,7 @@ def write(directory: Any, skip: Collection[str] = ()) -> str:
     Returns:
       The digest of the list, which the caller stores in the marker.
     """
-    data = _listing(directory, sorted(_files(directory, {*skip, LIST})), file_digest)
+    data = _listing(directory, sorted(files(directory, {*skip, LIST})), file_digest)
     (directory / LIST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
@@ -61,7 +61,7 @@ def digest(directory: Any) -> str:
     """
     if (directory / LIST).is_file():
         return file_digest(directory / LIST)
-    names = sorted(name for name in _files(directory, ()) if not any(part.startswith(".") for part in name.split("/")))
+    names = sorted(name for name in files(directory) if not any(part.startswith(".") for part in name.split("/")))
     return hashlib.sha256(_listing(directory, names, _digest_or_reason)).hexdigest()
 
 
@@ -91,7 +91,7 @@ def problems(directory: Any, list_digest: str | None, skip: Collection[str] = ()
             return [f"{LIST} has a line that is not a checksum"]
         if not is_of_the_system(match[2]):  # Lists of earlier versions may contain such files.
             expected[match[2]] = match[1]
-    present = set(_files(directory, {*skip, LIST}))
+    present = set(files(directory, {*skip, LIST}))
     found = [f"{name} is missing" for name in sorted(expected.keys() - present)]
     found += [f"{name} is not in {LIST}" for name in sorted(present - expected.keys())]
     both = sorted(present & expected.keys())
@@ -116,12 +116,19 @@ def _digest_or_reason(path: Any) -> str:
         return f"{_UNREADABLE}: {error.strerror}"
 
 
-def _files(directory: Any, skip: Collection[str], prefix: str = "") -> Iterator[str]:
+def files(directory: Any, skip: Collection[str] = (), prefix: str = "") -> Iterator[str]:
+    """Yields the names of all files below ``directory`` that do not belong to the operating system.
+
+    Args:
+      directory: a ``pathlib.Path`` or an ``epath.Path``.
+      skip: names to leave out, as in :func:`write`.
+      prefix: beginning of all names: the place of ``directory`` in the one that was asked for.
+    """
     for entry in directory.iterdir():
         name = f"{prefix}{entry.name}"
         if name in skip:
             continue
         if entry.is_dir() and not (isinstance(entry, Path) and entry.is_symlink()):
-            yield from _files(entry, skip, f"{name}/")
+            yield from files(entry, skip, f"{name}/")
         elif not is_of_the_system(name):
             yield name

@@ -6,12 +6,16 @@ import logging
 import os
 from dataclasses import dataclass
 
+from fsa_base import extras
 from fsa_base.errors import SettingError
 
-INSTALL = (
-    "pip install -r requirements-cuda.txt for NVIDIA GPUs (nvidia-smi shows whether their driver works), "
-    "requirements-tpu.txt for TPUs, or JAX_PLATFORMS=cpu to use the CPU"
-)
+
+def install() -> str:
+    """Returns what a user can do if JAX does not use an accelerator."""
+    return (
+        f"{extras.install('cuda')} for NVIDIA GPUs (nvidia-smi shows whether their driver works), "
+        f"{extras.install('tpu')} for TPUs, or JAX_PLATFORMS=cpu to use the CPU"
+    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def find() -> Devices:
             f"JAX_PLATFORMS={platforms}" if platforms else "JAX",
             expected="a device that JAX can use",
             found=str(error) or "; ".join(collector.messages) or "no such platform in this installation of JAX",
-            fix=INSTALL,
+            fix=install(),
         ) from error
     finally:
         logger.removeHandler(collector)

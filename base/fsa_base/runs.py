@@ -225,9 +225,14 @@ def metric_rows(directory: Any, kind: str, task: str) -> list[dict[str, Any]]:
     return read_rows(file)
 
 
-def scores_of(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """Returns the metrics of decoded text at the step of a checkpoint, by task and name."""
-    run, step = checkpoint.parent, checkpoint_files.step_of(checkpoint)
+def scores_of(checkpoint: Path, directory: Path | None = None) -> dict[str, dict[str, float]]:
+    """Returns the metrics of decoded text at the step of a checkpoint, by task and name.
+
+    Args:
+      checkpoint: path of the checkpoint.
+      directory: MODEL_DIR of the run, or EVAL_OUTPUT_DIR of ``t5x.eval``; by default the folder of the checkpoint.
+    """
+    run, step = directory or checkpoint.parent, checkpoint_files.step_of(checkpoint)
     tasks = sorted(file.name.removesuffix(f"-{METRICS}") for file in (run / "inference_eval").glob(f"*-{METRICS}"))
     return {
         task: {key: float(value) for key, value in row.items() if key != "step" and isinstance(value, int | float)}
@@ -315,18 +320,16 @@ def _require_best_by(directory: str | Path) -> BestBy:
     return best_by
 
 
-def _configured_best_by(config: Any) -> BestBy | None:
-    """The metric that checkpoint managers in a config.gin monitor. The file is only parsed."""
-    found = run_config.read(config)
-    if found is None:
-        return None
-    metrics = found.values("metric_name_to_monitor")
+def _configured_best_by(file: Any) -> BestBy | None:
+    """The metric that checkpoint managers in a config.gin monitor."""
+    config = run_config.read_config(file)
+    metrics = {value for value in config.values("metric_name_to_monitor") if isinstance(value, str)}
     if len(metrics) > 1:
         raise SettingError(
-            config,
+            file,
             expected="one metric_name_to_monitor",
             found=", ".join(sorted(metrics)),
             fix="in gin, bind runs.best_checkpoint.metric = 'inference_eval/TASK/f1', or give a checkpoint",
         )
-    mode = next(iter(found.values("metric_mode")), "max")
+    mode = next((value for value in config.values("metric_mode") if isinstance(value, str)), "max")
     return BestBy(metrics.pop(), mode) if metrics else None

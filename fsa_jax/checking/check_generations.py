@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from fsa_jax.checking.statistics import Statistics
 from fsa_jax.common.records import Generation, Review
 from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.row_to_review import Fields, clean_text, parse_review
+from fsa_jax.reviews.row_to_review import Fields, clean_text, parse_review, probe, readable_text, unclear_scale
+from fsa_jax.reviews.stars import Ratings
 from fsa_jax.teacher.store.parts import StoredGeneration
 from fsa_jax.text.analysis import is_analysis
 from fsa_jax.text.words import hash64, priority
@@ -184,6 +186,7 @@ class _Notes:
 
 
 _RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
+_FIX_SCALE = "map the stars of the file to 1 to 5"
 RELEASED_PROMPT = "released"
 """Used as the prompt hash of the authors' teacher text, because the wording of their prompts is not public."""
 
@@ -198,14 +201,19 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
       skipped: counter by reason of rows without a review or without teacher text.
 
     Raises:
-      DataError: no row has a ``…_response`` column.
+      DataError: no row has a ``…_response`` column, or the scale of a file's stars cannot be decided.
     """
-    fields = Fields({})
     responses = 0
     for file in expand(path):
+        probed, ratings = probe(partial(raw_rows, file), Fields({})), Ratings()
+        if probed.fields.scale is None:
+            raise unclear_scale(str(file), probed.ratings, None, _FIX_SCALE)
         for raw in raw_rows(file):
             row = raw if isinstance(raw, BadRow) else raw.parse()
-            parsed = row if isinstance(row, BadRow) else parse_review(row, fields)
+            if not isinstance(row, BadRow):
+                ratings.add(probed.fields.rating(row))
+            # The teacher has read the text as it is in the file.
+            parsed = row if isinstance(row, BadRow) else parse_review(row, probed.fields, convert_html=False)
             if isinstance(row, BadRow) or isinstance(parsed, BadRow):
                 bad = row if isinstance(row, BadRow) else parsed
                 skipped[bad.reason] += bad.rows  # pyright: ignore[reportAttributeAccessIssue]
@@ -226,6 +234,8 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
                         text=text,
                     ),
                 )
+        if ratings.scale() != probed.fields.scale:
+            raise unclear_scale(str(file), ratings, probed.fields.scale, _FIX_SCALE)
     if not responses:
         raise DataError(
             path,
@@ -269,7 +279,9 @@ class ReviewIndex:
 def from_store(
     stored: Iterable[StoredGeneration], reviews: ReviewIndex, skipped: Counter[str]
 ) -> Iterator[tuple[Review, Generation]]:
-    """Generations with their reviews; ``skipped`` counts those whose review is missing or has another text.
+    """Generations with their reviews, as the teacher read them.
+
+    ``skipped`` counts the generations whose review is missing or has another text.
 
     The text of a review may change while its id stays the same (a newer dump, a fixed encoding). The store then has
     generations about both texts, and a generation about the old text must not be paired with the new text.
@@ -278,8 +290,13 @@ def from_store(
         review = reviews.get(row.review_id)
         if review is None:
             skipped["generation without its review"] += 1
-        # fsa teach cleans the text of reviews; here the reviews are as in their file.
-        elif not row.is_about(review.text) and not row.is_about(clean_text(review.text)[0]):
+            continue
+        # fsa teach cleans the text of reviews and converts its HTML, which its earlier versions did not convert; here
+        # the reviews are as in their file.
+        cleaned = (clean(review.text)[0] for clean in (clean_text, readable_text))
+        text = next(filter(row.is_about, chain([review.text], cleaned)), None)
+        if text is None:
             skipped["generation about another text of its review"] += 1
         else:
-            yield review, row.generation(keep_cut_off=True)
+            read = review if text == review.text else review.model_copy(update={"text": text})
+            yield read, row.generation(keep_cut_off=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsa_base.errors import SettingError
-
 
 def command(
     source: Path,
@@ -37,78 +35,32 @@ def command(
       repair_analyses: whether to remove opinions whose target is not in the review from the kept analyses.
       workers: number of processes; one per core by default. The result does not depend on it.
       overwrite: whether to replace an earlier check, or the unfinished one of other inputs or settings.
-    """
-    import json
-    import os
-    import tempfile
-    from collections import Counter
-    from contextlib import closing
 
+    Example:
+      fsa check generations checked --reviews reviews.parquet
+      fsa check mixtral_8x7b_reviews.jsonl checked
+    """
     from rich.table import Table
 
-    from fsa_base import checksums
     from fsa_jax.checking.assess import CheckSettings
-    from fsa_jax.checking.check_generations import ReviewIndex, check, from_store, released
-    from fsa_jax.checking.checked_files import COUNTS, FOREIGN, PAGE
-    from fsa_jax.checking.page import render
-    from fsa_jax.common.atomic_directory import written_aside
-    from fsa_jax.common.output_checksums import finish
-    from fsa_jax.common.paths import shown
+    from fsa_jax.checking.run_check import check
     from fsa_jax.common.terminal import console, row_progress
-    from fsa_jax.reviews.parquet_files import read_reviews
-    from fsa_jax.teacher.store.reader import StoreReader
 
-    is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
-    if is_store and reviews is None:
-        raise SettingError(
-            "--reviews", expected="the reviews of this store", found="none", fix="give the Parquet file of fsa sample"
-        )
-    if workers is None:
-        workers = len(os.sched_getaffinity(0))
-    elif workers < 1:
-        raise SettingError("--workers", expected="at least 1", found=str(workers), fix="omit it to use all cores")
     settings = CheckSettings(
         grounding=grounding,
         max_hallucination=max_hallucination,
         max_stars_gap=max_stars_gap,
         max_partner_gap=max_partner_gap,
         repair_analyses=repair_analyses,
-    ).checked()
-    skipped: Counter[str] = Counter()
-    unused_reviews: Counter[str] = Counter()
-    inputs = [source] if reviews is None else [source, reviews]
-    noted = {**settings.model_dump(), "inputs": [os.path.realpath(path) for path in inputs]}
-    with (
-        written_aside(
-            output, command="fsa check", settings=noted, foreign=FOREIGN, inputs=inputs, overwrite=overwrite
-        ) as folder,
-        row_progress() as progress,
-    ):
-        if is_store and reviews is not None:
-            with (
-                tempfile.TemporaryDirectory(dir=folder) as scratch,
-                closing(ReviewIndex(Path(scratch) / "reviews.sqlite", read_reviews(reviews), unused_reviews)) as index,
-            ):
-                pairs = from_store(StoreReader(source), index, skipped)
-                statistics = check(pairs, settings, folder, progress, workers)
-        else:
-            statistics = check(released(source, skipped), settings, folder, progress, workers)
-        statistics.skipped, statistics.unused_reviews = skipped, unused_reviews
-        counts = {
-            "source": shown(source),
-            "settings": settings.model_dump(),
-            "checksums": checksums.LIST,
-            **statistics.as_json(),
-        }
-        (folder / COUNTS).write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(render(statistics, settings, shown(source)), encoding="utf-8")
-        finish(folder)
+    )
+    with row_progress() as progress:
+        statistics = check(source, output, reviews, settings, workers=workers, overwrite=overwrite, progress=progress)
     terminal = console()
     table = Table("what", "rows", title=f"{statistics.rows:,} generations")
     for name, found in (
         ("", statistics.verdicts()),
-        ("not read: ", skipped),
-        ("review not used: ", unused_reviews),
+        ("not read: ", statistics.skipped),
+        ("review not used: ", statistics.unused_reviews),
         ("dropped: ", statistics.reasons()),
         ("repaired: ", statistics.repairs()),
     ):
@@ -116,3 +68,4 @@ def command(
             table.add_row(f"{name}{reason}", f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {output}/kept, dropped, check.json and check.html", soft_wrap=True)
+    terminal.print(f"next: fsa corpus {output} data/corpus", soft_wrap=True, markup=False)

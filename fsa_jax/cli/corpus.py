@@ -16,6 +16,8 @@ def command(
     seed: int = 0,
     shards: int | None = None,
     beam_options: list[str] | None = None,
+    push: str | None = None,
+    private: bool = True,
     overwrite: bool = False,
 ) -> None:
     """Builds sentiment_corpus/analysis and sentiment_corpus/rewriting with provenance, statistics and a dataset card.
@@ -33,14 +35,24 @@ def command(
       shards: number of files per split; by default it depends on the size.
       beam_options: Beam pipeline options, such as '["--runner=FlinkRunner", "--flink_master=…"]'; without them the
         corpus is built in this process.
+      push: id of a dataset on the Hub to upload the corpus to; fsa push does this later.
+      private: whether the dataset on the Hub is created as private.
       overwrite: whether to replace an existing corpus, or the unfinished one of another source or selection.
+
+    Example:
+      fsa corpus checked data/corpus
+      fsa corpus checked data/corpus --domains restaurants hotels --max-hallucination 0.15
     """
     from rich.table import Table
 
     from fsa_jax.common.terminal import console
     from fsa_jax.corpus.selection import Selection
-    from fsa_jax.data.build_corpus import build
+    from fsa_jax.data.build_corpus import build_corpus
 
+    if push:
+        from fsa_jax.serving.push import require_name
+
+        require_name(push)
     selection = Selection(
         teachers=tuple(teachers or ()),
         prompts=tuple(prompts or ()),
@@ -49,7 +61,15 @@ def command(
         held_out=held_out,
         seed=seed,
     )
-    statistics = build(source, data_dir, selection, shards=shards, beam_options=beam_options, overwrite=overwrite)
+    statistics = build_corpus(
+        source,
+        data_dir,
+        selection,
+        shards=shards,
+        beam_options=beam_options,
+        overwrite=overwrite,
+        repository=push,
+    )
     terminal = console()
     table = Table("form", "split", "rows", title="sentiment_corpus")
     for form, splits in statistics["parts"].items():
@@ -59,3 +79,7 @@ def command(
         table.add_row("left out", reason, f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)
+    if push:
+        from fsa_jax.serving.push import push_to_hub
+
+        terminal.print(f"pushed: {push_to_hub(data_dir / 'sentiment_corpus', push, private=private)}", soft_wrap=True)

@@ -41,6 +41,10 @@ def command(
       seeds: random seeds of fine-tuning; the search uses the first one.
       world_seed: random seed of the generated world, the teacher's mistakes and distillation.
       workers: number of parallel trainings; by default one per core and at most four.
+
+    Example:
+      fsa demo --out demo
+      fsa demo --reviews 2000 --learning-rates 1e-2 3e-2 --seeds 42
     """
     from pathlib import Path
 

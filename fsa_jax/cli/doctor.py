@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 import fsa_jax
-from fsa_base import checkpoint_files, devices, runs
+from fsa_base import checkpoint_files, devices, extras, runs
 from fsa_base.errors import SettingError
+from fsa_jax.common import installed_files
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
 from fsa_jax.common.training_engine import installed_engine
 
@@ -31,8 +32,6 @@ PACKAGES = (
 )
 """Packages that training needs, in the order in which they are printed."""
 
-INSTALL = "pip install -r requirements.txt"
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -45,12 +44,14 @@ class Finding:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("fsa_jax", f"{fsa_jax.__version__} on Python {platform.python_version()} ({sys.prefix})")
+    origin = f"checkout {installed_files.root()}" if extras.is_checkout() else "installed from its wheel"
+    python = f"on Python {platform.python_version()} ({sys.prefix})"
+    yield Finding("fsa_jax", f"{fsa_jax.__version__}, {origin}, {python}")
     for package in PACKAGES:
         try:
             yield Finding(package, metadata.version(package))
         except metadata.PackageNotFoundError:
-            yield Finding(package, "not installed", INSTALL)
+            yield Finding(package, "not installed", extras.install("cpu"))
 
 
 def _engine() -> Finding:
@@ -59,7 +60,7 @@ def _engine() -> Finding:
     except SettingError as error:
         return Finding("engine", error.found, error.fix)
     if engine is None:
-        return Finding("engine", "none", f"{INSTALL}  (or requirements-t5x.txt for upstream T5X)")
+        return Finding("engine", "none", f"{extras.install('cpu')}, or upstream T5X (docs/engine.md)")
     return Finding("engine", f"{engine.distribution} {engine.version}: {engine.description}")
 
 
@@ -67,12 +68,12 @@ def _devices() -> Finding:
     try:
         found = devices.find()
     except ImportError as error:
-        return Finding("devices", f"jax cannot be imported: {error}", INSTALL)
+        return Finding("devices", f"jax cannot be imported: {error}", extras.install("cpu"))
     except SettingError as error:
         return Finding("devices", f"none usable: {error.where}: {error.found}", error.fix)
     value = f"{found}, {os.cpu_count()} CPU cores"
     if found.warnings:
-        return Finding("devices", f"{value}; {' '.join(found.warnings)}", devices.INSTALL, optional=True)
+        return Finding("devices", f"{value}; {' '.join(found.warnings)}", devices.install(), optional=True)
     return Finding("devices", value)
 
 
@@ -106,13 +107,16 @@ def _data() -> Iterator[Finding]:
     yield Finding("data", f"{root.resolve()} ({source})")
     contents = {
         "teacher text": sorted(root.glob("teacher/*.jsonl")),
+        "corpora": sorted({path.parent for path in root.glob("corpus/sentiment_corpus/*/*/dataset_info.json")}),
         "FSA datasets": sorted(root.glob("fsa/*/*/train.json")),
     }
+    can_distil = bool(contents["teacher text"] or contents["corpora"])
     for name, files in contents.items():
         if files:
             yield Finding(f"  {name}", ", ".join(str(file.relative_to(root)) for file in files))
         else:
-            yield Finding(f"  {name}", "none", fix, optional=True)
+            needed = name == "FSA datasets" or not can_distil
+            yield Finding(f"  {name}", "none", fix if needed else None, optional=True)
 
 
 def findings() -> Iterator[Finding]:
@@ -142,6 +146,10 @@ def command(checkpoint: Path | None = None) -> int:
     Args:
       checkpoint: checkpoint, or directory of checkpoints. If given, the command compares the files of the checkpoints
         with their checksums and prints the result (whole, damaged, or not verified), instead of the report.
+
+    Example:
+      fsa doctor
+      fsa doctor --checkpoint runs/finetune_base
     """
     if checkpoint is not None:
         return 1 if _check_checkpoints(runs.named(checkpoint)) else 0

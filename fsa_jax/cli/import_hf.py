@@ -25,6 +25,9 @@ def command(
       scan_layers: whether to stack the layers, for models that are trained with scan_layers.
       vocabulary: SentencePiece model of a T5 model whose vocabulary is not T5's own.
       overwrite: whether to replace an earlier import, or the unfinished one of other inputs or settings.
+
+    Example:
+      fsa import-hf google-t5/t5-base weights/t5-base
     """
     from fsa_jax.weights.import_model import import_model
 

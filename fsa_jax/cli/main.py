@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 import fsa_jax
 from fsa_base import extras
@@ -26,7 +27,9 @@ COMMANDS: dict[str, str] = {
     "eval": "score a fine-tuned student on the test sentences",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
+    "push": "upload an exported student or a corpus to the Hugging Face Hub",
     "predict": "predict opinions for every review of a file, with JAX or CTranslate2",
+    "completion": "print a script that completes commands, options and files in bash, zsh or fish",
     "doctor": "show versions, devices, engine, data and vocabulary, and how to fix problems; check checkpoints",
 }
 """One-line help by subcommand; the module of ``a-b`` is ``fsa_jax/cli/a_b.py``."""
@@ -40,6 +43,11 @@ def _usage() -> str:
     )
 
 
+def command_of(name: str) -> Callable[..., int | None]:
+    """The function of a command."""
+    return importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}").command
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status (0: done, 2: an error that the user can fix)."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -49,18 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"fsa_jax {fsa_jax.__version__}")
         return 0
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        print(f"fsa: no command {name!r}\n\n{_usage()}", file=sys.stderr)
-        return 2
     from jsonargparse import auto_cli
 
-    from fsa_jax.cli.option_spelling import Parser, spelt_out
+    from fsa_jax.cli.command_parser import settings_of, unknown_name
 
-    module = importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}")
+    name, rest = arguments[0].replace("_", "-"), arguments[1:]
+    if name not in COMMANDS:
+        print(f"fsa: {unknown_name('command', arguments[0], COMMANDS, 'fsa --help')}", file=sys.stderr)
+        return 2
+    command = command_of(name)
     try:
-        words = spelt_out(module.command, rest)
-        status = auto_cli(module.command, args=words, prog=f"fsa {name}", as_positional=True, parser_class=Parser)
+        status = auto_cli(command, args=rest, **settings_of(name, command))
     except FsaError as error:
         print(f"fsa {name}: {error}", file=sys.stderr)
         return 2

@@ -17,8 +17,10 @@ def command(
     beams: int = 1,
     max_input_length: int = 512,
     max_output_length: int | None = None,
-    text_column: str = "text",
-    id_column: str = "id",
+    min_score: float = 0.0,
+    input_format: Literal["jsonl", "txt", "csv", "tsv", "parquet"] | None = None,
+    text_column: str | None = None,
+    id_column: str | None = None,
     base: Path | None = None,
     vocabulary: Path | None = None,
     instruction: str = "",
@@ -26,51 +28,69 @@ def command(
     device: Literal["cpu", "cuda", "auto"] = "cpu",
     overwrite: bool = False,
 ) -> None:
-    """Predicts opinions for every review of a file and writes them as JSON lines, in the order of the input.
+    """Predicts opinions for every review of a file and writes them in the order of the input.
 
     If a run was stopped, the same command continues it, with the checkpoint with which it was started. If the model,
     vocabulary, input, settings or version differ, the command is refused.
 
     Args:
       model: a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a run, an output directory of fsa import-hf or fsa
-        export-ct2, or a Hugging Face directory.
-      input: .jsonl, .csv or .parquet file, or .txt file with one review per line.
-      output: output file.
+        export-ct2, a Hugging Face directory, or a repository on the Hub with one of the last two: OWNER/NAME,
+        OWNER/NAME@REVISION or hf://OWNER/NAME. A local path of the same name wins.
+      input: .jsonl, .csv, .tsv or .txt file (one review per line), also with .gz or .zst, or .parquet file; - for
+        standard input.
+      output: .csv file (one row per aspect), .parquet file (one row per review), or another name for JSON lines; - for
+        JSON lines on standard output.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
       engine: jax or ct2; by default the one that fits the model.
       batch_size: number of reviews that are decoded together; it changes the speed, not the predictions.
       beams: number of beams; 1 for greedy decoding.
       max_input_length: longest input in tokens; reviews that are cut are counted.
       max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
-      text_column: key or column of the text.
-      id_column: key or column of the id; rows without one get their number.
+      min_score: aspects with a smaller probability, 0 to 1, are left out and counted.
+      input_format: format of the input, if its suffix does not say it; standard input is by default JSON lines if it
+        begins with a brace, else one review per line.
+      text_column: key or column of the text; by default the one with a name that fsa sample knows.
+      id_column: key or column of the id, by default as for the text; rows without an id get their number.
       base: for a trained decoder-only student, the output directory of fsa import-hf from which training started.
       vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
       instruction: text before the review in the user's turn (decoder-only students).
       threads: number of batches that CTranslate2 decodes in parallel; 0 for one per core.
       device: device of CTranslate2.
       overwrite: whether to replace an earlier output, or the unfinished one of another model, input or settings.
+
+    Example:
+      fsa predict served reviews.jsonl predictions.jsonl --task atsa
     """
-    from fsa_base import checksums, runs
+    from fsa_base import checksums
     from fsa_base.errors import SettingError
-    from fsa_jax.serving.inputs import read_rows
-    from fsa_jax.serving.predict_file import predict_file, unfinished_model
-    from fsa_jax.serving.predictor import Predictor, is_exported
+    from fsa_jax.serving.inputs import STANDARD, open_reviews
+    from fsa_jax.serving.predict_file import predict_file, require_min_score, unfinished_model
+    from fsa_jax.serving.predictor import Predictor, located
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+    require_min_score(min_score, task)
+    report = sys.stdout if output != STANDARD else sys.stderr
+    reviews = open_reviews(input, format=input_format, text_column=text_column, id_column=id_column)
+    print(reviews, file=report, flush=True)
     # All rows are read once before the model is loaded, so that a bad row is reported at once and not after an hour.
-    total = sum(1 for _ in read_rows(input, text_column=text_column, id_column=id_column))
+    checked = reviews.check()
+    if checked.without_text:
+        print(checked, file=report, flush=True)
     settings = {
         "model as given": str(model),
-        "input": checksums.file_digest(input),
-        "text_column": text_column,
-        "id_column": id_column,
+        "input": checksums.file_digest(reviews.file),
+        "input_format": reviews.format,
+        "text_column": reviews.text_column,
+        "id_column": reviews.id_column,
     }
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
-    model = begun or (model if is_exported(model) else runs.resolve(model))
+    model, identity = located(begun or model)
+    if identity:
+        print(f"model: {identity['model']}", file=sys.stderr)
     predictor = Predictor(
         model,
         task=task,
@@ -84,17 +104,25 @@ def command(
         threads=threads,
         device=device,
     )
-    rows = read_rows(input, text_column=text_column, id_column=id_column)
     outcome = predict_file(
         predictor,
-        rows,
+        reviews.rows(),
         output,
-        settings=settings,
-        inputs=[input],
+        settings=settings | identity,
+        inputs=[reviews.file],
         batch_size=batch_size,
-        total=total,
+        total=checked.total,
+        min_score=min_score,
         overwrite=overwrite,
     )
+    reviews.close()
     resumed = f" ({outcome.resumed} were written before)" if outcome.resumed else ""
-    print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {output}")
-    print(f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion")
+    where = "standard output" if output == STANDARD else output
+    print(f"{outcome.predicted} predictions with {predictor.engine}{resumed}: {where}", file=report)
+    without_text = f"; {outcome.without_text} have no text" if outcome.without_text else ""
+    print(
+        f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion{without_text}",
+        file=report,
+    )
+    if min_score:
+        print(f"{outcome.left_out} aspects were left out: their probability is below {min_score:g}", file=report)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from fsa_jax.teacher.results import TeachResult
 
 
 def command(
@@ -27,10 +31,11 @@ def command(
     max_review_characters: int = 20_000,
     max_tokens_total: float | None = None,
     max_cost: float | None = None,
-    price_input: float = 0.0,
-    price_output: float = 0.0,
-    price_device_hour: float = 0.0,
+    price_input: float | None = None,
+    price_output: float | None = None,
+    price_device_hour: float | None = None,
     devices: int | None = None,
+    preview: int | None = None,
     dry_run: bool = False,
     tokens_per_second: float | None = None,
     tokenizer: str | None = None,
@@ -58,7 +63,7 @@ def command(
     the job. Exits with status 1 if some requests are not done.
 
     Args:
-      reviews: output of fsa sample, the papers' release, or a dump; for several: '["a.parquet", "b.parquet"]'.
+      reviews: output of fsa sample, the papers' release, or a dump; one or more.
       store: folder of generations.
       teacher: name of the model for vLLM or the endpoint.
       engine: vllm runs the model here (in the teacher's environment); endpoint asks a server.
@@ -68,7 +73,7 @@ def command(
       temperature: sampling temperature; 0 is greedy decoding.
       top_p: probability mass of the tokens to sample from (nucleus sampling).
       max_tokens: length limit of an answer in tokens.
-      sampling_extra: further sampling settings, such as '{"top_k": 40}'; chat_template_kwargs sets variables of the
+      sampling_extra: further sampling settings, such as top_k=40; chat_template_kwargs sets variables of the
         chat template.
       seed: random seed; another seed gives other texts.
       teacher_revision: commit of the model on the Hub; for an endpoint any text that identifies its weights.
@@ -80,17 +85,18 @@ def command(
       max_review_characters: longer reviews are stored as failures, without sending them.
       max_tokens_total: limit on the input and output tokens of this teacher in the store; the job stops there.
       max_cost: limit on the cost of this teacher, in the currency of the prices.
-      price_input: price of a million input tokens.
+      price_input: price of a million input tokens. The store keeps prices: by default the last one that was given.
       price_output: price of a million output tokens.
       price_device_hour: price of an accelerator for an hour.
       devices: number of accelerators that the engine uses; by default those that vLLM was given.
+      preview: sends only this many requests, such as 5; shows prompts and answers side by side, and what the job costs.
       dry_run: only estimates tokens, hours and cost of the missing answers, and sends nothing.
       tokens_per_second: speed in output tokens per second, for --dry-run; by default that of earlier answers.
       tokenizer: tokenizer that counts tokens exactly in a --dry-run for an endpoint.
       tensor_parallel: vLLM: number of accelerators that share each layer.
       pipeline_parallel: vLLM: number of groups of accelerators that each have some of the layers.
       prefix_caching: vLLM: whether to compute the common part of prompts only once.
-      engine_args: vLLM: further engine arguments, such as '{"max_model_len": 4096}'.
+      engine_args: vLLM: further engine arguments, such as max_model_len=4096.
       stall_seconds: vLLM: the engine is restarted if no request has ended for this long.
       max_restarts: vLLM: number of restarts in a row without an answer after which the job stops.
       trust_remote_code: whether to run Python code in the folder of the model or its tokenizer; by default it is never
@@ -105,71 +111,79 @@ def command(
       send_seed: endpoint: false for servers that refuse a seed.
       max_consecutive_errors: number of engine errors in a row after which the job stops.
       stop_seconds: seconds that Ctrl-C or SIGTERM waits for answers in flight.
+
+    Example:
+      fsa teach reviews.parquet generations mistralai/Mixtral-8x7B-Instruct-v0.1 --tensor-parallel 2
+      fsa teach reviews.parquet generations gpt-4o-mini --endpoint https://api.openai.com/v1 --prompts analysis
     """
-    import asyncio
+    options = dict(locals())
 
-    from fsa_base.errors import SettingError
-    from fsa_jax.reviews.source import Source
-    from fsa_jax.teacher import run_teach
-    from fsa_jax.teacher.cost import Prices
-    from fsa_jax.teacher.endpoint import EndpointSettings
-    from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
-    from fsa_jax.teacher.http_client import read_api_key
-    from fsa_jax.teacher.job import JobSettings
-    from fsa_jax.teacher.store.shard_files import Shard
-    from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
+    import shlex
+    import sys
 
-    prices = Prices(price_input, price_output, price_device_hour)
-    if engine == "endpoint" and endpoint is None:
-        raise SettingError("--endpoint", expected="the server's URL", found="nothing", fix="add --endpoint URL")
-    if in_flight is not None and in_flight < 1:
-        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), fix="omit it")
-    sampling = SamplingSettings(temperature, top_p, max_tokens, sampling_extra or {})
-    served: EndpointSettings | VllmSettings
-    if endpoint is not None:
-        served = EndpointSettings(
-            url=endpoint,
-            api_key=read_api_key(api_key_variable) or "none",
-            timeout=request_timeout,
-            max_attempts=max_attempts,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            merge_system=merge_system,
-            token_limit_field=token_limit_field,
-            send_seed=send_seed,
-        )
-    else:
-        served = VllmSettings(
-            tensor_parallel,
-            pipeline_parallel,
-            prefix_caching,
-            engine_args or {},
-            stall_seconds,
-            max_restarts,
-            trust_remote_code,
-        )
-        teacher_revision = resolve_revision(teacher, teacher_revision)
-    task = run_teach.Task(
-        sources=[Source.parse(text) for text in ([reviews] if isinstance(reviews, str) else reviews)],
-        limit=limit,
-        store=store,
-        shard=Shard.parse(shard),
-        maker=RequestMaker(
-            Teacher(teacher, teacher_revision, sampling, seed),
-            [load_prompt(name) for name in prompts or ("analysis", "rewriting")],
-            samples,
-        ),
-        engine=served,
-        settings=JobSettings(in_flight, max_review_characters, max_consecutive_errors),
-        prices=prices,
-        max_tokens_total=max_tokens_total,
-        max_cost=max_cost,
-        devices=devices,
-        retry_failed=retry_failed,
-        stop_seconds=stop_seconds,
-        trust_remote_code=trust_remote_code,
-    )
-    if dry_run:
-        run_teach.print_estimate(task, tokens_per_second, tokenizer)
+    from fsa_jax.teacher.cost_report import print_estimate, print_report
+    from fsa_jax.teacher.preview_view import print_preview
+    from fsa_jax.teacher.progress import shown_progress
+    from fsa_jax.teacher.teach import teach
+
+    with shown_progress() as progress:
+        result = teach(**options, progress=progress, say=lambda line: print(line, file=sys.stderr))
+    if result.preview is not None:
+        _print_losses(result)
+        print_preview(result, _command_without_preview(options))
+        return 1 if result.stopped else 0
+    if result.estimate is not None:
+        print(f"{result.skipped:,} requests are in the store already")
+        _print_losses(result)
+        print_estimate(result.estimate, result.prices)
         return 0
-    return asyncio.run(run_teach.teach(task))
+    print(
+        f"{result.done:,} answers and {result.failed:,} failures stored in {result.seconds:,.0f} s; "
+        f"{result.skipped:,} were stored before"
+    )
+    for reason, count in result.failures.items():
+        print(f"  failed, {reason}: {count:,}")
+    _print_losses(result)
+    if result.redacted:
+        print(f"  {result.redacted:,} answers had the API key in them; it is removed from the stored text")
+    if result.unanswered:
+        print(f"  {result.unanswered:,} requests were sent but not waited for: they are sent and paid again")
+    if result.failed:
+        print("  to retry failures, run the same command with --retry-failed")
+    if result.stopped:
+        print(f"stopped early, {result.stopped}; run the same command again to continue")
+    if result.done or result.failed or result.skipped:
+        print_report(store)
+    files = [reviews] if isinstance(reviews, str) else reviews
+    if not result.stopped and len(files) == 1 and files[0].endswith(".parquet"):
+        print(f"next: {shlex.join(['fsa', 'check', str(store), 'checked', '--reviews', files[0]])}")
+    return 1 if result.stopped else 0
+
+
+def _print_losses(result: TeachResult) -> None:
+    losses = result.losses
+    for reason, count in losses.dropped.most_common():
+        print(f"  not asked about, {reason}: {count:,} rows ({', '.join(losses.places[reason][:3])})")
+    for reason, count in losses.repaired.most_common():
+        print(f"  fixed, {reason}: {count:,} rows")
+
+
+def _command_without_preview(options: Mapping[str, Any]) -> str:
+    """The command with the options that differ from their defaults, for a shell."""
+    import inspect
+    import json
+    import shlex
+
+    from fsa_jax.teacher.http_client import url_without_secrets
+
+    if options["endpoint"] and url_without_secrets(options["endpoint"]) != options["endpoint"]:
+        return "the same command without --preview"
+    words = ["fsa", "teach"]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = options[name]
+        text = json.dumps(value) if isinstance(value, bool | dict | list) else str(value)
+        if parameter.default is inspect.Parameter.empty:
+            words.append(text)
+        elif value != parameter.default and name != "preview":
+            words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)

@@ -75,6 +75,7 @@ def written_aside(
     overwrite: bool = False,
     directory: bool = True,
     resume: bool = False,
+    convert: Callable[[Path, Path], object] | None = None,
 ) -> Iterator[Path]:
     """Yields a temporary path to write to, which is renamed to ``out`` when the block ends without an error.
 
@@ -91,6 +92,8 @@ def written_aside(
       overwrite: whether to replace a finished output, or an unfinished one of other inputs or settings.
       directory: whether to yield an empty directory; otherwise a path without a file, which the block creates.
       resume: whether an unfinished output of the same settings is kept after an error and given to the next run.
+      convert: function that is called at the end of the block with the temporary path and another one, to which it
+        writes the output in its final format; then the first one is deleted. Only for files.
 
     Raises:
       SettingError: the rule above refuses ``out``, another process is writing it, or it cannot be written.
@@ -114,14 +117,21 @@ def written_aside(
                 places.partial.mkdir(exist_ok=resume)
             begun = True
             yield places.partial
-            sync(places.partial)
+            made = places.partial
+            if convert is not None:
+                made = places.converted
+                _remove(made)
+                convert(places.partial, made)
+            sync(made)
             _refuse(out, inputs, foreign, overwrite, directory)  # checked again: it may have been created meanwhile
-            places.commit(directory)
+            places.commit(made, directory)
             finished = True
             sync(out.parent, recursive=False)
         finally:
-            if begun and not (finished or resume):
-                _remove(places.partial)
+            if begun:
+                _remove(places.converted)
+                if finished or not resume:
+                    _remove(places.partial)
             if not places.has_unfinished():
                 places.note.unlink(missing_ok=True)
             os.close(descriptor)
@@ -208,6 +218,7 @@ class _Places:
     def __init__(self, out: Path):
         self._out = out
         self.partial = out.parent / f".{out.name}.partial"
+        self.converted = out.parent / f".{out.name}.converted"
         self.note = out.parent / f".{out.name}.unfinished"
         self._replaced = out.parent / f".{out.name}.replaced"
         self._locked = True
@@ -272,14 +283,14 @@ class _Places:
         self._remove_partials_of_earlier_versions()
         self.note.write_text(json.dumps(new), encoding="utf-8")
 
-    def commit(self, directory: bool) -> None:
-        """Renames the partial output to its final name; an earlier output is renamed first and deleted afterwards."""
+    def commit(self, made: Path, directory: bool) -> None:
+        """Gives the output its final name; an earlier output is renamed first and deleted afterwards."""
         if not directory or not self._out.is_dir():
-            os.replace(self.partial, self._out)
+            os.replace(made, self._out)
             return
         try:
             self._out.rename(self._replaced)
-            self.partial.rename(self._out)
+            made.rename(self._out)
         except BaseException:  # also KeyboardInterrupt
             if not os.path.lexists(self._out):
                 self._replaced.rename(self._out)

@@ -18,6 +18,21 @@ def console() -> Console:
     return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
 
+def printable(text: str) -> str:
+    """Untrusted text without control characters: a terminal would obey them, and some reverse the order of the text.
+
+    Line ends stay, other white space becomes spaces, and the rest is shown as ``\\x1b`` or ``\\u202e``.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else " "
+        if character in "\t\xa0"
+        else ascii(character)[1:-1]
+        for character in text
+    )
+
+
 @contextmanager
 def row_progress() -> Iterator[Callable[[str, int], None]]:
     """Shows on standard error how many rows are done, in a command that passes over its rows more than once.

@@ -1,9 +1,7 @@
-"""Statistics of a corpus, and its dataset card."""
+"""Statistics of a corpus."""
 
 from __future__ import annotations
 
-import html
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base.errors import DataError
-from fsa_jax.corpus.held_out import HeldOut
+from fsa_jax.corpus.held_out import HeldOut, review_hash
 from fsa_jax.corpus.selection import Selection, files, selected
 
+STATISTICS = "statistics.json"
+"""File with the statistics in the folder of a corpus."""
 LENGTH_PERCENTILES = (5, 50, 95)
 
 
@@ -69,9 +69,12 @@ class Summary:
 
     parts: dict[str, dict[str, Part]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    reviews: set[int] = field(default_factory=set)
+    """Hashes of the texts of the reviews."""
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "reviews": len(self.reviews),
             "left_out": dict(self.left_out.most_common()),
             "parts": {
                 form: {split: part.as_json() for split, part in sorted(splits.items())}
@@ -92,7 +95,9 @@ def summarise(source: Path, selection: Selection, held_out: HeldOut) -> Summary:
         raise DataError(source, expected="files of different names", found="two with the same name", fix="rename one")
     for file in source_files:
         for _, row in selected(file, selection, losses=summary.left_out):
-            split = held_out.split_of(row["review"])
+            hashed = review_hash(row["review"], held_out.seed)
+            summary.reviews.add(hashed)
+            split = held_out.split_of_hash(hashed)
             summary.parts.setdefault(row["understanding"], {}).setdefault(split, Part()).add(row)
     return summary
 
@@ -108,89 +113,3 @@ def _percentiles(counts: Counter[int]) -> dict[str, int]:
             if f"p{percent}" not in found and seen * 100 >= percent * total:
                 found[f"p{percent}"] = value
     return found
-
-
-def card(statistics: dict[str, Any], source: str, selection: dict[str, Any], check: dict[str, Any] | None) -> str:
-    """The dataset card of a corpus in Markdown, with the front matter that the Hugging Face Hub reads.
-
-    Args:
-      statistics: result of Summary.as_json.
-      source: path from which the corpus was built.
-      selection: Selection as a dict.
-      check: content of the check's check.json; None if the rows were not checked.
-    """
-    parts = [(form, split, part) for form, splits in statistics["parts"].items() for split, part in splits.items()]
-    teachers = sorted({name for _, _, part in parts for name in part["teachers"]})
-    lines = [
-        "---",
-        "language: en",
-        "task_categories: [text2text-generation]",
-        "tags: [sentiment-analysis, distillation, aspect-based-sentiment-analysis]",
-        "license: other",
-        "---",
-        "",
-        "# sentiment_corpus",
-        "",
-        "Reviews with the sentiment understanding that a teacher wrote about them, to distil into a small student "
-        "(arXiv 2412.18552): `analysis` lists opinion targets with aspects, sentiment and reasoning, `rewriting` "
-        "restates the review in the first person with explicit sentiment.",
-        "",
-        "| form | split | rows | opinions | review words (5/50/95%) | response words (5/50/95%) | hallucination |",
-        "| --- | --- | ---: | ---: | --- | --- | ---: |",
-    ]
-    for form, split, part in parts:
-        rate = part["hallucination_rate"]
-        lines.append(
-            f"| {form} | {split} | {part['rows']:,} | {part['opinions']:,} | {_slashed(part['review_words'])} | "
-            f"{_slashed(part['response_words'])} | {'not checked' if rate is None else f'{rate:.3f}'} |"
-        )
-    lines += [
-        "",
-        "## Source",
-        "",
-        f"- built from `{_cell(source)}`",
-        f"- selection: `{_cell(json.dumps(selection))}`",
-    ]
-    lines += [f"- teacher and prompt: `{_cell(name)}`" for name in teachers]
-    for name, title in (("domains", "domain"), ("stars", "stars"), ("verdicts", "verdict")):
-        total: Counter[str] = Counter()
-        for _, _, part in parts:
-            total.update(part[name])
-        lines.append(
-            f"- rows by {title}: " + ", ".join(f"{_cell(key)} {count:,}" for key, count in total.most_common())
-        )
-    if statistics["left_out"]:
-        left_out = ", ".join(f"{_cell(reason)} {count:,}" for reason, count in statistics["left_out"].items())
-        lines.append(f"- left out: {left_out}")
-    if check is not None:
-        dropped = ", ".join(f"{_cell(reason)} {count:,}" for reason, count in check["reasons"].items()) or "none"
-        lines.append(f"- dropped by the check before: {dropped}")
-    lines += [
-        "",
-        "## Fields",
-        "",
-        "- `review_id`, `review`, `stars`, `domain`: the review",
-        "- `response`: the teacher text that the student learns",
-        "- `teacher`, `teacher_revision`, `prompt_hash`, `sampling`, `seed`, `sample`: how the text was generated",
-        "- `verdict`, `repairs`: result of the check",
-        "- `hallucination` (share of opinions or sentences with something that is not in the review), `stars_gap`, "
-        "`partner_gap`, `implicit_share` (share of the review's sentences without opinion words), all 0 to 1, and "
-        "`lean`, -1 to 1: scores, NaN where unknown; docs/checking.md explains them",
-        "",
-        "## Limits",
-        "",
-        "A language model wrote the text: sentiments may be wrong and reasons invented even if every target is in its "
-        "review. The scores come from rules, not from human judgement. Reviews and teacher text keep the licences of "
-        "their sources; whoever shares this corpus must name them here.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _slashed(percentiles: dict[str, int]) -> str:
-    return "/".join(str(value) for value in percentiles.values())
-
-
-def _cell(text: str) -> str:
-    """Untrusted text made safe for a line of Markdown: no markup, no table or code marks, no line ends."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("`", "'")

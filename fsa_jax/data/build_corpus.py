@@ -17,42 +17,43 @@ from fsa_base.disk import replacing
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.checking import checked_files
 from fsa_jax.common import output_checksums
-from fsa_jax.common.atomic_directory import only_files, written_aside
+from fsa_jax.common.atomic_directory import written_aside
 from fsa_jax.common.paths import shown
+from fsa_jax.corpus.corpus_files import CARD, FOREIGN
+from fsa_jax.corpus.dataset_card import card
 from fsa_jax.corpus.selection import Selection, check_of, files, held_out
-from fsa_jax.corpus.statistics import card, summarise
+from fsa_jax.corpus.statistics import STATISTICS, summarise
 from fsa_jax.data.sentiment_corpus import SentimentCorpus
 
-CARD = "README.md"
-STATISTICS = "statistics.json"
-BUILD_AGAIN = "build it again: fsa corpus CHECKED DATA_DIR --overwrite"
-_FORMS = ("analysis/*.*.*/*", "rewriting/*.*.*/*")
-_FOREIGN = only_files(*_FORMS, ".config/*", CARD, STATISTICS, *output_checksums.FILES, marks=[CARD, *_FORMS])
+EVERYTHING = Selection()
 
 
-def build(
-    source: Path,
-    data_dir: Path,
-    selection: Selection,
+def build_corpus(
+    source: Path | str,
+    data_dir: Path | str,
+    selection: Selection = EVERYTHING,
     *,
     shards: int | None = None,
     beam_options: list[str] | None = None,
     overwrite: bool = False,
+    repository: str | None = None,
 ) -> dict[str, Any]:
-    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics.
+    """Builds the corpus atomically in ``data_dir/sentiment_corpus``, and returns its statistics; prints nothing.
 
     Args:
       source: output of ``fsa check``, or a file in the released layout.
       data_dir: TFDS data directory.
-      selection: selection of rows.
+      selection: selection of rows; by default all, with 500 rows for validation.
       shards: number of files per split; None lets TFDS choose by size.
       beam_options: Beam pipeline options; None builds in this process.
       overwrite: whether to replace an existing corpus, or an unfinished one of another source or selection.
+      repository: name of the repository on the Hub to which the corpus is uploaded afterwards, for its card.
 
     Raises:
       SettingError: atomic_directory.written_aside refuses the output folder, or the folder is inside the source.
       DataError: no row is selected, or the check is damaged.
     """
+    source, data_dir = Path(source), Path(data_dir)
     root = data_dir / "sentiment_corpus"
     check_root = check_of(source)
     if check_root is not None:
@@ -63,7 +64,7 @@ def build(
         checked_files.require_whole(check_root)
     settings = {"source": os.path.realpath(source), "shards": shards, "beam": beam_options, **asdict(selection)}
     with written_aside(
-        root, command="fsa corpus", settings=settings, foreign=_FOREIGN, inputs=[source], overwrite=overwrite
+        root, command="fsa corpus", settings=settings, foreign=FOREIGN, inputs=[source], overwrite=overwrite
     ) as partial:
         validation = held_out(files(source), selection)
         summary = summarise(source, selection, validation)
@@ -88,18 +89,10 @@ def build(
         (partial / STATISTICS).write_text(text, encoding="utf-8")
         # The counts of a check cover all its parts, so they are not used if the source is a single part.
         check = _counts(check_root) if check_root is not None and source.is_dir() else None
-        (partial / CARD).write_text(card(statistics, shown(source), asdict(selection), check), encoding="utf-8")
+        text = card(statistics, shown(source), asdict(selection), check, repository)
+        (partial / CARD).write_text(text, encoding="utf-8")
         output_checksums.finish(partial)
     return statistics
-
-
-def require_whole(root: Path) -> None:
-    """Compares the files of a corpus with their checksums, once per process (:func:`output_checksums.require_whole`).
-
-    Raises:
-      DataError: a file is missing or damaged.
-    """
-    output_checksums.require_whole(root, metadata=STATISTICS, fix=BUILD_AGAIN)
 
 
 def _same_bytes_every_time(folder: Path) -> None:

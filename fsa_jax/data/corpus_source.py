@@ -24,7 +24,8 @@ from fsa_base import checksums
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.common.paths import data_dir
 from fsa_jax.common.records import Understanding
-from fsa_jax.data.build_corpus import BUILD_AGAIN, STATISTICS, require_whole
+from fsa_jax.corpus.corpus_files import BUILD_AGAIN, require_whole
+from fsa_jax.corpus.statistics import STATISTICS
 from fsa_jax.data.shuffling import InMemory, fits
 from fsa_jax.data.sources import TextSource
 

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import fsa_jax
-from fsa_base.errors import MissingDataError
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
@@ -24,31 +22,12 @@ ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glib
 and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge pages."""
 
 
-def checkout() -> Path:
-    """The folder of the checkout, which has ``gin/`` and ``tasks.py``.
-
-    Raises:
-      MissingDataError: fsa_jax was installed without a checkout.
-    """
-    places = (Path.cwd(), Path(fsa_jax.__file__).resolve().parents[1])
-    for place in places:
-        if (place / "gin" / "distill_tiny.gin").is_file():
-            return place
-    raise MissingDataError(
-        "gin/distill_tiny.gin",
-        expected=f"it in {' or '.join(map(str, places))}",
-        found="nothing",
-        fix="run fsa demo in a checkout of fsa_jax",
-    )
-
-
 class Commands:
-    """Makes the commands of a demo. They run in the checkout, with gin files relative to it."""
+    """Makes the commands of a demo. They run in the working directory; the engine finds the gin files of fsa_jax."""
 
-    def __init__(self, settings: DemoSettings, layout: Layout, checkout: Path) -> None:
+    def __init__(self, settings: DemoSettings, layout: Layout) -> None:
         self._settings = settings
         self._layout = layout
-        self._checkout = checkout
 
     def distil(self) -> Command:
         """The distillation command; its progress is shown on the terminal."""
@@ -101,9 +80,7 @@ class Commands:
             DATA_DIR_VARIABLE: str(self._layout.data),
             VOCABULARY_VARIABLE: str(self._layout.vocabulary),
         }
-        return Command(
-            (sys.executable, "-m", module, f"--gin_file={gin_file}", *words), environment, self._checkout, log
-        )
+        return Command((sys.executable, "-m", module, f"--gin_file={gin_file}", *words), environment, Path.cwd(), log)
 
 
 def _period(steps: int, times: int) -> int:

@@ -13,7 +13,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from fsa_jax.demo import run_outputs, train_vocabulary
-from fsa_jax.demo.commands import Commands, checkout
+from fsa_jax.demo.commands import Commands
 from fsa_jax.demo.ledger import Ledger, Stage, claimed
 from fsa_jax.demo.page import Circumstances, claim, page, table
 from fsa_jax.demo.plan import Finetuning, Plan
@@ -38,7 +38,7 @@ class Demo:
 
     Raises:
       SettingError: a size is unusable.
-      MissingDataError: there is no checkout with the gin files.
+      MissingDataError: a gin file is missing.
     """
 
     def __init__(self, settings: DemoSettings, root: Path, workers: int | None, command: str, console: Console) -> None:
@@ -47,10 +47,9 @@ class Demo:
         self._workers = workers
         self._command = command
         self._console = console
-        self._checkout = checkout()
         self._ledger = Ledger(self._layout.stages)
-        self._plan = Plan(settings, self._layout, self._checkout)
-        self._commands = Commands(settings, self._layout, self._checkout)
+        self._plan = Plan(settings, self._layout)
+        self._commands = Commands(settings, self._layout)
         self._times: list[tuple[str, float]] = []
 
     def run(self) -> Results:

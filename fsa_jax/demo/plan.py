@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsa_jax
 from fsa_base.errors import MissingDataError
+from fsa_jax.common import installed_files
 from fsa_jax.common.training_engine import PACKAGE, installed_engine
 from fsa_jax.demo.ledger import Stage
 from fsa_jax.demo.settings import DemoSettings, Layout
@@ -25,13 +26,13 @@ class Plan:
     Args:
       settings: sizes of the demo.
       layout: paths in the demo's folder.
-      recipes: the folder ``gin/``; if a recipe or a file that it includes is edited, its stages run again.
+
+    If a recipe or a file that it includes is edited, its stages run again.
     """
 
-    def __init__(self, settings: DemoSettings, layout: Layout, recipes: Path) -> None:
+    def __init__(self, settings: DemoSettings, layout: Layout) -> None:
         self._settings = settings
         self._layout = layout
-        self._recipes = recipes
 
     def world(self) -> Stage:
         """Reviews, labels and teacher text."""
@@ -70,32 +71,33 @@ class Plan:
     def _digest(self, recipe: str) -> str:
         """Hash of a recipe, of the files that it includes, and of the package versions."""
         digest = hashlib.sha256(f"{fsa_jax.__version__}, {installed_engine()}\n".encode())
-        for name, content in sorted(_with_includes(recipe, self._recipes).items()):
+        for name, content in sorted(with_includes(recipe).items()):
             digest.update(f"{name} {len(content)}\n".encode() + content)
         return digest.hexdigest()
 
 
-def _with_includes(recipe: str, root: Path) -> dict[str, bytes]:
+def with_includes(recipe: str) -> dict[str, bytes]:
     """Contents of a gin file and of all files that it includes, directly or indirectly, by their names in the includes.
 
-    Files are searched in the same places as by the engine: below ``root``, where the engine is started, then in the
-    engine's folder.
+    Files are searched in the same places as by the engine: below the working directory, where the engine is started,
+    then in the engine's folder, then in the folder of fsa_jax's gin files.
 
     Raises:
       MissingDataError: a file is missing.
     """
     engine = importlib.util.find_spec(PACKAGE)
     packages = [Path(place).parent for place in (engine and engine.submodule_search_locations) or ()]
+    places = (Path.cwd(), *packages, installed_files.root())
     found: dict[str, bytes] = {}
     names = [recipe]
     while names:
         name = names.pop()
         if name in found:
             continue
-        files = [place / name for place in (root, *packages) if (place / name).is_file()]
+        files = [place / name for place in places if (place / name).is_file()]
         if not files:
-            places = " or ".join(map(str, (root, *packages)))
-            raise MissingDataError(name, expected=f"it in {places}", found="nothing", fix="correct the include")
+            searched = " or ".join(map(str, places))
+            raise MissingDataError(name, expected=f"it in {searched}", found="nothing", fix="correct the include")
         found[name] = files[0].read_bytes()
         names += [match[2] for match in _INCLUDE.finditer(found[name].decode())]
     return found

@@ -26,12 +26,16 @@ from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signa
 from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.raw_row import BadRow, RawRow
 from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count
+from fsa_jax.reviews.stars import Scale
 from fsa_jax.reviews.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
 from fsa_jax.text.words import hash64, priority
 from fsa_jax.text.words import implicit_share as estimate_implicit_share
 
 RESERVE = 0.25
 """Share of additional candidates per stratum, to replace near duplicates and copies in other strata."""
+
+_LISTED_CHARACTERS = 500
+"""Limit on the list of columns in an error message."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class SampleSettings:
 
     Args:
       size: number of reviews.
-      stars_ratio: weights by star rating, with half stars rounded up; None for no stratification by rating.
+      stars_ratio: weights by star rating, rounded to whole stars (halves are rounded up); None for no
+        stratification by rating.
       domain_ratio: weights by domain; None for no stratification by domain.
       implicit_share: share of reviews with mostly implicit sentiment, 0 to 1; None for no stratification by it.
       implicit_threshold: a review is implicit if at least this share of its sentences has no opinion word.
@@ -73,7 +78,7 @@ class SampleSettings:
         if self.stars_ratio is not None:
             if review.stars is None:
                 return "no stars"
-            stars = math.ceil(review.stars)
+            stars = math.floor(review.stars + 0.5)
         implicit = None
         if self.implicit_share is not None:
             implicit = estimate_implicit_share(review.text) >= self.implicit_threshold
@@ -98,7 +103,9 @@ class SampleReport:
     Their sum plus the number of taken reviews is the number of reviews that passed the filters.
     """
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Columns set by the user, by the file that has them."""
+    """Columns of the parts of a review (id, text, stars …), by file."""
+    stars: dict[str, dict[Scale, int]] = field(default_factory=dict)
+    """Number of ratings by the scale from which they were mapped, by file."""
     size: int = 0
 
 
@@ -122,7 +129,7 @@ def sample(
 
     Raises:
       DataError: a source gives no review; a stratum has too few reviews and ``settings.shortfall`` is ``error``; no
-        review passes the filters; or a source changed between the passes.
+        review passes the filters; the scale of a file's stars is unclear; or a source changed between the passes.
       SettingError: a ratio is invalid.
     """
     shares = strata_shares(settings.stars_ratio, settings.domain_ratio, settings.implicit_share)
@@ -130,7 +137,7 @@ def sample(
     parts = reader.parts(sources)
     report = SampleReport(
         losses={part.name: Losses() for part in parts},
-        columns={part.name: dict(part.fields.columns) for part in parts},
+        columns={part.name: dict(part.probe.found) for part in parts},
         asked=asked,
     )
     drawn = {stratum: DistinctSample(quota + math.ceil(RESERVE * quota) + 8) for stratum, quota in asked.items()}
@@ -152,6 +159,9 @@ def sample(
             kept_of[part.source] += 1
             report.fit[stratum] += 1
             drawn[stratum].offer(priority(review.text, settings.seed), number)  # pyright: ignore
+    for part in parts:
+        part.check_scale()
+        report.stars[part.name] = dict(part.ratings.used.most_common())
     for source in sources:
         if not kept_of[source] and not (allow_empty_sources and kept_of):
             raise _gives_nothing(source, parts, report.losses)
@@ -278,13 +288,17 @@ def _rows(
 
 def _gives_nothing(source: Source, parts: list[Part], losses: dict[str, Losses]) -> DataError:
     reasons: Counter[str] = Counter()
-    for name in {part.name for part in parts if part.source == source}:
+    own = {part.name: part for part in parts if part.source == source}
+    for name in own:
         reasons += losses[name].dropped
+    found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row"
+    listed = "; ".join(dict.fromkeys(part.probe.shown_names for part in own.values()))
     return DataError(
         source.location,
         expected="at least one review that fits",
-        found=", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row",
-        fix="set its columns with --columns, loosen the filters, or continue without it: --allow-empty-sources",
+        found=f"{found} (columns: {listed[:_LISTED_CHARACTERS]})",
+        fix='set its columns, such as --columns \'{"text": "COLUMN", "stars": "COLUMN"}\', loosen the filters '
+        "(for reviews without stars: --stars-ratio null), or continue without it: --allow-empty-sources",
     )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fsa_base.untrusted_json import UntrustedJsonError, parse
 from fsa_jax.reviews.sample import SampleReport
+from fsa_jax.reviews.stars import UNCHANGED
 from fsa_jax.reviews.strata import Limit
 
 
@@ -28,6 +29,10 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
                 "rows": losses.read,
                 "kept": losses.kept,
                 "columns": report.columns[name],
+                "stars": [
+                    {"scale": scale.name, "rows": rows, "mapped": scale.mapping}
+                    for scale, rows in report.stars[name].items()
+                ],
                 "dropped": dict(losses.dropped.most_common()),
                 "fixed": dict(losses.repaired.most_common()),
                 "places": losses.places,
@@ -64,15 +69,19 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def tables(content: dict[str, Any]) -> list[Table]:
-    """Tables for the terminal from the result of :func:`as_json`: losses by reason, and the strata."""
-    losses = Table("reason", "rows", title="Dropped and fixed")
-    for name, file in content["files"].items():
-        losses.add_row(f"{Path(name).name}: read", f"{file['rows']:,}")
+    """Tables for the terminal from the result of :func:`as_json`: the files, losses by reason, and the strata."""
+    files = Table("file", "rows", "kept", *_MAIN_PARTS, title="Columns found")
+    losses = Table("file", "reason", "rows", title="Dropped and fixed")
+    for path, file in content["files"].items():
+        name = Path(path).name
+        columns = [file["columns"].get(part, _INSTEAD[part]) for part in _MAIN_PARTS]
+        files.add_row(name, f"{file['rows']:,}", f"{file['kept']:,}", *columns)
         for kind in ("dropped", "fixed"):
             for reason, count in file[kind].items():
-                losses.add_row(f"  {kind}: {reason}", f"{count:,}")
+                losses.add_row(name, f"{kind}: {reason}", f"{count:,}")
     for reason, count in content["dropped_candidates"].items():
-        losses.add_row(f"candidates: {reason}", f"{count:,}")
+        if count and reason not in _NOT_DRAWN:
+            losses.add_row("all", f"dropped: {reason}", f"{count:,}")
     strata = Table("stratum", "fit", "asked", "taken", title=f"Sample of {content['size']:,}")
     for row in content["strata"]:
         parts = [row["domain"], None if row["stars"] is None else f"{row['stars']} stars"]
@@ -83,7 +92,23 @@ def tables(content: dict[str, Any]) -> list[Table]:
             f"{row['asked']:,}",
             f"{row['taken']:,}" + _MARKS[row["limit"]],
         )
-    return [losses, strata]
+    return [files, *([losses] if losses.row_count else []), strata]
+
+
+_MAIN_PARTS = ("id", "text", "stars")
+_INSTEAD = {"id": "none: made from the text", "text": "none", "stars": "none"}
+_NOT_DRAWN = ("not drawn", "reserve not needed")
+"""Reviews that fit and were not needed; the table of the strata shows their number."""
+
+
+def star_mappings(content: dict[str, Any]) -> list[str]:
+    """Lines that say how ratings on other scales were mapped to stars."""
+    return [
+        f"{Path(path).name}: stars {used['scale']} mapped to 1-5 ({used['mapped']}), {used['rows']:,} rows"
+        for path, file in content["files"].items()
+        for used in file["stars"]
+        if used["mapped"] != UNCHANGED.mapping
+    ]
 
 
 _MARKS: dict[Limit | None, str] = {None: "", "short": " (short)", "duplicates": " (alike)", "ratio": " (ratio)"}

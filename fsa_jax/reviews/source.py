@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from fsa_base.errors import SettingError
@@ -16,12 +15,15 @@ from fsa_jax.reviews.domains import DomainRules
 from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.raw_row import BadRow, RawRow
-from fsa_jax.reviews.row_to_review import Fields, Parsed, parse_review
+from fsa_jax.reviews.row_to_review import PROBED_ROWS, Fields, Parsed, Probe, parse_review, probe, unclear_scale
+from fsa_jax.reviews.stars import AUTO, Ratings, Scale, parse_scale
 
 EXAMPLES = 5
 """Largest number of places (file and row) in the report for each reason."""
-PROBED_ROWS = 1000
-"""Number of rows at the start of a file that are read to find out which of the user's columns it has."""
+_FIX_SCALE = (
+    "state the scale: --stars-scale 0-10, 1-10 or 0-1 (0 is thumbs down), or --stars-scale unchanged, which keeps 0 to "
+    "5 and drops other ratings (docs/sampling.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,71 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a source, with the columns of a review's parts."""
+    """One file of a source, and what its first rows show about it.
+
+    Attributes:
+      ratings: counts of the ratings that were read so far.
+      states_scale: whether the user stated the scale of the stars.
+    """
 
     name: str
     rows: Callable[[], Iterator[RawRow | BadRow]]
     source: Source
-    fields: Fields
+    probe: Probe
+    states_scale: bool = False
+    ratings: Ratings = field(default_factory=Ratings)
+
+    @property
+    def fields(self) -> Fields:
+        """The columns of a review's parts, and the scale of the stars."""
+        return self.probe.fields
+
+    def check_scale(self) -> None:
+        """Checks, after the whole file was read, that all its ratings fit the scale that its first rows show.
+
+        Raises:
+          DataError: they show another scale.
+        """
+        if not self.states_scale and self.ratings.scale() != self.fields.scale:
+            raise unclear_scale(self.name, self.ratings, self.fields.scale, _FIX_SCALE)
+
+
+class StarsScales:
+    """The scales of stars that a user states: one for all sources, or by domain, path or file name.
+
+    Args:
+      stated: ``SCALE`` or ``NAME=SCALE``, or several; see ``stars.parse_scale``.
+
+    Raises:
+      SettingError: a scale is unknown, or a name or the scale for all others is there twice.
+    """
+
+    def __init__(self, stated: str | Sequence[str] = AUTO) -> None:
+        self._scales: dict[str, Scale | None] = {}
+        self._used: set[str] = set()
+        for text in [stated] if isinstance(stated, str) else stated:
+            name, _, scale = text.rpartition("=")
+            if name in self._scales:
+                raise SettingError("--stars-scale", expected="one scale for each name", found=repr(text), fix="omit it")
+            self._scales[name] = parse_scale(scale)
+
+    def of(self, source: Source, name: str) -> Scale | None:
+        """The scale of one file of a source; None if it is to be decided from its ratings."""
+        for key in (name, Path(name).name, source.location, source.domain):
+            if key and key in self._scales:
+                self._used.add(key)
+                return self._scales[key]
+        return self._scales.get("")
+
+    def refuse_unused(self) -> None:
+        """Raises a SettingError if a name fits no file for which :meth:`of` was called."""
+        if unused := sorted(self._scales.keys() - self._used - {""}):
+            raise SettingError(
+                "--stars-scale",
+                expected="the domain, the path or the file name of a source",
+                found=", ".join(unused),
+                fix="correct the name, or write only the scale, for all sources",
+            )
 
 
 @dataclass
@@ -113,6 +174,7 @@ class ReviewReader:
       rules: categories by domain.
       catalog: domain by item, for dumps whose reviews have only an item.
       domains: domains to keep; None keeps all, including reviews of unknown domain.
+      stars_scale: scales of the stars, for the files whose scale is not to be decided from their ratings.
     """
 
     fields: Fields
@@ -120,26 +182,32 @@ class ReviewReader:
     rules: DomainRules
     catalog: Mapping[str, str]
     domains: frozenset[str] | None = None
+    stars_scale: str | Sequence[str] = AUTO
 
     def parts(self, sources: list[Source]) -> list[Part]:
         """The files of all sources, in order.
 
         Raises:
-          DataError: the format of a file does not fit its name.
+          DataError: the format of a file does not fit its name, or the scale of its stars cannot be decided.
           SettingError: no file has a column that the user named.
         """
         parts = []
+        scales = StarsScales(self.stars_scale)
         for source in sources:
             for name, rows in source.parts():
-                parsed = (raw.parse() for raw in islice(rows(), PROBED_ROWS) if isinstance(raw, RawRow))
-                fields = self.fields.present(row for row in parsed if not isinstance(row, BadRow))
-                parts.append(Part(name, rows, source, fields))
+                scale = scales.of(source, name)
+                probed = probe(rows, self.fields, scale)
+                if probed.fields.scale is None:
+                    raise unclear_scale(name, probed.ratings, None, _FIX_SCALE)
+                parts.append(Part(name, rows, source, probed, scale is not None))
+        scales.refuse_unused()
         for part, column in self.fields.columns.items():
             if not any(part in one.fields.columns for one in parts):
+                listed = "; ".join(dict.fromkeys(one.probe.shown_names for one in parts[:3]))
                 raise SettingError(
                     "--columns",
                     expected=f"a column {column!r} ({part}) in a source",
-                    found=f"none in the first {PROBED_ROWS:,} rows of any",
+                    found=f"none in the first {PROBED_ROWS:,} rows of any; columns: {listed}",
                     fix="correct its name",
                 )
         return parts
@@ -147,6 +215,8 @@ class ReviewReader:
     def review(self, raw: RawRow | BadRow, part: Part) -> tuple[Review | None, str | None, tuple[str, ...]]:
         """The review of a row or None, the reason if it is dropped, and what was fixed."""
         row = raw if isinstance(raw, BadRow) else raw.parse()
+        if not isinstance(row, BadRow):
+            part.ratings.add(part.fields.rating(row), part.fields.scale)
         parsed = row if isinstance(row, BadRow) else parse_review(row, part.fields)
         repairs = () if isinstance(raw, BadRow) else raw.repairs
         if isinstance(parsed, BadRow):

@@ -124,7 +124,8 @@ def settle(
             "sample",
             expected=f"{size} reviews in the requested ratio",
             found=listed,
-            fix=f"{fix}take all available reviews with --shortfall fill, or add sources",
+            fix=f"{fix}take all available reviews with --shortfall fill, ask for other ratings with --stars-ratio, or "
+            "add sources",
         )
     if shortfall == "shrink":
         return quotas(shares_by_stratum, largest)

@@ -13,6 +13,7 @@ import numpy as np
 from fsa_base import untrusted_json
 from fsa_base.errors import CheckpointError
 from fsa_base.extras import not_installed
+from fsa_jax.serving.prediction_record import Output
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
@@ -21,6 +22,9 @@ DESCRIPTION = "student.json"
 TOKENIZER = "tokenizer"
 _DESCRIBED = {"decoder_only": bool, "instruction": str, "rows": int}
 _BATCH = 32
+_SCORED_TOKENS = 1024
+"""Tokens that are scored together, padding included: their log-probabilities over the vocabulary must fit into memory,
+600 MB per thread for Qwen's 150,000 ids."""
 _PATIENCE = 2
 """CTranslate2 stops when the number of finished outputs equals the number of beams, even if an unfinished output is
 better; the JAX search and transformers continue. With patience 2 the outputs agree, except a few more likely ones."""
@@ -136,14 +140,23 @@ class Ct2Generator:
       threads: number of batches that are decoded in parallel, one thread each; 0 for one per core. Several threads for
         one batch of a small model would mostly wait for each other.
       device: ``cpu``, ``cuda`` or ``auto``.
+      log_probs: whether calls also return the log-probabilities of the tokens; with several beams, they take a second
+        pass.
     """
 
     def __init__(
-        self, student: Ct2Student, *, max_length: int, beams: int = 1, threads: int = 0, device: str = "cpu"
+        self,
+        student: Ct2Student,
+        *,
+        max_length: int,
+        beams: int = 1,
+        threads: int = 0,
+        device: str = "cpu",
+        log_probs: bool = False,
     ) -> None:
         ctranslate2 = import_ctranslate2()
         self._decoder_only = student.tokens.decoder_only
-        self._max_length, self._beams = max_length, beams
+        self._max_length, self._beams, self._log_probs = max_length, beams, log_probs
         # On a GPU each additional one needs a copy of the model.
         self.side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
         kind = ctranslate2.Generator if self._decoder_only else ctranslate2.Translator
@@ -158,22 +171,48 @@ class Ct2Generator:
         self._ids = {name: i for i, name in enumerate(self._names)}
         self._ends = [self._names[i] for i in student.tokens.end_ids]
 
-    def __call__(
-        self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
-    ) -> list[tuple[list[int], float]]:
-        """The outputs of rows, in order: ids (including the end token, if reached) and score.
+    def __call__(self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Output]:
+        """The outputs of rows, in order: ids (including the end token, if reached), score and log-probabilities.
 
         Rows beyond ``batch_size`` form further batches. The score is the log-probability of the output, divided by its
         number of tokens if there are several beams.
         """
-        results = self._search(batch, self._max_length, max_batch_size=batch_size or 0)
+        log_probs: list[list[float]] = [[] for _ in batch]
+
+        def note(step: Any) -> bool:
+            log_probs[step.batch_id].append(step.log_prob)
+            return False
+
+        greedy = {"callback": note} if self._log_probs and self._beams == 1 else {}
+        results = self._search(batch, self._max_length, max_batch_size=batch_size or 0, **greedy)
         outputs = [(result.sequences if self._decoder_only else result.hypotheses)[0] for result in results]
-        scores = [result.scores[0] for result in results]
-        return [([self._ids[name] for name in output], score) for output, score in zip(outputs, scores, strict=True)]
+        if self._log_probs and self._beams > 1:
+            log_probs = self._score(batch, outputs)
+        return [
+            Output([self._ids[name] for name in output], result.scores[0], of_tokens)
+            for output, result, of_tokens in zip(outputs, results, log_probs, strict=True)
+        ]
+
+    def _score(self, batch: Sequence[Sequence[int]], outputs: Sequence[list[str]]) -> list[list[float]]:
+        """The log-probability of every token of the outputs; beam search gives only that of a whole output."""
+        prompts = self._named(batch)
+        settings: dict[str, Any] = {
+            "max_batch_size": _SCORED_TOKENS,
+            "batch_type": "tokens",
+            "max_input_length": 0,
+        }
+        if self._decoder_only:
+            # The first token of a text has no log-probability.
+            whole = [[*prompt, *output] for prompt, output in zip(prompts, outputs, strict=True)]
+            results = self._model.score_batch(whole, **settings)
+            return [result.log_probs[len(prompt) - 1 :] for prompt, result in zip(prompts, results, strict=True)]
+        # CTranslate2 scores one more end token after each output.
+        results = self._model.score_batch(prompts, outputs, **settings)
+        return [result.log_probs[: len(output)] for output, result in zip(outputs, results, strict=True)]
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
         """The outputs of rows, without scores."""
-        return [output for output, _ in self(inputs, batch_size=_BATCH)]
+        return [output.ids for output in self(inputs, batch_size=_BATCH)]
 
     def first_log_probs(self, inputs: Sequence[Sequence[int]]) -> np.ndarray:
         """Log-probabilities ``[inputs, rows]`` of an output's first token, as in the search."""

@@ -114,7 +114,7 @@ class Reference:
         for first in range(0, len(by_length), _BATCH):
             rows = by_length[first : first + _BATCH]
             outputs = generator([self.inputs[i] for i in rows], batch_size=min(_BATCH, len(by_length)))
-            found.update(zip(rows, (ids for ids, _ in outputs), strict=True))
+            found.update(zip(rows, (output.ids for output in outputs), strict=True))
         self.outputs = [found[i] for i in range(len(self.inputs))]
         # An output of maximum length may have been cut inside a pair.
         whole = [student.tokens.decode(ids) for ids in self.outputs if ids[-1] in self.end_ids]

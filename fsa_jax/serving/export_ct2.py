@@ -11,34 +11,34 @@ from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.serving import export_check
 from fsa_jax.serving.ct2 import DESCRIPTION, TOKENIZER, Ct2Generator, import_ctranslate2, load_ct2_student
 from fsa_jax.serving.export_hf import Check
+from fsa_jax.serving.model_card import CARD, Card, write_card
 from fsa_jax.serving.student import Student
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 QUANTIZATIONS = tuple(export_check.TOLERANCES)
-
-
-_FOREIGN = only_files(
-    "model.bin",
-    "config.json",
-    "*vocabulary.json",
-    "*vocabulary.txt",
-    f"{TOKENIZER}/*",
-    DESCRIPTION,
-    marks=[DESCRIPTION],
-)
+PATTERNS = ("model.bin", "config.json", "*vocabulary.json", "*vocabulary.txt", f"{TOKENIZER}/*", DESCRIPTION, CARD)
+foreign = only_files(*PATTERNS, marks=[DESCRIPTION])
 
 
 def export_ct2(
-    student: Student, out: Path, *, quantization: str, check: Check, overwrite: bool = False
+    student: Student,
+    out: Path,
+    *,
+    quantization: str,
+    check: Check,
+    card: Card | None = None,
+    overwrite: bool = False,
 ) -> export_check.Agreement:
-    """Writes ``out`` with a CTranslate2 model, its tokenizer and ``student.json``. The model is run and checked first.
+    """Writes ``out`` with a CTranslate2 model, its tokenizer, ``student.json`` and a model card. The model is run and
+    checked first.
 
     Args:
       student: student to export.
       out: output directory. It must not exist or be empty; with ``overwrite`` it may be an earlier export.
       quantization: quantization of the weights, one of ``QUANTIZATIONS``.
       check: settings of the comparison with the JAX student.
+      card: content of the model card besides what the student itself says.
       overwrite: whether to replace an earlier export.
 
     Returns:
@@ -57,7 +57,7 @@ def export_ct2(
         out,
         command="fsa export-ct2",
         settings={"checkpoint": str(student.path), "quantization": quantization},
-        foreign=_FOREIGN,
+        foreign=foreign,
         inputs=[student.path],
         overwrite=overwrite,
     ) as partial:
@@ -71,6 +71,8 @@ def export_ct2(
         fix = other_type if quantization != "float32" else "report it: float32 must be exact"
         what = f"the CTranslate2 model in {quantization}"
         export_check.require(agreement, quantization, check.tolerance, what, fix)
+        card = card or Card(out.name)
+        write_card(partial / CARD, student, card, "ctranslate2", quantization, agreement, check.source)
     return agreement
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from fsa_base.errors import SettingError
 from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.serving import export_check
-from fsa_jax.serving.model_card import Card, write_card
+from fsa_jax.serving.model_card import CARD, Card, write_card
 from fsa_jax.serving.prediction_record import LONGEST_OUTPUT
 from fsa_jax.serving.student import Student, read_json
 from fsa_jax.serving.torch_model import TorchModel
@@ -44,7 +44,6 @@ class Check:
     max_length: int = 100
 
 
-CARD = "README.md"
 GENERATION_CONFIG = "generation_config.json"
 _GENERATION_KEYS = {
     "torch_dtype",
@@ -56,10 +55,11 @@ _GENERATION_KEYS = {
     *("suppress_tokens", "begin_suppress_tokens"),
 }
 """Keys about decoding in old configurations, and their key for the dtype."""
-_FILES = only_files("*.safetensors", "model.safetensors.index.json", CARD, *SMALL_FILES, marks=[CARD])
+PATTERNS = ("*.safetensors", "model.safetensors.index.json", CARD, *SMALL_FILES)
+_FILES = only_files(*PATTERNS, marks=[CARD])
 
 
-def _foreign(out: Path) -> str | None:
+def foreign(out: Path) -> str | None:
     """Recognises directories that this command did not write, by the model card: all models have the same file
     names."""
     found = _FILES(out)
@@ -78,7 +78,7 @@ def export_hf(
       out: output directory. It must not exist or be empty; with ``overwrite`` it may be an earlier export.
       dtype: dtype of the weights: float32, float16 or bfloat16.
       check: settings of the comparison with the JAX student.
-      card: user-supplied content of the model card.
+      card: content of the model card besides what the student itself says.
       overwrite: whether to replace an earlier export.
 
     Returns:
@@ -95,7 +95,7 @@ def export_hf(
         out,
         command="fsa export-hf",
         settings={"checkpoint": str(student.path), "dtype": dtype},
-        foreign=_foreign,
+        foreign=foreign,
         inputs=[student.path],
         overwrite=overwrite,
     ) as partial:
@@ -107,7 +107,7 @@ def export_hf(
         other_type = export_check.OTHER_TYPE.format(option="--dtype")
         fix = other_type if dtype != "float32" else "report it: float32 must be exact"
         export_check.require(agreement, dtype, check.tolerance, f"the Hugging Face model in {dtype}", fix)
-        write_card(partial / CARD, student, card, dtype, agreement, check.source)
+        write_card(partial / CARD, student, card, "transformers", dtype, agreement, check.source)
     return agreement
 
 

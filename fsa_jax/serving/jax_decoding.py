@@ -19,39 +19,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from fsa_jax.serving.prediction_record import Output
+
 Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
 """A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
+
+Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "batch length"]]
+"""Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
 
 _NEVER = -1e9
 
 
-def greedy(
-    tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, length: int
-) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
+def greedy(tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, length: int) -> Found:
     """Greedy decoding: chooses the most likely token at each step, up to ``end_id`` or ``length``.
 
     Returns:
-      The ids, with zeros after the end, and their log-probability.
+      The ids, with zeros after the end, their sums of log-probabilities, and the log-probability of each id.
     """
     batch = tokens.shape[0]
-    outputs, scores = jnp.zeros((batch, length), jnp.int32), jnp.zeros((batch,), jnp.float32)
-    first = (jnp.zeros((), jnp.int32), tokens, cache, outputs, scores, jnp.zeros((batch,), bool))
+    outputs, log_probs = jnp.zeros((batch, length), jnp.int32), jnp.zeros((batch, length), jnp.float32)
+    first = (jnp.zeros((), jnp.int32), tokens, cache, outputs, log_probs, jnp.zeros((batch,), bool))
 
     def going_on(state: tuple) -> Bool[Array, ""]:
         return (state[0] < length) & ~jnp.all(state[-1])
 
     def advance(state: tuple) -> tuple:
-        position, tokens, cache, outputs, scores, ended = state
+        position, tokens, cache, outputs, log_probs, ended = state
         logits, cache = step(tokens, cache)
         chosen = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], axis=-1)[:, 0]
+        chosen_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], axis=-1)
         chosen = jnp.where(ended, 0, chosen)
         outputs = jax.lax.dynamic_update_slice_in_dim(outputs, chosen[:, None], position, axis=1)
-        scores = scores + jnp.where(ended, 0.0, log_probs)
-        return position + 1, chosen[:, None], cache, outputs, scores, ended | (chosen == end_id)
+        chosen_log_probs = jnp.where(ended[:, None], 0.0, chosen_log_probs)
+        log_probs = jax.lax.dynamic_update_slice_in_dim(log_probs, chosen_log_probs, position, axis=1)
+        return position + 1, chosen[:, None], cache, outputs, log_probs, ended | (chosen == end_id)
 
     state = jax.lax.while_loop(going_on, advance, first)
-    return state[3], state[4]
+    return state[3], jnp.sum(state[4], axis=1), state[4]
 
 
 @flax.struct.dataclass
@@ -61,8 +65,10 @@ class _Beams:
     position: Int[Array, ""]
     live: Int[Array, "batch beams length"]
     live_scores: Float[Array, "batch beams"]
+    live_log_probs: Float[Array, "batch beams length"]
     done: Int[Array, "batch beams length"]
     done_scores: Float[Array, "batch beams"]
+    done_log_probs: Float[Array, "batch beams length"]
     settled: Bool[Array, " batch"]
     tokens: Int[Array, "rows 1"]
     cache: Any
@@ -78,7 +84,7 @@ def beam_search(
     beams: int,
     length_penalty: float,
     cache_offset: int,
-) -> tuple[Int[Array, "batch length"], Float[Array, " batch"]]:
+) -> Found:
     """Beam search: returns the best output that the search finds.
 
     An output is done when its next token is ``end_id`` and among the ``beams`` best candidates, or when it has
@@ -97,18 +103,21 @@ def beam_search(
       cache_offset: axis of the examples in the cache; 1 if layers are stacked on axis 0.
 
     Returns:
-      The ids, with zeros after the end, and the scores.
+      The ids, with zeros after the end, the scores, and the log-probability of each id.
     """
     batch = tokens.shape[0]
     empty = jnp.zeros((batch, beams, length), jnp.int32)
+    no_log_probs = jnp.zeros((batch, beams, length), jnp.float32)
     # All beams are equal at first, so only one may have a score.
     first_scores = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER).astype(jnp.float32)
     first = _Beams(
         position=jnp.zeros((), jnp.int32),
         live=empty,
         live_scores=jnp.broadcast_to(first_scores[None, :], (batch, beams)),
+        live_log_probs=no_log_probs,
         done=empty,
         done_scores=jnp.full((batch, beams), _NEVER, jnp.float32),
+        done_log_probs=no_log_probs,
         settled=jnp.zeros((batch,), bool),
         tokens=jnp.repeat(tokens, beams, axis=0),
         cache=_map_rows(lambda leaf: jnp.repeat(leaf, beams, axis=cache_offset), cache, cache_offset),
@@ -125,8 +134,9 @@ def beam_search(
         # Twice as many candidates as beams, so that enough remain even if the best candidate of every beam ends.
         scores, chosen = jax.lax.top_k(candidates, 2 * beams)
         parents, chosen_tokens = chosen // vocab, (chosen % vocab).astype(jnp.int32)
-        sequences = jnp.take_along_axis(state.live, parents[:, :, None], axis=1)
-        sequences = jax.lax.dynamic_update_slice_in_dim(sequences, chosen_tokens[:, :, None], state.position, axis=2)
+        chosen_log_probs = jnp.take_along_axis(log_probs.reshape(batch, beams * vocab), chosen, axis=1)
+        sequences = _with_next(state.live, parents, chosen_tokens, state.position)
+        histories = _with_next(state.live_log_probs, parents, chosen_log_probs, state.position)
         position = state.position + 1
         ends = (chosen_tokens == end_id) | (position == length)
 
@@ -134,7 +144,8 @@ def beam_search(
         counts = ends & among_best & ~state.settled[:, None]
         penalised = jnp.where(counts, scores / position.astype(jnp.float32) ** length_penalty, _NEVER)
         done_scores, best = jax.lax.top_k(jnp.concatenate([state.done_scores, penalised], axis=1), beams)
-        done = jnp.take_along_axis(jnp.concatenate([state.done, sequences], axis=1), best[:, :, None], axis=1)
+        done = _chosen(jnp.concatenate([state.done, sequences], axis=1), best)
+        done_log_probs = _chosen(jnp.concatenate([state.done_log_probs, histories], axis=1), best)
 
         live_scores, kept = jax.lax.top_k(jnp.where(ends, scores + _NEVER, scores), beams)
         best_live = live_scores[:, 0] / position.astype(jnp.float32) ** length_penalty
@@ -142,17 +153,29 @@ def beam_search(
         rows = (jnp.arange(batch)[:, None] * beams + jnp.take_along_axis(parents, kept, axis=1)).reshape(-1)
         return _Beams(
             position=position,
-            live=jnp.take_along_axis(sequences, kept[:, :, None], axis=1),
+            live=_chosen(sequences, kept),
             live_scores=live_scores,
+            live_log_probs=_chosen(histories, kept),
             done=done,
             done_scores=done_scores,
+            done_log_probs=done_log_probs,
             settled=state.settled | (all_done & (best_live <= done_scores[:, -1])),
             tokens=jnp.take_along_axis(chosen_tokens, kept, axis=1).reshape(-1, 1),
             cache=_map_rows(lambda leaf: jnp.take(leaf, rows, axis=cache_offset), cache, cache_offset),
         )
 
     state = jax.lax.while_loop(going_on, advance, first)
-    return state.done[:, 0], state.done_scores[:, 0]
+    return state.done[:, 0], state.done_scores[:, 0], state.done_log_probs[:, 0]
+
+
+def _chosen(rows: Array, indices: Int[Array, "batch chosen"]) -> Array:
+    """The rows ``[batch, chosen, length]`` with these indices of ``[batch, rows, length]``."""
+    return jnp.take_along_axis(rows, indices[:, :, None], axis=1)
+
+
+def _with_next(rows: Array, parents: Int[Array, "batch chosen"], following: Array, position: Int[Array, ""]) -> Array:
+    """The chosen rows, with their next element ``[batch, chosen]`` written at ``position``."""
+    return jax.lax.dynamic_update_slice_in_dim(_chosen(rows, parents), following[:, :, None], position, axis=2)
 
 
 def _map_rows(change: Callable[[Array], Array], cache: Any, offset: int) -> Any:
@@ -217,9 +240,7 @@ class Generator:
         mask = partial(_restrict, end_ids=self._end_ids, rows=rows)
         self._decode: Callable = jax.jit(partial(decode, module, mask, self._end_ids[0], decoding))
 
-    def __call__(
-        self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None
-    ) -> list[tuple[list[int], float]]:
+    def __call__(self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Output]:
         """The outputs of a batch, in order.
 
         Args:
@@ -227,8 +248,9 @@ class Generator:
           batch_size: number of rows to compute; missing rows are copies of the first. By default the number of inputs.
 
         Returns:
-          For each input, the ids of the output (including the end token, if reached) and its score: the log-probability
-          of the output, divided by the length penalty if there are several beams.
+          For each input, the ids of the output (including the end token, if reached), its score, and the
+          log-probabilities of its ids. The score is the log-probability of the output, divided by the length penalty if
+          there are several beams.
         """
         rows = [*batch, *([batch[0]] * max(0, (batch_size or 0) - len(batch)))]
         length = padded_length(max(map(len, rows)))
@@ -236,9 +258,9 @@ class Generator:
         for i, row in enumerate(rows):
             where = slice(length - len(row), length) if self._decoder_only else slice(0, len(row))
             ids[i, where], mask[i, where] = row, 1
-        outputs, scores = self._decode(self._parameters, ids, mask)
-        outputs, scores = np.asarray(outputs)[: len(batch)], np.asarray(scores)[: len(batch)]
-        return [(self._cut(row.tolist()), float(score)) for row, score in zip(outputs, scores, strict=True)]
+        found = (np.asarray(array)[: len(batch)].tolist() for array in self._decode(self._parameters, ids, mask))
+        cut = ((self._cut(row), score, log_probs) for row, score, log_probs in zip(*found, strict=True))
+        return [Output(row, score, log_probs[: len(row)]) for row, score, log_probs in cut]
 
     def _cut(self, row: list[int]) -> list[int]:
         end = self._end_ids[0]
@@ -258,7 +280,7 @@ def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], r
 
 def _search(
     decoding: Decoding, tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, scanned: bool
-) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
+) -> Found:
     if decoding.beams == 1:
         return greedy(tokens, cache, step, end_id, decoding.max_length)
     return beam_search(
@@ -281,7 +303,7 @@ def _decode_encoded(
     parameters: Any,
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
-) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
+) -> Found:
     del mask  # Padding is id 0.
     variables = {"params": parameters}
     targets = jnp.zeros((inputs.shape[0], decoding.max_length), jnp.int32)
@@ -318,7 +340,7 @@ def _continue_prompts(
     parameters: Any,
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
-) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
+) -> Found:
     """Decodes with prompts padded on the left, so that all prompts end, and all answers start, in the same column."""
     batch, prompt = inputs.shape
     variables = {"params": parameters}

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+from tqdm import tqdm
 
 from fsa_base import untrusted_json
 from fsa_base.errors import CheckpointError, SettingError
 from fsa_jax.common.atomic_directory import unfinished_settings, written_aside
-from fsa_jax.serving.inputs import Row
+from fsa_jax.serving.inputs import STANDARD, Row
+from fsa_jax.serving.prediction_record import PAIR_TASKS, Prediction, Task
+from fsa_jax.serving.prediction_tables import TABLES, converter, is_table
 from fsa_jax.serving.predictor import Predictor
 
 COMMAND = "fsa predict"
 CHUNK = 2048
 """Number of reviews that are sorted by length and written together."""
+_LOG_SECONDS = 30
+"""Time between two lines of progress, and before the first one, where standard error is not a terminal."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of a prediction run."""
+    """Counts of a prediction run. All but the first include predictions that an earlier, stopped run had written."""
 
     predicted: int
     resumed: int
@@ -31,7 +40,11 @@ class Outcome:
     cut: int
     """Number of reviews that were too long and were cut."""
     empty: int
-    """Number of predictions of ``atsa``, ``acsa`` or ``analysis`` without any opinion."""
+    """Number of predictions of ``atsa``, ``acsa`` or ``analysis`` without any opinion, although the review has text."""
+    without_text: int
+    """Number of reviews without text."""
+    left_out: int
+    """Number of aspects that are less probable than ``min_score``."""
 
 
 def predict_file(
@@ -43,67 +56,147 @@ def predict_file(
     inputs: Sequence[Path] = (),
     batch_size: int = 32,
     total: int | None = None,
+    min_score: float = 0.0,
     overwrite: bool = False,
 ) -> Outcome:
-    """Writes a prediction for every row to ``output`` (JSONL), in the order of the rows.
+    """Writes a prediction for every row to ``output``, in the order of the rows: CSV, Parquet or JSON lines.
 
-    Chunks are written when they are finished. The same call after a stop continues after the last complete chunk, and
-    the output is identical, byte by byte, to that of an uninterrupted call. The file gets its final name at the end.
+    JSON lines are written in chunks, and converted at the end if the suffix of ``output`` is ``.csv`` or ``.parquet``.
+    The same call after a stop continues after the last complete chunk, and the output is identical, byte by byte, to
+    that of an uninterrupted call. The file gets its final name at the end.
 
     Args:
       predictor: predictor with the student.
       rows: all rows of the input, from the start.
-      output: output file. It must not exist; with ``overwrite`` it may have earlier predictions.
-      settings: settings besides ``predictor.identity`` that determine the predictions: the input.
+      output: output file. It must not exist; with ``overwrite`` it may have earlier predictions. ``-`` is standard
+        output, to which JSON lines are written chunk by chunk; this cannot be continued after a stop.
+      settings: settings besides ``predictor.identity`` and ``min_score`` that determine the predictions: the input.
       inputs: input files, which must not be overwritten by ``output``.
       batch_size: number of reviews that are decoded together.
       total: number of rows, for the progress display.
+      min_score: aspects with a smaller probability, exp(log_probability), are left out and counted; 0 to 1.
       overwrite: whether to replace a finished output, or an unfinished one of another model or other settings.
 
     Raises:
-      SettingError: ``output`` exists, or there is an unfinished output of another model, input or other settings.
+      SettingError: ``output`` exists, there is an unfinished output of another model, input or other settings, or
+        ``min_score`` cannot be used.
     """
-    from tqdm import tqdm
-
-    _refuse_earlier_versions(output)
+    require_min_score(min_score, predictor.task)
     counts: Counter[str] = Counter()
+    if output == STANDARD:
+        for lines in _chunks(predictor, rows, counts, batch_size, min_score, total, 0):
+            sys.stdout.buffer.write(lines)
+            sys.stdout.flush()
+        return _outcome(counts, 0)
+    _refuse_earlier_versions(output)
     with (
         written_aside(
             output,
             command=COMMAND,
-            settings=predictor.identity | settings,
+            settings={**predictor.identity, "min_score": min_score, **settings},
             foreign=_foreign,
             inputs=inputs,
             overwrite=overwrite,
             directory=False,
             resume=True,
+            convert=converter(output, predictor.task) if output.suffix.lower() in TABLES else None,
         ) as part,
         open(part, "r+b" if part.exists() else "w+b") as stream,
-        tqdm(total=total, unit="reviews", smoothing=0.05) as progress,
     ):
-        done = _resume(stream, rows, output, counts)
-        progress.update(done)
+        done = _resume(stream, rows, output, predictor.task, counts)
+        for lines in _chunks(predictor, rows, counts, batch_size, min_score, total, done):
+            stream.write(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return _outcome(counts, done)
+
+
+def require_min_score(min_score: float, task: Task) -> None:
+    """Checks the smallest probability of an aspect.
+
+    Raises:
+      SettingError: it is not a number from 0 to 1, or the task has no aspects.
+    """
+    if not 0 <= min_score <= 1:
+        raise SettingError(
+            "--min_score",
+            expected="a probability, 0 to 1 (the exponential of an aspect's log_probability)",
+            found=f"{min_score:g}",
+            fix="--min_score 0.5",
+        )
+    if min_score and task not in PAIR_TASKS:
+        raise SettingError(
+            "--min_score",
+            expected=f"--task {' or '.join(PAIR_TASKS)}, whose aspects have a probability",
+            found=f"--task {task}",
+            fix="omit it",
+        )
+
+
+def _chunks(
+    predictor: Predictor,
+    rows: Iterator[Row],
+    counts: Counter[str],
+    batch_size: int,
+    min_score: float,
+    total: int | None,
+    done: int,
+) -> Iterator[bytes]:
+    """The lines of the predictions of every chunk of rows."""
+    terminal = sys.stderr.isatty()
+    waiting = 0.2 if terminal else _LOG_SECONDS
+    with tqdm(
+        total=total,
+        initial=done,
+        unit=" reviews",
+        smoothing=0.05,
+        mininterval=waiting,
+        delay=0 if terminal else waiting,
+        ascii=None if terminal else True,
+    ) as progress:
         while chunk := list(islice(rows, CHUNK)):
             lines: dict[int, str] = {}
             texts, ids = [row.text for row in chunk], [row.id for row in chunk]
             for batch in predictor.batches(texts, ids, batch_size):
                 for place, prediction in batch:
+                    prediction = _likely(prediction, min_score)
                     lines[place] = prediction.model_dump_json()
                     counts["predicted"] += 1
-                    counts["cut"] += prediction.cut
-                    counts["empty"] += not (prediction.aspects or prediction.opinions)
+                    _count(counts, prediction, predictor.task)
                 progress.update(len(batch))
-            stream.write("".join(lines[i] + "\n" for i in range(len(chunk))).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-    empty = counts["empty"] if predictor.task != "rewriting" else 0
-    return Outcome(counts["predicted"], done, counts["cut"], empty)
+            yield "".join(lines[i] + "\n" for i in range(len(chunk))).encode()
+
+
+def _likely(prediction: Prediction, min_score: float) -> Prediction:
+    """The prediction without aspects that are less probable; the written, rounded logarithm decides."""
+    kept = [
+        aspect
+        for aspect in prediction.aspects
+        if aspect.log_probability is None or math.exp(aspect.log_probability) >= min_score
+    ]
+    return prediction.model_copy(update={"aspects": tuple(kept)})
+
+
+def _count(counts: Counter[str], prediction: Prediction, task: Task) -> None:
+    counts["cut"] += prediction.cut
+    counts["without text"] += prediction.error is not None
+    if task != "rewriting" and prediction.error is None:
+        counts["empty"] += not (prediction.aspects or prediction.opinions)
+    if task in PAIR_TASKS:
+        pairs = PAIR_TASKS[task].decode(prediction.generated, prediction.text)
+        counts["left out"] += len(pairs) - len(prediction.aspects)
+
+
+def _outcome(counts: Counter[str], done: int) -> Outcome:
+    kinds = ("cut", "empty", "without text", "left out")
+    return Outcome(counts["predicted"], done, *(counts[kind] for kind in kinds))
 
 
 def unfinished_model(output: Path, given: str) -> Path | None:
     """The checkpoint with which an unfinished output was started; None if there is none for the given model.
 
-    If a MODEL_DIR has a newer checkpoint now, the predictions still continue with the one they were started with.
+    If a MODEL_DIR has a newer checkpoint now, or a repository on the Hub a newer commit, the predictions still continue
+    with the one they were started with.
 
     Raises:
       CheckpointError: the checkpoint no longer exists.
@@ -112,7 +205,7 @@ def unfinished_model(output: Path, given: str) -> Path | None:
     if settings is None or settings.get("model as given") != given or not isinstance(settings.get("model"), str):
         return None
     model = Path(settings["model"])
-    if not model.is_dir():
+    if not model.is_dir() and not settings["model"].startswith("hf://"):
         raise CheckpointError(
             model,
             expected=f"the model of the unfinished predictions in {output}",
@@ -125,6 +218,8 @@ def unfinished_model(output: Path, given: str) -> Path | None:
 def _foreign(output: Path) -> str | None:
     if not output.is_file():
         return "a folder"
+    if output.suffix.lower() in TABLES:
+        return None if is_table(output) else "another file"
     with open(output, "rb") as stream:
         line = stream.readline()
     return "another file" if line and _parsed(line) is None else None
@@ -142,17 +237,15 @@ def _refuse_earlier_versions(output: Path) -> None:
         )
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parsed(line: bytes) -> Prediction | None:
     """A line of predictions; None if it is damaged or not a prediction."""
     try:
-        found = untrusted_json.parse(line)
-    except untrusted_json.UntrustedJsonError:
+        return Prediction.model_validate(untrusted_json.parse(line))
+    except (untrusted_json.UntrustedJsonError, ValidationError):
         return None
-    whole = isinstance(found, dict) and {"id", "generated", "cut", "aspects", "opinions"} <= found.keys()
-    return found if whole else None
 
 
-def _resume(stream: Any, rows: Iterator[Row], output: Path, counts: Counter[str]) -> int:
+def _resume(stream: BinaryIO, rows: Iterator[Row], output: Path, task: Task, counts: Counter[str]) -> int:
     """Skips the ``rows`` that ``stream`` already has in complete chunks, and removes the rest of ``stream``.
 
     The rounding of a score depends on the other rows of its batch, so a chunk must be predicted as a whole.
@@ -160,21 +253,20 @@ def _resume(stream: Any, rows: Iterator[Row], output: Path, counts: Counter[str]
     Returns:
       The number of skipped rows.
     """
-    done, end, chunk = 0, 0, list[dict[str, Any]]()
+    done, end, chunk = 0, 0, list[Prediction]()
     while (line := stream.readline()).endswith(b"\n") and (found := _parsed(line)) is not None:
         chunk.append(found)
         if len(chunk) < CHUNK:
             continue
         for found, row in zip(chunk, [*islice(rows, CHUNK), *[None] * CHUNK], strict=False):
-            if row is None or found["id"] != row.id:
+            if row is None or found.id != row.id:
                 raise SettingError(
                     output,
                     expected="unfinished predictions of this input",
-                    found=f"{found['id']!r} where the input has {row.id if row else 'no more rows'!r}",
+                    found=f"{found.id!r} where the input has {row.id if row else 'no more rows'!r}",
                     fix="start again: --overwrite",
                 )
-            counts["cut"] += bool(found["cut"])
-            counts["empty"] += not (found["aspects"] or found["opinions"])
+            _count(counts, found, task)
         done, end, chunk = done + CHUNK, stream.tell(), []
     stream.seek(end)
     stream.truncate()

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from typing import Literal, NamedTuple, get_args
 
 from fsa_jax.common.records import LabelledAspect, Opinion, Record
 from fsa_jax.text import analysis
-from fsa_jax.text.pairs import ACSA, ATSA
+from fsa_jax.text.pairs import ACSA, ATSA, SEPARATOR, PairCodec
 
 Task = Literal["atsa", "acsa", "analysis", "rewriting"]
 TASKS: tuple[str, ...] = get_args(Task)
+PAIR_TASKS: dict[str, PairCodec] = {"atsa": ATSA, "acsa": ACSA}
+"""Tasks whose predictions have aspects, with the codec that reads them."""
 LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "analysis": 400, "rewriting": 400}
 """Output length in tokens: fine-tuned students decode up to 100, distilled ones were trained on up to 400 (arXiv
 2412.18552)."""
+NO_TEXT = "no text"
+
+
+class Output(NamedTuple):
+    """What a student wrote about one input.
+
+    Attributes:
+      ids: token ids, including the end token if it was reached.
+      score: log-probability of all tokens; with several beams, divided by their number.
+      log_probs: log-probability of each token, given the input and the tokens before it; empty if not computed.
+    """
+
+    ids: list[int]
+    score: float
+    log_probs: list[float]
+
+
+class PredictedAspect(LabelledAspect):
+    """An aspect that a student predicts."""
+
+    log_probability: float | None = None
+    """Sum of the log-probabilities of the tokens that spell the aspect's pair; docs/serving.md defines them exactly."""
 
 
 class Prediction(Record):
@@ -24,42 +50,104 @@ class Prediction(Record):
 
     id: str
     text: str
-    aspects: tuple[LabelledAspect, ...] = ()
+    aspects: tuple[PredictedAspect, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     generated: str
-    score: float
-    """Log-probability of the generated text; with several beams, divided by the number of tokens."""
+    score: float | None
+    """Log-probability of the generated text; with several beams, divided by the number of tokens. None if nothing was
+    predicted."""
     cut: bool = False
     """Whether the review was too long for the student and was cut."""
+    error: str | None = None
+    """Why nothing was predicted: ``no text``. None if the student has answered."""
 
 
-def read_prediction(task: Task, id: str, text: str, generated: str, score: float, cut: bool) -> Prediction:
-    """Parses generated text with the task's codec. Parts that it cannot parse are left out, as in scoring."""
-    aspects: tuple[LabelledAspect, ...] = ()
+def without_text(id: str, text: str) -> Prediction:
+    """The prediction for a review without text, about which the student is not asked."""
+    return Prediction(id=id, text=text, generated="", score=None, error=NO_TEXT)
+
+
+def read_prediction(
+    task: Task,
+    id: str,
+    text: str,
+    generated: str,
+    score: float,
+    cut: bool,
+    log_probability: Callable[[int, int], float] | None = None,
+) -> Prediction:
+    """Parses generated text with the task's codec. Parts that it cannot parse are left out, as in scoring.
+
+    Args:
+      task: task of the student.
+      id: id of the review.
+      text: the review.
+      generated: text of the student.
+      score: log-probability of the generated text.
+      cut: whether the review was cut.
+      log_probability: function that returns the log-probability of a span (start, end) of ``generated``.
+    """
+    aspects: list[PredictedAspect] = []
     opinions: tuple[Opinion, ...] = ()
-    if task == "atsa":
-        aspects = tuple(_located(ATSA.decode(generated, text), text))
-    elif task == "acsa":
-        pairs = ACSA.decode(generated, text)
-        aspects = tuple(LabelledAspect.model_validate({"category": name, "polarity": p}) for name, p in pairs)
+    if task in PAIR_TASKS:
+        last: dict[str, int] = {}
+        for name, polarity, span in _pairs(PAIR_TASKS[task], generated, text):
+            place = _next_place(name, text, last) if task == "atsa" else {"category": name}
+            scored = round(log_probability(*span), 4) + 0.0 if log_probability else None  # no -0.0
+            aspects.append(PredictedAspect.model_validate({**place, "polarity": polarity, "log_probability": scored}))
     elif task == "analysis":
         opinions = tuple(parsed.opinion for parsed in analysis.parse(generated).opinions)
     return Prediction(
-        id=id, text=text, aspects=aspects, opinions=opinions, generated=generated, score=round(score, 4), cut=cut
+        id=id,
+        text=text,
+        aspects=tuple(aspects),
+        opinions=opinions,
+        generated=generated,
+        score=round(score, 4),
+        cut=cut,
     )
 
 
-def _located(pairs: list[tuple[str, str]], text: str) -> list[LabelledAspect]:
-    """Aspect terms with offsets. A repeated term gets its next occurrence each time, or the last one again."""
-    seen: dict[str, int] = {}
-    found = []
-    for term, polarity in pairs:
-        start = text.find(term, seen.get(term, -1) + 1)
-        start = seen[term] if start < 0 else start
-        seen[term] = start
-        found.append(
-            LabelledAspect.model_validate(
-                {"target": term, "polarity": polarity, "start": start, "end": start + len(term)}
-            )
+def _pairs(codec: PairCodec, generated: str, text: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Pairs with their spans: from the separator before a pair (or the beginning) to the end of its polarity."""
+    start = 0
+    for part in generated.split(SEPARATOR):
+        for name, polarity in codec.decode(part, text):
+            yield name, polarity, (start, start + len(part.rstrip()))
+        start += len(part) + len(SEPARATOR)
+
+
+def _next_place(term: str, text: str, last: dict[str, int]) -> dict[str, str | int]:
+    """A term with offsets. A repeated term gets its next occurrence each time, or the last one again."""
+    start = text.find(term, last.get(term, -1) + 1)
+    last[term] = start = last[term] if start < 0 else start
+    return {"target": term, "start": start, "end": start + len(term)}
+
+
+class SpanScorer:
+    """Computes the log-probability of a span of a generated text: the sum over the tokens that write a part of it.
+
+    Args:
+      output: the output, with log-probabilities.
+      decode: the tokenizer's function from ids to text.
+      generated: the text of all ids.
+    """
+
+    def __init__(self, output: Output, decode: Callable[[Sequence[int]], str], generated: str) -> None:
+        self._tokens: list[tuple[int, int, float]] = []
+        start = 0
+        for number, log_prob in enumerate(output.log_probs, start=1):
+            so_far = decode(output.ids[:number])
+            # A character of several bytes may need several tokens; until the last of them, the text ends otherwise.
+            same = takewhile(bool, map(str.__eq__, so_far, generated))
+            end = max(start, len(so_far) if generated.startswith(so_far) else sum(same))
+            self._tokens.append((start, end, log_prob))
+            start = end
+
+    def __call__(self, start: int, end: int) -> float:
+        """The log-probability of the span. A token that writes no character of its own belongs to the one after it."""
+        return sum(
+            log_prob
+            for first, after, log_prob in self._tokens
+            if first < end and (after > start or first == after == start)
         )
-    return found

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import fsa_jax
-from fsa_base import checksums
+from fsa_base import checksums, runs
 from fsa_base.errors import SettingError, require_choice
-from fsa_jax.serving.prediction_record import LONGEST_OUTPUT, TASKS, Prediction, Task, read_prediction
+from fsa_jax.serving.prediction_record import (
+    LONGEST_OUTPUT,
+    PAIR_TASKS,
+    TASKS,
+    Output,
+    Prediction,
+    SpanScorer,
+    Task,
+    read_prediction,
+    without_text,
+)
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 
 Engine = Literal["jax", "ct2"]
+Device = Literal["cpu", "cuda", "auto"]
 _LONGEST_TOKEN = 512
 """Upper limit on the characters of a token, far above that of any vocabulary, except for runs of blanks."""
 
@@ -29,8 +40,35 @@ def is_exported(model: Path) -> bool:
     return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
 
 
+def located(model: Path) -> tuple[Path, dict[str, Any]]:
+    """Finds the files of a model: a local path, or else a repository on the Hub (:func:`hub.fetch`).
+
+    Args:
+      model: local path, ``MODEL_DIR@best`` or ``MODEL_DIR@newest``, or the name of a repository. A local path wins.
+
+    Returns:
+      The directory, and what identifies the model in the settings of a prediction. It is empty for a local path; for a
+      repository it has the commit instead of the place in the cache.
+
+    Raises:
+      FsaError: there is neither such a path nor such a repository, or the run has no such checkpoint.
+    """
+    if is_exported(model):
+        return model, {}
+    is_local = model.exists() or Path(str(model).rpartition("@")[0] or model).exists()
+    if not is_local:
+        from fsa_jax.weights import hub
+
+        if hub.is_name(str(model)):
+            source = hub.fetch(str(model))
+            return source.directory, {"model": source.address, "model content": source.revision}
+    return runs.resolve(model), {}
+
+
 class Predictor:
     """A student that predicts for one task. Outputs do not depend on the batch size or on the other inputs of a batch.
+
+    Nothing is printed, except on standard error if a vocabulary is downloaded or a checkpoint has no checksums.
 
     Args:
       model: for ``jax`` a checkpoint, the MODEL_DIR of a run, an output directory of ``fsa import-hf`` or a Hugging
@@ -46,6 +84,13 @@ class Predictor:
       threads: number of batches that CTranslate2 decodes in parallel, 0 for one per core.
       device: device of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX uses the device that it finds.
 
+    Attributes:
+      task: kind of the outputs.
+      engine: the engine that decodes.
+      max_input_length: longest input in tokens.
+      tokens: tokenizer of the student.
+      identity: all settings that determine the predictions, with resolved defaults, as JSON values.
+
     Raises:
       FsaError: the model cannot be loaded, or a setting is invalid.
 
@@ -54,7 +99,8 @@ class Predictor:
 
         predictor = Predictor("runs/finetuned", task="atsa")
         (prediction,) = predictor.predict(["The pizza was great but the waiter was rude."])
-        print([(aspect.target, aspect.polarity) for aspect in prediction.aspects])
+        for aspect in prediction.aspects:
+            print(aspect.target, aspect.polarity, aspect.log_probability)
     """
 
     def __init__(
@@ -70,7 +116,7 @@ class Predictor:
         vocabulary: str | Path | None = None,
         instruction: str = "",
         threads: int = 0,
-        device: str = "cpu",
+        device: Device = "cpu",
     ) -> None:
         if task not in TASKS:
             raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
@@ -88,8 +134,15 @@ class Predictor:
 
             student = load_ct2_student(Path(model))
             files, library = None, "ctranslate2"
-            generate = Ct2Generator(student, max_length=length, beams=beams, threads=threads, device=device)
-            self._generate: Any = generate
+            generate = Ct2Generator(
+                student,
+                max_length=length,
+                beams=beams,
+                threads=threads,
+                device=device,
+                log_probs=task in PAIR_TASKS,
+            )
+            self._generate: Callable[..., list[Output]] = generate
             self._side_by_side = generate.side_by_side
         else:
             from fsa_jax.serving.jax_decoding import Decoding
@@ -120,19 +173,29 @@ class Predictor:
             "fsa_jax": fsa_jax.__version__,
             library: metadata.version(library),
         }
-        """All settings that determine the predictions, with resolved defaults, as JSON values."""
 
     def predict(
         self, texts: Sequence[str], *, ids: Sequence[str] | None = None, batch_size: int = 32
     ) -> list[Prediction]:
-        """The predictions for ``texts``, in order.
+        """The predictions for ``texts``, in order. That of a blank text has an ``error`` and no aspects.
 
         Args:
           texts: reviews or sentences.
-          ids: ids of the predictions; by default "0", "1" …
+          ids: ids of the predictions, one for each text; by default "0", "1" …
           batch_size: number of reviews that are decoded together.
+
+        Returns:
+          One prediction for each text.
+
+        Raises:
+          SettingError: ``texts`` is one text instead of a list, there are more or fewer ids, or ``batch_size`` is less
+            than 1.
         """
+        if isinstance(texts, str):
+            raise SettingError("texts", expected="a list of texts", found="one text", fix="predict([text])")
         names = [str(i) for i in range(len(texts))] if ids is None else ids
+        if len(names) != len(texts):
+            raise SettingError("ids", expected=f"{len(texts)}, one per text", found=str(len(names)), fix="omit ids")
         found: dict[int, Prediction] = {}
         for batch in self.batches(texts, names, batch_size):
             found.update(batch)
@@ -141,17 +204,32 @@ class Predictor:
     def batches(
         self, texts: Sequence[str], ids: Sequence[str], batch_size: int
     ) -> Iterator[list[tuple[int, Prediction]]]:
-        """Batches of predictions with their indices in ``texts``; short inputs come first, to reduce padding."""
-        encoded = [self._encode(text) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i][0]), encoded[i][0]))
+        """Batches of predictions with their indices in ``texts``.
+
+        Blank texts come first, then short ones, to reduce padding.
+
+        Raises:
+          SettingError: ``batch_size`` is less than 1.
+        """
+        if batch_size < 1:
+            raise SettingError("batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+        if blank := [i for i, text in enumerate(texts) if not text.strip()]:
+            yield [(i, without_text(ids[i], texts[i])) for i in blank]
+        encoded = {i: self._encode(text) for i, text in enumerate(texts) if text.strip()}
+        order = sorted(encoded, key=lambda i: (len(encoded[i][0]), encoded[i][0]))
         together = batch_size * self._side_by_side
         for first in range(0, len(order), together):
             rows = order[first : first + together]
             outputs = self._generate([encoded[i][0] for i in rows], batch_size=batch_size)
             yield [
-                (i, read_prediction(self.task, ids[i], texts[i], self.tokens.decode(tokens), score, encoded[i][1]))
-                for i, (tokens, score) in zip(rows, outputs, strict=True)
+                (i, self._read(ids[i], texts[i], output, encoded[i][1]))
+                for i, output in zip(rows, outputs, strict=True)
             ]
+
+    def _read(self, id: str, text: str, output: Output, cut: bool) -> Prediction:
+        generated = self.tokens.decode(output.ids)
+        scorer = SpanScorer(output, self.tokens.decode, generated) if self.task in PAIR_TASKS and generated else None
+        return read_prediction(self.task, id, text, generated, output.score, cut, scorer)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
         # The text is cut first, so that a text of 50 MB is not tokenized completely for its first 512 tokens.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsa_base.errors import TeacherError
-from fsa_jax.teacher.generation_requests import Request
+from fsa_jax.teacher.generation_requests import Message, Request
 
 
 class TeacherTokenizer:
@@ -71,12 +71,15 @@ class TeacherTokenizer:
         assert isinstance(rendered, str)
         return rendered
 
-    def prompt_text(self, request: Request) -> str:
-        """The whole prompt as text, special tokens included."""
-        messages = request.prompt.messages(
+    def messages(self, request: Request) -> list[Message]:
+        """The chat of a request, in the roles that the template knows."""
+        return request.prompt.messages(
             request.text, merge_system=self._merge_system, control_tokens=self._control_tokens
         )
-        return self._render(messages)
+
+    def prompt_text(self, request: Request) -> str:
+        """The whole prompt as text, special tokens included."""
+        return self._render(self.messages(request))
 
     def prompt_tokens(self, request: Request) -> list[int]:
         """The whole prompt as token ids; the chat template adds the special tokens."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import repeat
 
 import numpy as np
 
+from fsa_base.errors import SettingError
 from fsa_jax.teacher.answers import failure_reason
+from fsa_jax.teacher.store.key_set import KEY_BYTES, KeySet, as_keys
 from fsa_jax.teacher.store.parts import StoredGeneration
 
 
@@ -28,6 +33,24 @@ class Prices:
     output: float = 0.0
     device_hour: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, price in asdict(self).items():
+            if not (math.isfinite(price) and price >= 0):
+                raise SettingError(
+                    f"--price-{name.replace('_', '-')}",
+                    expected="a price of at least 0",
+                    found=str(price),
+                    fix="write the price without a currency, such as 0.15",
+                )
+
+    def __str__(self) -> str:
+        units = {
+            "input": "per million input tokens",
+            "output": "per million output tokens",
+            "device_hour": "per GPU-hour",
+        }
+        return ", ".join(f"{price:g} {units[name]}" for name, price in asdict(self).items() if price) or "free"
+
     def tokens(self, input_tokens: float, output_tokens: float) -> float:
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
 
@@ -43,7 +66,7 @@ class Budget:
     budget is used up.
 
     Args:
-      prices: prices of tokens and accelerators.
+      prices: prices of tokens and accelerators; None if they are unknown.
       max_tokens: limit on input and output tokens together; None for no limit.
       max_cost: limit on the cost; None for no limit.
       spent_tokens: number of tokens that earlier runs spent.
@@ -53,18 +76,19 @@ class Budget:
 
     def __init__(
         self,
-        prices: Prices,
+        prices: Prices | None,
         max_tokens: float | None = None,
         max_cost: float | None = None,
         spent_tokens: float = 0.0,
         spent_cost: float = 0.0,
         devices: int = 0,
     ) -> None:
-        self._prices = prices
+        self._known = prices is not None
+        self._prices = prices or Prices()
         self._max_tokens = max_tokens
-        self._max_cost = max_cost
+        self.max_cost = max_cost
         self.tokens = spent_tokens
-        self._token_cost = spent_cost
+        self._token_cost = self._earlier_cost = spent_cost
         self._devices = devices
         self._began = time.monotonic()
         self._reserved_tokens = 0.0
@@ -76,14 +100,19 @@ class Budget:
 
     @property
     def cost(self) -> float:
-        """The cost until now, accelerators included."""
+        """The cost until now, accelerators and earlier runs included."""
         return self._token_cost + self._prices.devices((time.monotonic() - self._began) * self._devices)
+
+    @property
+    def cost_now(self) -> float | None:
+        """The cost of this run; None if the prices are unknown."""
+        return self.cost - self._earlier_cost if self._known else None
 
     def _limit_hit(self, tokens: float, cost: float) -> str | None:
         if self._max_tokens is not None and self.tokens + self._reserved_tokens + tokens > self._max_tokens:
             return f"{self._max_tokens:,.0f} tokens"
-        if self._max_cost is not None and self.cost + self._reserved_cost + cost > self._max_cost:
-            return f"a cost of {self._max_cost:,.2f}"
+        if self.max_cost is not None and self.cost + self._reserved_cost + cost > self.max_cost:
+            return f"a cost of {self.max_cost:,.2f}"
         return None
 
     async def reserve(self, input_tokens: int, output_tokens: int) -> bool:
@@ -113,15 +142,45 @@ class Budget:
             self._settled.notify_all()
 
 
+class ReviewSet:
+    """The ids of reviews, as hashes of 16 bytes."""
+
+    def __init__(self, buffer: int = 4096) -> None:
+        self._buffer = buffer
+        self._new: list[bytes] = []
+        self._keys = KeySet()
+
+    def __len__(self) -> int:
+        self._merge()
+        return len(self._keys)
+
+    def add(self, review_id: str) -> None:
+        self._new.append(hashlib.blake2b(review_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest())
+        if len(self._new) >= self._buffer:
+            self._merge()
+
+    def update(self, other: ReviewSet) -> None:
+        """Adds all ids of another set."""
+        other._merge()
+        self._keys.update(other._keys)
+
+    def _merge(self) -> None:
+        self._keys.add_new(as_keys(self._new))
+        self._new.clear()
+
+
 @dataclass
 class Bill:
-    """Tokens, time and failures of the generations of one teacher and prompt.
+    """Tokens, time, cost and failures of the generations of one teacher and prompt.
 
     Attributes:
       requests: number of attempts that were stored, failures included.
       seconds: wall time with a request under way, summed over shards, divided among prompts by their output tokens.
       device_seconds: ``seconds`` times the number of accelerators of the engine.
+      cost: cost of the requests whose prices are known.
+      unpriced: number of requests whose prices are not known.
       failures: number of failures by reason.
+      reviews: the reviews that the requests were about.
     """
 
     requests: int = 0
@@ -129,63 +188,91 @@ class Bill:
     output_tokens: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
+    cost: float = 0.0
+    unpriced: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    reviews: ReviewSet = field(default_factory=ReviewSet)
 
     @property
     def tokens_per_second(self) -> float | None:
         """Output tokens per second of one shard; None if nothing was generated."""
         return self.output_tokens / self.seconds if self.seconds and self.output_tokens else None
 
-    def cost(self, prices: Prices) -> float:
-        return prices.tokens(self.input_tokens, self.output_tokens) + prices.devices(self.device_seconds)
+    @property
+    def answers(self) -> int:
+        return self.requests - self.failures.total()
+
+    def charge(self, prices: Prices | None) -> None:
+        """Computes the cost of all requests of this bill."""
+        if prices is None:
+            self.cost, self.unpriced = 0.0, self.requests
+        else:
+            self.cost = prices.tokens(self.input_tokens, self.output_tokens) + prices.devices(self.device_seconds)
+            self.unpriced = 0
 
     def add(self, other: Bill) -> None:
-        for name in ("requests", "input_tokens", "output_tokens", "seconds", "device_seconds"):
+        for name in ("requests", "input_tokens", "output_tokens", "seconds", "device_seconds", "cost", "unpriced"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.failures += other.failures
+        self.reviews.update(other.reviews)
 
 
 Bills = dict[tuple[str, str], Bill]
 """Bill by teacher (with its revision, if it has one) and prompt."""
 
+Pricing = Callable[[str, float], Prices | None]
+"""The prices of a teacher (without its revision) at a time in seconds since 1970; None if they are not known."""
 
-def bills(shards: Iterable[Iterable[StoredGeneration]]) -> Bills:
+
+def unpriced(teacher: str, time: float) -> None:
+    """The Pricing of a store without prices."""
+
+
+def bills(shards: Iterable[Iterable[StoredGeneration]], pricings: Iterable[Pricing] = repeat(unpriced)) -> Bills:
     """The bills of all requests ever sent, failures and retried attempts included.
 
     Wall time is computed from the rows, so that the work of killed jobs is counted and the idle time between jobs is
-    not. Memory does not grow with the number of rows.
+    not. Memory grows by 16 bytes for each review and prompt.
 
     Args:
       shards: the rows of each shard. Shards are separate engines, so their times are added.
+      pricings: the prices of each shard.
     """
     result: Bills = {}
-    for rows in shards:
-        for group, bill in _shard_bills(rows).items():
+    for rows, pricing in zip(shards, pricings, strict=False):
+        for group, bill in _shard_bills(rows, pricing).items():
             result.setdefault(group, Bill()).add(bill)
     return result
 
 
-def _shard_bills(rows: Iterable[StoredGeneration]) -> Bills:
-    result: Bills = {}
-    spans: dict[str, _Spans] = {}
-    devices: Counter[str] = Counter()
+def _shard_bills(rows: Iterable[StoredGeneration], pricing: Pricing) -> Bills:
+    # Requests with different prices have separate bills first, because the time of accelerators has a price too.
+    priced: dict[tuple[str, str, Prices | None], Bill] = {}
+    spans: dict[tuple[str, Prices | None], _Spans] = {}
+    devices: Counter[tuple[str, Prices | None]] = Counter()
     for row in rows:
         teacher = row.teacher if row.teacher_revision is None else f"{row.teacher}@{row.teacher_revision[:12]}"
-        bill = result.setdefault((teacher, row.prompt), Bill())
+        prices = pricing(row.teacher, row.finished)
+        bill = priced.setdefault((teacher, row.prompt, prices), Bill())
         bill.requests += 1
         bill.input_tokens += row.input_tokens or 0
         bill.output_tokens += row.output_tokens or 0
+        bill.reviews.add(row.review_id)
         if row.failure is not None:
             bill.failures[failure_reason(row.failure)] += 1
-        devices[teacher] = max(devices[teacher], row.devices)
-        spans.setdefault(teacher, _Spans()).add(row.finished - row.seconds, row.finished)
-    for teacher, times in spans.items():
+        devices[teacher, prices] = max(devices[teacher, prices], row.devices)
+        spans.setdefault((teacher, prices), _Spans()).add(row.finished - row.seconds, row.finished)
+    for (teacher, prices), times in spans.items():
         seconds = times.total()
-        own = [bill for (name, _), bill in result.items() if name == teacher]
+        own = [bill for (name, _, its), bill in priced.items() if (name, its) == (teacher, prices)]
         tokens = sum(bill.output_tokens for bill in own)
         for bill in own:
             bill.seconds = seconds * (bill.output_tokens / tokens if tokens else 1 / len(own))
-            bill.device_seconds = bill.seconds * devices[teacher]
+            bill.device_seconds = bill.seconds * devices[teacher, prices]
+            bill.charge(prices)
+    result: Bills = {}
+    for (teacher, prompt, _), bill in priced.items():
+        result.setdefault((teacher, prompt), Bill()).add(bill)
     return result
 
 

@@ -37,13 +37,27 @@ class PromptEstimate:
 
 @dataclass
 class Estimate:
-    """The estimate for a whole job. ``seconds`` is None if the speed is unknown: set it, or generate a few answers
-    first."""
+    """The estimate for a whole job.
+
+    Attributes:
+      prompts: the estimates of the prompts.
+      too_long: number of requests that will fail without a cost, because their reviews are too long.
+      seconds: duration on one shard; None if the speed is unknown: set it, or generate a few answers first.
+      device_seconds: ``seconds`` times the number of accelerators.
+      speed_from: number of answers from whose time ``seconds`` comes; None if the user gave the speed.
+      counted_by: what the input tokens are counted with.
+    """
 
     prompts: list[PromptEstimate]
     too_long: int
     seconds: float | None
     device_seconds: float
+    speed_from: int | None = None
+    counted_by: str = ""
+
+    @property
+    def requests(self) -> int:
+        return sum(prompt.requests for prompt in self.prompts)
 
     @property
     def input_tokens(self) -> float:
@@ -83,6 +97,7 @@ def estimate(
     tokens_per_second: float | None = None,
     devices: int = 0,
     seed: int = 0,
+    enough: int = ENOUGH,
 ) -> Estimate:
     """Estimates a job of these requests.
 
@@ -95,6 +110,7 @@ def estimate(
       tokens_per_second: speed in output tokens per second. If None, the speed in ``past``.
       devices: number of accelerators that the engine will use.
       seed: random seed of the sample.
+      enough: number of answers that ``past`` must have before its lengths and speed are used.
     """
     rng = random.Random(seed)
     samples = {prompt.hash: _Sample(rng) for prompt in maker.prompts}
@@ -110,27 +126,30 @@ def estimate(
     for prompt in maker.prompts:
         sample = samples[prompt.hash]
         mean_input = sum(map(count_input, sample.requests)) / max(1, len(sample.requests))
-        mean_output, measured = _mean_output(prompt, by_prompt.get(prompt.name))
+        mean_output, measured = _mean_output(prompt, by_prompt.get(prompt.name), enough)
         mean_output = min(mean_output, maker.teacher.sampling.max_tokens)
         prompts.append(
             PromptEstimate(prompt, sample.count, sample.count * mean_input, sample.count * mean_output, measured)
         )
-    speed = tokens_per_second or _past_speed(past)
+    speed = tokens_per_second or _past_speed(past, enough)
     result = Estimate(prompts, too_long, None, 0.0)
     if speed:
         result.seconds = result.output_tokens / speed
         result.device_seconds = result.seconds * devices
+        if not tokens_per_second:
+            result.speed_from = sum(bill.answers for bill in past.values())
     return result
 
 
-def _mean_output(prompt: Prompt, bill: Bill | None) -> tuple[float, bool]:
-    if bill is not None and bill.requests - bill.failures.total() >= ENOUGH:
+def _mean_output(prompt: Prompt, bill: Bill | None, enough: int) -> tuple[float, bool]:
+    # Some servers do not count tokens.
+    if bill is not None and bill.answers >= enough and bill.output_tokens:
         return bill.output_tokens / bill.requests, True
     return prompt.expected_characters / CHARACTERS_PER_TOKEN, False
 
 
-def _past_speed(past: Bills) -> float | None:
+def _past_speed(past: Bills, enough: int) -> float | None:
     seconds = sum(bill.seconds for bill in past.values())
-    answers = sum(bill.requests - bill.failures.total() for bill in past.values())
+    answers = sum(bill.answers for bill in past.values())
     tokens = sum(bill.output_tokens for bill in past.values())
-    return tokens / seconds if answers >= ENOUGH and seconds and tokens else None
+    return tokens / seconds if answers >= enough and seconds and tokens else None

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
+from threading import Event
 from typing import Protocol
 
 from fsa_base.errors import TeacherError
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.row_to_review import Fields, parse_review
+from fsa_jax.reviews.row_to_review import Fields, parse_review, probe
 from fsa_jax.reviews.source import Losses, Source, row_count
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
 from fsa_jax.teacher.generation_requests import Request, RequestMaker, Teacher, engine_seed, expected_input_tokens
+from fsa_jax.teacher.outcome import Outcome
 from fsa_jax.teacher.store.key_set import KeySet, as_keys
 from fsa_jax.teacher.store.parts import StoredGeneration
 from fsa_jax.teacher.store.shard_files import Shard
@@ -32,7 +33,9 @@ from fsa_jax.teacher.store.writer import ShardWriter
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
-    """Yields reviews in the order of their files, one at a time.
+    """Yields reviews in the order of their files, one at a time, with the texts and stars that ``fsa sample`` writes.
+
+    A file's reviews have no stars if the scale of its stars cannot be decided. No request needs them.
 
     Args:
       sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
@@ -42,10 +45,10 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
     Raises:
       DataError: the content of a file does not fit its name.
     """
-    fields = Fields({})
     count = 0
     for source in sources:
         for name, rows in source.parts():
+            fields = probe(rows, Fields({})).fields
             number = 0
             for raw in rows():
                 if count == limit:
@@ -69,6 +72,9 @@ BATCH = 1024
 """Number of requests that are looked up in the store at a time."""
 
 SYNC_SECONDS = 1.0
+
+_COUNT_PAUSE = 0.001
+"""Seconds between two batches of ``count_requests``, so that the job is not slowed down while it counts."""
 
 # The store and the reviews each have their own thread. In a shared pool, the heap of every thread would grow to the
 # size that the largest piece of work needs.
@@ -121,44 +127,38 @@ class Engine(Protocol):
         ...
 
 
-@dataclass
-class Outcome:
-    """Counts of what a job has done; updated while it runs."""
-
-    skipped: int = 0
-    answered: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    began: float = field(default_factory=time.monotonic)
-    stopped: str | None = None
-    """Why the job ended before all requests were done; None if all are done."""
-    dropped: int = 0
-    """Number of requests that were sent but whose answers were not waited for."""
-    redacted: int = 0
-    """Number of answers from which an API key was removed."""
-
-    @property
-    def stored(self) -> int:
-        return self.answered + self.failures.total()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
+def requests_about(reviews: Iterable[Review], maker: RequestMaker, shard: Shard) -> Iterator[Request]:
+    """All requests about this shard's reviews, as first attempts, whether they are stored or not."""
+    return (request for review in reviews if shard.holds(review.id) for request in maker.requests(review))
 
 
-def missing_requests(
-    reviews: Iterable[Review], maker: RequestMaker, shard: Shard, writer: ShardWriter, outcome: Outcome
-) -> Iterator[list[Request]]:
-    """Batches of this shard's requests that are not stored yet, each key once. The others are counted as skipped."""
+def missing_requests(requests: Iterable[Request], writer: ShardWriter, outcome: Outcome) -> Iterator[list[Request]]:
+    """Batches of the requests that are not stored yet, each key once. The others are counted as skipped."""
     seen = KeySet()
-    every = (request for review in reviews if shard.holds(review.id) for request in maker.requests(review))
+    every = iter(requests)
     while batch := list(islice(every, BATCH)):
         keys = as_keys([request.key for request in batch])
         # If the input has a review twice, only one request is sent.
         missing = seen.add_new(keys) & ~writer.done.contains(keys)
         outcome.skipped += len(batch) - int(missing.sum())
         yield [_retried(request, writer) for request, wanted in zip(batch, missing.tolist(), strict=True) if wanted]
+
+
+def count_requests(requests: Iterable[Request], writer: ShardWriter, stopped: Event) -> tuple[int, int] | None:
+    """How many requests are stored and how many are missing; None if it is stopped before it knows.
+
+    Args:
+      requests: the same requests as those of the job, from an iterator of their own.
+      writer: writer of the open shard.
+      stopped: when it is set, the count ends.
+    """
+    found = Outcome()
+    missing = 0
+    for batch in missing_requests(requests, writer, found):
+        missing += len(batch)
+        if stopped.wait(_COUNT_PAUSE):
+            return None
+    return found.skipped, missing
 
 
 def unless_empty(batches: Iterator[list[Request]]) -> Iterator[list[Request]] | None:
@@ -230,7 +230,6 @@ class Job:
       writer: writer of the open shard.
       budget: limit on tokens and cost.
       settings: settings of the job.
-      progress: called after every stored row with the outcome so far.
       outcome: counts to update; pass the one of ``missing_requests``, which counts the skipped requests.
     """
 
@@ -241,7 +240,6 @@ class Job:
         writer: ShardWriter,
         budget: Budget,
         settings: JobSettings,
-        progress: Callable[[Outcome], None] = lambda outcome: None,
         outcome: Outcome | None = None,
     ) -> None:
         self._engine = engine
@@ -249,7 +247,6 @@ class Job:
         self._writer = writer
         self._budget = budget
         self._settings = settings
-        self._progress = progress
         self._in_flight = settings.in_flight or engine.in_flight
         self._stop = asyncio.Event()
         self._drop = asyncio.Event()
@@ -381,7 +378,6 @@ class Job:
         else:
             outcome.failures[reason] += 1
         self._errors_in_a_row = self._errors_in_a_row + 1 if reason == ENGINE_ERROR else 0
-        self._progress(outcome)
         # "==", not ">=": requests that were under way when the job stopped are counted too, and must not raise again.
         if self._errors_in_a_row == self._settings.max_consecutive_errors:
             raise TeacherError(

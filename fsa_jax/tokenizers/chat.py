@@ -10,7 +10,8 @@ from fsa_base import untrusted_json
 from fsa_base.errors import SettingError, VocabularyError
 
 # By default Llama 3.2's template writes today's date into the prompt. A fixed date gives the same ids every day.
-_TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+"""Arguments of every chat template; a template ignores those that it does not know."""
 
 
 def escape_control_tokens(text: str, control_tokens: Iterable[str]) -> str:
@@ -107,7 +108,7 @@ class ChatTokenizer:
         content = "\n\n".join(filter(None, [self.instruction, escape_control_tokens(review, self._control_tokens)]))
         turns = [{"role": "user", "content": content}]
         rendered = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **_TEMPLATE_ARGUMENTS
+            turns, tokenize=False, add_generation_prompt=True, **TEMPLATE_ARGUMENTS
         )
         return self._ids(str(rendered))
 

@@ -70,7 +70,7 @@ def find_run(where: str) -> Run:
         choose = runs.best_checkpoint if runs.recorded_best_by(path) else runs.newest_checkpoint
         path = Path(choose(str(path)))
     directory = path.parent
-    config = run_config.read(directory / run_config.CONFIG)
+    config = run_config.read_config(directory / run_config.CONFIG)
     if config is None:
         raise CheckpointError(
             shown(directory),
@@ -160,7 +160,7 @@ def _labels(run: Run, data: FoundData, task: str | None) -> str:
 
 def _network(config: run_config.RunConfig) -> tuple[str, dict[str, Any]]:
     """The file in gin/models, and the bindings of what is different in the run."""
-    found = config.parameters("T5Config")
+    found = config.arguments("T5Config")
     size = recipes.size_of(found)
     model = recipes.SIZES[size].model if size else "t5"
     known = {"dtype": "float32" if size == "10m" else _BF16, **(recipes.SIZES[size].network if size else {})}
@@ -177,7 +177,7 @@ def _network(config: run_config.RunConfig) -> tuple[str, dict[str, Any]]:
 
 def _vocabulary(run: Run, given: Path | None) -> dict[str, str]:
     chosen = given or run.environment.get(VOCABULARY_VARIABLE) or os.environ.get(VOCABULARY_VARIABLE)
-    rows = run.config.parameters("T5Config").get("vocab_size")
+    rows = run.config.arguments("T5Config").get("vocab_size")
     if chosen is None and isinstance(rows, int) and rows != ROWS:
         raise SettingError(
             "--vocabulary",

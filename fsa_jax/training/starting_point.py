@@ -75,16 +75,16 @@ def _at(checkpoint: Path) -> StartingPoint:
     run = checkpoint.parent
     if (run / _IMPORTED / "config.json").is_file():
         return _imported(checkpoint, run / _IMPORTED)
-    config = run_config.read(run / run_config.CONFIG)
+    config = run_config.read_config(run / run_config.CONFIG)
     environment = {name: path for name, path in run_record.read(run).items() if name != run_record.VARIABLES[0]}
     return StartingPoint(checkpoint, size_of_run(config) if config else None, environment)
 
 
 def size_of_run(config: run_config.RunConfig) -> str | None:
     """The size of the recipe of a run, or ``recipes.CHAT``; None if it is none of them."""
-    if config.parameters("student_config"):
+    if config.arguments("student_config"):
         return recipes.CHAT
-    return recipes.size_of(config.parameters("T5Config"))
+    return recipes.size_of(config.arguments("T5Config"))
 
 
 def _imported(checkpoint: Path, files: Path) -> StartingPoint:

@@ -249,7 +249,7 @@ def _rows(vocabulary: Path) -> dict[str, int]:
 def _require_same_run(options: TrainOptions, bindings: Mapping[str, Any], size: str) -> None:
     """Raises SettingError if MODEL_DIR has a run of another task or size, which this one would try to continue."""
     directory = as_path(bindings["MODEL_DIR"])
-    config = run_config.read(directory / run_config.CONFIG)
+    config = run_config.read_config(directory / run_config.CONFIG)
     if config is None:
         return
     task, expected = config.macro("MIXTURE_OR_TASK_NAME"), bindings["MIXTURE_OR_TASK_NAME"]

@@ -1,7 +1,5 @@
 """The files of a Hugging Face model: config.json, and safetensors files, read and written one tensor at a time.
 
-A model comes from a local directory, or from the hub at one commit.
-
 The safetensors library reads them. To write a file, the library needs all tensors of the file in memory, which is too
 much if the model barely fits the machine; so this module writes files itself. The format is a length (8 bytes), a JSON
 header of that length with each tensor's dtype, shape and byte range, and the tensors.
@@ -40,73 +38,7 @@ TOKENIZER_FILES = (
 )
 """Possible files of a tokenizer; a model has some of them."""
 SMALL_FILES = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONFIG_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of a model on this machine, and its name; ``revision`` is a commit on the Hub, None for a directory."""
-
-    directory: Path
-    name: str
-    revision: str | None
-
-
-def find_source(name: str, revision: str | None) -> Source:
-    """Finds a model; a model on the Hub is downloaded.
-
-    Args:
-      name: directory, or id of a model on the Hub such as ``google-t5/t5-base``.
-      revision: commit, branch or tag on the Hub. It is resolved to a commit first, and all files are of that commit.
-
-    Raises:
-      MissingDataError: there is neither such a directory nor such a model on the Hub, or it cannot be downloaded.
-      CheckpointError: the model on the Hub has no safetensors files.
-    """
-    if Path(name).is_dir():
-        return Source(Path(name), str(Path(name).resolve()), None)
-    if not _HUB_ID.fullmatch(name):
-        raise MissingDataError(
-            name, expected="a directory or a Hub id OWNER/NAME", found="neither", fix="check the spelling"
-        )
-    return _download(name, revision or "main")
-
-
-def _download(name: str, revision: str) -> Source:
-    import httpx2
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    weights = ["*.safetensors", "*.safetensors.index.json"]
-    try:
-        if _COMMIT.fullmatch(revision):
-            commit = revision
-        else:
-            info = HfApi().model_info(name, revision=revision)
-            commit = str(info.sha)
-            _require_safetensors(name, revision, [file.rfilename for file in info.siblings or []])
-        directory = Path(snapshot_download(name, revision=commit, allow_patterns=[*weights, *SMALL_FILES]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
-        raise MissingDataError(
-            f"hub model {name} at {revision}",
-            expected="a model that can be downloaded",
-            found=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
-            fix="check the id, the revision and the network; for a gated model: hf auth login",
-        ) from error
-    return Source(directory, name, commit)
-
-
-def _require_safetensors(name: str, revision: str, files: list[str]) -> None:
-    if not any(file.endswith(".safetensors") for file in files):
-        raise CheckpointError(
-            f"hub model {name} at {revision}",
-            expected="safetensors weights",
-            found="only " + ", ".join(file for file in files if file.endswith((".bin", ".h5", ".msgpack", ".pt"))),
-            fix="pickles can run code and are not read; use a revision with safetensors (the Hub's converter offers "
-            "one as refs/pr/<n>), or convert the model, if you trust it",
-        )
 
 
 def require_inside(directory: Path, name: str) -> None:

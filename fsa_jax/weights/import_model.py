@@ -17,8 +17,9 @@ from fsa_base.errors import MissingDataError, SettingError
 from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.tokenizers.vocabulary_check import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
-from fsa_jax.weights.hf_files import HF_FILES, INDEX_FILE, SMALL_FILES, find_source, require_inside
+from fsa_jax.weights.hf_files import HF_FILES, INDEX_FILE, SMALL_FILES, require_inside
 from fsa_jax.weights.hf_mapping import flatten
+from fsa_jax.weights.hub import find_source
 from fsa_jax.weights.weight_checkpoints import save_weights
 
 RECORD = "import.json"

@@ -6,7 +6,9 @@ A checkpoint is a directory ``checkpoint_<step>`` with Orbax's ``state/``, which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,18 @@ def step_of(checkpoint: Path) -> int:
     return checkpoint_files.step_of(checkpoint) or 0
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hides Orbax's warnings, one for every array, which are about its own interface and say nothing to a user."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
     """Loads the parameters of a checkpoint as host arrays, after comparing its files with their checksums.
 
@@ -97,7 +111,7 @@ def load_weights(checkpoint: Path, dtype: Any = np.float32) -> dict[str, Any]:
         )
     state = checkpoint.resolve() / STATE
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _without_warnings(), ocp.PyTreeCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(state)
             tree = getattr(metadata, "item_metadata", metadata)
             tree = getattr(tree, "tree", tree)

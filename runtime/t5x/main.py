@@ -48,7 +48,6 @@ def main() -> None:
     command_line.define_common_flags()
     infer_command.define_flags()
     flags.DEFINE_string("run_mode", None, f"{', '.join(_MODES)}.")
-    flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
     command_line.run(USAGE, _functions, _arguments)
 
 

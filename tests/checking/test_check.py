@@ -353,6 +353,19 @@ def test_generations_of_teach_are_checked_with_the_same_review_file(tmp_path):
     assert counts["skipped"] == {} and counts["rows"] == len(stored) == 60
 
 
+def test_a_review_with_html_is_checked_as_its_teacher_read_it(tmp_path):
+    """fsa teach converts HTML; its earlier versions did not. Both kinds of generations are checked."""
+    text = "Tom &amp; Jerry&#39;s pizza was good.<br />The waiter was rude."
+    before, now = Review(id="before", text=text), Review(id="now", text=text)
+    write_reviews(tmp_path / "asked.parquet", [now])
+    (asked,) = read_reviews([Source.parse(str(tmp_path / "asked.parquet"))], Losses())
+    assert asked.text == "Tom & Jerry's pizza was good.\nThe waiter was rude."
+    rows = [stored_row(before, opinion(1, "waiter", "Negative")), stored_row(asked, opinion(1, "Tom & Jerry's pizza"))]
+    counts = checked_store(tmp_path, rows, [before, now])
+    assert counts["skipped"] == {}
+    assert {found["review_id"]: found["review"] for found in kept_rows(tmp_path)} == {"before": text, "now": asked.text}
+
+
 def released_rows(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8-sig")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shlex
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ import pytest
 import fsa_jax
 from fsa_base.errors import DataError
 from fsa_jax.cli import main as cli
+from fsa_jax.cli.command_help import examples
+from fsa_jax.cli.command_parser import parser_of
 
 
 def test_help_lists_every_command(capsys):
@@ -21,6 +24,15 @@ def test_help_lists_every_command(capsys):
     for name, help_line in cli.COMMANDS.items():
         assert name in printed
         assert help_line in printed
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_parser_and_no_command(option):
+    code = f"import sys; from fsa_jax.cli.main import main; main([{option!r}]); print(*sys.modules, file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.split())
+    assert not loaded & {"jsonargparse", "yaml", "docstring_parser", "shtab", "numpy"}
+    assert {name for name in loaded if name.startswith("fsa_jax.cli.")} == {"fsa_jax.cli.main"}
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
@@ -41,9 +53,49 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == f"fsa_jax {fsa_jax.__version__}"
 
 
-def test_unknown_command_names_the_known_ones(capsys):
-    assert cli.main(["teech"]) == 2
-    assert "doctor" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["smaple"], "fsa: no command 'smaple'; did you mean 'sample'?\n"),
+        (["zzz"], "fsa: no command 'zzz'; fsa --help lists them\n"),
+        (["teach", "a", "b", "c", "--sampels", "3"], "fsa teach: no option '--sampels'; did you mean '--samples'?\n"),
+        (
+            ["teach", "a", "b", "c", "--no-dry-rum"],
+            "fsa teach: no option '--no-dry-rum'; did you mean '--no-dry-run'?\n",
+        ),
+        (
+            ["teach", "a", "b", "c", "--sam", "3"],
+            "fsa teach: no option '--sam'; did you mean '--samples' or '--sampling-extra'?\n",
+        ),
+        (["doctor", "-x"], "fsa doctor: no option '-x'; fsa doctor --help lists them\n"),
+    ],
+)
+def test_unknown_commands_and_options_suggest_the_nearest_name(words, told, capsys):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_has_examples_that_parse(name, capsys):
+    """Only the parser runs, not the command."""
+    function = cli.command_of(name)
+    lines = examples(function)
+    assert lines
+    for line in lines:
+        program, command, *words = shlex.split(line.partition(" > ")[0])
+        assert (program, command) == ("fsa", name)
+        parser_of(name, function).parse_args(words)
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    assert all(f"  {line}\n" in capsys.readouterr().out + "\n" for line in lines[-1:])
+
+
+def test_command_names_and_options_may_be_written_with_hyphens_or_underscores(capsys):
+    for name, option in (("teach-report", "--price-input"), ("teach_report", "--price_input")):
+        assert cli.main([name, "no-store", option, "x"]) == 2
+        assert capsys.readouterr().err.startswith(
+            f"fsa teach-report: {option}: expected a number, or null, found 'x'\n"
+        )
 
 
 def test_an_error_that_the_user_can_fix_is_printed_without_a_traceback(capsys, monkeypatch):

@@ -359,3 +359,29 @@ def test_outputs_are_written_without_locks_and_directory_sync(tmp_path, monkeypa
     with writing(tmp_path / "other", resume=True, overwrite=True) as partial:
         assert (partial / "value").read_text() == "half"
     assert names(tmp_path) == ["other", "out"]
+
+
+def test_a_converted_output_is_complete_or_missing_and_what_it_is_made_from_is_kept_until_then(tmp_path):
+    """A kill between the last two steps leaves the finished output and what it was made from."""
+    out = tmp_path / "out"
+    more: dict[str, Any] = {"directory": False, "resume": True, "foreign": lambda path: None}
+
+    def failing(made_from: Path, converted: Path) -> None:
+        converted.write_text("half")
+        raise OSError("no reason")
+
+    def upper(made_from: Path, converted: Path) -> None:
+        converted.write_text(made_from.read_text().upper())
+
+    with pytest.raises(OSError, match="no reason"):
+        write(out, convert=failing, **more)
+    assert names(tmp_path) == [".out.partial", ".out.unfinished"]
+    unfinished = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    write(out, convert=upper, **more)
+    assert names(tmp_path) == ["out"] and out.read_text() == "NEW"
+    for name, content in unfinished.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingError, match="--overwrite"):
+        write(out, convert=upper, **more)
+    write(out, convert=upper, overwrite=True, **more)
+    assert names(tmp_path) == ["out"] and out.read_text() == "NEW"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stand_in_hub import connected_hub
 
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.checking.checked_files import SCHEMA, PartWriter
 from fsa_jax.cli.main import main
+from fsa_jax.corpus.dataset_card import card
 from fsa_jax.corpus.selection import Selection, files, held_out, rows, selected
-from fsa_jax.corpus.statistics import card
 
 REVIEWS = 1200
 HELD_OUT, TRAINED = 70, 1130
@@ -125,7 +127,7 @@ def test_both_forms_of_a_review_are_in_the_same_split(data):
     assert not trained["rewriting"] & held_out["analysis"]
 
 
-def test_shards_card_and_statistics(data):
+def test_shards_card_and_statistics(data, checked):
     root = data / "corpus" / "sentiment_corpus"
     assert len(list((root / "analysis" / "1.0.0").glob("*train*"))) == 2
     statistics = json.loads((root / "statistics.json").read_text("utf-8"))
@@ -134,8 +136,10 @@ def test_shards_card_and_statistics(data):
     assert part["hallucination_rate"] == pytest.approx(0.3, abs=0.02)
     text = (root / "README.md").read_text("utf-8")
     assert "| analysis | train | 1,130 |" in text and "refusal 3" in text
-    assert "te\\|ach'er &lt;script&gt; # x / analysis-has" in text
+    assert r"te\|ach\`er &lt;script&gt; # x / analysis-has" in text
     assert "<script" not in text and "<b>" not in text
+    assert "- reviews: 1,200" in text and statistics["reviews"] == REVIEWS
+    assert f"- built from {checked.name}\n" in text and str(checked) not in text
 
 
 def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsys):
@@ -159,10 +163,12 @@ def test_a_corpus_is_replaced_only_with_overwrite(checked, data, tmp_path, capsy
 
 
 def test_beam_builds_the_same_rows(checked, data, tmp_path):
-    from fsa_jax.data.build_corpus import build
+    from fsa_jax.data.build_corpus import build_corpus
 
     selection = Selection(held_out=100)
-    build(checked, tmp_path / "corpus", selection, beam_options=["--runner=DirectRunner", "--direct_num_workers=1"])
+    build_corpus(
+        checked, tmp_path / "corpus", selection, beam_options=["--runner=DirectRunner", "--direct_num_workers=1"]
+    )
     for split in ("train", "validation"):
         ours, beams = (
             {row["review_id"]: row["response"] for row in read(at, "analysis", split)} for at in (data, tmp_path)
@@ -246,6 +252,39 @@ def test_the_released_layout_is_read_without_a_check(real_data_dir, tmp_path):
 def test_the_card_of_an_unchecked_corpus():
     text = card({"left_out": {}, "parts": {}}, "x", {}, None)
     assert text.startswith("---\n") and "dropped by the check" not in text
+
+
+def test_a_corpus_is_pushed_with_its_build_or_later(checked, data, tmp_path, monkeypatch, capsys):
+    """The code in its card reads what the Hub has."""
+    from huggingface_hub import DatasetCard
+
+    with connected_hub(tmp_path / "cache") as hub:
+        build = ["corpus", str(checked), str(tmp_path / "corpus"), "--held_out", "100", "--teachers", '["a"]']
+        hub.refused.add("commit")
+        assert main([*build, "--push", "me/reviews"]) == 2
+        root = tmp_path / "corpus" / "sentiment_corpus"
+        assert f"fsa push {root} me/reviews" in capsys.readouterr().err
+        hub.refused.clear()
+        (root / ".DS_Store").touch()
+        assert main(["push", str(root), "me/reviews"]) == 0
+        repository = hub.repositories["datasets/me/reviews"]
+        assert repository.private and "/datasets/me/reviews/commit/" in capsys.readouterr().out
+        names = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()} - {".DS_Store"}
+        assert set(repository.files) == {*names, ".gitattributes"}
+        assert not any(str(tmp_path).encode() in content for content in repository.files.values())
+        card = DatasetCard(repository.files["README.md"].decode())
+        assert card.data.to_dict()["size_categories"] == "1K<n<10K" and card.data.language == "en"
+        (snippet,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+        exec(snippet, {})
+        assert "The pizza number" in capsys.readouterr().out
+        # Another corpus in the same repository: no file of the old one stays.
+        assert main(["push", str(data / "corpus" / "sentiment_corpus"), "me/reviews"]) == 0
+        assert not any("00001-of-00001" in name or "00000-of-00001" in name for name in repository.files)
+        (root / "finished.json").unlink()
+        assert main(["push", str(root), "me/reviews"]) == 2
+        assert "without checksums" in capsys.readouterr().err
+        assert main([*build, "--push", "reviews"]) == 2
+        assert "OWNER/NAME" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -114,11 +114,12 @@ def test_a_damaged_marker_counts_as_missing(ledger, tmp_path):
     assert not ledger.is_done(stage)
 
 
-def test_an_edited_include_makes_its_stages_run_again(tmp_path):
+def test_an_edited_include_makes_its_stages_run_again(tmp_path, monkeypatch):
     """A recipe depends on all files that it includes, also indirectly, and on those of the
     engine."""
     shutil.copytree(ROOT / "gin", tmp_path / "gin")
-    plan = Plan(DemoSettings(), Layout(tmp_path / "out"), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(DemoSettings(), Layout(tmp_path / "out"))
 
     def keys() -> list[str]:
         run = ("distilled", 0.01, 42)
@@ -129,7 +130,7 @@ def test_an_edited_include_makes_its_stages_run_again(tmp_path):
     deep.write_text(deep.read_text() + "# edited\n")
     after = keys()
     assert before[0] == after[0] and not set(before[1:]) & set(after[1:])
-    # If the engine is started in the checkout, a file there comes before the engine's file with the same name.
+    # A file in the working directory comes before the engine's file with the same name.
     own = tmp_path / "t5x" / "configs" / "runs" / "finetune.gin"
     own.parent.mkdir(parents=True)
     own.write_text("# another\n")

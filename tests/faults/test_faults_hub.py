@@ -1,5 +1,5 @@
-"""Hugging Face folders with damaged and odd files: they are refused, or the import has exactly the weights of the
-files.
+"""Hugging Face folders and repositories with damaged and odd files: they are refused, or the import has exactly the
+weights of the files.
 
 Memory is bounded: no case may need 2 GiB more than the process had before, whatever sizes the files claim.
 """
@@ -20,11 +20,14 @@ import pytest
 from campaign import Campaign
 from damage import damaged
 from hf_models import T5, write_model
+from stand_in_hub import Repository, connected_hub
 
+from fsa_base.errors import FsaError
 from fsa_jax.tokenizers.vocabulary_check import check_decoder, check_t5
 from fsa_jax.weights.families import open_model
 from fsa_jax.weights.hf_files import DTYPES
 from fsa_jax.weights.hf_mapping import flatten
+from fsa_jax.weights.hub import fetch
 from fsa_jax.weights.import_model import import_model
 
 MEMORY = 2 << 30
@@ -248,3 +251,24 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_undamaged_folders_are_read(folders: dict[str, Path], vocabulary: Path) -> None:
     for folder in folders.values():
         _require_same(folder, _read(folder, vocabulary))
+
+
+@pytest.mark.parametrize("name", ["tokenizer/../../../../evil", "tokenizer//evil", "/evil.safetensors"])
+def test_a_name_in_a_repository_does_not_lead_out_of_the_cache(name: str, tmp_path: Path) -> None:
+    with connected_hub(tmp_path / "home" / "cache") as hub:
+        repository = hub.repositories["models/me/student"] = Repository()
+        repository.add({"config.json": b"{}", "model.safetensors": b"", name: b"evil"}, "")
+        with suppress(FsaError):
+            fetch("me/student")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["home"]
+    assert [folder.name for folder in (tmp_path / "home").iterdir()] == ["cache"]
+    assert not Path("/evil.safetensors").exists()
+
+
+def test_files_with_code_are_not_downloaded(tmp_path: Path) -> None:
+    with connected_hub(tmp_path / "cache") as hub:
+        repository = hub.repositories["models/me/student"] = Repository()
+        code = {"modeling.py": b"raise", "pytorch_model.bin": b"", "handler.py": b"", "tokenizer/tokenizer.py": b""}
+        repository.add({"config.json": b"{}", "model.safetensors": b"", **code}, "")
+        folder = fetch("me/student").directory
+        assert sorted(file.name for file in folder.rglob("*.*")) == ["config.json", "model.safetensors"]

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -153,11 +155,16 @@ def test_an_output_that_exists_and_an_unknown_dtype_are_refused(imported, senten
         export_ct2(student, tmp_path / "new", quantization="int3", check=check)
 
 
-def test_what_is_pushed_has_a_card_that_the_hub_reads(imported, sentences, tmp_path):
+@pytest.mark.parametrize("family", ["t5_v1_0", "qwen2_5"])
+def test_what_is_pushed_has_a_card_that_the_hub_reads(family, imported, sentences, tmp_path, capsys):
+    """And the code in the card works."""
     from huggingface_hub import ModelCard
 
-    check = Check(sentences[:2], "test", max_length=4)
-    export_hf(student_of(imported("t5_v1_0")), tmp_path / "out", dtype="float32", check=check, card=CARD)
-    card = ModelCard.load(tmp_path / "out" / "README.md")
-    assert card.data.to_dict()["license"] == "apache-2.0"
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == 512
+    student, out, check = student_of(imported(family)), tmp_path / "out", Check(sentences[:2], "test", max_length=4)
+    export_hf(student, out, dtype="float32", check=check, card=dataclasses.replace(CARD, folder=str(out)))
+    card = ModelCard.load(out / "README.md")
+    assert card.data.to_dict().get("license") == ("apache-2.0" if family == "t5_v1_0" else None)
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == 512
+    (snippet,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    exec(snippet, {})
+    assert capsys.readouterr().out.endswith("\n")

@@ -86,7 +86,7 @@ def test_decodes_are_those_of_transformers(family, torch_model, sentence_ids, tm
             rows=model.config.vocab_size,
             decoding=Decoding(LENGTH, beams),
         )
-        found = [ids for ids, _ in generate(rows)]
+        found = [output.ids for output in generate(rows)]
         different = [i for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)) if ours != theirs]
         first = [(found[i], expected[i]) for i in different[:1]]
         assert not different, f"{len(different)} of {len(rows)} with {beams} beams, the first {first}"
@@ -106,5 +106,5 @@ def test_outputs_do_not_depend_on_the_other_rows(torch_model, sentence_ids):
     )
     together = generate(rows)
     alone = [generate([row])[0] for row in rows]
-    assert [ids for ids, _ in together] == [ids for ids, _ in alone]
-    np.testing.assert_allclose([score for _, score in together], [score for _, score in alone], atol=1e-3)
+    assert [output.ids for output in together] == [output.ids for output in alone]
+    np.testing.assert_allclose([output.score for output in together], [output.score for output in alone], atol=1e-3)

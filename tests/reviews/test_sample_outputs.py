@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fsa_base import disk
-from fsa_jax.cli import sample
 from fsa_jax.cli.main import main
 from fsa_jax.common import atomic_directory
+from fsa_jax.reviews import run_sample
 from fsa_jax.reviews.parquet_files import read_reviews
 
 OPTIONS = ("--language", "null", "--near-duplicates", "null")
@@ -40,7 +40,7 @@ def test_columns_of_one_file_do_not_affect_other_files(tmp_path: Path) -> None:
     texts = [review.text for review in read_reviews(output)]
     assert {text.split()[1] for text in texts} == {"a.jsonl", "b.jsonl"} and len(texts) == 60
     files = json.loads((tmp_path / "out.report.json").read_text())["files"]
-    assert [file["columns"] for file in files.values()] == [{"text": "body"}, {}]
+    assert [file["columns"]["text"] for file in files.values()] == ["body", "text"]
 
 
 def test_the_stars_offset_belongs_to_the_column_that_is_named_for_stars(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_old_sample_is_kept_if_an_overwrite_fails_at_its_end(tmp_path, monke
             raise failure
         sync(path, recursive)
 
-    for module in (atomic_directory, sample):
+    for module in (atomic_directory, run_sample):
         monkeypatch.setattr(module, "sync", failing)
     assert run(source, output, "--size", 10, "--overwrite") in (2, 130)
     assert next(calls) > step

@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from alone import ROOT, Alone
+from alone import Alone
+from wheel_environment import ROOT
 
 if not (ROOT / "runtime" / "pyproject.toml").exists():
     pytest.skip("the engine's sources are not here: it is installed alone already", allow_module_level=True)
@@ -42,7 +43,7 @@ def test_a_wheel_holds_every_module_and_gin_file(alone, name, package):
     source = ROOT / name
     expected = {
         file.relative_to(source).as_posix()
-        for kind in ("*.py", "*.gin")
+        for kind in ("*.py", "*.gin", "py.typed")
         for file in (source / package).rglob(kind)
         if "__pycache__" not in file.parts
     }

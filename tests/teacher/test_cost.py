@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import repeat
 
 import pytest
 from hypothesis import given, settings
@@ -26,13 +27,14 @@ def test_bills_equal_a_calculation_by_hand(maker: RequestMaker):
         ],
         [row(requests[3], finished=1010.0, seconds=10, prompt="other")],
     ]
-    found = bills(shards)
+    found = bills(shards, repeat(lambda teacher, at: Prices(1e6, 2e6, 3600)))
     analysis = found["test-teacher", "analysis-v1"]
     assert (analysis.requests, analysis.input_tokens, analysis.output_tokens) == (3, 300, 100)
     assert (analysis.seconds, analysis.device_seconds) == (15, 30)
     assert analysis.failures == {"engine error": 1}
     assert analysis.tokens_per_second == pytest.approx(100 / 15)
-    assert analysis.cost(Prices(1e6, 2e6, 3600)) == 300 + 2 * 100 + 30
+    assert analysis.cost == 300 + 2 * 100 + 30 and analysis.unpriced == 0
+    assert bills(shards)["test-teacher", "analysis-v1"].unpriced == 3
     assert found["test-teacher", "other"].seconds == 10 and found["test-teacher", "other"].device_seconds == 0
 
 

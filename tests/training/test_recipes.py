@@ -23,11 +23,11 @@ MAY_DIFFER = {
 def test_the_table_of_sizes_has_the_settings_of_the_model_files(size):
     found: dict = {}
     for name in ("t5", SIZES[size].model):
-        config = run_config.read(ROOT / "gin" / "models" / f"{name}.gin")
+        config = run_config.read_config(ROOT / "gin" / "models" / f"{name}.gin")
         assert config is not None
-        found |= config.parameters("T5Config")
+        found |= config.arguments("T5Config")
     assert size_of(found) == size
-    recipe = run_config.read(ROOT / "gin" / f"distill_{size}.gin")
+    recipe = run_config.read_config(ROOT / "gin" / f"distill_{size}.gin")
     assert recipe is not None and recipe.macro("PERIOD") == SIZES[size].period
 
 

@@ -55,3 +55,8 @@ class KeySet:
         if len(added):
             self._levels.append(added)
         return new
+
+    def update(self, other: KeySet) -> None:
+        """Adds all keys of another set."""
+        for level in other._levels:
+            self.add_new(level)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fsa_base.errors import MissingDataError
 from fsa_jax.common.records import Generation
-from fsa_jax.teacher.store.key_set import KEYS, KeySet
+from fsa_jax.teacher.store.key_set import KEYS, KeySet, as_keys
 from fsa_jax.teacher.store.parts import Part, StoredGeneration
 from fsa_jax.teacher.store.shard_files import SealedJournal, contents, shard_folders
 
@@ -35,16 +35,21 @@ class StoreReader:
             raise MissingDataError(
                 root, expected="a store of generations", found="no shard in it", fix="write one with fsa teach"
             )
-        self._shards: list[list[Part | SealedJournal]] = []
+        self._shards: dict[str, list[Part | SealedJournal]] = {}
         for folder in folders:
             found = contents(folder)
             found.say_what_is_unsure()
-            self._shards.append([*found.parts, *found.journals])
-        self._sources = [source for shard in self._shards for source in shard]
+            self._shards[folder.name] = [*found.parts, *found.journals]
+        self._sources = [source for shard in self._shards.values() for source in shard]
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the folders of the shards, in the order of ``attempts_by_shard``."""
+        return list(self._shards)
 
     def attempts_by_shard(self) -> Iterator[Iterator[StoredGeneration]]:
         """Every row that was ever stored, without its text, shard by shard: all the requests that were paid for."""
-        for shard in self._shards:
+        for shard in self._shards.values():
             yield (row for source in shard for row in source.generations(texts=False))
 
     def __iter__(self) -> Iterator[StoredGeneration]:
@@ -55,6 +60,20 @@ class StoreReader:
                 place = best.get(generation.key) if best else None
                 if place is None or place == (number, row):
                     yield generation
+
+    def find(self, keys: Collection[bytes]) -> dict[bytes, StoredGeneration]:
+        """The rows of some keys, one for each; a part without any of them is not read. Keys that are not there are
+        left out."""
+        wanted = as_keys(list(keys))
+        found: dict[bytes, StoredGeneration] = {}
+        for source in self._sources:
+            if not np.isin(source.index().keys, wanted).any():
+                continue
+            for row in source.generations():
+                best = found.get(row.key)
+                if row.key in keys and (best is None or _rank(row) >= _rank(best)):
+                    found[row.key] = row
+        return found
 
     def _repeated(self) -> dict[bytes, _Place]:
         """The place of the row to use, for each key that has several rows.
@@ -77,6 +96,10 @@ class StoreReader:
                 if key not in best or rank >= best[key][0]:
                     best[key] = rank, (number, row)
         return {key: place for key, (_, place) in best.items()}
+
+
+def _rank(row: StoredGeneration) -> tuple[bool, int]:
+    return row.failure is None, row.attempt
 
 
 def generations(root: Path, *, keep_cut_off: bool = False) -> Iterator[Generation]:

@@ -59,6 +59,7 @@ def define_common_flags(search_paths: Sequence[str] = (".",)) -> None:
     flags.DEFINE_list("gin_search_paths", list(search_paths), "Directories in which gin files are looked up.")
     flags.DEFINE_string("tfds_data_dir", None, "Directory of TensorFlow Datasets, for tasks that read from them.")
     flags.DEFINE_list("seqio_additional_cache_dirs", [], "Directories in which SeqIO looks for cached tasks.")
+    flags.DEFINE_bool("dry_run", False, "Parse and print the configuration, and stop; writes nothing.")
     flags.DEFINE_bool("verbose", False, "Full logs instead of one progress line.")
     flags.DEFINE_bool("multiprocess_gpu", False, "Require several processes (on any device).")
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
@@ -151,11 +152,10 @@ def _parse_and_run(
     gin_files.require_files(FLAGS.gin_search_paths, FLAGS.gin_file)
     set_compilation_cache(FLAGS.compilation_cache)
     import_tensorflow_and_set_logs(FLAGS.verbose)
-    dry_run = "dry_run" in FLAGS and FLAGS.dry_run
     if found[0].__name__ != "train":
         # JAX's preemption service handles SIGTERM, so commands that do not query it would never end by that signal.
         jax.config.update("jax_enable_preemption_service", False)
-    if not dry_run:
+    if not FLAGS.dry_run:
         processes.initialize(
             FLAGS.multiprocess_gpu,
             FLAGS.coordinator_address,
@@ -168,10 +168,17 @@ def _parse_and_run(
 
         seqio.set_tfds_data_dir_override(FLAGS.tfds_data_dir)
         seqio.add_global_cache_dirs(FLAGS.seqio_additional_cache_dirs)
-    gin_files.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
+    read = gin_files.parse_gin_flags(FLAGS.gin_search_paths, FLAGS.gin_file, FLAGS.gin_bindings, strict=True)
     bound = gin_files.bound(found[0])
-    if dry_run:
-        print(gin_files.get_gin_config_str())
+    if FLAGS.dry_run or jax.process_index() == 0:
+        for line in gin_files.origins(read, FLAGS.gin_search_paths):
+            print(line, file=sys.stderr, flush=True)
+    if FLAGS.dry_run:
+        try:
+            print(gin_files.get_gin_config_str(), flush=True)
+        except BrokenPipeError:
+            # The reader of the output (`| head`) has ended. Without this, Python would print another error at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     _say_devices()
     bound(**arguments())
@@ -195,7 +202,7 @@ def _say_devices() -> None:
     if jax.process_index() == 0:
         print(f"devices: {found}", file=sys.stderr, flush=True)
     for warning in found.warnings:
-        print(f"WARNING: {warning}\n  to fix it: {devices.INSTALL}", file=sys.stderr, flush=True)
+        print(f"WARNING: {warning}\n  to fix it: {devices.install()}", file=sys.stderr, flush=True)
 
 
 def _module_name() -> str:

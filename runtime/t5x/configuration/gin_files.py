@@ -7,7 +7,7 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import gin
 from fsa_base import extras
 from fsa_base.disk import replacing
 from fsa_base.errors import FsaError, SettingError
+from t5x import installed
 from t5x.configuration import gin_types
 
 # So that "t5x/configs/runs/pretrain.gin" is found from any directory.
@@ -51,15 +52,19 @@ def parse_gin_flags(
     skip_unknown: bool | Sequence[str] = False,
     finalize_config: bool = True,
     strict: bool = False,
-) -> None:
+) -> list[str]:
     """Parses gin files in order, then bindings in order; later values override earlier ones.
 
-    A relative file name is searched below the working directory, each search path, and the directory that contains the
-    package ``t5x``, in this order; in each of them as a file, then as a resource of a Python package. So a file in the
-    working directory can replace ``t5x/configs/...``, and one in a search path cannot.
+    A relative file name is searched below the working directory, each search path, the directory that contains the
+    package ``t5x``, and the folders of installed distributions (:mod:`t5x.installed`), in this order; in
+    each of them as a file, then as a resource of a Python package. So a file in the working directory can replace
+    ``t5x/configs/...``, and one in a search path cannot.
 
     With ``strict``, binding a macro or a scope that no file uses, and values of the wrong type, are errors too; gin
     silently accepts both.
+
+    Returns:
+      The names of the files that were read, with those that they include.
 
     Raises:
       SettingError: A file is not found, there is a syntax error or an unknown name, or a required macro is not set.
@@ -68,9 +73,11 @@ def parse_gin_flags(
     for prefix in prefixes[1:]:
         if prefix not in gin.config._LOCATION_PREFIXES:
             gin.add_config_file_search_path(prefix)
+    read: list[str] = []
     for name in gin_files:
         where = f"--gin_file={name}"
-        _parse(where, prefixes, functools.partial(gin.parse_config_file, name, skip_unknown=skip_unknown))
+        parsed = _parse(where, prefixes, functools.partial(gin.parse_config_file, name, skip_unknown=skip_unknown))
+        read += _names(parsed)
     of_files = gin.config_str() if strict else ""
     for binding in gin_bindings:
         parse = functools.partial(gin.parse_config, binding, skip_unknown=skip_unknown)  # type: ignore[arg-type]
@@ -81,6 +88,7 @@ def parse_gin_flags(
         _parse("gin configuration", prefixes, gin.finalize)
     if strict:
         gin_types.check()
+    return read
 
 
 def _flag(binding: str) -> str:
@@ -143,13 +151,45 @@ def _is_resource(name: str) -> bool:
 def _search_prefixes(search_paths: Sequence[str]) -> list[str]:
     """Returns the directories to search, in order; '' is the working directory, where gin starts."""
     below = [path for path in search_paths if path not in ("", ".")]
-    # The resources of the engine come last, after all directories that the user gives.
-    return list(dict.fromkeys(["", *below, _ENGINE_PARENT]))
+    # What is installed comes last, after all directories that the user gives.
+    return list(dict.fromkeys(["", *below, _ENGINE_PARENT, *installed.gin_search_paths()]))
 
 
-def _parse(where: str, prefixes: Sequence[str], parse: Any) -> None:
+def _names(parsed: Any) -> list[str]:
+    """Returns the names of a parsed gin file and of all files that it includes."""
+    return [parsed.filename, *(name for included in parsed.includes for name in _names(included))]
+
+
+def origins(names: Iterable[str], gin_search_paths: Sequence[str]) -> list[str]:
+    """Returns a line for the gin files of installed distributions that were read, and for each that a local one hides.
+
+    Args:
+      names: Names of gin files, as :func:`parse_gin_flags` returns them.
+      gin_search_paths: The search paths with which they were parsed.
+    """
+    lines = []
+    prefixes = _search_prefixes(gin_search_paths)
+    for folder in installed.gin_search_paths():
+        if os.path.samefile(folder, os.getcwd()):
+            continue
+        from_there = []
+        for name in dict.fromkeys(names):
+            theirs = os.path.join(folder, name)
+            if not os.path.isfile(theirs):
+                continue
+            read = next(file for root in prefixes if os.path.isfile(file := os.path.join(root, name)))
+            if os.path.samefile(read, theirs):
+                from_there.append(name)
+            else:
+                lines.append(f"gin: {os.path.abspath(read)} is read instead of the installed {theirs}")
+        if from_there:
+            lines.append(f"gin: {', '.join(from_there)} from {folder}")
+    return lines
+
+
+def _parse(where: str, prefixes: Sequence[str], parse: Callable[[], Any]) -> Any:
     try:
-        parse()
+        return parse()
     except FsaError:
         raise
     except OSError as error:
@@ -170,7 +210,7 @@ def _missing_file(where: str, name: str, prefixes: Sequence[str]) -> SettingErro
         where if name in where else f"{where}, include '{name}'",
         expected=f"the gin file {name}",
         found=f"nothing at any of: {searched}",
-        fix="correct the name, start from the project's root, or add --gin_search_paths=DIRECTORY",
+        fix="correct the name, start from the folder that has it, or add --gin_search_paths=DIRECTORY",
     )
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import importlib
 import numbers
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from fsa_base import extras
 from fsa_base.errors import DataError, SettingError, VocabularyError
+from t5x import installed
 from t5x.distributed import processes
 
 if TYPE_CHECKING:
@@ -116,7 +119,7 @@ def find_provider(config: DatasetConfig) -> Any:
 
     if config.module:
         try:
-            importlib.import_module(config.module)
+            imported = installed.import_task_module(config.module)
         except ModuleNotFoundError as error:
             if for_user := extras.error_of(error):
                 raise for_user from error
@@ -126,6 +129,8 @@ def find_provider(config: DatasetConfig) -> Any:
                 found=f"{config.module!r}: {error}",
                 fix="start from the directory that holds it, or set PYTHONPATH to that directory",
             ) from error
+        if imported and jax.process_index() == 0:
+            print(imported, file=sys.stderr, flush=True)
     if not isinstance(config.mixture_or_task_name, str):
         return config.mixture_or_task_name
     name = config.mixture_or_task_name
