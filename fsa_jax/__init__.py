@@ -8,7 +8,7 @@ What the commands do is here as functions, which print nothing (docs/library.md)
     fsa_jax.teach("sampled.parquet", "generations", "gpt-4o-mini", endpoint="https://api.openai.com/v1")
     fsa_jax.check("generations", "checked", "sampled.parquet")
     fsa_jax.build_corpus("checked", "data/corpus")
-    fsa_jax.Predictor("runs/student@best").predict(["The tea was great."])
+    fsa_jax.Predictor("runs/student/checkpoint_400").predict(["The tea was great."])
 
 Importing the package imports neither JAX nor TensorFlow nor any of these functions; each is imported at its first use.
 """

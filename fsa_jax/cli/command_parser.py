@@ -34,10 +34,10 @@ set_loader(_MODE, _yaml, exceptions=(yaml.YAMLError,), json_superset=False)
 
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 _FOUND = re.compile(r".*(?:Got|Given) value: (.*)", re.DOTALL)
-_NESTED = re.compile(r"NestedArg\(key='(.*)', val='(.*)'\)")
+_NESTED = re.compile(r"NestedArg\(key='([^']*+)', val='(.*)'\)")
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
 _EXTRA = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
-_NO_VALUE = re.compile(r"argument (?:.*/)?--([\w.+]+)[^:]*: expected one argument")
+_NO_VALUE = re.compile(r"([\w.+]++)[^:]*+: expected one argument")
 _NO_KEY = re.compile(r"Option '(.*)' is not accepted")
 _SHOWN = 200
 """Longest value that an error shows, in characters."""
@@ -175,7 +175,7 @@ class CommandParser(ArgumentParser):
             return SettingError(
                 repr(match[1]), expected="an option", found="one word too many", fix=f"write {self._usage}"
             )
-        if match := _NO_VALUE.search(message):
+        if match := _NO_VALUE.match(message.rpartition("--")[2]):
             parameter = self._parameters.get(match[1].rstrip("+"))
             option = self._as_written(match[1])
             if parameter is not None:
@@ -201,7 +201,8 @@ class CommandParser(ArgumentParser):
                 "--config", expected="a YAML file with options", found=reason, fix="write --config FILE"
             )
         option = key.upper() if parameter.required else self._as_written(key)
-        value = _NESTED.sub(r"\1=\2", found[1])[:_SHOWN]
+        nested = _NESTED.fullmatch(found[1])
+        value = (f"{nested[1]}={nested[2]}" if nested else found[1])[:_SHOWN]
         if parameter.choices and parameter.kind == "value":
             fix = "write {choice}" if parameter.required else f"write {option} {{choice}}"
             try:

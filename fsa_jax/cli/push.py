@@ -15,6 +15,10 @@ def command(directory: Path, repository: str, private: bool = True) -> None:
       directory: output of fsa export-hf or fsa export-ct2, or DATA_DIR/sentiment_corpus of fsa corpus.
       repository: OWNER/NAME on the Hub. It is created if it does not exist: a dataset for a corpus, otherwise a model.
       private: whether the repository is created as private.
+
+    Example:
+      fsa push served me/my-student
+      fsa push data/corpus/sentiment_corpus me/my-reviews --no-private
     """
     from fsa_jax.serving.push import push_to_hub, require_name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -79,7 +81,9 @@ def build_corpus(
                 splits=tuple(sorted(splits)),
                 beam=beam_options is not None,
             )
-            builder.download_and_prepare(download_config=_download_config(shards, beam_options))
+            # TFDS prints where it writes, which is the folder's temporary name; its progress is on standard error.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_config=_download_config(shards, beam_options))
         for entry in sorted((building / root.name).iterdir()):
             entry.rename(partial / entry.name)
         shutil.rmtree(building)

@@ -50,7 +50,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BREAKS = r"br|p|div|li|ul|ol|hr|h[1-6]|blockquote"
 _INLINE = r"a|abbr|b|big|center|cite|del|em|font|i|input|ins|mark|q|s|small|span|strike|strong|sub|sup|u"
 _TAG = re.compile(
-    rf"</?(?:({_BREAKS})|{_INLINE})(?:\s++[\w:.-]++\s*+=[^<>]*)?\s*+(?:/\s*+)?>",
+    rf"</?(?:({_BREAKS})|{_INLINE})(?:\s++[\w:.-]++\s*+=[^<>]*+|\s*+(?:/\s*+)?)>",
     re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")

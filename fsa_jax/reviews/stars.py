@@ -107,7 +107,8 @@ class Rating:
 
 _ABOVE = "stars above the maximum that is stated with them"
 _STATED = re.compile(
-    r"(?:rated\s+)?(\d+(?:[.,]\d+)?)\s*(?:(%)|(?:(?:/|out of|of)\s*(\d{1,3})(?:[.,]0)?)?\s*(?:stars?)?)", re.IGNORECASE
+    r"(?:rated\s++)?(\d++(?:[.,]\d++)?+)\s*+(?:(%)|(?:(?:/|out of|of)\s*+(\d{1,3})(?:[.,]0)?)?\s*+(?:stars?)?)",
+    re.IGNORECASE,
 )
 _SMALLEST_MAXIMUM, _LARGEST_MAXIMUM = 3, 100
 _FULL, _EMPTY, _HALF = "★⭐", "☆", "½"

@@ -87,6 +87,8 @@ def words_of(command: str) -> list[str]:
         "export-hf": ["model_dir", "exported"],
         "export-ct2": ["model_dir", "exported"],
         "predict": ["model_dir", "sentences.txt", "predictions.jsonl"],
+        "push": ["ct2", "me/student"],
+        "completion": ["bash"],
         "doctor": [],
     }
     return [command, *arguments.get(command, [])]

@@ -40,6 +40,6 @@ def test_a_run_with_upstream_also_installed_is_an_error(tmp_path: Path):
     (tmp_path / "t5x" / "__init__.py").write_text("print('upstream')")
     (tmp_path / "t5x-0.0.0.dist-info").mkdir()
     (tmp_path / "t5x-0.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: t5x\nVersion: 0.0.0\n")
-    found = subprocess.run([sys.executable, "-c", "import tasks"], cwd=tmp_path, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-c", "import fsa_jax.tasks"], cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode and not found.stdout
     assert "pip uninstall t5x" in found.stderr
