@@ -8,12 +8,13 @@ from pathlib import Path
 
 def command(
     model_dir: str,
-    split: str = "test",
+    split: list[str] | None = None,
     task: str | None = None,
     data: Path | None = None,
     vocabulary: Path | None = None,
     base: Path | None = None,
     batch_size: int | None = None,
+    dry_run: bool = False,
     engine_flags: list[str] | None = None,
 ) -> int:
     """Scores a fine-tuned student: prints the command of the engine for each split, runs it, and prints the scores.
@@ -23,14 +24,18 @@ def command(
     Args:
       model_dir: MODEL_DIR of a run or the name of its student (the best checkpoint is scored, or the newest if the run
         keeps no best one), MODEL_DIR@best, MODEL_DIR@newest, or one checkpoint of a run.
-      split: test (original and hard together), original, hard, implicit or multi; several with commas.
+      split: test (original and hard together), original, hard, implicit or multi, or several of them; by default test.
       task: labels to score on, such as rest14; by default those on which the student was trained.
       data: folder with the labels, in the layout of docs/data.md; by default that of the training, else FSA_DATA_DIR,
         else data/.
       vocabulary: SentencePiece model; by default that of the training, else T5's.
       base: for a decoder-only student, the output folder of fsa import-hf; by default that of the training.
       batch_size: number of sentences that are decoded together; by default 64.
+      dry_run: whether only to print the configurations.
       engine_flags: flags of the engine to pass on; they can also be written as they are, such as --gin.NAME=VALUE.
+
+    Example:
+      fsa eval restaurants --split test original hard
     """
     from rich.table import Table
 
@@ -50,15 +55,17 @@ def command(
             vocabulary=vocabulary,
             base=base,
             batch_size=batch_size,
-            engine_flags=engine_flags or (),
+            engine_flags=[*(["--dry_run"] if dry_run else []), *(engine_flags or ())],
         )
-        for name in split.split(",")
+        for name in dict.fromkeys(split or ["test"])
     }
     for engine in commands.values():
         print(engine, file=sys.stderr, flush=True)
         status = engine.run()
         if status:
             return status
+    if dry_run:
+        return 0
     rows = {
         name: eval_command.scores(engine, checkpoint_files.step_of(run.checkpoint) or 0)
         for name, engine in commands.items()

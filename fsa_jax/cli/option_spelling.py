@@ -14,6 +14,8 @@ from fsa_jax.cli.parameters import Command, Parameter, is_option, parameters_of
 
 COMMON_OPTIONS = ("config", "print_config", "help")
 """Options of every command."""
+_ENGINE_FLAGS = "engine_flags"
+"""The parameter for flags of the training engine, which users write as they are (``--gin.NAME=VALUE``)."""
 
 
 def option_key(word: str) -> str:
@@ -40,18 +42,46 @@ def spelt_out(command: Command, arguments: list[str]) -> list[str]:
     given: set[str] = set()
     result: list[str] = []
     positional: list[int] = []
+    engine_flags: list[str] = []
+    inputs: list[str] = []
     while words:
         word = words.pop(0)
         if word == "--":
-            positional += range(len(result) + 1, len(result) + 1 + len(words))
-            result += [word, *words]
+            inputs = [word, *words]
             break
-        if is_option(word):
+        if _ENGINE_FLAGS in parameters and (flag := _engine_flag(word, words)):
+            engine_flags.append(flag)
+        elif is_option(word):
             result += _option(word, words, parameters, given)
         else:
             positional.append(len(result))
             result.append(word)
-    return _positional_list_joined(result, positional, parameters)
+    if engine_flags:
+        if any(word.startswith(f"--{_ENGINE_FLAGS}") for word in result):
+            raise SettingError(
+                "--engine-flags",
+                expected="all flags of the engine in one way",
+                found=f"also {engine_flags[0]}",
+                fix="leave out --engine-flags, and write its flags as they are",
+            )
+        result.append(f"--{_ENGINE_FLAGS}={json.dumps(engine_flags)}")
+    positional += range(len(result) + 1, len(result) + len(inputs))
+    return _positional_list_joined(result + inputs, positional, parameters)
+
+
+def _engine_flag(word: str, words: list[str]) -> str | None:
+    """A flag of the training engine with its value, which is removed from ``words``; None if it is not one."""
+    from fsa_jax.training.engine_command import ENGINE_FLAGS
+
+    option, equals, _ = word.partition("=")
+    name = option.removeprefix("--").replace("-", "_")
+    if word.startswith(("--gin.", "--jax_")):
+        return word
+    if not word.startswith("--") or name not in ENGINE_FLAGS:
+        return None
+    if not equals and ENGINE_FLAGS[name] and words and not is_option(words[0]):
+        return f"--{name}={words.pop(0)}"
+    return f"--{name}{word.removeprefix(option)}"
 
 
 def _option(word: str, words: list[str], parameters: dict[str, Parameter], given: set[str]) -> list[str]:

@@ -31,16 +31,21 @@ def command(
       student: name of the run, whose MODEL_DIR is runs/NAME; a name with a slash is the path itself.
       size: 10m (2 CPU cores), 60m, base or large; by default the size of --from.
       stage: distill (teacher text) or finetune (labels); by default what --task and the data are for.
-      from_: what to start from: a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, the name of a student, or an output
-        folder of fsa import-hf (also of a decoder-only model); by default random weights.
+      from_: what to start from: a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, the name of a student, an output
+        folder of fsa import-hf (also of a decoder-only model), or a model on the Hub such as google-t5/t5-base, which
+        is imported into weights/; by default random weights.
       task: labels to fine-tune on, such as rest14, or a task of tasks.py, such as fsa_corpus_grounded.
       steps: number of training steps; by default that of the recipe, for labels 20 epochs.
       batch_size: number of examples (rows, if packed) per step.
       learning_rate: highest learning rate.
       seed: random seed.
       vocabulary: SentencePiece model; by default T5's.
-      dry_run: whether only to print the configuration; nothing is written.
+      dry_run: whether only to print the configuration of the training.
       engine_flags: flags of the engine to pass on; they can also be written as they are, such as --gin.NAME=VALUE.
+
+    Example:
+      fsa train --data data --student reviews --size 10m
+      fsa train --data data --student restaurants --from reviews --task rest14
     """
     from fsa_base.errors import SettingError
     from fsa_jax.common.paths import data_dir

@@ -13,21 +13,23 @@ from typing import Any, NoReturn
 
 from fsa_jax.common.shell_words import typed
 
-ENGINE_FLAGS = (
-    "compilation_cache",
-    "coordinator_address",
-    "gin_bindings",
-    "gin_file",
-    "gin_search_paths",
-    "initialization_timeout",
-    "multiprocess_gpu",
-    "process_count",
-    "process_index",
-    "seqio_additional_cache_dirs",
-    "tfds_data_dir",
-    "verbose",
-)
-"""The flags of all commands of the engine, which ``fsa train`` and ``fsa eval`` pass on, as they do ``--gin.NAME``."""
+ENGINE_FLAGS = {
+    "compilation_cache": True,
+    "coordinator_address": True,
+    "gin_bindings": True,
+    "gin_file": True,
+    "gin_search_paths": True,
+    "initialization_timeout": True,
+    "multiprocess_gpu": False,
+    "process_count": True,
+    "process_index": True,
+    "seqio_additional_cache_dirs": True,
+    "tfds_data_dir": True,
+    "verbose": False,
+}
+"""The flags of all commands of the engine, which ``fsa train`` and ``fsa eval`` pass on, as they do ``--gin.NAME``.
+
+The values say whether the next word is the flag's value."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def find_run(where: str) -> Run:
         path = Path(choose(str(path)))
     directory = path.parent
     config = run_config.read_config(directory / run_config.CONFIG)
-    if config is None:
+    if not config.bindings:
         raise CheckpointError(
             shown(directory),
             expected=f"a run with {run_config.CONFIG}",

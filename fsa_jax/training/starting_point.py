@@ -1,7 +1,8 @@
-"""What a student starts from: a checkpoint, a run, or the output of ``fsa import-hf``."""
+"""What a student starts from: a checkpoint, a run, the output of ``fsa import-hf``, or a model on the Hub."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from fsa_base.errors import CheckpointError
 from fsa_jax.common.paths import STUDENT_VARIABLE, shown
 from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 from fsa_jax.training import recipes, run_record
+from fsa_jax.weights import hub
 
 RUNS = Path("runs")
 """Folder of the runs that have a name and no path."""
+WEIGHTS = Path("weights")
+"""Folder into which models of the Hub are imported."""
 _IMPORTED = "hf"
 
 
@@ -55,20 +59,35 @@ def find(where: str) -> StartingPoint:
 
     Args:
       where: a checkpoint, a run's MODEL_DIR (its newest checkpoint), MODEL_DIR@best, MODEL_DIR@newest, an output
-        directory of ``fsa import-hf``, or the name of a student in ``runs/``, with or without ``@best``.
+        directory of ``fsa import-hf``, the name of a student in ``runs/``, with or without ``@best``, or a model on the
+        Hub, which is imported into ``weights/``. A local path wins.
 
     Raises:
-      CheckpointError: there is no checkpoint.
+      FsaError: there is no checkpoint, or the model of the Hub cannot be imported.
     """
-    if (path := existing(where)) is not None:
+    if (path := existing(where)) is None and hub.is_name(where) and not Path(where).parent.is_dir():
+        path = _from_hub(where)
+    if path is not None:
         return _at(checkpoint_files.find_checkpoints(runs.resolve(path))[-1])
-    # The id of a model on the Hub can be looked up here.
     raise CheckpointError(
         f"--from {shown(Path(where))}",
-        expected="a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, or an output directory of fsa import-hf",
+        expected="a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, an output directory of fsa import-hf, or a model "
+        "on the Hub",
         found="nothing" if "/" in where else f"neither that nor {RUNS / where}",
-        fix="correct the path; import a model of the Hub before: fsa import-hf google-t5/t5-base weights/t5-base",
+        fix="correct the path; models of the Hub have names such as google-t5/t5-base",
     )
+
+
+def _from_hub(name: str) -> Path:
+    """Imports a model of the Hub, unless the same commit was imported before."""
+    from fsa_jax.weights.import_model import RECORD, import_model
+
+    source = hub.fetch(name)
+    out = WEIGHTS / f"{source.name.replace('/', '--')}--{(source.revision or '')[:12]}"
+    if not (out / RECORD).is_file():
+        print(f"importing {source.address} into {out}", file=sys.stderr, flush=True)
+        import_model(source.address, out)
+    return out
 
 
 def _at(checkpoint: Path) -> StartingPoint:
@@ -77,7 +96,7 @@ def _at(checkpoint: Path) -> StartingPoint:
         return _imported(checkpoint, run / _IMPORTED)
     config = run_config.read_config(run / run_config.CONFIG)
     environment = {name: path for name, path in run_record.read(run).items() if name != run_record.VARIABLES[0]}
-    return StartingPoint(checkpoint, size_of_run(config) if config else None, environment)
+    return StartingPoint(checkpoint, size_of_run(config), environment)
 
 
 def size_of_run(config: run_config.RunConfig) -> str | None:

@@ -117,9 +117,8 @@ def train_command(options: TrainOptions, data: FoundData, start: StartingPoint |
             environment[VOCABULARY_VARIABLE] = str(vocabulary)
             bindings |= _rows(vocabulary)
     _require_same_run(options, bindings, size)
-    flags = [*(["--run_mode=train", "--dry_run"] if options.dry_run else []), *options.engine_flags]
-    module = "t5x.main" if options.dry_run else "t5x.train"
-    return EngineCommand(module, [f"gin/{stage}_{size}.gin"], bindings, environment, flags)
+    flags = [*(["--dry_run"] if options.dry_run else []), *options.engine_flags]
+    return EngineCommand("t5x.train", [f"gin/{stage}_{size}.gin"], bindings, environment, flags)
 
 
 def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
@@ -250,7 +249,7 @@ def _require_same_run(options: TrainOptions, bindings: Mapping[str, Any], size: 
     """Raises SettingError if MODEL_DIR has a run of another task or size, which this one would try to continue."""
     directory = as_path(bindings["MODEL_DIR"])
     config = run_config.read_config(directory / run_config.CONFIG)
-    if config is None:
+    if not config.bindings:
         return
     task, expected = config.macro("MIXTURE_OR_TASK_NAME"), bindings["MIXTURE_OR_TASK_NAME"]
     if task in (expected, None) and size_of_run(config) in (size, None):

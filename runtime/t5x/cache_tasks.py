@@ -22,6 +22,7 @@ from absl import app, flags
 from fsa_base.errors import FsaError, SettingError, require_choice
 from t5x import errors
 from t5x.configuration import command_line
+from t5x.installed import import_task_module
 
 FLAGS = flags.FLAGS
 EXAMPLES_PER_FILE = 4096
@@ -62,14 +63,12 @@ def fitting_files(examples: int | None) -> int:
 
 def _cache(command: Any) -> None:
     """Caches the chosen tasks, one after the other, with SeqIO's ``command``."""
-    import importlib
-
     import seqio
 
     if not FLAGS.output_cache_dir:
         raise SettingError("--output_cache_dir", expected="a folder", found="nothing", fix="--output_cache_dir=cache")
     for module in filter(None, FLAGS.module_import):
-        importlib.import_module(module)
+        import_task_module(module)
     seqio.add_global_cache_dirs([FLAGS.output_cache_dir, *FLAGS.tasks_additional_cache_dirs])
     if not FLAGS.verbose and not any(option.startswith(_WORKERS_LOG) for option in FLAGS.pipeline_options):
         FLAGS.pipeline_options = [*FLAGS.pipeline_options, f"{_WORKERS_LOG}ERROR"]

@@ -24,11 +24,10 @@ def test_the_table_of_sizes_has_the_settings_of_the_model_files(size):
     found: dict = {}
     for name in ("t5", SIZES[size].model):
         config = run_config.read_config(ROOT / "gin" / "models" / f"{name}.gin")
-        assert config is not None
         found |= config.arguments("T5Config")
     assert size_of(found) == size
     recipe = run_config.read_config(ROOT / "gin" / f"distill_{size}.gin")
-    assert recipe is not None and recipe.macro("PERIOD") == SIZES[size].period
+    assert recipe.macro("PERIOD") == SIZES[size].period
 
 
 def settings(path: str, monkeypatch) -> set[str]:
@@ -67,4 +66,4 @@ def test_the_flags_that_are_passed_on_are_those_of_the_engine():
         command_line.define_common_flags()
     defined = {name for name in flags.FLAGS if flags.FLAGS.find_module_defining_flag(name) == command_line.__name__}
     shown = {name for name in defined if flags.FLAGS[name].name == name}
-    assert shown - {"help", "helpfull"} == set(ENGINE_FLAGS)
+    assert shown - {"help", "helpfull", "dry_run"} == set(ENGINE_FLAGS)

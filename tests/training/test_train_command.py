@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hf_models import T5, write_model
+from stand_in_hub import Repository, connected_hub
 
-from fsa_base.errors import FsaError, MissingDataError, SettingError
+from fsa_base.errors import CheckpointError, MissingDataError, SettingError
 from fsa_jax.cli.option_spelling import spelt_out
 from fsa_jax.cli.train import command
 from fsa_jax.common.shell_words import quoted
@@ -168,8 +170,23 @@ def test_the_size_and_the_vocabulary_of_the_starting_point_are_used(data, old_vo
     assert engine.environment["FSA_VOCAB"] == str(old_vocabulary)
     with pytest.raises(SettingError, match="its size is 10m"):
         build(data, start, size="base")
-    with pytest.raises(FsaError, match="fsa import-hf"):
-        starting_point.find("google-t5/t5-base")
+    with pytest.raises(CheckpointError, match="neither that nor runs/scond"):
+        starting_point.find("scond")
+    with pytest.raises(CheckpointError, match="found nothing"):
+        starting_point.find("runs/second")  # is not looked up on the Hub
+
+
+def test_a_model_of_the_hub_is_imported_once(data, tmp_path):
+    config = {"d_model": 192, "d_kv": 32, "d_ff": 512, "num_layers": 4, "num_heads": 6}
+    write_model(tmp_path / "hf", {**T5, **config, "feed_forward_proj": "gated-gelu", "vocab_size": 32100})
+    with connected_hub(tmp_path / "cache") as hub:
+        files = {file.name: file.read_bytes() for file in (tmp_path / "hf").iterdir()}
+        commit = hub.repositories.setdefault("models/me/student", Repository()).add(files, "upload")
+        start = starting_point.find("me/student")
+        again = starting_point.find(f"hf://me/student@{commit}")
+    folder = Path("weights") / f"me--student--{commit[:12]}"
+    assert start == again == StartingPoint(folder / "checkpoint_0", "10m", {})
+    assert build(data, start).bindings["INITIAL_CHECKPOINT_PATH"] == str(folder / "checkpoint_0")
 
 
 def test_another_run_of_the_same_name_is_not_continued(data):
@@ -226,8 +243,6 @@ def test_fsa_train_becomes_the_engine(data, tmp_path):
         check=False,
     )
     assert run.returncode == 2
-    assert re.search(
-        r"-m t5x.main --gin_file=gin/distill_10m.gin .* --run_mode=train --dry_run --gin_file=no/such.gin", run.stderr
-    )
-    assert "t5x.main: --gin_file=no/such.gin: expected the gin file" in run.stderr
+    assert re.search(r"-m t5x.train --gin_file=gin/distill_10m.gin .* --dry_run --gin_file=no/such.gin", run.stderr)
+    assert "t5x.train: --gin_file=no/such.gin: expected the gin file" in run.stderr
     assert not (tmp_path / "out").exists()
