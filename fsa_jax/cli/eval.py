@@ -43,7 +43,9 @@ def command(
     from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
     from fsa_jax.common.terminal import console
     from fsa_jax.training import eval_command, found_data
+    from fsa_jax.training.engine_command import require_engine
 
+    require_engine()
     run = eval_command.find_run(model_dir)
     found = found_data.find(data or Path(run.environment.get(DATA_DIR_VARIABLE, data_dir())))
     commands = {

@@ -50,8 +50,10 @@ def command(
     from fsa_base.errors import SettingError
     from fsa_jax.common.paths import data_dir
     from fsa_jax.training import found_data, run_record, starting_point
+    from fsa_jax.training.engine_command import require_engine
     from fsa_jax.training.train_command import TrainOptions, train_command
 
+    require_engine()
     if not student:
         raise SettingError("--student", expected="a name for the run", found="none", fix="--student first")
     found = found_data.find(data or data_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from fsa_base import extras
 from fsa_jax.common.shell_words import typed
 
 ENGINE_FLAGS = {
@@ -30,6 +32,13 @@ ENGINE_FLAGS = {
 """The flags of all commands of the engine, which ``fsa train`` and ``fsa eval`` pass on, as they do ``--gin.NAME``.
 
 The values say whether the next word is the flag's value."""
+
+
+def require_engine() -> None:
+    """Raises the user's error if the engine or its input pipeline is not installed."""
+    for module in ("seqio", "t5x"):
+        if importlib.util.find_spec(module) is None:
+            raise extras.not_installed(module)
 
 
 @dataclass(frozen=True)

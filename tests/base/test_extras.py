@@ -84,6 +84,8 @@ def words_of(command: str) -> list[str]:
         "check": ["store", "checked_now", "--reviews", "reviews.parquet", "--workers", "1"],
         "import-hf": ["model_dir", "imported"],
         "corpus": ["checked", "corpus"],
+        "train": ["--student", "small", "--size", "10m", "--dry-run"],
+        "eval": ["model_dir"],
         "export-hf": ["model_dir", "exported"],
         "export-ct2": ["model_dir", "exported"],
         "predict": ["model_dir", "sentences.txt", "predictions.jsonl"],
@@ -118,7 +120,7 @@ def test_no_command_ends_in_a_traceback_without_all_extras(inputs: Path) -> None
         assert "Traceback" not in error, (command, error)
         assert status != 2 or "(extra " in error, (command, error)
     needing = {command for command, (status, _) in zip(COMMANDS, results, strict=True) if status == 2}
-    assert needing >= {"sample", "teach", "corpus", "import-hf", "export-hf", "export-ct2", "predict"}
+    assert needing >= {"sample", "teach", "corpus", "import-hf", "export-hf", "export-ct2", "predict", "train", "eval"}
 
 
 def test_the_error_names_the_extra_that_is_missing(inputs: Path) -> None:
