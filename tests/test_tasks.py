@@ -250,7 +250,8 @@ def cache(data_dir, tmp_path_factory):
         "--module_import=tasks",
         f"--output_cache_dir={directory}",
         "--min_shards=3",
-        "--pipeline_options=--runner=DirectRunner,--direct_num_workers=1,--direct_running_mode=in_memory",
+        "--pipeline_options=--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner,"
+        "--direct_num_workers=1,--direct_running_mode=in_memory",
     ]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=directory, check=False)
     assert run.returncode == 0, run.stderr[-3000:]

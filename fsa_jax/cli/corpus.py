@@ -79,6 +79,7 @@ def command(
         table.add_row("left out", reason, f"{count:,}")
     terminal.print(table)
     terminal.print(f"wrote {data_dir}/sentiment_corpus", soft_wrap=True)
+    terminal.print(f"next: fsa train --data {data_dir} --student NAME --size 10m", soft_wrap=True, markup=False)
     if push:
         from fsa_jax.serving.push import push_to_hub
 

@@ -66,7 +66,7 @@ def command(
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import STANDARD, open_reviews
     from fsa_jax.serving.predict_file import predict_file, require_min_score, unfinished_model
-    from fsa_jax.serving.predictor import Predictor, located
+    from fsa_jax.serving.predictor import Predictor
 
     if batch_size < 1:
         raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
@@ -88,11 +88,8 @@ def command(
     begun = None if overwrite else unfinished_model(output, str(model))
     if begun:
         print(f"continuing the unfinished {output} with its model {begun}", file=sys.stderr)
-    model, identity = located(begun or model)
-    if identity:
-        print(f"model: {identity['model']}", file=sys.stderr)
     predictor = Predictor(
-        model,
+        begun or model,
         task=task,
         engine=engine,
         beams=beams,
@@ -104,11 +101,12 @@ def command(
         threads=threads,
         device=device,
     )
+    print(f"model: {predictor.identity['model']}", file=sys.stderr)
     outcome = predict_file(
         predictor,
         reviews.rows(),
         output,
-        settings=settings | identity,
+        settings=settings,
         inputs=[reviews.file],
         batch_size=batch_size,
         total=checked.total,

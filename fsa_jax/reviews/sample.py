@@ -297,8 +297,8 @@ def _gives_nothing(source: Source, parts: list[Part], losses: dict[str, Losses])
         source.location,
         expected="at least one review that fits",
         found=f"{found} (columns: {listed[:_LISTED_CHARACTERS]})",
-        fix='set its columns, such as --columns \'{"text": "COLUMN", "stars": "COLUMN"}\', loosen the filters '
-        "(for reviews without stars: --stars-ratio null), or continue without it: --allow-empty-sources",
+        fix="set its columns, such as --columns text=COLUMN stars=COLUMN, loosen the filters (for reviews without "
+        "stars: --stars-ratio null), or continue without it: --allow-empty-sources",
     )
 
 

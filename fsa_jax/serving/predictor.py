@@ -40,7 +40,7 @@ def is_exported(model: Path) -> bool:
     return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
 
 
-def located(model: Path) -> tuple[Path, dict[str, Any]]:
+def _located(model: Path) -> tuple[Path, dict[str, Any]]:
     """Finds the files of a model: a local path, or else a repository on the Hub (:func:`hub.fetch`).
 
     Args:
@@ -68,11 +68,12 @@ def located(model: Path) -> tuple[Path, dict[str, Any]]:
 class Predictor:
     """A student that predicts for one task. Outputs do not depend on the batch size or on the other inputs of a batch.
 
-    Nothing is printed, except on standard error if a vocabulary is downloaded or a checkpoint has no checksums.
+    Nothing is printed, except on standard error if files are downloaded or a checkpoint has no checksums.
 
     Args:
-      model: for ``jax`` a checkpoint, the MODEL_DIR of a run, an output directory of ``fsa import-hf`` or a Hugging
-        Face directory; for ``ct2`` an output directory of ``fsa export-ct2``.
+      model: for ``jax`` a checkpoint, the MODEL_DIR of a run, MODEL_DIR@best or MODEL_DIR@newest, an output directory
+        of ``fsa import-hf`` or a Hugging Face directory; for ``ct2`` an output directory of ``fsa export-ct2``. Or a
+        repository on the Hub with one of the last two: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
       task: kind of the outputs: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``.
       engine: ``jax`` or ``ct2``; by default the one that fits ``model``.
       beams: number of beams; 1 for greedy decoding.
@@ -126,13 +127,14 @@ class Predictor:
             if value < 1:
                 raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
         self.task: Task = task
-        self.engine: Engine = engine or ("ct2" if (Path(model) / CT2_MODEL).is_file() else "jax")
+        path, on_hub = _located(Path(model))
+        self.engine: Engine = engine or ("ct2" if (path / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
         length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
-            student = load_ct2_student(Path(model))
+            student = load_ct2_student(path)
             files, library = None, "ctranslate2"
             generate = Ct2Generator(
                 student,
@@ -149,7 +151,7 @@ class Predictor:
             from fsa_jax.serving.student import load_student
 
             student = load_student(
-                Path(model),
+                path,
                 base=Path(base) if base else None,
                 vocabulary=Path(vocabulary) if vocabulary else None,
                 instruction=instruction,
@@ -172,6 +174,7 @@ class Predictor:
             "instruction": instruction,
             "fsa_jax": fsa_jax.__version__,
             library: metadata.version(library),
+            **on_hub,
         }
 
     def predict(

@@ -166,9 +166,8 @@ def test_beam_builds_the_same_rows(checked, data, tmp_path):
     from fsa_jax.data.build_corpus import build_corpus
 
     selection = Selection(held_out=100)
-    build_corpus(
-        checked, tmp_path / "corpus", selection, beam_options=["--runner=DirectRunner", "--direct_num_workers=1"]
-    )
+    runner = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    build_corpus(checked, tmp_path / "corpus", selection, beam_options=[runner, "--direct_num_workers=1"])
     for split in ("train", "validation"):
         ours, beams = (
             {row["review_id"]: row["response"] for row in read(at, "analysis", split)} for at in (data, tmp_path)
