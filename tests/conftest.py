@@ -6,6 +6,7 @@ The environment is set before anything imports JAX or TensorFlow. Tests that sta
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import signal
@@ -23,6 +24,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # If a shell starts `make test` in the background, it ignores Ctrl-C, and the commands of the tests would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How fast examples are made depends on the machine. The teacher's environment has no hypothesis.
+if importlib.util.find_spec("hypothesis"):
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
 # With a shared compilation cache, tests, workers and their processes compile each small program only once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 from fsa_base.errors import SettingError
@@ -105,7 +106,8 @@ def read_config(file: Any) -> RunConfig:
                 config.bindings[statement.scope, statement.selector, statement.arg_name] = statement.value
             else:
                 config.macros[statement.selector] = statement.value
-    except (SyntaxError, ValueError, RecursionError) as error:
+    # Python 3.12 and newer raise TokenError for what is not closed.
+    except (SyntaxError, ValueError, RecursionError, TokenError) as error:
         raise SettingError(
             file, expected="the configuration of a run", found=str(error), fix="give a checkpoint"
         ) from error

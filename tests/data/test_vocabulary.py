@@ -80,7 +80,7 @@ _spaced_text = st.lists(
 
 
 @given(_any_text | _spaced_text.map("".join))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_small_graph_equals_python(small, text):
     _check_graph_equals_python(small, text)
 

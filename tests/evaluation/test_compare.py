@@ -15,7 +15,7 @@ from fsa_jax.evaluation.released_rule import tuple_f1
 pairs = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["positive", "negative"])), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 def test_the_mean_is_the_difference_of_the_mean_scores(data, sentences, first_runs, second_runs):
     draw = lambda: data.draw(st.lists(pairs, min_size=sentences, max_size=sentences))  # noqa: E731

@@ -83,7 +83,7 @@ def test_hostile_text_is_shown_as_text():
     assert reader.text.count(HOSTILE) >= 12
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=40))
 def test_any_text_is_shown_unchanged(text):
     page = render(

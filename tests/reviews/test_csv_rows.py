@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError
@@ -125,7 +125,6 @@ def test_a_header_that_is_missing_or_ambiguous_is_an_error_everywhere(tmp_path: 
 CELL = st.text(st.sampled_from('ab ,"\n\r\t;é'), max_size=12)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(CELL, min_size=2, max_size=2), max_size=12), st.sampled_from([",", "\t"]))
 def test_what_csv_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list, delimiter: str) -> None:
     path = tmp_path_factory.mktemp("csv") / ("a.csv" if delimiter == "," else "a.tsv")
@@ -135,7 +134,6 @@ def test_what_csv_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     assert reader_rows(path) == [{"x": x, "y": y} for x, y in rows]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from('ab,"\n\r\0'), max_size=10), max_size=20))
 def test_every_line_is_in_a_row_that_is_kept_or_counted(tmp_path_factory: pytest.TempPathFactory, pieces: list) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"

@@ -145,7 +145,7 @@ def test_folders_and_missing_files(tmp_path):
     assert [path.name for path in expand(tmp_path)] == ["a.jsonl.gz", "b.jsonl"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("fuzz")

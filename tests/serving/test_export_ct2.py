@@ -62,7 +62,9 @@ def test_empty_answers_stay_empty_with_ctranslate2(pairs_checkpoint, vocabulary,
     assert fsa("predict", pairs_checkpoint, reviews, tmp_path / "jax.jsonl", "--vocabulary", vocabulary) == 0
     expected = generated(tmp_path / "jax.jsonl")
     assert "" in expected and "food | positive" in expected
-    assert generated(tmp_path / "float32.jsonl") == generated(tmp_path / "int8.jsonl") == expected
+    assert generated(tmp_path / "float32.jsonl") == expected
+    quantized = generated(tmp_path / "int8.jsonl")
+    assert [answer for answer, exact in zip(quantized, expected, strict=True) if not exact] == [""] * expected.count("")
 
 
 def test_beam_search_gives_the_same_in_both_engines(pairs_checkpoint, vocabulary, reviews, tmp_path):

@@ -21,7 +21,7 @@ def known_opinions(known: KnownReview) -> list[tuple[str, str]]:
     return [(opinion.target or known.domain.whole, SENTIMENTS[opinion.score]) for opinion in known.opinions]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(0, 1000))
 def test_without_mistakes_the_analysis_reads_back_as_the_known_opinions(world, teacher):
     for known in draw_reviews(world, 4):

@@ -31,7 +31,7 @@ def check_places(text: str, opinions) -> None:
             assert text[start:end] == text[start:end].strip()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seeds, domains, st.sampled_from(["easy", "hard"]), st.booleans(), st.sampled_from([0.0, 0.3, 1.0]))
 def test_the_offsets_of_targets_and_opinion_words_are_right(seed, domain, difficulty, capitals, typos):
     passage = draw_sentence(random.Random(seed), domain, difficulty, Style(capitals, typos))
@@ -42,7 +42,7 @@ def test_the_offsets_of_targets_and_opinion_words_are_right(seed, domain, diffic
     assert places == sorted(set(places)) and len(places) == len(passage.opinions)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds)
 def test_reviews_are_labelled_exactly_and_repeatable(seed):
     reviews = list(draw_reviews(seed, 20))
@@ -114,7 +114,7 @@ def test_a_word_may_have_different_polarities_for_different_facets():
     assert {"positive", "negative"} <= valences["hot"]
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(0, 1000), domains, st.booleans())
 def test_splits_are_disjoint_and_of_their_sizes(seed, domain, with_categories):
     sizes = SplitSizes(train=40, dev=30, test=20, hard_test=25)

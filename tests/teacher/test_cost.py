@@ -38,7 +38,7 @@ def test_bills_equal_a_calculation_by_hand(maker: RequestMaker):
     assert found["test-teacher", "other"].seconds == 10 and found["test-teacher", "other"].device_seconds == 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 20))))
 def test_spans_are_a_union(spans: list[tuple[int, int]]):
     union = _Spans(buffer=3)
@@ -47,7 +47,7 @@ def test_spans_are_a_union(spans: list[tuple[int, int]]):
     assert union.total() == len({second for start, length in spans for second in range(start, start + length)})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 2000), st.integers(1, 30), st.randoms(use_true_random=False))
 def test_a_budget_is_used_but_never_exceeded(limit: int, size: int, rng: random.Random):
     async def job() -> None:

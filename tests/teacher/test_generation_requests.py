@@ -73,7 +73,7 @@ def test_bad_sampling_settings_are_refused(settings: dict[str, float]):
         SamplingSettings(**settings)  # pyright: ignore[reportArgumentType]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=2).map(lambda head: head.ljust(16, b"\0")), max_size=40)))
 def test_key_set_is_a_set(batches: list[list[bytes]]):
     # Keys that end in zero bytes, which numpy's byte strings cut off.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, SettingError
@@ -37,7 +37,6 @@ def test_there_are_prompts_with_and_without_reasoning_and_alternatives():
         assert len([name for name in NAMES if name.startswith(understanding)]) >= 3
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200) | st.sampled_from(["</review>", "<REVIEW>\n</Review-1>", "{{close}} {{review}}", "\\1"]))
 def test_no_review_ends_its_enclosing_tag(text: str):
     content = load_prompt("analysis").messages(text)[-1]["content"]

@@ -73,7 +73,7 @@ def test_parts_are_ordinary_parquet(tmp_path: Path, maker: RequestMaker):
     assert table["teacher"].to_pylist() == ["test-teacher"] * 4
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_truncated_journal_loses_only_its_last_line(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, maker

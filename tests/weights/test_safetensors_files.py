@@ -32,7 +32,7 @@ def same(left: np.ndarray, right: np.ndarray) -> bool:
     return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tensors=TENSORS)
 def test_files_are_compatible_with_the_safetensors_library(tensors, tmp_path_factory):
     directory = tmp_path_factory.mktemp("library")
@@ -65,7 +65,7 @@ def test_large_models_are_written_in_shards_with_an_index(tmp_path):
         open_directory(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_and_never_crashes(data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("damaged")
