@@ -1,8 +1,10 @@
-"""SeqIO tasks and mixtures of fsa_jax. Registrations only: nothing is read or downloaded on import."""
+"""SeqIO tasks and mixtures of fsa_jax. Registrations only: no data are read or downloaded on import."""
 
 import seqio
 
+from fsa_jax.common.paths import data_dir
 from fsa_jax.data.ablations import ABLATIONS
+from fsa_jax.data.benchmark_files import RELEASED, label_sets, task_of
 from fsa_jax.data.corpus_source import WHOLE, CorpusSource
 from fsa_jax.data.sources import TeacherTextSource
 from fsa_jax.data.task_builders import add_fsa, add_teacher_text
@@ -20,13 +22,9 @@ for suffix, ablation in {"": WHOLE, **ABLATIONS}.items():
     add_teacher_text(forms[1], CorpusSource("rewriting", ablation))
     seqio.MixtureRegistry.add(f"fsa_corpus{suffix}", forms, default_rate=1.0)
 
-# The FSA benchmark of the paper, $FSA_DATA_DIR/fsa.
-add_fsa("fsa_atsa_rest14", "atsa/rest14")
-add_fsa("fsa_atsa_laptop14", "atsa/laptop14")
-add_fsa("fsa_acsa_rest16", "acsa/rest16")
-add_fsa("fsa_acsa_laptop16", "acsa/laptop16")
+# The FSA benchmark of the paper, $FSA_DATA_DIR/fsa, and the user's own datasets there.
+for dataset in dict.fromkeys((*RELEASED, *label_sets(data_dir()))):
+    add_fsa(task_of(dataset), dataset)
 seqio.MixtureRegistry.add(
-    "fsa_benchmark",
-    ["fsa_atsa_rest14", "fsa_atsa_laptop14", "fsa_acsa_rest16", "fsa_acsa_laptop16"],
-    default_rate=seqio.mixing_rate_num_examples,
+    "fsa_benchmark", [task_of(dataset) for dataset in RELEASED], default_rate=seqio.mixing_rate_num_examples
 )

@@ -10,7 +10,7 @@ import textwrap
 import docstring_parser
 from jsonargparse import DefaultHelpFormatter
 
-from fsa_jax.cli.parameters import Command
+from fsa_jax.cli.parameters import Command, hyphenated
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -29,11 +29,6 @@ class HelpFormatter(DefaultHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines = [line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines()]
         return "\n".join(indent + line for line in lines)
-
-
-def hyphenated(option: str) -> str:
-    """An option as it is shown: with hyphens."""
-    return option.replace("_", "-")
 
 
 def examples(command: Command) -> list[str]:

@@ -12,9 +12,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, auto_parser, get_loader, set_loader
 
 from fsa_base.errors import SettingError, require_choice
-from fsa_jax.cli.command_help import HelpFormatter, example_section, hyphenated
+from fsa_jax.cli.command_help import HelpFormatter, example_section
 from fsa_jax.cli.option_spelling import option_key, spelt_out
-from fsa_jax.cli.parameters import Command, is_option, parameters_of
+from fsa_jax.cli.parameters import Command, hyphenated, is_option, parameters_of
 
 
 def _text_keys(value: Any) -> Any:

@@ -61,17 +61,19 @@ def command(
         )
         for name in dict.fromkeys(split or ["test"])
     }
-    for engine in commands.values():
+    rows: dict[str, dict[str, float]] = {}
+    status = 0
+    for name, engine in commands.items():
         print(engine, file=sys.stderr, flush=True)
+        before = len(eval_command.scores_so_far(engine))
         status = engine.run()
         if status:
-            return status
-    if dry_run:
-        return 0
-    rows = {
-        name: eval_command.scores(engine, checkpoint_files.step_of(run.checkpoint) or 0)
-        for name, engine in commands.items()
-    }
+            break
+        if not dry_run:
+            step = checkpoint_files.step_of(run.checkpoint) or 0
+            rows[name] = eval_command.new_scores(engine, before, step)
+    if not rows:
+        return status
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     task_name = next(iter(commands.values())).bindings["MIXTURE_OR_TASK_NAME"]
     table = Table("split", *names)
@@ -79,4 +81,4 @@ def command(
         table.add_row(name, *(f"{row[key]:.1f}" if key in row else "" for key in names))
     print(f"{run.checkpoint}, {task_name}, in percent:")
     console().print(table)
-    return 0
+    return status

@@ -27,6 +27,11 @@ _SCALARS: dict[Any, tuple[str, str]] = {
 _NUMBER = re.compile(r"-\.?\d")
 
 
+def hyphenated(option: str) -> str:
+    """An option as it is shown: with hyphens. A parameter cannot be called ``from``, so ``from_`` has ``--from``."""
+    return option.rstrip("_").replace("_", "-")
+
+
 def is_option(word: str) -> bool:
     """Whether a word of the command line is an option, and not a value such as ``-0.5``, ``-`` or ``- a text``."""
     return word.startswith("-") and word != "-" and not _NUMBER.match(word) and " " not in word.partition("=")[0]
@@ -52,8 +57,8 @@ class Parameter:
 
     @property
     def option(self) -> str:
-        """The option as ``--help`` shows it. A parameter cannot be called ``from``, so ``from_`` has ``--from``."""
-        return "--" + self.name.rstrip("_").replace("_", "-")
+        """The option as ``--help`` shows it."""
+        return hyphenated(f"--{self.name}")
 
     @property
     def form(self) -> str:

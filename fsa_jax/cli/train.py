@@ -49,7 +49,7 @@ def command(
     """
     from fsa_base.errors import SettingError
     from fsa_jax.common.paths import data_dir
-    from fsa_jax.training import found_data, run_record, starting_point
+    from fsa_jax.training import earlier_run, found_data, run_record, starting_point
     from fsa_jax.training.engine_command import require_engine
     from fsa_jax.training.train_command import TrainOptions, train_command
 
@@ -57,7 +57,7 @@ def command(
     if not student:
         raise SettingError("--student", expected="a name for the run", found="none", fix="--student first")
     found = found_data.find(data or data_dir())
-    print(found, file=sys.stderr)
+    print("found", found, file=sys.stderr)
     options = TrainOptions(
         student=student,
         size=size,
@@ -73,6 +73,8 @@ def command(
     )
     engine = train_command(options, found, starting_point.find(from_) if from_ is not None else None)
     print(engine, file=sys.stderr)
+    if run := earlier_run.find(engine.bindings["MODEL_DIR"]):
+        print(run.progress(engine.bindings.get("TRAIN_STEPS")), file=sys.stderr)
     if not dry_run:
         run_record.write(engine.bindings["MODEL_DIR"], engine.environment)
     engine.replace_process()

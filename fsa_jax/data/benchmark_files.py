@@ -16,6 +16,8 @@ from fsa_base.errors import DataError
 from fsa_jax.common.paths import require_file
 from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence, Polarity
 
+RELEASED = ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16")
+"""The paper's datasets."""
 RELEASE = "https://github.com/HITSZ-HLT/FSA-Distillation"
 _FIX = f"compare with the released file, or fetch it again from {RELEASE}"
 
@@ -23,6 +25,24 @@ _SHOWN = 300
 """Largest number of characters of a found value in an error."""
 _LARGEST_OFFSET = 10**9
 _BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def label_sets(root: Path) -> list[str]:
+    """The datasets with training and dev sentences in a data directory, such as ``atsa/rest14``; no file is read.
+
+    A name has only letters, digits and underscores, because it becomes the name of a SeqIO task.
+    """
+    return sorted(
+        "/".join(file.parts[-3:-1])
+        for kind in ("atsa", "acsa")
+        for file in (root / "fsa" / kind).glob("*/train.json")
+        if file.with_name("dev.json").is_file() and re.fullmatch(r"\w+", file.parts[-2], re.ASCII)
+    )
+
+
+def task_of(dataset: str, chat: bool = False) -> str:
+    """The SeqIO task of a dataset: ``atsa/rest14`` is ``fsa_atsa_rest14``."""
+    return f"fsa_{'chat_' if chat else ''}{dataset.replace('/', '_')}"
 
 
 def load(path: str | Path) -> list[LabelledSentence]:

@@ -7,6 +7,8 @@ import functools
 
 import seqio
 
+from fsa_jax.common.paths import data_dir
+from fsa_jax.data.benchmark_files import RELEASED, label_sets, task_of
 from fsa_jax.data.chat import ChatVocabulary, add_chat
 from fsa_jax.data.sources import CODECS, FsaSource, TeacherTextSource
 from fsa_jax.data.task_builders import _postprocess as postprocess
@@ -18,9 +20,9 @@ add_chat("fsa_chat_analysis", TeacherTextSource("analysis"), VOCABULARY)
 add_chat("fsa_chat_rewriting", TeacherTextSource("rewriting"), VOCABULARY)
 seqio.MixtureRegistry.add("fsa_chat_distill", ["fsa_chat_analysis", "fsa_chat_rewriting"], default_rate=1.0)
 
-for dataset in ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16"):
+for dataset in dict.fromkeys((*RELEASED, *label_sets(data_dir()))):
     add_chat(
-        f"fsa_chat_{dataset.replace('/', '_')}",
+        task_of(dataset, chat=True),
         FsaSource(dataset),
         VOCABULARY,
         postprocess_fn=functools.partial(postprocess, CODECS[dataset.split("/")[0]]),

@@ -159,7 +159,7 @@ class FsaSource(TextSource):
     """Sentences of one FSA dataset and their pairs as text.
 
     Splits: ``train``, ``validation`` (dev.json), ``test`` (test.json and hard_test.json, as in the paper), and of the
-    test set ``original``, ``hard``, ``implicit`` and ``multi``.
+    test set ``original``, ``hard``, ``implicit`` and ``multi``. Only the paper's datasets must have hard_test.json.
 
     Args:
       name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the kind of pairs.
@@ -199,7 +199,10 @@ class FsaSource(TextSource):
 
     def _files(self, split: str) -> list[Path]:
         names = {"train": ["train.json"], "validation": ["dev.json"]}.get(split, ["test.json", "hard_test.json"])
-        return [data_dir() / "fsa" / self._name / name for name in names]
+        files = [data_dir() / "fsa" / self._name / name for name in names]
+        if self._name not in benchmark_files.RELEASED and not files[-1].is_file():
+            return files[:1]  # The user's own dataset need not have hard sentences.
+        return files
 
     def examples(
         self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from fsa_base import extras
+from fsa_base.errors import SettingError
 from fsa_jax.common.shell_words import typed
 
 ENGINE_FLAGS = {
@@ -34,11 +36,29 @@ ENGINE_FLAGS = {
 The values say whether the next word is the flag's value."""
 
 
+def refuse_bound_names(flags: Sequence[str], options: Mapping[str, str]) -> None:
+    """Raises the user's error if a flag of the engine binds a name that an option of the command is for.
+
+    Otherwise the command would look for the run, or its scores, where they are not.
+
+    Args:
+      flags: flags of the engine, as the user wrote them.
+      options: the option for each gin name.
+    """
+    for flag in flags:
+        name = re.split(r"\s*=", flag.removeprefix("--gin_bindings=").removeprefix("--gin."))[0]
+        if name in options and flag.startswith(("--gin.", "--gin_bindings=")):
+            raise SettingError(flag, expected=options[name], found="a binding of gin", fix=f"use {options[name]}")
+
+
 def require_engine() -> None:
     """Raises the user's error if the engine or its input pipeline is not installed."""
     for module in ("seqio", "t5x"):
         if importlib.util.find_spec(module) is None:
             raise extras.not_installed(module)
+
+
+_STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ class EngineCommand:
         os.execve(sys.executable, [sys.executable, *self.arguments], {**os.environ, **self.environment})
 
     def run(self) -> int:
-        """Runs the command and returns its exit status. SIGINT and SIGTERM to this process are passed on to it."""
+        """Runs the command and returns its exit status. Signals that stop this process are passed on to it."""
         received: list[int] = []
         process: subprocess.Popen[bytes] | None = None
 
@@ -89,7 +109,7 @@ class EngineCommand:
             if process is not None:
                 process.send_signal(number)
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, pass_on) for number in _STOPPING}
         try:
             process = subprocess.Popen(
                 [sys.executable, *self.arguments],

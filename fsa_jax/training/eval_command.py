@@ -11,17 +11,27 @@ from typing import Any
 from fsa_base import checkpoint_files, run_config, runs
 from fsa_base.errors import CheckpointError, DataError, SettingError, require_choice
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE, shown
+from fsa_jax.data.benchmark_files import task_of
 from fsa_jax.evaluation.subsets import SUBSETS
 from fsa_jax.tokenizers.t5 import ROWS, VOCABULARY_VARIABLE
 from fsa_jax.training import recipes, run_record
-from fsa_jax.training.engine_command import EngineCommand
+from fsa_jax.training.engine_command import EngineCommand, refuse_bound_names
 from fsa_jax.training.found_data import FoundData
 from fsa_jax.training.starting_point import existing, model_dir, size_of_run
-from fsa_jax.training.train_command import labels_of, task_of
+from fsa_jax.training.train_command import labels_of
 
 SPLITS = ("test", *(subset for subset in SUBSETS if subset != "all"))
 _BF16 = "bfloat16"
 """``T5Config.dtype`` of gin/models/t5.gin."""
+GIN_OPTIONS = {
+    "MODEL_DIR": "MODEL_DIR, the first word",
+    "CHECKPOINT_PATH": "a checkpoint as the first word",
+    "MIXTURE_OR_TASK_NAME": "--task",
+    "SPLIT": "--split",
+    "BATCH_SIZE": "--batch-size",
+    "EVAL_OUTPUT_DIR": "the command that fsa eval prints, with another EVAL_OUTPUT_DIR",
+}
+"""The options for gin names that may not be bound by hand."""
 _NETWORK = {
     "dtype",
     "emb_dim",
@@ -108,6 +118,7 @@ def eval_command(
       SettingError: there is no such split, or the run's task has no scores.
     """
     require_choice("--split", split, SPLITS, "{setting} {choice}")
+    refuse_bound_names(engine_flags, GIN_OPTIONS)
     chat = size_of_run(run.config) == recipes.CHAT
     labels = _labels(run, data, task)
     bindings: dict[str, Any] = {
@@ -118,6 +129,15 @@ def eval_command(
         "EVAL_OUTPUT_DIR": str(run.model_dir / split),
     }
     environment = {DATA_DIR_VARIABLE: str(data.root)}
+    if base is not None and not chat:
+        raise SettingError("--base", expected="none: the student is a T5", found=str(base), fix="leave out --base")
+    if chat and vocabulary is not None:
+        raise SettingError(
+            "--vocabulary",
+            expected="none: a decoder-only student has the tokenizer of its model",
+            found=str(vocabulary),
+            fix="leave out --vocabulary",
+        )
     if chat:
         bindings["MIXTURE_OR_TASK_MODULE"] = "fsa_jax.data.chat_tasks"
         environment |= _student(run, base)
@@ -163,7 +183,7 @@ def _network(config: run_config.RunConfig) -> tuple[str, dict[str, Any]]:
     found = config.arguments("T5Config")
     size = recipes.size_of(found)
     model = recipes.SIZES[size].model if size else "t5"
-    known = {"dtype": "float32" if size == "10m" else _BF16, **(recipes.SIZES[size].network if size else {})}
+    known = {"dtype": recipes.SIZES[size].dtype if size else _BF16, **(recipes.SIZES[size].network if size else {})}
     bindings = {
         f"network.T5Config.{name}": value
         for name, value in found.items()
@@ -200,14 +220,25 @@ def _student(run: Run, base: Path | None) -> dict[str, str]:
     return {STUDENT_VARIABLE: str(chosen)}
 
 
-def scores(command: EngineCommand, step: int) -> dict[str, float]:
+def scores_so_far(command: EngineCommand) -> list[dict[str, Any]]:
+    """The scores in the output folder of a command, of all evaluations, in their order."""
+    folder, task = command.bindings["EVAL_OUTPUT_DIR"], command.bindings["MIXTURE_OR_TASK_NAME"]
+    return runs.metric_rows(folder, "inference_eval", task)
+
+
+def new_scores(command: EngineCommand, before: int, step: int) -> dict[str, float]:
     """The scores that a finished command wrote.
+
+    Args:
+      command: the command.
+      before: number of scores before it was started.
+      step: step of the checkpoint.
 
     Raises:
       DataError: there are none.
     """
-    folder, task = command.bindings["EVAL_OUTPUT_DIR"], command.bindings["MIXTURE_OR_TASK_NAME"]
-    rows = [row for row in runs.metric_rows(folder, "inference_eval", task) if row["step"] == step]
+    rows = [row for row in scores_so_far(command)[before:] if row["step"] == step]
     if not rows:
-        raise DataError(folder, expected=f"scores of step {step}", found="none", fix="start the command again")
+        folder = command.bindings["EVAL_OUTPUT_DIR"]
+        raise DataError(folder, expected=f"new scores of step {step}", found="none", fix="start the command again")
     return {name: float(value) for name, value in rows[-1].items() if name != "step" and isinstance(value, int | float)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fsa_base.errors import MissingDataError
 from fsa_jax.common.paths import shown
+from fsa_jax.data import benchmark_files
 
 FORMS = ("analysis", "rewriting")
 
@@ -34,7 +35,7 @@ class FoundData:
         parts = [f"a corpus ({' and '.join(self.corpus)})"] if self.corpus else []
         parts += [f"teacher text ({self.teacher_files} of teacher/*.jsonl)"] if self.teacher_files else []
         parts += [f"labelled sentences ({', '.join(self.labels)})"] if self.labels else []
-        return f"found in {shown(self.root)}: {', '.join(parts)}"
+        return f"in {shown(self.root)}: {', '.join(parts)}"
 
     @property
     def mixture(self) -> str | None:
@@ -64,18 +65,12 @@ def find(directory: Path) -> FoundData:
     corpora = [root / "corpus" / "sentiment_corpus", root / "sentiment_corpus"]
     corpus = next((path for path in corpora if path.is_dir()), None)
     forms = tuple(form for form in FORMS if corpus is not None and (corpus / form).is_dir())
-    labels = sorted(
-        "/".join(file.parts[-3:-1])
-        for kind in ("atsa", "acsa")
-        for file in (root / "fsa" / kind).glob("*/train.json")
-        if file.with_name("dev.json").is_file()
-    )
     vocabulary = root / "t5_vocab" / "spiece.model"
     found = FoundData(
         root,
         forms,
         len(list((root / "teacher").glob("*.jsonl"))),
-        tuple(labels),
+        tuple(benchmark_files.label_sets(root)),
         vocabulary if vocabulary.is_file() else None,
     )
     if not (found.corpus or found.teacher_files or found.labels):

@@ -15,12 +15,14 @@ class Size:
       model: its file in gin/models.
       network: the settings of ``T5Config`` that this file sets and that distinguish it.
       period: ``PERIOD`` of its distillation recipe; None if the recipe has none.
+      dtype: dtype of the computation in this file.
       hardware: what its recipes are for.
     """
 
     model: str
     network: Mapping[str, Any]
     period: int | None
+    dtype: str
     hardware: str
 
 
@@ -38,10 +40,10 @@ def _network(emb_dim: int, heads: int, layers: int, mlp_dim: int, head_dim: int,
 
 
 SIZES: Mapping[str, Size] = {
-    "10m": Size("t5_small", _network(192, 6, 4, 512, 32, ("gelu", "linear")), 200, "2 CPU cores"),
-    "60m": Size("t5_1_0_small", _network(512, 8, 6, 2048, 64, ("relu",)), 500, "a CPU with many cores, or a GPU"),
-    "base": Size("t5_1_0_base", _network(768, 12, 12, 3072, 64, ("relu",)), None, "one H200, or a TPU v3-8"),
-    "large": Size("t5_1_0_large", _network(1024, 16, 24, 4096, 64, ("relu",)), None, "one H200"),
+    "10m": Size("t5_small", _network(192, 6, 4, 512, 32, ("gelu", "linear")), 200, "float32", "2 CPU cores"),
+    "60m": Size("t5_1_0_small", _network(512, 8, 6, 2048, 64, ("relu",)), 500, "bfloat16", "many cores, or a GPU"),
+    "base": Size("t5_1_0_base", _network(768, 12, 12, 3072, 64, ("relu",)), None, "bfloat16", "an H200, or a TPU v3-8"),
+    "large": Size("t5_1_0_large", _network(1024, 16, 24, 4096, 64, ("relu",)), None, "bfloat16", "an H200"),
 }
 """By the word of ``--size``; gin/distill_SIZE.gin and gin/finetune_SIZE.gin are the recipes."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fsa_base import checkpoint_files, run_config, runs
 from fsa_base.errors import CheckpointError
-from fsa_jax.common.paths import STUDENT_VARIABLE, shown
+from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE, shown
 from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 from fsa_jax.training import recipes, run_record
 from fsa_jax.weights import hub
@@ -45,13 +45,22 @@ def existing(where: str) -> Path | None:
     """The path that a user means by a path or the name of a student, with or without ``@best`` and ``@newest``.
 
     Returns:
-      The path, still with ``@best``; None if neither it nor the run exists.
+      The path, still with ``@best``; of a path and a run of this name the one with checkpoints, if only one has them.
+      None if neither exists.
     """
-    for place in (where, model_dir(where)):
-        directory, at, choice = place.rpartition("@")
-        if Path(place).exists() or (at and choice in ("best", "newest") and Path(directory).exists()):
-            return Path(place)
-    return None
+    found: dict[Path, Path] = {}
+    for place in map(Path, dict.fromkeys((where, model_dir(where)))):
+        directory, at, choice = str(place).rpartition("@")
+        if place.exists():
+            found[place] = place
+        elif at and choice in ("best", "newest") and Path(directory).exists():
+            found[place] = Path(directory)
+    with_checkpoints = [
+        place
+        for place, directory in found.items()
+        if checkpoint_files.is_checkpoint(directory) or checkpoint_files.checkpoint_steps(directory)
+    ]
+    return next(iter([*with_checkpoints, *found]), None)
 
 
 def find(where: str) -> StartingPoint:
@@ -95,7 +104,7 @@ def _at(checkpoint: Path) -> StartingPoint:
     if (run / _IMPORTED / "config.json").is_file():
         return _imported(checkpoint, run / _IMPORTED)
     config = run_config.read_config(run / run_config.CONFIG)
-    environment = {name: path for name, path in run_record.read(run).items() if name != run_record.VARIABLES[0]}
+    environment = {name: path for name, path in run_record.read(run).items() if name != DATA_DIR_VARIABLE}
     return StartingPoint(checkpoint, size_of_run(config), environment)
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_base import run_config
-from fsa_base.disk import as_path
 from fsa_base.errors import SettingError, require_choice
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE
 from fsa_jax.data import benchmark_files
+from fsa_jax.data.benchmark_files import task_of
 from fsa_jax.tokenizers.t5 import ROW_PADDING, ROWS, VOCABULARY_VARIABLE, T5Tokenizer, configured_vocabulary
-from fsa_jax.training.engine_command import EngineCommand
+from fsa_jax.training import earlier_run
+from fsa_jax.training.earlier_run import EarlierRun
+from fsa_jax.training.engine_command import EngineCommand, refuse_bound_names
 from fsa_jax.training.found_data import FoundData
 from fsa_jax.training.recipes import CHAT, SIZES
 from fsa_jax.training.starting_point import StartingPoint, model_dir, size_of_run
 
 FINETUNING_BATCH = 16
 """BATCH_SIZE of all recipes gin/finetune_*.gin."""
-EPOCHS = {CHAT: 5}
-"""Epochs of fine-tuning by recipe; the others have the paper's 20."""
-_PAPERS_EPOCHS = 20
+EPOCHS = 20
+"""Epochs of fine-tuning, from the paper."""
+CHAT_EPOCHS = 5
+GIN_OPTIONS = {
+    "MODEL_DIR": "--student",
+    "MIXTURE_OR_TASK_NAME": "--task",
+    "INITIAL_CHECKPOINT_PATH": "--from",
+    "TRAIN_STEPS": "--steps",
+    "BATCH_SIZE": "--batch-size",
+    "LEARNING_RATE": "--learning-rate",
+    "RANDOM_SEED": "--seed",
+    "VOCABULARY_ROWS": "--vocabulary",
+}
+"""The options for gin names that may not be bound by hand."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +79,16 @@ class Labels:
         return task_of(self.name)
 
 
-def task_of(labels: str, chat: bool = False) -> str:
-    """The SeqIO task of an FSA dataset: ``atsa/rest14`` is ``fsa_atsa_rest14``."""
-    return f"fsa_{'chat_' if chat else ''}{labels.replace('/', '_')}"
-
-
 def labels_of(task: str, known: Sequence[str]) -> str | None:
-    """The FSA dataset that a word means: ``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``; None if it is none."""
-    for name in known:
-        if task in (name, name.split("/")[1], task_of(name), task_of(name, chat=True)):
-            return name
-    return None
+    """The FSA dataset that a word means: ``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``; None if it is none.
+
+    Raises:
+      SettingError: the word means several datasets.
+    """
+    found = [name for name in known if task in (name, name.split("/")[1], task_of(name), task_of(name, chat=True))]
+    if len(found) > 1:
+        raise SettingError("--task", expected=" or ".join(found), found=task, fix=f"--task {found[0]}")
+    return found[0] if found else None
 
 
 def train_command(options: TrainOptions, data: FoundData, start: StartingPoint | None = None) -> EngineCommand:
@@ -91,12 +102,15 @@ def train_command(options: TrainOptions, data: FoundData, start: StartingPoint |
     Raises:
       FsaError: options do not fit together, the data do not have what they need, or MODEL_DIR has another run.
     """
+    refuse_bound_names(options.engine_flags, GIN_OPTIONS)
     labels = labels_of(options.task, data.labels) if options.task else None
     stage = _stage(options, data, labels)
     size = _size(options, start)
     bindings: dict[str, Any] = {"MODEL_DIR": model_dir(options.student)}
+    run = earlier_run.find(bindings["MODEL_DIR"])
     if start is not None:
-        bindings["INITIAL_CHECKPOINT_PATH"] = str(start.checkpoint)
+        checkpoint = str(start.checkpoint)
+        bindings["INITIAL_CHECKPOINT_PATH"] = earlier_run.start_of(run, checkpoint) if run else checkpoint
     bindings |= (
         _finetuning(options, _load(labels or _only(options, data), data), size)
         if stage == "finetune"
@@ -110,13 +124,21 @@ def train_command(options: TrainOptions, data: FoundData, start: StartingPoint |
     bindings |= {name: value for name, value in given.items() if value is not None}
     environment = {DATA_DIR_VARIABLE: str(data.root)}
     if size == CHAT:
-        environment |= _student(start)
+        environment |= _student(options, start)
     else:
-        vocabulary = _vocabulary(options, data, start)
+        vocabulary = _vocabulary(options, data, run, start)
         if vocabulary is not None:
             environment[VOCABULARY_VARIABLE] = str(vocabulary)
             bindings |= _rows(vocabulary)
-    _require_same_run(options, bindings, size)
+    if run is not None:
+        earlier_run.require_same(run, bindings, environment, (size, size_of_run(run.config)))
+        if run.step is not None and options.steps is not None and options.steps < run.step:
+            raise SettingError(
+                f"--steps {options.steps}",
+                expected=f"{run.step} or more, the step of the newest checkpoint in {run.directory}",
+                found="less",
+                fix="raise --steps, or train another student: --student ANOTHER-NAME",
+            )
     flags = [*(["--dry_run"] if options.dry_run else []), *options.engine_flags]
     return EngineCommand("t5x.train", [f"gin/{stage}_{size}.gin"], bindings, environment, flags)
 
@@ -152,10 +174,16 @@ def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
 
 def _size(options: TrainOptions, start: StartingPoint | None) -> str:
     found = start.size if start else None
+    sizes = ", ".join(f"{name} ({size.hardware})" for name, size in SIZES.items())
+    if start and found is None:
+        raise SettingError(
+            f"--from {start.checkpoint}",
+            expected=f"a T5 v1.0 or student of the size {sizes}, or a decoder-only model",
+            found="a network without a recipe",
+            fix="train it with the engine: a file of gin/models, and gin/shared/finetune.gin (docs/engine.md)",
+        )
     if options.size is None and found is None:
-        sizes = ", ".join(f"{name} ({size.hardware})" for name, size in SIZES.items())
-        unknown = f"no recipe has the size of {start.checkpoint}" if start else "none"
-        raise SettingError("--size", expected=sizes, found=unknown, fix="--size 10m")
+        raise SettingError("--size", expected=sizes, found="none", fix="--size 10m")
     if options.size and found and options.size != found:
         assert start is not None
         raise SettingError(
@@ -185,7 +213,7 @@ def _finetuning(options: TrainOptions, labels: Labels, size: str) -> dict[str, A
     """Validation after every epoch; the number of steps of an epoch depends on the number of sentences."""
     batch = options.batch_size or FINETUNING_BATCH
     epoch = max(1, labels.training // batch)
-    steps = options.steps or epoch * EPOCHS.get(size, _PAPERS_EPOCHS)
+    steps = options.steps or epoch * (CHAT_EPOCHS if size == CHAT else EPOCHS)
     task = task_of(labels.name, chat=size == CHAT)
     return {
         "MIXTURE_OR_TASK_NAME": task,
@@ -216,7 +244,14 @@ def _distillation(options: TrainOptions, data: FoundData, size: str) -> dict[str
     return bindings
 
 
-def _student(start: StartingPoint | None) -> dict[str, str]:
+def _student(options: TrainOptions, start: StartingPoint | None) -> dict[str, str]:
+    if options.vocabulary is not None:
+        raise SettingError(
+            "--vocabulary",
+            expected="no vocabulary: a decoder-only student has the tokenizer of its model",
+            found=str(options.vocabulary),
+            fix="leave out --vocabulary",
+        )
     imported = (start.environment if start else {}).get(STUDENT_VARIABLE) or os.environ.get(STUDENT_VARIABLE)
     if not start or not imported:
         raise SettingError(
@@ -229,34 +264,24 @@ def _student(start: StartingPoint | None) -> dict[str, str]:
     return {STUDENT_VARIABLE: imported}
 
 
-def _vocabulary(options: TrainOptions, data: FoundData, start: StartingPoint | None) -> Path | None:
-    """The SentencePiece model to name in the command; None if the engine finds T5's without being told."""
+def _vocabulary(
+    options: TrainOptions, data: FoundData, run: EarlierRun | None, start: StartingPoint | None
+) -> Path | None:
+    """The SentencePiece model to name in the command; None if the engine is to download T5's.
+
+    The weights of a run, or those to start from, are useless with another vocabulary than their own, so that comes
+    before the environment.
+    """
     if options.vocabulary is not None:
         return options.vocabulary
+    for weights in (run, start):
+        if weights and VOCABULARY_VARIABLE in weights.environment:
+            return Path(weights.environment[VOCABULARY_VARIABLE])
     if os.environ.get(VOCABULARY_VARIABLE):
         return configured_vocabulary()
-    if start and VOCABULARY_VARIABLE in start.environment:
-        return Path(start.environment[VOCABULARY_VARIABLE])
-    return None if data.vocabulary else configured_vocabulary()
+    return data.vocabulary or configured_vocabulary()
 
 
 def _rows(vocabulary: Path) -> dict[str, int]:
     rows = -(-T5Tokenizer(vocabulary).size // ROW_PADDING) * ROW_PADDING
     return {} if rows == ROWS else {"VOCABULARY_ROWS": rows}
-
-
-def _require_same_run(options: TrainOptions, bindings: Mapping[str, Any], size: str) -> None:
-    """Raises SettingError if MODEL_DIR has a run of another task or size, which this one would try to continue."""
-    directory = as_path(bindings["MODEL_DIR"])
-    config = run_config.read_config(directory / run_config.CONFIG)
-    if not config.bindings:
-        return
-    task, expected = config.macro("MIXTURE_OR_TASK_NAME"), bindings["MIXTURE_OR_TASK_NAME"]
-    if task in (expected, None) and size_of_run(config) in (size, None):
-        return
-    raise SettingError(
-        f"--student {options.student}",
-        expected=f"a new name, or a run of {expected} with the size {size}, which is continued",
-        found=f"{directory} has a run of {task} with the size {size_of_run(config)}",
-        fix=f"--student ANOTHER-NAME (with --from {options.student} it starts from that run)",
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,15 @@ def _cache(command: Any) -> None:
     seqio.add_global_cache_dirs([FLAGS.output_cache_dir, *FLAGS.tasks_additional_cache_dirs])
     if not FLAGS.verbose and not any(option.startswith(_WORKERS_LOG) for option in FLAGS.pipeline_options):
         FLAGS.pipeline_options = [*FLAGS.pipeline_options, f"{_WORKERS_LOG}ERROR"]
-    names = _chosen(list(seqio.TaskRegistry.names()), FLAGS.tasks or [".*"], FLAGS.excluded_tasks or [])
+    mixtures = {name: seqio.MixtureRegistry.get(name) for name in seqio.MixtureRegistry.names()}
+    names = _chosen(list(seqio.TaskRegistry.names()), mixtures, FLAGS.tasks or [".*"], FLAGS.excluded_tasks or [])
     for name in names:
         _cache_task(command, seqio.TaskRegistry.get(name))
 
 
-def _chosen(known: Sequence[str], wanted: Sequence[str], excluded: Sequence[str]) -> list[str]:
+def _chosen(
+    known: Sequence[str], mixtures: Mapping[str, Any], wanted: Sequence[str], excluded: Sequence[str]
+) -> list[str]:
     """Returns the names that a pattern of ``wanted`` matches as a whole, and none of ``excluded``.
 
     Raises:
@@ -87,11 +90,23 @@ def _chosen(known: Sequence[str], wanted: Sequence[str], excluded: Sequence[str]
     def matches(name: str, patterns: Sequence[str]) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in patterns)
 
+    for pattern in (*wanted, *excluded):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise SettingError(
+                "--tasks", expected="names or regular expressions", found=f"{pattern!r}: {error}", fix="correct it"
+            ) from error
+
     found = [name for name in known if matches(name, wanted) and not matches(name, excluded)]
     if not known:
         raise SettingError("--module_import", expected="a module with tasks", found="none", fix="--module_import=tasks")
     for pattern in wanted:
         if not any(matches(name, [pattern]) for name in known):
+            if pattern in mixtures:
+                tasks = sorted(task.name for task in mixtures[pattern].tasks)
+                fix = " ".join(f"--tasks={task}" for task in tasks)
+                raise SettingError(f"--tasks={pattern}", expected="tasks", found="a mixture", fix=fix)
             require_choice("--tasks", pattern, sorted(known), "{setting}={choice} (tasks, not mixtures)")
     if not found:
         raise SettingError("--excluded_tasks", expected="tasks that remain", found="none", fix="exclude fewer tasks")
@@ -108,16 +123,24 @@ def _cache_task(command: Any, task: Any) -> None:
         say(f"{task.name}: skipped, it does not support caching")
         return
     cached = task.cache_dir
-    if cached and not FLAGS.ignore_other_caches and not FLAGS.overwrite:
-        say(f"{task.name}: cached already, in {cached} (--overwrite replaces it)")
-        return
     directory = Path(FLAGS.output_cache_dir) / seqio.get_task_dir_from_name(task.name)
+    if cached and not FLAGS.ignore_other_caches:
+        if not FLAGS.overwrite:
+            say(f"{task.name}: cached already, in {cached} (--overwrite replaces it)")
+            return
+        if Path(cached) != directory:
+            raise SettingError(
+                f"--tasks={task.name}",
+                expected=f"no cache, or one in {directory}",
+                found=f"it is cached in {cached}",
+                fix="--ignore_other_caches",
+            )
     say(f"{task.name}: caching {', '.join(task.splits)} … ", end="")
     began = time.monotonic()
     if not FLAGS["min_shards"].present:
         counts = [task.num_input_examples(split) for split in task.splits]
         FLAGS["min_shards"].value = fitting_files(None if None in counts else max(counts, default=0))
-    _remove_unfinished(directory)
+    _remove_earlier(directory)
     FLAGS.tasks = [re.escape(task.name)]
     try:
         command.main([])
@@ -125,17 +148,22 @@ def _cache_task(command: Any, task: Any) -> None:
         say("")
         raise
     if not task.cache_dir or Path(task.cache_dir) != directory:
-        say("not cached; --verbose shows the reason")
-        return
+        say("")
+        raise SettingError(
+            f"--tasks={task.name}",
+            expected=f"a cache in {directory}",
+            found="SeqIO wrote none",
+            fix="--verbose shows the reason",
+        )
     stats = [task.get_cached_stats(split)["examples"] for split in task.splits]
     files = len(list(directory.glob("*-of-*")))
     say(f"{sum(stats)} examples in {files} files, {time.monotonic() - began:.0f} s: {directory}")
 
 
-def _remove_unfinished(directory: Path) -> None:
-    """Removes the files of a cache that was not completed: SeqIO could read them together with the new ones."""
-    if not (directory / "COMPLETED").exists():
-        for file in directory.glob("*.tfrecord-*-of-*"):
+def _remove_earlier(directory: Path) -> None:
+    """Removes the files of an earlier cache of the task, COMPLETED first, so that a kill leaves no mixture of both."""
+    for pattern in ("COMPLETED", "*.tfrecord-*-of-*"):
+        for file in directory.glob(pattern):
             file.unlink()
 
 

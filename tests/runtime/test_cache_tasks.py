@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,6 +53,11 @@ def test_caching_prints_one_line_per_task_and_writes_fitting_files(tmp_path):
 
 def test_a_misspelt_task_is_an_error_with_the_nearest_name():
     known = ["fsa_analysis", "fsa_rewriting"]
-    assert cache_tasks._chosen(known, ["fsa_.*"], ["fsa_rew.*"]) == ["fsa_analysis"]
+    assert cache_tasks._chosen(known, {}, ["fsa_.*"], ["fsa_rew.*"]) == ["fsa_analysis"]
     with pytest.raises(SettingError, match="near 'fsa_analysis'"):
-        cache_tasks._chosen(known, ["fsa_anlysis"], [])
+        cache_tasks._chosen(known, {}, ["fsa_anlysis"], [])
+    with pytest.raises(SettingError, match="unterminated character set"):
+        cache_tasks._chosen(known, {}, ["fsa_["], [])
+    mixture = SimpleNamespace(tasks=[SimpleNamespace(name=name) for name in known])
+    with pytest.raises(SettingError, match="--tasks=fsa_analysis --tasks=fsa_rewriting"):
+        cache_tasks._chosen(known, {"fsa_distill": mixture}, ["fsa_distill"], [])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fsa_base.errors import CheckpointError, SettingError
+from fsa_base.errors import CheckpointError, DataError, SettingError
 from fsa_jax.training import found_data, recipes, run_record
-from fsa_jax.training.eval_command import eval_command, find_run
+from fsa_jax.training.eval_command import eval_command, find_run, new_scores, scores_so_far
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,8 +68,26 @@ def test_fsa_eval_scores_the_best_checkpoint_of_a_size(tmp_path):
     assert other["MIXTURE_OR_TASK_NAME"] == "fsa_acsa_rest16" and "TASK_FEATURE_LENGTHS" not in other
     with pytest.raises(SettingError, match=r"--split: .*near 'implicit'"):
         eval_command(run, "implict", data)
+    with pytest.raises(SettingError, match="--base: expected none"):
+        eval_command(run, "test", data, base=Path("qwen"))
+    with pytest.raises(SettingError, match="use a checkpoint as the first word"):
+        eval_command(run, "test", data, engine_flags=["--gin.CHECKPOINT_PATH='x'"])
     with pytest.raises(CheckpointError, match=r"runs/other"):
         find_run("other")
+
+
+def test_earlier_scores_are_not_shown_as_new(tmp_path):
+    write_run(Path("runs/s"), network("60m"))
+    engine = eval_command(find_run("s"), "hard", found_data.find(Path("data")))
+    file = Path("runs/s/hard/inference_eval/fsa_atsa_rest14-metrics.jsonl")
+    file.parent.mkdir(parents=True)
+    file.write_text('{"step": 2, "f1": 9}\n')
+    before = len(scores_so_far(engine))
+    with pytest.raises(DataError, match="new scores of step 2"):
+        new_scores(engine, before, 2)
+    with file.open("a") as stream:
+        stream.write('{"step": 2, "f1": 11}\n')
+    assert new_scores(engine, before, 2) == {"f1": 11.0}
 
 
 def test_the_sizes_of_a_run_without_recipe_are_bound_and_its_vocabulary_is_needed():
@@ -94,6 +112,7 @@ import signal, sys, time
 def stop(number, frame):
     print("got", signal.Signals(number).name, flush=True)
     sys.exit(7)
+signal.signal(signal.SIGHUP, stop)
 signal.signal(signal.SIGINT, stop)
 signal.signal(signal.SIGTERM, stop)
 print("ready", flush=True)
@@ -106,7 +125,7 @@ sys.exit(EngineCommand("child_command", [], {}).run())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_signals_are_passed_on_and_the_exit_status_is_the_engines(number, tmp_path):
     (tmp_path / "child_command.py").write_text(CHILD)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

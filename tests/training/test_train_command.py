@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from fsa_base.errors import CheckpointError, MissingDataError, SettingError
 from fsa_jax.cli.option_spelling import spelt_out
 from fsa_jax.cli.train import command
 from fsa_jax.common.shell_words import quoted
-from fsa_jax.training import found_data, run_record, starting_point
+from fsa_jax.training import earlier_run, found_data, run_record, starting_point
 from fsa_jax.training.engine_command import EngineCommand
 from fsa_jax.training.starting_point import StartingPoint
 from fsa_jax.training.train_command import TrainOptions, train_command
@@ -150,10 +151,10 @@ def old_vocabulary(tmp_path) -> Path:
     return tmp_path / "spiece.model"
 
 
-def write_run(directory: Path, task: str, emb_dim: int = 192) -> None:
+def write_run(directory: Path, task: str, **macros: Any) -> None:
     (directory / "checkpoint_7" / "state").mkdir(parents=True)
-    network = {**dict(starting_point.recipes.SIZES["10m"].network), "emb_dim": emb_dim}
-    lines = [f"MIXTURE_OR_TASK_NAME = '{task}'"]
+    network = starting_point.recipes.SIZES["10m"].network
+    lines = [f"{name} = {value!r}" for name, value in {"MIXTURE_OR_TASK_NAME": task, **macros}.items()]
     lines += [f"network.T5Config.{name} = {value!r}" for name, value in network.items()]
     (directory / "config.gin").write_text("\n".join(lines) + "\n")
 
@@ -189,13 +190,71 @@ def test_a_model_of_the_hub_is_imported_once(data, tmp_path):
     assert build(data, start).bindings["INITIAL_CHECKPOINT_PATH"] == str(folder / "checkpoint_0")
 
 
-def test_another_run_of_the_same_name_is_not_continued(data):
-    write_run(Path("runs/s"), "fsa_corpus")
-    build(data, size="10m")
-    others: list[dict[str, Any]] = [{"size": "10m", "task": "rest14"}, {"size": "60m"}]
+def test_another_run_of_the_same_name_is_not_continued(data, old_vocabulary):
+    write_run(Path("runs/a"), "fsa_corpus")
+    write_run(Path("runs/b"), "fsa_corpus")
+    settings = {"LEARNING_RATE": 0.01, "BATCH_SIZE": 8, "RANDOM_SEED": 42}
+    write_run(Path("runs/s"), "fsa_corpus", INITIAL_CHECKPOINT_PATH="runs/a/checkpoint_3", **settings)
+    run_record.write("runs/s", {"FSA_DATA_DIR": str(data), "FSA_VOCAB": str(old_vocabulary)})
+    start = starting_point.find("a")
+    # The other run has been trained further meanwhile, and more steps may be asked for.
+    engine = build(data, start, learning_rate=1e-2, steps=9)
+    assert engine.bindings["INITIAL_CHECKPOINT_PATH"] == "runs/a/checkpoint_3"
+    assert engine.environment["FSA_VOCAB"] == str(old_vocabulary)
+    run = earlier_run.find("runs/s")
+    assert run is not None and "continuing runs/s at step 7" in run.progress(9) and "complete" in run.progress(7)
+    others: list[dict[str, Any]] = [
+        {"task": "rest14"},
+        {"learning_rate": 3e-2},
+        {"batch_size": 4},
+        {"seed": 1},
+        {"vocabulary": shutil.copy(old_vocabulary, "other.model")},
+        {"start": None, "size": "10m"},
+        {"start": starting_point.find("b")},
+        {"data": data.parent / "copy"},
+    ]
+    shutil.copytree(data, data.parent / "copy")
     for options in others:
-        with pytest.raises(SettingError, match="--student s: expected a new name"):
-            build(data, **options)
+        (name,) = options.keys() - {"size"}
+        option = {"start": "from"}.get(name, name).replace("_", "-")
+        with pytest.raises(SettingError, match=f"--student runs/s: expected a new name.*--{option} "):
+            build(**{"data": data, "start": start, **options})
+    with pytest.raises(SettingError, match="--steps 3: expected 7 or more"):
+        build(data, start, steps=3)
+
+
+def test_an_imported_model_is_not_trained_in_its_folder(data):
+    (Path("runs/s/checkpoint_0/state")).mkdir(parents=True)
+    with pytest.raises(SettingError, match="such as an imported model"):
+        build(data, size="10m")
+
+
+def test_a_run_is_preferred_to_a_folder_of_the_same_name_without_checkpoints():
+    write_run(Path("runs/s"), "fsa_corpus")
+    Path("s").mkdir()
+    assert starting_point.find("s").checkpoint == Path("runs/s/checkpoint_7")
+
+
+def test_names_with_an_option_are_not_bound_by_hand(data):
+    for flag in ("--gin.MODEL_DIR='x'", "--gin_bindings=MODEL_DIR = 'x'"):
+        with pytest.raises(SettingError, match="use --student"):
+            build(data, size="10m", engine_flags=[flag])
+
+
+def test_labels_of_ones_own_have_a_task(data, monkeypatch):
+    write_labels(data, "atsa/mine", 40, 20)
+    write_labels(data, "atsa/not-a-task-name", 40, 20)
+    assert build(data, size="10m", task="mine").bindings["MIXTURE_OR_TASK_NAME"] == "fsa_atsa_mine"
+    with pytest.raises(SettingError, match="--task"):
+        build(data, size="10m", task="not-a-task-name")
+    write_labels(data, "acsa/mine", 40, 20)
+    with pytest.raises(SettingError, match="--task: expected acsa/mine or atsa/mine"):
+        build(data, size="10m", task="mine")
+    monkeypatch.setenv("FSA_DATA_DIR", str(data))
+    (data / "fsa/atsa/mine/test.json").write_text(json.dumps([SENTENCE] * 3))
+    names = "import tasks, seqio; print(len(list(seqio.get_mixture_or_task('fsa_atsa_mine').source.sentences('test'))))"
+    run = subprocess.run([sys.executable, "-c", names], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "3\n"
 
 
 def test_a_decoder_only_student_takes_its_own_recipe(data):
