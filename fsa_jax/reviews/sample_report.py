@@ -40,6 +40,7 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
             for name, losses in report.losses.items()
         },
         "dropped_candidates": dict(report.dropped_candidates.most_common()),
+        "shared_ids": report.shared_ids,
         "strata": [
             {
                 "domain": stratum.domain,
@@ -82,6 +83,8 @@ def tables(content: dict[str, Any]) -> list[Table]:
     for reason, count in content["dropped_candidates"].items():
         if count and reason not in _NOT_DRAWN:
             losses.add_row("all", f"dropped: {reason}", f"{count:,}")
+    if content["shared_ids"]:
+        losses.add_row("all", "fixed: id of another review, made unique", f"{content['shared_ids']:,}")
     strata = Table("stratum", "fit", "asked", "taken", title=f"Sample of {content['size']:,}")
     for row in content["strata"]:
         parts = [row["domain"], None if row["stars"] is None else f"{row['stars']} stars"]
@@ -113,7 +116,7 @@ def star_mappings(content: dict[str, Any]) -> list[str]:
 
 _MARKS: dict[Limit | None, str] = {None: "", "short": " (short)", "duplicates": " (alike)", "ratio": " (ratio)"}
 _MEANINGS: dict[Limit, str] = {
-    "short": "strata marked (short) have fewer reviews than asked",
+    "short": "strata marked (short) have fewer different reviews than asked",
     "duplicates": "in strata marked (alike), too many candidates were duplicates; another --seed draws others",
     "ratio": "strata marked (ratio) have more reviews, but the ratio is kept; --shortfall fill takes them",
 }
