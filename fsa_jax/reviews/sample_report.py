@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from fsa_base.untrusted_json import UntrustedJsonError, parse
+from fsa_jax.common.terminal import printable
 from fsa_jax.reviews.sample import SampleReport
 from fsa_jax.reviews.stars import UNCHANGED
 from fsa_jax.reviews.strata import Limit
@@ -74,7 +75,7 @@ def tables(content: dict[str, Any]) -> list[Table]:
     files = Table("file", "rows", "kept", *_MAIN_PARTS, title="Columns found")
     losses = Table("file", "reason", "rows", title="Dropped and fixed")
     for path, file in content["files"].items():
-        name = Path(path).name
+        name = printable(Path(path).name)
         columns = [file["columns"].get(part, _INSTEAD[part]) for part in _MAIN_PARTS]
         files.add_row(name, f"{file['rows']:,}", f"{file['kept']:,}", *columns)
         for kind in ("dropped", "fixed"):
@@ -107,7 +108,7 @@ _NOT_DRAWN = ("not drawn", "reserve not needed")
 def star_mappings(content: dict[str, Any]) -> list[str]:
     """Lines that say how ratings on other scales were mapped to stars."""
     return [
-        f"{Path(path).name}: stars {used['scale']} mapped to 1-5 ({used['mapped']}), {used['rows']:,} rows"
+        f"{printable(Path(path).name)}: stars {used['scale']} mapped to 1-5 ({used['mapped']}), {used['rows']:,} rows"
         for path, file in content["files"].items()
         for used in file["stars"]
         if used["mapped"] != UNCHANGED.mapping
