@@ -76,7 +76,7 @@ def command(
     print(reviews, file=report, flush=True)
     # All rows are read once before the model is loaded, so that a bad row is reported at once and not after an hour.
     checked = reviews.check()
-    if checked.without_text:
+    if str(checked):
         print(checked, file=report, flush=True)
     settings = {
         "model as given": str(model),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,6 +112,36 @@ def test_rows_without_text_are_counted_and_predicted_as_errors(exported, tmp_pat
     said = capsys.readouterr().out
     assert f"6 of 8 rows have no text: {file}:2, {file}:3, {file}:4, {file}:5, {file}:6, …" in said
     assert "6 have no text" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (",hello\n0,second\n7,third\n", "1 of 3 rows have no id, .*\n1 of 3 rows have the same id as an earlier row"),
+        ("a,hello\na,second\na,third\n", "2 of 3 rows have the same id as an earlier row"),
+        ("0,hello\n2,second\n1,third\n", ""),
+    ],
+)
+def test_rows_without_an_id_and_repeated_ids_are_counted(rows, told, tmp_path):
+    file = tmp_path / "in.csv"
+    file.write_text(f"id,text\n{rows}")
+    assert re.fullmatch(told, str(open_reviews(file).check()))
+    file.write_text("text\nhello\nhello\n")
+    assert not str(open_reviews(file).check())
+
+
+def test_a_kill_leaves_no_copy_of_standard_input(tmp_path):
+    program = "from pathlib import Path; from fsa_jax.serving.inputs import open_reviews; r = open_reviews(Path('-')); "
+    program += "r.check(); print([*r.rows()], flush=True); import time; time.sleep(60)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes) as process:
+        process.stdin.write(b"good\nbad\n")
+        process.stdin.close()
+        assert b"good" in process.stdout.readline()
+        process.terminate()
+    assert process.returncode == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [] or sys.platform != "linux"
 
 
 def test_parquet_rows_without_text_do_not_end_the_command(exported, tmp_path):
