@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -41,6 +42,20 @@ _NO_VALUE = re.compile(r"([\w.+]++)[^:]*+: expected one argument")
 _NO_KEY = re.compile(r"Option '(.*)' is not accepted")
 _SHOWN = 200
 """Longest value that an error shows, in characters."""
+
+
+def _config_keys(content: str) -> list[str]:
+    """The keys of a configuration file, also those that occur twice; none if it is no mapping."""
+    try:
+        if content.lstrip().startswith("{"):
+            return [key for key, _ in json.loads(content, object_pairs_hook=list)]
+    except ValueError:
+        pass
+    try:
+        found = yaml.compose(content, yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []
+    return [str(key.value) for key, _ in found.value] if isinstance(found, yaml.MappingNode) else []
 
 
 class UnknownName(SettingError):
@@ -115,10 +130,7 @@ class CommandParser(ArgumentParser):
         Raises:
           SettingError: the content is wrong.
         """
-        names = "|".join(name.replace("_", "-") for name in self._parameters if "_" in name)
-        content = re.sub(
-            rf"^({names or '$.'})(?=\s*:)", lambda key: key[0].replace("-", "_"), content, flags=re.MULTILINE
-        )
+        content = self._with_names_of_parameters(content, path)
         try:
             return super().parse_string(content, path, *others, **kwargs)
         except SettingError as error:
@@ -127,6 +139,21 @@ class CommandParser(ArgumentParser):
                 raise SettingError(where, expected=error.expected, found=error.found, fix="edit the file") from error
             fix = f"{self.prog} ... --print_config prints such a file"
             raise SettingError(path, expected="lines OPTION: VALUE", found=error.found, fix=fix) from error
+
+    def _with_names_of_parameters(self, content: str, path: Any) -> str:
+        by_key = {parameter.option.removeprefix("--"): name for name, parameter in self._parameters.items()}
+        keys = _config_keys(content)
+        names = [by_key.get(key.replace("_", "-"), key) for key in keys]
+        if twice := sorted({key for key, name in zip(keys, names, strict=True) if names.count(name) > 1}):
+            raise SettingError(path, expected="each option once", found=f"twice: {', '.join(twice)}", fix="keep one")
+        if keys == names:
+            return content
+        try:
+            loaded = json.loads(content)
+        except ValueError:
+            loaded = _yaml(content)
+        renamed = dict(zip(keys, names, strict=True))
+        return json.dumps({renamed.get(key, key): value for key, value in loaded.items()}, default=str)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises the error of jsonargparse as one of ours."""
