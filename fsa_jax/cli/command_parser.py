@@ -115,8 +115,9 @@ class CommandParser(ArgumentParser):
         """
         self._written = list(args or ())
         words = spelt_out(self._command, self._written)
-        for word in words[: words.index("--") if "--" in words else None]:
-            self._refuse_unknown(word)
+        options = words[: words.index("--") if "--" in words else None]
+        for before, word in zip(["", *options], options, strict=False):
+            self._refuse_unknown(word, before)
         inputs = self._written[self._written.index("--") + 1 :] if "--" in self._written else []
         for word in inputs:
             if word.startswith("--") and option_key(word) in self._parameters:
@@ -137,7 +138,7 @@ class CommandParser(ArgumentParser):
             if error.where.startswith("--"):
                 where = f"{path}, {option_key(error.where)}"
                 raise SettingError(where, expected=error.expected, found=error.found, fix="edit the file") from error
-            fix = f"{self.prog} ... --print_config prints such a file"
+            fix = f"{self.prog} ... --print-config prints such a file"
             raise SettingError(path, expected="lines OPTION: VALUE", found=error.found, fix=fix) from error
 
     def _with_names_of_parameters(self, content: str, path: Any) -> str:
@@ -159,7 +160,8 @@ class CommandParser(ArgumentParser):
         """Raises the error of jsonargparse as one of ours."""
         raise self._our_error(message) from ex
 
-    def _refuse_unknown(self, word: str) -> None:
+    def _refuse_unknown(self, word: str, before: str) -> None:
+        """Raises an error for a word that looks like an option but is none; ``before`` is the word before it."""
         option = word.partition("=")[0]
         if not is_option(word) or option in self._option_string_actions:
             return
@@ -172,7 +174,11 @@ class CommandParser(ArgumentParser):
             return
         known = [*self._option_string_actions, *(f"--no_{n}" for n, p in self._parameters.items() if p.kind == "flag")]
         spelt = [hyphenated(name) for name in known if name not in self._hidden()]
-        raise unknown_name("option", option, spelt, f"{self.prog} --help")
+        error = unknown_name("option", option, spelt, f"{self.prog} --help")
+        parameter = self._parameters.get(before.removeprefix("--"))
+        if parameter is not None and parameter.kind == "value" and before.startswith("--"):
+            error.fix += f"; if it is the value of {parameter.option}, write {parameter.option}={word}"
+        raise error
 
     def _hidden(self) -> set[str]:
         return {

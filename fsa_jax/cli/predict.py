@@ -69,7 +69,7 @@ def command(
     from fsa_jax.serving.predictor import Predictor
 
     if batch_size < 1:
-        raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+        raise SettingError("--batch-size", expected="1 or more", found=str(batch_size), fix="--batch-size 32")
     require_min_score(min_score, task)
     report = sys.stdout if output != STANDARD else sys.stderr
     reviews = open_reviews(input, format=input_format, text_column=text_column, id_column=id_column)

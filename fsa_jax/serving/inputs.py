@@ -175,9 +175,9 @@ def open_reviews(
         raise MissingDataError(path, expected="a file of reviews", found=found, fix="check the path")
     if format is None:
         format = _format_of_lines(file) if copy else _format_of_name(path)
-    require_choice("input_format", format, FORMATS, "--input_format {choice}")
+    require_choice("input_format", format, FORMATS, "--input-format {choice}")
     if format == "txt":
-        for option, given in (("--text_column", text_column), ("--id_column", id_column)):
+        for option, given in (("--text-column", text_column), ("--id-column", id_column)):
             if given is not None:
                 raise SettingError(option, expected="no column: plain lines have none", found=given, fix="omit it")
         return Reviews(file, name, format, _TEXT_COLUMN, None, copy)
@@ -190,7 +190,7 @@ def open_reviews(
     columns: dict[str, bool] = {}
     for row in rows:
         columns.update({column: filled or columns.get(column, False) for column, filled in row.items()})
-    for option, given in (("--text_column", text_column), ("--id_column", id_column)):
+    for option, given in (("--text-column", text_column), ("--id-column", id_column)):
         if given is not None and given not in columns:
             raise SettingError(option, expected=f"a column of {name}", found=repr(given), fix=_listed(columns))
     text = text_column or _known_column("text", columns, name)
@@ -246,7 +246,7 @@ def _format_of_name(path: Path) -> Format:
             path,
             expected=f"a name that ends in {', '.join(_SUFFIXES)} (also with {' or '.join(_COMPRESSED)})",
             found=path.suffix or "no suffix",
-            fix="rename the file, or name its format: --input_format jsonl",
+            fix="rename the file, or name its format: --input-format jsonl",
         )
     return _SUFFIXES[suffixes[-1]]
 
@@ -265,7 +265,7 @@ def _not_one(part: Literal["text", "id"], found: list[str], columns: dict[str, b
         name,
         expected=f"one column with a known name for the {part} ({', '.join(known_names(part))})",
         found=" and ".join(found) if found else "none",
-        fix=f"choose one: --{part}_column {found[0] if found else 'COLUMN'}; {_listed(columns)}",
+        fix=f"choose one: --{part}-column {found[0] if found else 'COLUMN'}; {_listed(columns)}",
     )
 
 

@@ -118,6 +118,13 @@ def test_a_wrong_word_is_an_error_that_says_how_to_write_it(words, told):
     assert len(str(raised.value).splitlines()) == 2
 
 
+def test_a_value_that_looks_like_an_option_is_an_error_that_says_how_to_write_it():
+    with pytest.raises(SettingError, match=r"^no option '-x'; .*; if it is the value of --level, write --level=-x$"):
+        parsed(*INPUTS, "--level", "-x")
+    with pytest.raises(SettingError, match=r"^no option '-x'; fsa example --help lists them$"):
+        parsed(*INPUTS, "--dry-run", "-x")
+
+
 def test_inputs_after_a_list_are_missing_and_the_error_says_why():
     with pytest.raises(
         SettingError, match=r"OUTPUT, MODEL: .*\n.*--prompts takes all words up to the next option or --"

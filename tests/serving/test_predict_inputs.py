@@ -63,11 +63,11 @@ def test_an_empty_column_is_not_chosen_if_another_one_has_values(tmp_path):
 @pytest.mark.parametrize(
     ("row", "options", "message"),
     [
-        ({"body": "a", "n": 1}, {}, "found none\n.*--text_column COLUMN; the columns are 'body', 'n'"),
-        ({"text": "a", "review": "b"}, {}, "found text and review\n.*--text_column text; the columns are"),
-        ({"text": "a", "id": 1, "ID": 2}, {}, "found ID and id\n.*--id_column ID"),
-        ({"text": "a"}, {"text_column": "body"}, "--text_column: expected a column of .*the columns are 'text'"),
-        ({"text": "a"}, {"id_column": "nr"}, "--id_column: expected a column of"),
+        ({"body": "a", "n": 1}, {}, "found none\n.*--text-column COLUMN; the columns are 'body', 'n'"),
+        ({"text": "a", "review": "b"}, {}, "found text and review\n.*--text-column text; the columns are"),
+        ({"text": "a", "id": 1, "ID": 2}, {}, "found ID and id\n.*--id-column ID"),
+        ({"text": "a"}, {"text_column": "body"}, "--text-column: expected a column of .*the columns are 'text'"),
+        ({"text": "a"}, {"id_column": "nr"}, "--id-column: expected a column of"),
     ],
 )
 def test_no_column_or_several_are_an_error_that_lists_the_columns(row, options, message, tmp_path):
@@ -161,7 +161,7 @@ def give(content: bytes, monkeypatch) -> None:
         (b'\n {"reviewText": "good"}\n{"reviewText": "bad"}\n', [], ["good", "bad"]),
         (b"good\n{bad}\n", [], ["good", "{bad}"]),
         (b"{good}\n", ["--input_format", "txt"], ["{good}"]),
-        (b"text,nr\ngood,1\n", ["--input_format", "csv", "--id_column", "nr"], ["good"]),
+        (b"text,nr\ngood,1\n", ["--input_format", "csv", "--id-column", "nr"], ["good"]),
         (b"", [], []),
     ],
 )
