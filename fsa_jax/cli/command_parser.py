@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -41,6 +42,20 @@ _NO_VALUE = re.compile(r"([\w.+]++)[^:]*+: expected one argument")
 _NO_KEY = re.compile(r"Option '(.*)' is not accepted")
 _SHOWN = 200
 """Longest value that an error shows, in characters."""
+
+
+def _config_keys(content: str) -> list[str]:
+    """The keys of a configuration file, also those that occur twice; none if it is no mapping."""
+    try:
+        if content.lstrip().startswith("{"):
+            return [key for key, _ in json.loads(content, object_pairs_hook=list)]
+    except ValueError:
+        pass
+    try:
+        found = yaml.compose(content, yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []
+    return [str(key.value) for key, _ in found.value] if isinstance(found, yaml.MappingNode) else []
 
 
 class UnknownName(SettingError):
@@ -100,8 +115,9 @@ class CommandParser(ArgumentParser):
         """
         self._written = list(args or ())
         words = spelt_out(self._command, self._written)
-        for word in words[: words.index("--") if "--" in words else None]:
-            self._refuse_unknown(word)
+        options = words[: words.index("--") if "--" in words else None]
+        for before, word in zip(["", *options], options, strict=False):
+            self._refuse_unknown(word, before)
         inputs = self._written[self._written.index("--") + 1 :] if "--" in self._written else []
         for word in inputs:
             if word.startswith("--") and option_key(word) in self._parameters:
@@ -115,24 +131,37 @@ class CommandParser(ArgumentParser):
         Raises:
           SettingError: the content is wrong.
         """
-        names = "|".join(name.replace("_", "-") for name in self._parameters if "_" in name)
-        content = re.sub(
-            rf"^({names or '$.'})(?=\s*:)", lambda key: key[0].replace("-", "_"), content, flags=re.MULTILINE
-        )
+        content = self._with_names_of_parameters(content, path)
         try:
             return super().parse_string(content, path, *others, **kwargs)
         except SettingError as error:
             if error.where.startswith("--"):
                 where = f"{path}, {option_key(error.where)}"
                 raise SettingError(where, expected=error.expected, found=error.found, fix="edit the file") from error
-            fix = f"{self.prog} ... --print_config prints such a file"
+            fix = f"{self.prog} ... --print-config prints such a file"
             raise SettingError(path, expected="lines OPTION: VALUE", found=error.found, fix=fix) from error
+
+    def _with_names_of_parameters(self, content: str, path: Any) -> str:
+        by_key = {parameter.option.removeprefix("--"): name for name, parameter in self._parameters.items()}
+        keys = _config_keys(content)
+        names = [by_key.get(key.replace("_", "-"), key) for key in keys]
+        if twice := sorted({key for key, name in zip(keys, names, strict=True) if names.count(name) > 1}):
+            raise SettingError(path, expected="each option once", found=f"twice: {', '.join(twice)}", fix="keep one")
+        if keys == names:
+            return content
+        try:
+            loaded = json.loads(content)
+        except ValueError:
+            loaded = _yaml(content)
+        renamed = dict(zip(keys, names, strict=True))
+        return json.dumps({renamed.get(key, key): value for key, value in loaded.items()}, default=str)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises the error of jsonargparse as one of ours."""
         raise self._our_error(message) from ex
 
-    def _refuse_unknown(self, word: str) -> None:
+    def _refuse_unknown(self, word: str, before: str) -> None:
+        """Raises an error for a word that looks like an option but is none; ``before`` is the word before it."""
         option = word.partition("=")[0]
         if not is_option(word) or option in self._option_string_actions:
             return
@@ -145,7 +174,11 @@ class CommandParser(ArgumentParser):
             return
         known = [*self._option_string_actions, *(f"--no_{n}" for n, p in self._parameters.items() if p.kind == "flag")]
         spelt = [hyphenated(name) for name in known if name not in self._hidden()]
-        raise unknown_name("option", option, spelt, f"{self.prog} --help")
+        error = unknown_name("option", option, spelt, f"{self.prog} --help")
+        parameter = self._parameters.get(before.removeprefix("--"))
+        if parameter is not None and parameter.kind == "value" and before.startswith("--"):
+            error.fix += f"; if it is the value of {parameter.option}, write {parameter.option}={word}"
+        raise error
 
     def _hidden(self) -> set[str]:
         return {

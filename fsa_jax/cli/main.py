@@ -48,6 +48,14 @@ def command_of(name: str) -> Callable[..., int | None]:
     return importlib.import_module(f"fsa_jax.cli.{name.replace('-', '_')}").command
 
 
+def _failed(name: str, error: FsaError) -> int:
+    """Prints an error, which may quote names in untrusted files; returns the exit status."""
+    from fsa_jax.common.terminal import printable
+
+    print(printable(f"fsa {name}: {error}"), file=sys.stderr)
+    return 2
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status (0: done, 2: an error that the user can fix)."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -69,20 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = auto_cli(command, args=rest, **settings_of(name, command))
     except FsaError as error:
-        print(f"fsa {name}: {error}", file=sys.stderr)
-        return 2
+        return _failed(name, error)
     except ModuleNotFoundError as error:
         for_user = extras.error_of(error)
         if for_user is None:
             raise
-        print(f"fsa {name}: {for_user}", file=sys.stderr)
-        return 2
+        return _failed(name, for_user)
     except PermissionError as error:
         where = error.filename or "a file"
         found = str(error.strerror or error)
-        told = SettingError(where, expected="access rights", found=found, fix="check its owner and mode")
-        print(f"fsa {name}: {told}", file=sys.stderr)
-        return 2
+        return _failed(name, SettingError(where, expected="access rights", found=found, fix="check its owner and mode"))
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)
         return 130

@@ -87,7 +87,7 @@ def _engine_flag(word: str, words: list[str]) -> str | None:
 def _option(word: str, words: list[str], parameters: dict[str, Parameter], given: set[str]) -> list[str]:
     """The new words for an option and its values, which are removed from ``words``.
 
-    The names of lists and mappings that are written as words are added to ``given``.
+    The names of lists and mappings are added to ``given``.
     """
     option, equals, value = word.partition("=")
     dot, nested = option.removeprefix("--").partition(".")[1:]
@@ -110,13 +110,13 @@ def _option(word: str, words: list[str], parameters: dict[str, Parameter], given
         return [spelt]
     if parameter is None or not several:
         return [spelt, words.pop(0)]
-    if _stays(parameter, value if equals else words[0]):
-        return [f"{spelt}={value}"] if equals else [spelt, words.pop(0)]
     if name in given:
         raise SettingError(
             option, expected="the option once", found="it is given twice", fix=f"give all words after one {option}"
         )
     given.add(name)
+    if _stays(parameter, value if equals else words[0]):
+        return [f"{spelt}={value}"] if equals else [spelt, words.pop(0)]
     taken = [value] if equals else []
     while not equals and words and _belongs(parameter, words[0]):
         taken.append(words.pop(0))

@@ -69,14 +69,14 @@ def command(
     from fsa_jax.serving.predictor import Predictor
 
     if batch_size < 1:
-        raise SettingError("--batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+        raise SettingError("--batch-size", expected="1 or more", found=str(batch_size), fix="--batch-size 32")
     require_min_score(min_score, task)
     report = sys.stdout if output != STANDARD else sys.stderr
     reviews = open_reviews(input, format=input_format, text_column=text_column, id_column=id_column)
     print(reviews, file=report, flush=True)
     # All rows are read once before the model is loaded, so that a bad row is reported at once and not after an hour.
     checked = reviews.check()
-    if checked.without_text:
+    if str(checked):
         print(checked, file=report, flush=True)
     settings = {
         "model as given": str(model),

@@ -161,9 +161,12 @@ def command(
 
 
 def _print_losses(result: TeachResult) -> None:
+    from fsa_jax.common.terminal import printable
+
     losses = result.losses
     for reason, count in losses.dropped.most_common():
-        print(f"  not asked about, {reason}: {count:,} rows ({', '.join(losses.places[reason][:3])})")
+        places = printable(", ".join(losses.places[reason][:3]))
+        print(f"  not asked about, {reason}: {count:,} rows ({places})")
     for reason, count in losses.repaired.most_common():
         print(f"  fixed, {reason}: {count:,} rows")
 

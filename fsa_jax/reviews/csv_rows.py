@@ -21,13 +21,14 @@ from fsa_jax.reviews.raw_row import BadRow, RawRow, decode
 MAX_ROW_LINES = 1000
 """Largest number of lines of a row. A quote that is not closed within this many lines counts as never closed."""
 
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+"""Delimiters of files that are called .csv, by their names in reports."""
+
 _BY_THE_BOOK = {
-    ",": re.compile(
-        r"""(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)(?:,(?:"(?:[^"]++|"")*+"|[^",\r\n]*+))*+[\r\n]*""",
-    ),
-    "\t": re.compile(
-        r"""(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+)(?:\t(?:"(?:[^"]++|"")*+"|[^"\t\r\n]*+))*+[\r\n]*""",
-    ),
+    delimiter: re.compile(
+        rf"""(?:"(?:[^"]++|"")*+"|[^"{delimiter}\r\n]*+)(?:{delimiter}(?:"(?:[^"]++|"")*+"|[^"{delimiter}\r\n]*+))*+[\r\n]*"""
+    )
+    for delimiter in (",", *_OTHER_DELIMITERS)
 }
 """Patterns, by delimiter, of rows in which every quote encloses a field or is doubled inside one."""
 
@@ -55,6 +56,15 @@ class _Feed:
             return line
         self._again.appendleft(line)
         return None
+
+    def first(self) -> str:
+        """The text of the next line, which stays in the feed; empty if there is none that can be read."""
+        try:
+            line = self._next()
+        except StopIteration:
+            return ""
+        self._again.appendleft(line)
+        return "" if isinstance(line, BadRow) else line.text
 
     def take_back(self) -> int:
         """Returns all lines of the row except the first to the feed; returns the number of the last line."""
@@ -92,7 +102,8 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
     Args:
       path: path of the file, for error messages.
       lines: lines of the file, from lines.py.
-      delimiter: comma or tab.
+      delimiter: comma or tab. If it is a comma and the first line has none, but a semicolon or tab, this is used, and
+        reported with each row.
 
     Raises:
       DataError: there is no header, or two of its columns have the same name.
@@ -100,6 +111,10 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
     # The default limit of the csv module is less than a long review. The limit is global to the process.
     csv.field_size_limit(max(csv.field_size_limit(), 4 * raw_row.MAX_ROW_BYTES))
     feed = _Feed(lines)
+    first, instead = feed.first(), ()
+    if delimiter == "," and delimiter not in first:
+        delimiter = next((other for other in _OTHER_DELIMITERS if other in first), delimiter)
+        instead = (f"fields separated by {_OTHER_DELIMITERS[delimiter]}",) if delimiter != "," else ()
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     header = _header(path, feed, reader)
     columns = [(index, name) for index, name in enumerate(header) if name]
@@ -120,7 +135,7 @@ def csv_rows(path: Path, lines: Iterator[bytes | BadRow], delimiter: str) -> Ite
             yield BadRow(_reason(error), line=feed.taken[0].number)
             continue
         number = feed.taken[0].number
-        repairs = [repair for line in feed.taken for repair in line.repairs]
+        repairs = [*instead, *(repair for line in feed.taken for repair in line.repairs)]
         text = "".join(line.text for line in feed.taken)
         if '"' in text and not by_the_book.fullmatch(text):
             if doubtful:

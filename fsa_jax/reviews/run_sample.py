@@ -118,6 +118,8 @@ def sample_reviews(
             fix="rename them",
         )
     typed = [str(source) for source in _listed(sources)]
+    if not typed:
+        raise SettingError("SOURCES", expected="at least one source", found="none", fix="name a file or folder")
     catalogs = [Path(path) for path in _listed(catalog or ())]
     rules = DomainRules(categories or DEFAULT_RULES)
     StarsScales(stars_scale)

@@ -25,6 +25,7 @@ from fsa_jax.reviews.distinct_sample import DistinctSample
 from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signature
 from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.raw_row import BadRow, RawRow
+from fsa_jax.reviews.row_to_review import content_id
 from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count
 from fsa_jax.reviews.stars import Scale
 from fsa_jax.reviews.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
@@ -98,7 +99,7 @@ class SampleReport:
     limits: dict[Stratum, Limit] = field(default_factory=dict)
     """Why strata have fewer reviews than asked."""
     dropped_candidates: Counter[str] = field(default_factory=Counter)
-    """Losses among the candidates by reason (exact and near duplicates, repeated ids), and the reviews not drawn.
+    """Losses among the candidates by reason (exact and near duplicates), and the reviews not drawn.
 
     Their sum plus the number of taken reviews is the number of reviews that passed the filters.
     """
@@ -107,6 +108,8 @@ class SampleReport:
     stars: dict[str, dict[Scale, int]] = field(default_factory=dict)
     """Number of ratings by the scale from which they were mapped, by file."""
     size: int = 0
+    shared_ids: int = 0
+    """Number of reviews of the sample that had the same id as another one, and got an id of their own."""
 
 
 def sample(
@@ -188,7 +191,12 @@ def sample(
             elif report.taken[stratum] < quota:
                 report.limits[stratum] = "ratio"
         order = np.random.default_rng(settings.seed % 2**64).permutation(np.asarray(chosen))
-        report.size = write_reviews(output, (candidates.read(aside, i) for i in order))
+        ids, counts = np.unique(candidates.ids[order], return_counts=True)
+        shared = np.isin(candidates.ids, ids[counts > 1])
+        report.shared_ids = int(shared[order].sum())
+        report.size = write_reviews(
+            output, (_with_own_id(candidates.read(aside, i)) if shared[i] else candidates.read(aside, i) for i in order)
+        )
     return report
 
 
@@ -248,27 +256,28 @@ def _collect(
 
 
 def _without_duplicates(candidates: _Candidates, settings: SampleSettings, dropped: Counter[str]) -> list[int]:
-    """Candidates by priority, without repeated texts, repeated ids and near duplicates."""
+    """Candidates by priority, without repeated texts and near duplicates."""
     order = np.argsort(candidates.priorities, kind="stable")
     alike = np.zeros(len(order), bool)
     if candidates.signatures is not None and settings.near_duplicates is not None:
         alike = near_duplicates(candidates.signatures, order, settings.near_duplicates)
     kept: list[int] = []
     texts: set[int] = set()
-    ids: set[int] = set()
     for i in map(int, order):
-        text, identity = int(candidates.priorities[i]), int(candidates.ids[i])
+        text = int(candidates.priorities[i])
         if text in texts:
             dropped["exact duplicate"] += 1
         elif alike[i]:
             dropped["near duplicate"] += 1
-        elif identity in ids:
-            dropped["id of another review"] += 1
         else:
             kept.append(i)
             texts.add(text)
-            ids.add(identity)
     return kept
+
+
+def _with_own_id(review: Review) -> Review:
+    """A review whose id other reviews have too (each file may count from 0); its text makes the id its own."""
+    return review.model_copy(update={"id": f"{review.id}-{content_id(review.text)}"})
 
 
 def _rows(

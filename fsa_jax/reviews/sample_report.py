@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from fsa_base.untrusted_json import UntrustedJsonError, parse
+from fsa_jax.common.terminal import printable
 from fsa_jax.reviews.sample import SampleReport
 from fsa_jax.reviews.stars import UNCHANGED
 from fsa_jax.reviews.strata import Limit
@@ -40,6 +41,7 @@ def as_json(report: SampleReport, settings: dict[str, Any]) -> dict[str, Any]:
             for name, losses in report.losses.items()
         },
         "dropped_candidates": dict(report.dropped_candidates.most_common()),
+        "shared_ids": report.shared_ids,
         "strata": [
             {
                 "domain": stratum.domain,
@@ -73,7 +75,7 @@ def tables(content: dict[str, Any]) -> list[Table]:
     files = Table("file", "rows", "kept", *_MAIN_PARTS, title="Columns found")
     losses = Table("file", "reason", "rows", title="Dropped and fixed")
     for path, file in content["files"].items():
-        name = Path(path).name
+        name = printable(Path(path).name)
         columns = [file["columns"].get(part, _INSTEAD[part]) for part in _MAIN_PARTS]
         files.add_row(name, f"{file['rows']:,}", f"{file['kept']:,}", *columns)
         for kind in ("dropped", "fixed"):
@@ -82,6 +84,8 @@ def tables(content: dict[str, Any]) -> list[Table]:
     for reason, count in content["dropped_candidates"].items():
         if count and reason not in _NOT_DRAWN:
             losses.add_row("all", f"dropped: {reason}", f"{count:,}")
+    if content["shared_ids"]:
+        losses.add_row("all", "fixed: id of another review, made unique", f"{content['shared_ids']:,}")
     strata = Table("stratum", "fit", "asked", "taken", title=f"Sample of {content['size']:,}")
     for row in content["strata"]:
         parts = [row["domain"], None if row["stars"] is None else f"{row['stars']} stars"]
@@ -104,7 +108,7 @@ _NOT_DRAWN = ("not drawn", "reserve not needed")
 def star_mappings(content: dict[str, Any]) -> list[str]:
     """Lines that say how ratings on other scales were mapped to stars."""
     return [
-        f"{Path(path).name}: stars {used['scale']} mapped to 1-5 ({used['mapped']}), {used['rows']:,} rows"
+        f"{printable(Path(path).name)}: stars {used['scale']} mapped to 1-5 ({used['mapped']}), {used['rows']:,} rows"
         for path, file in content["files"].items()
         for used in file["stars"]
         if used["mapped"] != UNCHANGED.mapping
@@ -113,7 +117,7 @@ def star_mappings(content: dict[str, Any]) -> list[str]:
 
 _MARKS: dict[Limit | None, str] = {None: "", "short": " (short)", "duplicates": " (alike)", "ratio": " (ratio)"}
 _MEANINGS: dict[Limit, str] = {
-    "short": "strata marked (short) have fewer reviews than asked",
+    "short": "strata marked (short) have fewer different reviews than asked",
     "duplicates": "in strata marked (alike), too many candidates were duplicates; another --seed draws others",
     "ratio": "strata marked (ratio) have more reviews, but the ratio is kept; --shortfall fill takes them",
 }

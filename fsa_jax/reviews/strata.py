@@ -49,7 +49,7 @@ def shares(ratio: Mapping[str, float], setting: str) -> dict[str, float]:
             setting,
             expected="weights of 0 or more, at least one above 0",
             found=str(dict(ratio)),
-            fix="""for example '{"1": 1, "2": 2, "3": 4, "4": 2, "5": 1}'""",
+            fix="write words such as NAME=2, or null for no stratification",
         )
     return {part: weight / total for part, weight in ratio.items() if weight > 0}
 
@@ -61,7 +61,7 @@ def strata_shares(
 ) -> dict[Stratum, float]:
     """The share of each stratum in the sample: the product of the shares of its fields."""
     stars: dict[int | None, float] = {None: 1.0}
-    if stars_ratio:
+    if stars_ratio is not None:
         by_name = shares(stars_ratio, "stars_ratio")
         if odd := [name for name in by_name if name not in ("0", "1", "2", "3", "4", "5")]:
             raise SettingError(
@@ -72,7 +72,7 @@ def strata_shares(
             )
         stars = {int(name): share for name, share in by_name.items()}
     domains: dict[str | None, float] = {None: 1.0}
-    if domain_ratio:
+    if domain_ratio is not None:
         domains = {**shares(domain_ratio, "domain_ratio")}
     kinds: dict[bool | None, float] = {None: 1.0}
     if implicit_share is not None:

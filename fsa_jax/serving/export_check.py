@@ -64,7 +64,7 @@ def check_sentences(file: Path | None, count: int) -> tuple[list[str], str]:
     """
     if count < 1:
         raise SettingError(
-            "--check_count", expected="1 or more", found=str(count), fix="omit it for the default of 200"
+            "--check-count", expected="1 or more", found=str(count), fix="omit it for the default of 200"
         )
     source = str(file or "sentences of fsa_jax")
     texts = [row.text for row in read_rows(file or _OWN_SENTENCES)]

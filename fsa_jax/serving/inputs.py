@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple, get_args
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import IO, Any, Literal, NamedTuple, get_args
+
+import numpy as np
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError, SettingError, require_choice
@@ -42,7 +45,7 @@ _COMPRESSED = (".gz", ".zst")
 _ARRAY_FIX = "write one object per line; for an array: jq -c '.[]' FILE"
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 30, 60
 _TEXT_COLUMN = "text"
-_COPY, _FIRST_BYTES = "standard-input", 1 << 16
+_FIRST_BYTES = 1 << 16
 
 
 class Row(NamedTuple):
@@ -57,12 +60,12 @@ class Reviews:
     """The reviews of a file.
 
     Attributes:
-      file: file that is read; for standard input, a temporary copy.
+      file: file that is read; for standard input, a copy in a temporary file.
       name: its name in messages.
       format: format of the file.
       text_column: key or column of the text.
       id_column: key or column of the id; None if rows get their number, from 0.
-      copy: temporary folder of ``file``, which is deleted with this object or by ``close``.
+      copy: temporary file behind ``file``, which is deleted with this object or by ``close``.
     """
 
     file: Path
@@ -70,12 +73,12 @@ class Reviews:
     format: Format
     text_column: str
     id_column: str | None
-    copy: TemporaryDirectory[str] | None = None
+    copy: IO[bytes] | None = None
 
     def close(self) -> None:
         """Deletes the temporary copy of standard input."""
         if self.copy is not None:
-            self.copy.cleanup()
+            self.copy.close()
 
     def rows(self) -> Iterator[Row]:
         """The reviews in order.
@@ -83,14 +86,16 @@ class Reviews:
         Raises:
           DataError: a row cannot be read; the message names it.
         """
-        return (row for _, row in self._located_rows())
+        return (row for _, row, _ in self._located_rows())
 
-    def _located_rows(self) -> Iterator[tuple[str, Row]]:
+    def _located_rows(self) -> Iterator[tuple[str, Row, bool]]:
+        """Places and rows, and whether the row has an id of its own if the others have one."""
         for number, (where, row) in enumerate(_objects(self.file, self.format, self.name)):
             text = row.get(self.text_column)
-            id = None if self.id_column is None else row.get(self.id_column)
+            id = number if self.id_column is None else row.get(self.id_column)
+            has_id = id is not None and id != ""
             # Blank texts are kept, since predictions quote the text unchanged.
-            yield where, Row(str(number if id is None or id == "" else id), text if isinstance(text, str) else "")
+            yield where, Row(str(id if has_id else number), text if isinstance(text, str) else ""), has_id
 
     def check(self) -> Checked:
         """Reads all rows once, so that a bad row is reported before a model is loaded.
@@ -98,13 +103,16 @@ class Reviews:
         Raises:
           DataError: a row cannot be read; the message names it.
         """
-        total, without_text, examples = 0, 0, list[str]()
-        for where, row in self._located_rows():
+        total, without_text, without_id, examples, ids = 0, 0, 0, list[str](), array("q")
+        for where, row, has_id in self._located_rows():
             total += 1
+            without_id += not has_id
+            ids.append(hash(row.id))
             if not row.text.strip():
                 without_text += 1
                 examples += [where] if len(examples) < EXAMPLES else []
-        return Checked(total, without_text, tuple(examples))
+        repeated = total - len(np.unique(np.frombuffer(ids, np.int64)))
+        return Checked(total, without_text, tuple(examples), without_id, repeated)
 
     def __str__(self) -> str:
         if self.format == "txt":
@@ -114,15 +122,28 @@ class Reviews:
 
 
 class Checked(NamedTuple):
-    """Number of rows, number of rows without text, and the places of the first of these."""
+    """Number of rows, number of rows without text and the places of the first of these, and rows with unusable ids.
+
+    Attributes:
+      without_id: number of rows without an id, in a file with a column of ids; they get their number.
+      repeated_ids: number of rows with the id of an earlier row.
+    """
 
     total: int
     without_text: int
     examples: tuple[str, ...]
+    without_id: int
+    repeated_ids: int
 
     def __str__(self) -> str:
+        """What is wrong with the rows, one line each; empty if nothing is."""
         more = ", …" if self.without_text > len(self.examples) else ""
-        return f"{self.without_text} of {self.total} rows have no text: {', '.join(self.examples)}{more}"
+        lines = (
+            (self.without_text, f"have no text: {', '.join(self.examples)}{more}"),
+            (self.without_id, "have no id, and get their number in the file, from 0"),
+            (self.repeated_ids, "have the same id as an earlier row"),
+        )
+        return "\n".join(f"{count} of {self.total} rows {what}" for count, what in lines if count)
 
 
 def open_reviews(
@@ -147,16 +168,16 @@ def open_reviews(
         standard input is a terminal.
       DataError: one of the first rows cannot be read.
     """
-    copy = _copied_input() if path == STANDARD else None
-    file, name = (Path(copy.name, _COPY), "standard input") if copy else (path, str(path))
+    file, copy = _copied_input() if path == STANDARD else (path, None)
+    name = "standard input" if copy else str(path)
     if not file.is_file():
         found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
         raise MissingDataError(path, expected="a file of reviews", found=found, fix="check the path")
     if format is None:
         format = _format_of_lines(file) if copy else _format_of_name(path)
-    require_choice("input_format", format, FORMATS, "--input_format {choice}")
+    require_choice("input_format", format, FORMATS, "--input-format {choice}")
     if format == "txt":
-        for option, given in (("--text_column", text_column), ("--id_column", id_column)):
+        for option, given in (("--text-column", text_column), ("--id-column", id_column)):
             if given is not None:
                 raise SettingError(option, expected="no column: plain lines have none", found=given, fix="omit it")
         return Reviews(file, name, format, _TEXT_COLUMN, None, copy)
@@ -169,7 +190,7 @@ def open_reviews(
     columns: dict[str, bool] = {}
     for row in rows:
         columns.update({column: filled or columns.get(column, False) for column, filled in row.items()})
-    for option, given in (("--text_column", text_column), ("--id_column", id_column)):
+    for option, given in (("--text-column", text_column), ("--id-column", id_column)):
         if given is not None and given not in columns:
             raise SettingError(option, expected=f"a column of {name}", found=repr(given), fix=_listed(columns))
     text = text_column or _known_column("text", columns, name)
@@ -183,8 +204,11 @@ def read_rows(path: Path, *, text_column: str | None = None, id_column: str | No
     return open_reviews(path, text_column=text_column, id_column=id_column).rows()
 
 
-def _copied_input() -> TemporaryDirectory[str]:
-    """A temporary folder with a copy of standard input, because all rows are read before the first prediction.
+def _copied_input() -> tuple[Path, IO[bytes]]:
+    """A temporary file with a copy of standard input, because all rows are read before the first prediction.
+
+    Returns:
+      The path by which it can be read, and the open file, which keeps it.
 
     Raises:
       SettingError: standard input is a terminal.
@@ -196,10 +220,12 @@ def _copied_input() -> TemporaryDirectory[str]:
             found="a terminal",
             fix="give a file, or a pipe: zcat reviews.jsonl.gz | fsa predict MODEL - OUTPUT",
         )
-    folder = TemporaryDirectory(prefix="fsa-predict-")
-    with open(Path(folder.name, _COPY), "wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream)
-    return folder
+    # On Linux the file has no name in its folder, so that nothing is left of it if this process is killed.
+    by_number = Path("/proc/self/fd")
+    copy = TemporaryFile() if by_number.is_dir() else NamedTemporaryFile(prefix="fsa-predict-")  # noqa: SIM115
+    shutil.copyfileobj(sys.stdin.buffer, copy)
+    copy.flush()
+    return by_number / str(copy.fileno()) if by_number.is_dir() else Path(copy.name), copy
 
 
 def _format_of_lines(path: Path) -> Format:
@@ -220,7 +246,7 @@ def _format_of_name(path: Path) -> Format:
             path,
             expected=f"a name that ends in {', '.join(_SUFFIXES)} (also with {' or '.join(_COMPRESSED)})",
             found=path.suffix or "no suffix",
-            fix="rename the file, or name its format: --input_format jsonl",
+            fix="rename the file, or name its format: --input-format jsonl",
         )
     return _SUFFIXES[suffixes[-1]]
 
@@ -239,7 +265,7 @@ def _not_one(part: Literal["text", "id"], found: list[str], columns: dict[str, b
         name,
         expected=f"one column with a known name for the {part} ({', '.join(known_names(part))})",
         found=" and ".join(found) if found else "none",
-        fix=f"choose one: --{part}_column {found[0] if found else 'COLUMN'}; {_listed(columns)}",
+        fix=f"choose one: --{part}-column {found[0] if found else 'COLUMN'}; {_listed(columns)}",
     )
 
 

@@ -119,14 +119,14 @@ def require_min_score(min_score: float, task: Task) -> None:
     """
     if not 0 <= min_score <= 1:
         raise SettingError(
-            "--min_score",
+            "--min-score",
             expected="a probability, 0 to 1 (the exponential of an aspect's log_probability)",
             found=f"{min_score:g}",
-            fix="--min_score 0.5",
+            fix="--min-score 0.5",
         )
     if min_score and task not in PAIR_TASKS:
         raise SettingError(
-            "--min_score",
+            "--min-score",
             expected=f"--task {' or '.join(PAIR_TASKS)}, whose aspects have a probability",
             found=f"--task {task}",
             fix="omit it",

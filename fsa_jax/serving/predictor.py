@@ -215,7 +215,7 @@ class Predictor:
           SettingError: ``batch_size`` is less than 1.
         """
         if batch_size < 1:
-            raise SettingError("batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+            raise SettingError("batch_size", expected="1 or more", found=str(batch_size), fix="--batch-size 32")
         if blank := [i for i, text in enumerate(texts) if not text.strip()]:
             yield [(i, without_text(ids[i], texts[i])) for i in blank]
         encoded = {i: self._encode(text) for i, text in enumerate(texts) if text.strip()}

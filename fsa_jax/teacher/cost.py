@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 
@@ -143,29 +143,45 @@ class Budget:
 
 
 class ReviewSet:
-    """The ids of reviews, as hashes of 16 bytes."""
+    """Counts the different reviews of stored rows, with hashes of 16 bytes.
+
+    Different reviews may have the same id, and the store has no texts of reviews. But a request's key depends on the
+    text, so keys of requests with the same settings (such as the seed) tell them apart. Between requests with
+    different settings, only ids are compared.
+    """
 
     def __init__(self, buffer: int = 4096) -> None:
         self._buffer = buffer
-        self._new: list[bytes] = []
-        self._keys = KeySet()
+        self._new: dict[Hashable, list[bytes]] = {}
+        self._keys: dict[Hashable, KeySet] = {}
 
     def __len__(self) -> int:
+        """The number of ids, or of keys with the same settings if it is higher."""
         self._merge()
-        return len(self._keys)
+        return max(map(len, self._keys.values()), default=0)
 
-    def add(self, review_id: str) -> None:
-        self._new.append(hashlib.blake2b(review_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest())
-        if len(self._new) >= self._buffer:
-            self._merge()
+    def add(self, row: StoredGeneration) -> None:
+        """Adds the review of a row."""
+        hashed = hashlib.blake2b(row.review_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+        self._add("id", hashed)
+        if row.sample == 0:
+            self._add((row.teacher_revision, row.sampling, row.seed, row.prompt_hash), row.key)
 
     def update(self, other: ReviewSet) -> None:
-        """Adds all ids of another set."""
+        """Adds all reviews of another set."""
         other._merge()
-        self._keys.update(other._keys)
+        for settings, keys in other._keys.items():
+            self._keys.setdefault(settings, KeySet()).update(keys)
+
+    def _add(self, settings: Hashable, key: bytes) -> None:
+        new = self._new.setdefault(settings, [])
+        new.append(key)
+        if len(new) >= self._buffer:
+            self._merge()
 
     def _merge(self) -> None:
-        self._keys.add_new(as_keys(self._new))
+        for settings, new in self._new.items():
+            self._keys.setdefault(settings, KeySet()).add_new(as_keys(new))
         self._new.clear()
 
 
@@ -232,7 +248,7 @@ def bills(shards: Iterable[Iterable[StoredGeneration]], pricings: Iterable[Prici
     """The bills of all requests ever sent, failures and retried attempts included.
 
     Wall time is computed from the rows, so that the work of killed jobs is counted and the idle time between jobs is
-    not. Memory grows by 16 bytes for each review and prompt.
+    not. Memory grows by 32 bytes for each review and prompt, and by 16 more if it was asked about with other settings.
 
     Args:
       shards: the rows of each shard. Shards are separate engines, so their times are added.
@@ -257,7 +273,7 @@ def _shard_bills(rows: Iterable[StoredGeneration], pricing: Pricing) -> Bills:
         bill.requests += 1
         bill.input_tokens += row.input_tokens or 0
         bill.output_tokens += row.output_tokens or 0
-        bill.reviews.add(row.review_id)
+        bill.reviews.add(row)
         if row.failure is not None:
             bill.failures[failure_reason(row.failure)] += 1
         devices[teacher, prices] = max(devices[teacher, prices], row.devices)

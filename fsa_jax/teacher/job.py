@@ -22,6 +22,7 @@ from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow
 from fsa_jax.reviews.row_to_review import Fields, parse_review, probe
 from fsa_jax.reviews.source import Losses, Source, row_count
+from fsa_jax.reviews.stars import UNCHANGED
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
 from fsa_jax.teacher.generation_requests import Request, RequestMaker, Teacher, engine_seed, expected_input_tokens
@@ -33,9 +34,10 @@ from fsa_jax.teacher.store.writer import ShardWriter
 
 
 def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None) -> Iterator[Review]:
-    """Yields reviews in the order of their files, one at a time, with the texts and stars that ``fsa sample`` writes.
+    """Yields reviews in the order of their files, one at a time, with the texts that ``fsa sample`` writes.
 
-    A file's reviews have no stars if the scale of its stars cannot be decided. No request needs them.
+    They have no stars: no request needs them, and to decide the scale of a file's stars, all its rows may have to be
+    read.
 
     Args:
       sources: files or folders: output of ``fsa sample``, the papers' release (``ID Text Overall``), or a dump.
@@ -48,7 +50,7 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
     count = 0
     for source in sources:
         for name, rows in source.parts():
-            fields = probe(rows, Fields({})).fields
+            fields = replace(probe(rows, Fields({}), UNCHANGED).fields, scale=None)
             number = 0
             for raw in rows():
                 if count == limit:

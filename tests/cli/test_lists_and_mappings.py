@@ -102,6 +102,8 @@ def test_several_inputs_are_plain_words(words, sources):
         (["--ratio", "[1, 2]"], "--ratio: expected KEY=NUMBER ..., or JSON, or null, found [1, 2]"),
         (["--ratio"], "--ratio: expected KEY=NUMBER ..., or JSON, or null, found nothing"),
         (["--prompts", "a", "--prompts", "b"], "--prompts: expected the option once"),
+        (["--columns", '{"text": "a"}', "--columns", '{"stars": "b"}'], "--columns: expected the option once"),
+        (["--columns", '{"text": "a"}', "--columns", "stars=b"], "--columns: expected the option once"),
         (["--rates", "1", "x"], "--rates: expected NUMBER ..., or JSON, found 'x'"),
         (["--level", "hihg"], "--level: expected 'low' or 'high', found 'hihg', which is near 'high'"),
         (["--dry-run=maybe"], "--dry-run: expected true or false, found 'maybe'"),
@@ -116,6 +118,13 @@ def test_a_wrong_word_is_an_error_that_says_how_to_write_it(words, told):
     assert len(str(raised.value).splitlines()) == 2
 
 
+def test_a_value_that_looks_like_an_option_is_an_error_that_says_how_to_write_it():
+    with pytest.raises(SettingError, match=r"^no option '-x'; .*; if it is the value of --level, write --level=-x$"):
+        parsed(*INPUTS, "--level", "-x")
+    with pytest.raises(SettingError, match=r"^no option '-x'; fsa example --help lists them$"):
+        parsed(*INPUTS, "--dry-run", "-x")
+
+
 def test_inputs_after_a_list_are_missing_and_the_error_says_why():
     with pytest.raises(
         SettingError, match=r"OUTPUT, MODEL: .*\n.*--prompts takes all words up to the next option or --"
@@ -123,9 +132,18 @@ def test_inputs_after_a_list_are_missing_and_the_error_says_why():
         parsed("a.jsonl", "--prompts", "p", "out", "m")
 
 
-def test_config_files_have_lists_and_mappings_and_either_spelling(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        "prompts: [a, b]\nratio:\n  x-y: 2\n  1: 3\nengine-args: {max-len: 3}\ndry_run: true\n",
+        "  prompts: [a, b]\n  ratio: {x-y: 2, 1: 3}\n  'engine-args' : {max-len: 3}\n  \"dry-run\": true\n",
+        '{"prompts": ["a", "b"],\n\t"ratio": {"x-y": 2, "1": 3}, "engine-args": {"max-len": 3}, "dry-run": true}',
+        "{prompts: [a, b], ratio: {x-y: 2, 1: 3}, engine-args: {max-len: 3}, dry-run: true}",
+    ],
+)
+def test_config_files_have_lists_and_mappings_and_either_spelling(content, tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text("prompts: [a, b]\nratio:\n  x-y: 2\n  1: 3\nengine-args: {max-len: 3}\ndry_run: true\n")
+    config.write_text(content)
     found = parsed("--config", str(config), *INPUTS)
     assert (found["prompts"], found["ratio"], found["dry_run"]) == (["a", "b"], {"x-y": 2.0, "1": 3.0}, True)
     assert found["engine_args"] == {"max-len": 3}
@@ -136,6 +154,9 @@ def test_config_files_have_lists_and_mappings_and_either_spelling(tmp_path):
     [
         ("ratio: {x: y}\n", "config.yaml, ratio: expected KEY=NUMBER"),
         ("prompt: [a]\n", "no option 'prompt' in --config; did you mean 'prompts'?"),
+        ("dry-run: true\nratio: {a: 1}\ndry_run: false\n", "each option once, found twice: dry-run, dry_run"),
+        ("ratio: {a: 1}\nratio: {b: 1}\n", "each option once, found twice: ratio"),
+        ('{"dry-run": true, "dry_run": false}', "each option once, found twice: dry-run, dry_run"),
         ("ratio: [1\n", "config.yaml: expected lines OPTION: VALUE"),
     ],
 )

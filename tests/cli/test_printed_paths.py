@@ -32,6 +32,18 @@ def test_tables_show_titles_and_cells_unchanged(capsys: pytest.CaptureFixture[st
     assert f"title {NAME}" in printed and f"cell {NAME}" in printed
 
 
+@pytest.mark.parametrize("command", [["sample"], ["predict", "model"]])
+def test_names_in_untrusted_files_cannot_control_the_terminal(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.csv"
+    escape = "\x1b[31mbody\x1b]0;pwn\x07"
+    source.write_text(f"id,{escape},{escape}{'2' if command == ['sample'] else ''}\n1,A fine soup.,5\n")
+    assert main([*command, str(source), str(tmp_path / "out.parquet")]) == 2
+    told = capsys.readouterr().err
+    assert "\x1b" not in told and "\x07" not in told and r"\x1b[31mbody\x1b]0;pwn\x07" in told
+
+
 def test_every_command_uses_that_console() -> None:
     sources = Path(fsa_jax.__file__).parent.rglob("*.py")
     found = [path.name for path in sources if re.search(r"\bConsole\(|rich\.print", path.read_text("utf-8"))]

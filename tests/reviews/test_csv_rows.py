@@ -101,6 +101,22 @@ def test_other_violations_are_counted_or_errors(
         list(read_rows(path))
 
 
+@pytest.mark.parametrize("header", ["id{}text{}stars", '"id"{}"text"{}"stars"'])
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_file_may_be_separated_by_semicolons_or_tabs(
+    tmp_path: Path, header: str, separator: str, name: str
+) -> None:
+    path = tmp_path / "reviews.csv"
+    rows = [header, '7{}"Good, warm; and ""big""."{}5', "8{}Cold{}1{}1"]
+    path.write_text("\n".join(rows).replace("{}", separator))
+    losses = Losses()
+    (review,) = read_reviews([Source(str(path))], losses)
+    assert (review.id, review.text) == ("7", 'Good, warm; and "big".')
+    assert losses.repaired == {f"fields separated by {name}": 1} and losses.dropped == {REASON: 1}
+    path.write_text("\n".join(rows[:2]).replace("{}", separator))
+    assert list(read_rows(path)) == [(review.id, review.text)]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -54,6 +54,8 @@ def test_sources_may_be_texts_paths_or_lists(tmp_path: Path):
         sample_reviews(first, tmp_path / "0.parquet", size=30, **QUICK)
     with pytest.raises(SettingError, match="--columns"):
         sample_reviews(first, tmp_path / "3.parquet", columns={"txt": "body"})
+    with pytest.raises(SettingError, match="SOURCES: expected at least one source"):
+        sample_reviews([], tmp_path / "3.parquet")
 
 
 def test_the_command_and_the_function_have_the_same_parameters():

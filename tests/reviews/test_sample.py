@@ -146,10 +146,29 @@ def test_bad_rows_are_counted_and_do_not_stop_the_sample(tmp_path):
     assert file["places"]["broken JSON"] == ["row 1"]
     assert found["dropped_candidates"]["exact duplicate"] == 1
     assert found["dropped_candidates"]["near duplicate"] == 1
-    assert found["dropped_candidates"]["id of another review"] == 1
-    assert found["size"] == 3002 == len(list(read_reviews(output)))
+    assert found["shared_ids"] == 2
+    assert found["size"] == 3003 == len(list(read_reviews(output)))
     text = output.with_suffix(".report.json").read_text("utf-8")
     assert "script" not in text and texts[5] not in text  # the report has counts and row numbers, but no review texts
+
+
+def test_reviews_of_two_files_with_the_same_ids_are_all_sampled_with_ids_of_their_own(tmp_path, capsys):
+    texts = [row["text"] for row in generated(200)]
+    sources = []
+    for name, first in (("a.csv", 0), ("b.csv", 100)):
+        rows = "".join(f'{number},"{text}"\n' for number, text in enumerate(texts[first : first + 100]))
+        (tmp_path / name).write_text(
+            "id,text\n" + rows + '100,"Only the id of this one is in both files, as is its text."\n'
+        )
+        sources.append(tmp_path / name)
+    output = tmp_path / "out.parquet"
+    assert run(*sources, output, "--size", 1000, "--stars-ratio", "null") == 0
+    found = list(read_reviews(output))
+    assert {review.text for review in found} > set(texts) and len({review.id for review in found}) == 201 == len(found)
+    assert {review.id.partition("-")[0] for review in found} == set(map(str, range(101)))
+    assert {review.id for review in found if "-" not in review.id} == {"100"}
+    assert report(output)["shared_ids"] == 200
+    assert "id of another review, made unique" in capsys.readouterr().out
 
 
 def test_a_short_stratum(tmp_path, capsys):

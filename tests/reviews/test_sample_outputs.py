@@ -89,7 +89,7 @@ def test_the_summary_distinguishes_short_strata_from_those_cut_for_the_ratio(
     printed = capsys.readouterr().out
     strata = json.loads((tmp_path / "out.report.json").read_text())["strata"]
     assert {row["stars"]: (row["taken"], row["limit"]) for row in strata} == {1: (2, "short"), 2: (2, "short")}
-    assert "have fewer reviews than asked" in printed and "ratio" not in printed
+    assert "have fewer different reviews than asked" in printed and "ratio" not in printed
     assert run(path, output, "--size", 30, "--stars-ratio", '{"1": 1, "2": 1}', "--overwrite") == 0
     printed = capsys.readouterr().out
     strata = json.loads((tmp_path / "out.report.json").read_text())["strata"]

@@ -16,6 +16,7 @@ from fsa_jax.checking.check_generations import released
 from fsa_jax.cli.main import main
 from fsa_jax.reviews.parquet_files import read_reviews
 from fsa_jax.reviews.raw_row import BadRow
+from fsa_jax.reviews.row_to_review import PROBED_ROWS
 from fsa_jax.reviews.source import Losses, Source, StarsScales
 from fsa_jax.reviews.stars import THUMBS, UNCHANGED, Rating, Ratings, parse_scale, read_rating
 from fsa_jax.teacher.job import read_reviews as read_dump
@@ -187,16 +188,22 @@ def test_a_scale_that_cannot_be_decided_is_an_error_with_a_fix(tmp_path: Path, c
     assert main(["sample", sources, str(tmp_path / "c.parquet"), *OPTIONS, "--stars-scale", "game=0-1"]) == 2
 
 
-def test_teach_reads_the_same_stars_and_texts_as_sample(tmp_path: Path):
-    source = dump(tmp_path / "a.jsonl", [*range(1, 11), "5/5", "positive", "many"])
+def test_teach_reads_the_texts_of_sample_without_stars_and_only_the_rows_that_it_needs(tmp_path: Path):
+    source = dump(tmp_path / "a.jsonl", [*range(1, 11), "5/5", "positive"])
     sampled(tmp_path, source)
-    losses = Losses()
-    taught = sorted(read_dump([Source(str(source))], losses), key=lambda review: review.id)
-    assert taught == sorted(read_reviews(tmp_path / "out.parquet"), key=lambda review: review.id)
-    assert losses.dropped == {"stars that are no number": 1} and taught[0].stars == 1
-    # No request needs stars, so an unclear scale does not stop fsa teach.
-    dump(source, [0, 1] * 5)
-    assert {review.stars for review in read_dump([Source(str(source))], losses)} == {None}
+    texts = {review.id: review.text for review in read_reviews(tmp_path / "out.parquet")}
+    assert {review.id: review.text for review in read_dump([Source(str(source))], Losses())} == texts
+    dump(source, [*[10] * 1200, "many"])
+    losses, reading = Losses(), []
+    assert {review.stars for review in read_dump([Source(str(source))], losses)} == {None} and losses.kept == 1201
+
+    class Counted(Source):
+        def parts(self):
+            ((name, rows),) = super().parts()
+            return [(name, lambda: (reading.append(row) or row for row in rows()))]
+
+    next(read_dump([Counted(str(source))], Losses()))
+    assert len(reading) == PROBED_ROWS + 1
 
 
 def test_check_maps_the_stars_of_released_rows(tmp_path: Path):

@@ -66,10 +66,12 @@ def test_the_other_ways_to_meet_a_shortfall():
         settle(PAPER, 500, {}, "fill")
 
 
-@pytest.mark.parametrize("ratio", [{"1": -1.0}, {"1": 0.0}, {"6": 1.0}, {"3": float("nan")}])
+@pytest.mark.parametrize("ratio", [{}, {"1": -1.0}, {"1": 0.0}, {"6": 1.0}, {"3": float("nan")}])
 def test_invalid_ratios(ratio):
     with pytest.raises(SettingError):
         strata_shares(ratio, None, None)
+    with pytest.raises(SettingError):
+        strata_shares(None, {}, None)
 
 
 @given(st.lists(st.integers(0, 50), max_size=300), st.integers(0, 20))

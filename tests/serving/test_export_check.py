@@ -55,5 +55,5 @@ def test_the_package_has_two_hundred_sentences_for_the_check():
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_check_with_no_sentence_is_refused(count):
-    with pytest.raises(SettingError, match="check_count"):
+    with pytest.raises(SettingError, match="check-count"):
         check_sentences(None, count)

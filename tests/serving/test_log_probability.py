@@ -157,7 +157,7 @@ def test_min_score_leaves_out_aspects_and_counts_them(exported, reviews, tmp_pat
 def test_a_min_score_that_cannot_be_used_is_refused(value, task, exported, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("good")
     assert fsa("predict", exported, tmp_path / "in.txt", tmp_path / "out", "--min_score", value, "--task", task) == 2
-    assert "--min_score: expected" in capsys.readouterr().err
+    assert "--min-score: expected" in capsys.readouterr().err
 
 
 def test_a_predictor_prints_nothing(checkpoint, vocabulary, capfd):

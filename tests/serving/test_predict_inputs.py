@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,11 +63,11 @@ def test_an_empty_column_is_not_chosen_if_another_one_has_values(tmp_path):
 @pytest.mark.parametrize(
     ("row", "options", "message"),
     [
-        ({"body": "a", "n": 1}, {}, "found none\n.*--text_column COLUMN; the columns are 'body', 'n'"),
-        ({"text": "a", "review": "b"}, {}, "found text and review\n.*--text_column text; the columns are"),
-        ({"text": "a", "id": 1, "ID": 2}, {}, "found ID and id\n.*--id_column ID"),
-        ({"text": "a"}, {"text_column": "body"}, "--text_column: expected a column of .*the columns are 'text'"),
-        ({"text": "a"}, {"id_column": "nr"}, "--id_column: expected a column of"),
+        ({"body": "a", "n": 1}, {}, "found none\n.*--text-column COLUMN; the columns are 'body', 'n'"),
+        ({"text": "a", "review": "b"}, {}, "found text and review\n.*--text-column text; the columns are"),
+        ({"text": "a", "id": 1, "ID": 2}, {}, "found ID and id\n.*--id-column ID"),
+        ({"text": "a"}, {"text_column": "body"}, "--text-column: expected a column of .*the columns are 'text'"),
+        ({"text": "a"}, {"id_column": "nr"}, "--id-column: expected a column of"),
     ],
 )
 def test_no_column_or_several_are_an_error_that_lists_the_columns(row, options, message, tmp_path):
@@ -110,6 +114,36 @@ def test_rows_without_text_are_counted_and_predicted_as_errors(exported, tmp_pat
     assert "6 have no text" in said.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (",hello\n0,second\n7,third\n", "1 of 3 rows have no id, .*\n1 of 3 rows have the same id as an earlier row"),
+        ("a,hello\na,second\na,third\n", "2 of 3 rows have the same id as an earlier row"),
+        ("0,hello\n2,second\n1,third\n", ""),
+    ],
+)
+def test_rows_without_an_id_and_repeated_ids_are_counted(rows, told, tmp_path):
+    file = tmp_path / "in.csv"
+    file.write_text(f"id,text\n{rows}")
+    assert re.fullmatch(told, str(open_reviews(file).check()))
+    file.write_text("text\nhello\nhello\n")
+    assert not str(open_reviews(file).check())
+
+
+def test_a_kill_leaves_no_copy_of_standard_input(tmp_path):
+    program = "from pathlib import Path; from fsa_jax.serving.inputs import open_reviews; r = open_reviews(Path('-')); "
+    program += "r.check(); print([*r.rows()], flush=True); import time; time.sleep(60)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes) as process:
+        process.stdin.write(b"good\nbad\n")
+        process.stdin.close()
+        assert b"good" in process.stdout.readline()
+        process.terminate()
+    assert process.returncode == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [] or sys.platform != "linux"
+
+
 def test_parquet_rows_without_text_do_not_end_the_command(exported, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": ["good", None], "id": [3, 4]}), tmp_path / "in.parquet")
     assert predict(exported, tmp_path / "in.parquet", tmp_path / "out.jsonl") == 0
@@ -127,7 +161,7 @@ def give(content: bytes, monkeypatch) -> None:
         (b'\n {"reviewText": "good"}\n{"reviewText": "bad"}\n', [], ["good", "bad"]),
         (b"good\n{bad}\n", [], ["good", "{bad}"]),
         (b"{good}\n", ["--input_format", "txt"], ["{good}"]),
-        (b"text,nr\ngood,1\n", ["--input_format", "csv", "--id_column", "nr"], ["good"]),
+        (b"text,nr\ngood,1\n", ["--input_format", "csv", "--id-column", "nr"], ["good"]),
         (b"", [], []),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored_rows import reviews, row
 
+from fsa_jax.common.records import Review
 from fsa_jax.teacher.answers import judge
 from fsa_jax.teacher.cost import Budget, Prices, _Spans, bills
 from fsa_jax.teacher.generation_requests import RequestMaker
@@ -36,6 +37,16 @@ def test_bills_equal_a_calculation_by_hand(maker: RequestMaker):
     assert analysis.cost == 300 + 2 * 100 + 30 and analysis.unpriced == 0
     assert bills(shards)["test-teacher", "analysis-v1"].unpriced == 3
     assert found["test-teacher", "other"].seconds == 10 and found["test-teacher", "other"].device_seconds == 0
+
+
+def test_different_reviews_with_the_same_id_are_counted_as_several(maker: RequestMaker):
+    found = [Review(id=f"{i % 3}", text=f"Visit {i}: lovely soup.", stars=3) for i in range(6)]
+    rows = [row(request) for review in found for request in maker.requests(review)]
+    other_seed = [
+        row(request, seed=1, key=bytes(15) + bytes([i])) for i, request in enumerate(maker.requests(found[0]))
+    ]
+    (bill,) = bills([rows[:4], [*rows[4:], *rows, *other_seed]]).values()
+    assert len(bill.reviews) == 6
 
 
 @settings(max_examples=50)
