@@ -144,10 +144,8 @@ def command(
     for reason, count in result.failures.items():
         print(f"  failed, {reason}: {count:,}")
     _print_losses(result)
-    if result.redacted:
-        print(f"  {result.redacted:,} answers had the API key in them; it is removed from the stored text")
-    if result.unanswered:
-        print(f"  {result.unanswered:,} requests were sent but not waited for: they are sent and paid again")
+    for line in result.remarks:
+        print(f"  {line}")
     if result.failed:
         print("  to retry failures, run the same command with --retry-failed")
     if result.stopped:

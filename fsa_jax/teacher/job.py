@@ -51,7 +51,7 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
             fields = probe(rows, Fields({})).fields
             number = 0
             for raw in rows():
-                if count == limit:
+                if limit is not None and count >= limit:
                     return
                 place = f"{name}:{raw.line or number + 1}"
                 number += row_count(raw)
