@@ -59,7 +59,6 @@ def check(
       progress: called every 500 rows with the phase (``check`` or ``write``) and the number of rows done.
       workers: number of processes that check; the output does not depend on it.
     """
-    settings.checked()
     statistics = Statistics()
     output.mkdir(parents=True, exist_ok=True)
     with (

@@ -65,7 +65,7 @@ def check(
         workers = len(os.sched_getaffinity(0))
     elif workers < 1:
         raise SettingError("--workers", expected="at least 1", found=str(workers), fix="omit it to use all cores")
-    settings = (settings or CheckSettings()).checked()
+    settings = settings or CheckSettings()
     skipped: Counter[str] = Counter()
     unused_reviews: Counter[str] = Counter()
     inputs = [source] if reviews is None else [source, Path(reviews)]

@@ -122,9 +122,10 @@ def test_leans_and_gaps():
     assert gap(1, -1) == 1 and gap(None, 0) is None
 
 
-def test_settings_out_of_range():
-    with pytest.raises(SettingError):
-        CheckSettings(grounding=2).checked()
+@pytest.mark.parametrize("values", [{"grounding": 2}, {"max_hallucination": -3}, {"max_stars_gap": float("nan")}])
+def test_settings_out_of_range(values: dict[str, float]):
+    with pytest.raises(SettingError, match="a number from 0 to 1"):
+        CheckSettings(**values)
 
 
 def test_partners_duplicates_and_reasons_are_counted(tmp_path):
