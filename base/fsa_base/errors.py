@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from numbers import Real
+from typing import SupportsFloat
 
 _SHOWN = 12
 
@@ -104,8 +104,11 @@ def require_number(
     Raises:
       SettingError: ``value`` is outside the range, NaN or no number.
     """
+    if value is None:
+        return
     # Comparisons with NaN are false.
-    if value is None or (isinstance(value, Real) and lowest <= value <= highest and not (above and value == lowest)):
+    number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    if lowest <= number <= highest and not (above and number == lowest):
         return
     expected = f"a number {'above' if above else 'of at least'} {lowest:g}"
     if highest < math.inf:

@@ -153,7 +153,7 @@ def command(
     if result.done or result.failed or result.skipped:
         print_report(store)
     files = [reviews] if isinstance(reviews, str) else reviews
-    if not result.stopped and len(files) == 1 and files[0].endswith(".parquet"):
+    if not result.stopped and len(files) == 1 and Path(files[0]).exists():
         print(f"next: {shlex.join(['fsa', 'check', str(store), 'checked', '--reviews', files[0]])}")
     return 1 if result.stopped else 0
 

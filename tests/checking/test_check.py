@@ -367,6 +367,32 @@ def test_a_review_with_html_is_checked_as_its_teacher_read_it(tmp_path):
     assert {found["review_id"]: found["review"] for found in kept_rows(tmp_path)} == {"before": text, "now": asked.text}
 
 
+@pytest.mark.parametrize("header", ["review_id", "number"])
+def test_reviews_are_any_file_that_teach_reads(tmp_path, capsys, header: str):
+    """A CSV file with ids, or without: then ids come from the texts."""
+    texts = [PIZZA.text, "Tom &amp; Jerry&#39;s pizza was good.<br />The waiter was rude.", ""]
+    source = tmp_path / "reviews.csv"
+    lines = [f'r{number},"{text}",{number + 3}' for number, text in enumerate(texts)]
+    source.write_text("\n".join([f"{header},text,stars", *lines]), encoding="utf-8")
+    asked = list(read_reviews([Source.parse(str(source))], Losses()))
+    stored = [stored_row(review, opinion(1, "waiter", "Negative")) for review in asked]
+    with ShardWriter(tmp_path / "store") as writer:
+        writer.append(stored)
+    command = ["check", str(tmp_path / "store"), str(tmp_path / "out"), "--workers", "1", "--reviews"]
+    assert main([*command, str(source)]) == 0
+    counts = json.loads((tmp_path / "out" / "check.json").read_text("utf-8"))
+    assert counts["rows"] == 2 and counts["skipped"] == {} and counts["unused_reviews"] == {"no text": 1}
+    kept = {found["review"]: found["stars"] for found in kept_rows(tmp_path)}
+    assert kept[asked[0].text] == 3.0
+    source.write_text(
+        "id,text,stars\n1,The soup was warm.,0\n2,The soup was cold.,1\n3,The soup was hot.,1\n", encoding="utf-8"
+    )
+    assert main([*command, str(source), "--overwrite"]) == 2
+    assert "expected ratings whose scale is clear" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "nowhere.csv"), "--overwrite"]) == 2
+    assert "nowhere.csv: expected a dump of reviews" in capsys.readouterr().err
+
+
 def released_rows(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8-sig")
     return path
