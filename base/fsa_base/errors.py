@@ -8,7 +8,9 @@ traceback.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import SupportsFloat
 
 _SHOWN = 12
 
@@ -85,6 +87,33 @@ def require_choice(
         found=repr(value) + (f", which is near {near[0]!r}" if near else ""),
         fix=fix.format(setting=setting, choice=(near or words)[0]),
     )
+
+
+def require_number(
+    setting: str, value: object, lowest: float, highest: float = math.inf, *, above: bool = False
+) -> None:
+    """Checks a setting whose value must be a number in a range. None is accepted: it stands for a setting left out.
+
+    Args:
+      setting: name of the setting.
+      value: value of the setting.
+      lowest: lowest allowed value.
+      highest: highest allowed value.
+      above: whether the value must be above ``lowest``.
+
+    Raises:
+      SettingError: ``value`` is outside the range, NaN or no number.
+    """
+    if value is None:
+        return
+    # Comparisons with NaN are false.
+    number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    if lowest <= number <= highest and not (above and number == lowest):
+        return
+    expected = f"a number {'above' if above else 'of at least'} {lowest:g}"
+    if highest < math.inf:
+        expected = f"{expected}, at most {highest:g}" if above else f"a number from {lowest:g} to {highest:g}"
+    raise SettingError(setting, expected=expected, found=repr(value), fix="choose another value, or omit it")
 
 
 def require_float(setting: str, dtype: object) -> None:

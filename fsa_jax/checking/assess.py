@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fsa_base.errors import SettingError
+from fsa_base.errors import require_number
 from fsa_jax.checking.grounding import Grounding, facts, ground
 from fsa_jax.checking.junk import clean
 from fsa_jax.common.records import Generation, Opinion, Record, Review
@@ -46,13 +46,9 @@ class CheckSettings(Record):
     """Whether to remove opinions whose target is not grounded. If False they stay, and only count in the hallucination
     score."""
 
-    def checked(self) -> CheckSettings:
-        """Checks that every threshold lies between 0 and 1; returns self."""
+    def model_post_init(self, context: object) -> None:
         for name in ("grounding", "max_hallucination", "max_stars_gap", "max_partner_gap"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise SettingError(name, expected="0 to 1", found=str(value), fix="to turn a limit off, use 1")
-        return self
+            require_number(name, getattr(self, name), 0, 1)
 
 
 class CheckedGeneration(Record):

@@ -14,12 +14,13 @@ import signal
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fsa_base.errors import DataError
 from fsa_jax.checking.assess import CheckedGeneration, CheckSettings, assess, with_partner
@@ -28,7 +29,15 @@ from fsa_jax.checking.statistics import Statistics
 from fsa_jax.common.records import Generation, Review
 from fsa_jax.reviews.dump_rows import expand, raw_rows
 from fsa_jax.reviews.raw_row import BadRow
-from fsa_jax.reviews.row_to_review import Fields, clean_text, parse_review, probe, readable_text, unclear_scale
+from fsa_jax.reviews.row_to_review import (
+    Fields,
+    clean_text,
+    identifier,
+    parse_review,
+    probe,
+    readable_text,
+    unclear_scale,
+)
 from fsa_jax.reviews.stars import Ratings
 from fsa_jax.teacher.store.parts import StoredGeneration
 from fsa_jax.text.analysis import is_analysis
@@ -59,7 +68,6 @@ def check(
       progress: called every 500 rows with the phase (``check`` or ``write``) and the number of rows done.
       workers: number of processes that check; the output does not depend on it.
     """
-    settings.checked()
     statistics = Statistics()
     output.mkdir(parents=True, exist_ok=True)
     with (
@@ -204,38 +212,24 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
       DataError: no row has a ``…_response`` column, or the scale of a file's stars cannot be decided.
     """
     responses = 0
-    for file in expand(path):
-        probed, ratings = probe(partial(raw_rows, file), Fields({})), Ratings()
-        if probed.fields.scale is None:
-            raise unclear_scale(str(file), probed.ratings, None, _FIX_SCALE)
-        for raw in raw_rows(file):
-            row = raw if isinstance(raw, BadRow) else raw.parse()
-            if not isinstance(row, BadRow):
-                ratings.add(probed.fields.rating(row))
-            # The teacher has read the text as it is in the file.
-            parsed = row if isinstance(row, BadRow) else parse_review(row, probed.fields, convert_html=False)
-            if isinstance(row, BadRow) or isinstance(parsed, BadRow):
-                bad = row if isinstance(row, BadRow) else parsed
-                skipped[bad.reason] += bad.rows  # pyright: ignore[reportAttributeAccessIssue]
-                continue
-            found = [(match["teacher"], row[key]) for key in row if (match := _RESPONSE.fullmatch(key))]
-            if not found:
-                skipped["no …_response column"] += 1
-            for teacher, text in found:
-                responses += 1
-                text = text if isinstance(text, str) else ""
-                yield (
-                    parsed.review,
-                    Generation(
-                        review_id=parsed.review.id,
-                        understanding="analysis" if is_analysis(text) else "rewriting",
-                        prompt_hash=RELEASED_PROMPT,
-                        teacher=teacher,
-                        text=text,
-                    ),
-                )
-        if ratings.scale() != probed.fields.scale:
-            raise unclear_scale(str(file), ratings, probed.fields.scale, _FIX_SCALE)
+    # The teacher has read the text as it is in the file.
+    for row, review in _rows_with_reviews(path, skipped, ids_of_teach=False):
+        found = [(match["teacher"], row[key]) for key in row if (match := _RESPONSE.fullmatch(key))]
+        if not found:
+            skipped["no …_response column"] += 1
+        for teacher, text in found:
+            responses += 1
+            text = text if isinstance(text, str) else ""
+            yield (
+                review,
+                Generation(
+                    review_id=review.id,
+                    understanding="analysis" if is_analysis(text) else "rewriting",
+                    prompt_hash=RELEASED_PROMPT,
+                    teacher=teacher,
+                    text=text,
+                ),
+            )
     if not responses:
         raise DataError(
             path,
@@ -243,6 +237,44 @@ def released(path: Path, skipped: Counter[str]) -> Iterator[tuple[Review, Genera
             found=", ".join(f"{count} x {reason}" for reason, count in skipped.most_common()) or "no row",
             fix="name a generation store with --reviews REVIEWS.parquet, or a file in the released layout",
         )
+
+
+def reviews_of_dump(path: Path, unused: Counter[str]) -> Iterator[Review]:
+    """Reads the reviews of any file or folder that ``fsa teach`` reads, with the ids that it asked about.
+
+    Args:
+      path: file, or folder of files.
+      unused: counter by reason of rows that are no review.
+
+    Raises:
+      DataError: a file cannot be read, or the scale of its stars cannot be decided.
+    """
+    return (review for _, review in _rows_with_reviews(path, unused, ids_of_teach=True))
+
+
+def _rows_with_reviews(
+    path: Path, skipped: Counter[str], *, ids_of_teach: bool
+) -> Iterator[tuple[Mapping[str, Any], Review]]:
+    for file in expand(path):
+        probed, ratings = probe(partial(raw_rows, file), Fields({})), Ratings()
+        if probed.fields.scale is None:
+            raise unclear_scale(str(file), probed.ratings, None, _FIX_SCALE)
+        for raw in raw_rows(file):
+            row = raw if isinstance(raw, BadRow) else raw.parse()
+            if isinstance(row, BadRow):
+                skipped[row.reason] += row.rows
+                continue
+            ratings.add(probed.fields.rating(row))
+            # from_store converts HTML if the teacher has read the converted text. Here only those rows need it whose id
+            # is made from their text.
+            convert = ids_of_teach and identifier(probed.fields.get(row, "id")) is None
+            parsed = parse_review(row, probed.fields, convert_html=convert)
+            if isinstance(parsed, BadRow):
+                skipped[parsed.reason] += parsed.rows
+                continue
+            yield row, parsed.review
+        if ratings.scale() != probed.fields.scale:
+            raise unclear_scale(str(file), ratings, probed.fields.scale, _FIX_SCALE)
 
 
 class ReviewIndex:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from fsa_jax.checking.statistics import Statistics
 from fsa_jax.common.atomic_directory import written_aside
 from fsa_jax.common.output_checksums import finish
 from fsa_jax.common.paths import shown
-from fsa_jax.reviews.parquet_files import read_reviews
+from fsa_jax.common.records import Review
+from fsa_jax.reviews.parquet_files import is_review_file, read_reviews
 from fsa_jax.teacher.store.reader import StoreReader
 
 
@@ -42,7 +43,7 @@ def check(
     Args:
       source: store of ``fsa teach``, or a file or folder in the papers' released layout.
       output: output folder.
-      reviews: Parquet file with the reviews of a store's generations, with the same texts as in ``fsa teach``.
+      reviews: the reviews of a store's generations: the file or folder that ``fsa teach`` has read.
       settings: thresholds; None for the default ones.
       workers: number of processes; None for one per core. The result does not depend on it.
       overwrite: whether to replace an earlier check, or the unfinished one of other inputs or settings.
@@ -59,13 +60,13 @@ def check(
     is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
     if is_store and reviews is None:
         raise SettingError(
-            "--reviews", expected="the reviews of this store", found="none", fix="give the Parquet file of fsa sample"
+            "--reviews", expected="the reviews of this store", found="none", fix="give the file that fsa teach has read"
         )
     if workers is None:
         workers = len(os.sched_getaffinity(0))
     elif workers < 1:
         raise SettingError("--workers", expected="at least 1", found=str(workers), fix="omit it to use all cores")
-    settings = (settings or CheckSettings()).checked()
+    settings = settings or CheckSettings()
     skipped: Counter[str] = Counter()
     unused_reviews: Counter[str] = Counter()
     inputs = [source] if reviews is None else [source, Path(reviews)]
@@ -78,7 +79,7 @@ def check(
                 tempfile.TemporaryDirectory(dir=folder) as scratch,
                 closing(
                     check_generations.ReviewIndex(
-                        Path(scratch) / "reviews.sqlite", read_reviews(Path(reviews)), unused_reviews
+                        Path(scratch) / "reviews.sqlite", _reviews(Path(reviews), unused_reviews), unused_reviews
                     )
                 ) as index,
             ):
@@ -98,3 +99,7 @@ def check(
         (folder / PAGE).write_text(render(statistics, settings, shown(source)), encoding="utf-8")
         finish(folder)
     return statistics
+
+
+def _reviews(path: Path, unused: Counter[str]) -> Iterator[Review]:
+    return read_reviews(path) if is_review_file(path) else check_generations.reviews_of_dump(path, unused)

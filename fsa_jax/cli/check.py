@@ -26,7 +26,7 @@ def command(
     Args:
       source: store of fsa teach, or a file or folder in the papers' released layout (ID Text Overall …_response).
       output: output folder.
-      reviews: Parquet file with the reviews of the store's generations, with the same texts as in fsa teach.
+      reviews: the reviews of the store's generations: the file or folder that fsa teach has read.
       grounding: share of an opinion target's words that must occur in its review, 0 to 1.
       max_hallucination: largest allowed share of opinions without a grounded target, or of sentences with an invented
         fact.

@@ -144,10 +144,8 @@ def command(
     for reason, count in result.failures.items():
         print(f"  failed, {reason}: {count:,}")
     _print_losses(result)
-    if result.redacted:
-        print(f"  {result.redacted:,} answers had the API key in them; it is removed from the stored text")
-    if result.unanswered:
-        print(f"  {result.unanswered:,} requests were sent but not waited for: they are sent and paid again")
+    for line in result.remarks:
+        print(f"  {line}")
     if result.failed:
         print("  to retry failures, run the same command with --retry-failed")
     if result.stopped:
@@ -155,7 +153,7 @@ def command(
     if result.done or result.failed or result.skipped:
         print_report(store)
     files = [reviews] if isinstance(reviews, str) else reviews
-    if not result.stopped and len(files) == 1 and files[0].endswith(".parquet"):
+    if not result.stopped and len(files) == 1 and Path(files[0]).exists():
         print(f"next: {shlex.join(['fsa', 'check', str(store), 'checked', '--reviews', files[0]])}")
     return 1 if result.stopped else 0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fsa_base.errors import SettingError
+from fsa_base.errors import SettingError, require_number
 from fsa_base.extras import not_installed
 
 
@@ -35,6 +35,7 @@ class Filters:
                 found=f"{self.min_characters}, {self.max_characters}",
                 fix="swap the values or choose others",
             )
+        require_number("min_language_score", self.min_language_score, 0, 1)
 
     def refuse(self, text: str) -> str | None:
         """The reason why a text is refused; None if it is accepted."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base.disk import sync
-from fsa_base.errors import SettingError
+from fsa_base.errors import SettingError, require_number
 from fsa_jax.common.atomic_directory import written_aside
 from fsa_jax.reviews import sample_report as reports
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
@@ -125,8 +125,8 @@ def sample_reviews(
     StarsScales(stars_scale)
     settings = SampleSettings(
         size=size,
-        stars_ratio=_weights(stars_ratio),
-        domain_ratio=_weights(domain_ratio),
+        stars_ratio=_weights(stars_ratio, "stars_ratio"),
+        domain_ratio=_weights(domain_ratio, "domain_ratio"),
         implicit_share=implicit_share,
         implicit_threshold=implicit_threshold,
         near_duplicates=near_duplicates,
@@ -190,7 +190,9 @@ def _listed(value: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [value] if isinstance(value, str | Path) else list(value)
 
 
-def _weights(ratio: Mapping[str, float] | None) -> dict[str, float] | None:
+def _weights(ratio: Mapping[str, float] | None, setting: str) -> dict[str, float] | None:
+    for weight in (ratio or {}).values():
+        require_number(setting, weight, 0)
     # As the command line gives them, so that a function call and a command write the same report.
     return None if ratio is None else {str(name): float(weight) for name, weight in ratio.items()}
 

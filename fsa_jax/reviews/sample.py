@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import numpy as np
 
-from fsa_base.errors import DataError, SettingError
+from fsa_base.errors import DataError, require_choice, require_number
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.distinct_sample import DistinctSample
 from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signature
@@ -65,13 +65,10 @@ class SampleSettings:
     seed: int
 
     def __post_init__(self):
-        for name, good, expected in (
-            ("size", self.size > 0, "1 or more"),
-            ("implicit_threshold", 0 < self.implicit_threshold <= 1, "above 0, at most 1"),
-            ("near_duplicates", self.near_duplicates is None or 0 < self.near_duplicates <= 1, "above 0, at most 1"),
-        ):
-            if not good:
-                raise SettingError(name, expected=expected, found=str(getattr(self, name)), fix="use another value")
+        require_number("size", self.size, 1)
+        require_number("implicit_threshold", self.implicit_threshold, 0, 1, above=True)
+        require_number("near_duplicates", self.near_duplicates, 0, 1, above=True)
+        require_choice("shortfall", self.shortfall, get_args(Shortfall), "use {choice}")
 
     def stratum(self, review: Review) -> Stratum | str:
         """The stratum of a review, or the reason why it has none."""

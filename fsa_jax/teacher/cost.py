@@ -58,6 +58,11 @@ class Prices:
         return device_seconds / 3600 * self.device_hour
 
 
+def amount(cost: float) -> str:
+    """A cost with two decimals, or with more if it is small."""
+    return f"{cost:,.{2 if cost == 0 or abs(cost) >= 0.1 else 4 if abs(cost) >= 0.001 else 6}f}"
+
+
 class Budget:
     """Lets a request start only if its largest possible use still fits into the budget.
 
@@ -112,7 +117,7 @@ class Budget:
         if self._max_tokens is not None and self.tokens + self._reserved_tokens + tokens > self._max_tokens:
             return f"{self._max_tokens:,.0f} tokens"
         if self.max_cost is not None and self.cost + self._reserved_cost + cost > self.max_cost:
-            return f"a cost of {self.max_cost:,.2f}"
+            return f"a cost of {amount(self.max_cost)}"
         return None
 
     async def reserve(self, input_tokens: int, output_tokens: int) -> bool:

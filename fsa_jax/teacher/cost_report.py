@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from fsa_jax.common.terminal import console
-from fsa_jax.teacher.cost import Bill, Prices, bills
+from fsa_jax.teacher.cost import Bill, Prices, amount, bills
 from fsa_jax.teacher.estimate import Estimate
 from fsa_jax.teacher.price_history import PriceHistory
-from fsa_jax.teacher.progress import amount, duration
+from fsa_jax.teacher.progress import duration
 from fsa_jax.teacher.store.reader import StoreReader
 
 PRICE_OPTIONS = "--price-input and --price-output, or --price-device-hour"

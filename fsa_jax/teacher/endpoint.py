@@ -13,7 +13,7 @@ import httpx2
 import openai
 
 from fsa_base import untrusted_json
-from fsa_base.errors import FsaError, SettingError, TeacherError
+from fsa_base.errors import FsaError, SettingError, TeacherError, require_number
 from fsa_jax.reviews.row_to_review import clean_text
 from fsa_jax.teacher.answers import ENGINE_ERROR, REFUSED, TOO_LONG, Answer, failed, judge, one_line
 from fsa_jax.teacher.generation_requests import Request, Teacher, expected_input_tokens
@@ -90,12 +90,8 @@ class EndpointSettings:
             raise SettingError(
                 "--endpoint", expected="a URL such as http://localhost:8000/v1", found=shown, fix="write the whole URL"
             )
-        for where, fine, expected, found in (
-            ("--request-timeout", self.timeout > 0, "more than 0 seconds", self.timeout),
-            ("--max-attempts", self.max_attempts >= 1, "at least 1", self.max_attempts),
-        ):
-            if not fine:
-                raise SettingError(where, expected=expected, found=str(found), fix="choose another value")
+        require_number("--request-timeout", self.timeout, 0, above=True)
+        require_number("--max-attempts", self.max_attempts, 1)
 
 
 class Endpoint:

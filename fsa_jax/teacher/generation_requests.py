@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fsa_base.errors import DataError, SettingError
+from fsa_base.errors import DataError, SettingError, require_number
 from fsa_jax.common.records import Review, Understanding
 from fsa_jax.teacher.store.parts import key_beginning, request_key, review_identity
 from fsa_jax.tokenizers.chat import escape_control_tokens
@@ -206,14 +206,9 @@ class SamplingSettings:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        checks = (
-            ("--temperature", self.temperature >= 0, "at least 0", self.temperature),
-            ("--top-p", 0 < self.top_p <= 1, "above 0 and at most 1", self.top_p),
-            ("--max-tokens", self.max_tokens >= 1, "at least 1", self.max_tokens),
-        )
-        for where, fine, expected, found in checks:
-            if not fine:
-                raise SettingError(where, expected=expected, found=str(found), fix="choose another value")
+        require_number("--temperature", self.temperature, 0)
+        require_number("--top-p", self.top_p, 0, 1, above=True)
+        require_number("--max-tokens", self.max_tokens, 1)
 
     @cached_property
     def canonical(self) -> str:
@@ -271,8 +266,6 @@ class RequestMaker:
     """
 
     def __init__(self, teacher: Teacher, prompts: Iterable[Prompt], samples: int = 1) -> None:
-        if samples < 1:
-            raise SettingError("--samples", expected="at least 1", found=str(samples), fix="ask for at least one")
         self.teacher = teacher
         self.prompts = tuple(prompts)
         self.samples = samples

@@ -53,7 +53,7 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
             fields = replace(probe(rows, Fields({}), UNCHANGED).fields, scale=None)
             number = 0
             for raw in rows():
-                if count == limit:
+                if limit is not None and count >= limit:
                     return
                 place = f"{name}:{raw.line or number + 1}"
                 number += row_count(raw)

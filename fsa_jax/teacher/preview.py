@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
-from fsa_base.errors import SettingError
 from fsa_jax.reviews.source import Losses
 from fsa_jax.teacher.cost import Bill, bills
 from fsa_jax.teacher.endpoint import IN_FLIGHT, EndpointSettings
@@ -43,8 +42,6 @@ def preview(
     Raises:
       FsaError: the engine, the store, the input or a setting does not work.
     """
-    if count < 1:
-        raise SettingError("--preview", expected="at least 1 request", found=str(count), fix="such as --preview 5")
     first = {request.key: request for request in islice(task.requests(Losses()), count)}
     before = _rows(task, first)
     result = interruption.run(run(task, listener, interruption, tuple(first.values())))

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fsa_jax.common.terminal import console, printable
+from fsa_jax.teacher.cost import amount
 from fsa_jax.teacher.cost_report import PRICE_OPTIONS, print_estimate
 from fsa_jax.teacher.generation_requests import Message
-from fsa_jax.teacher.progress import amount
 from fsa_jax.teacher.results import PreviewedRequest, TeachResult
 from fsa_jax.text.analysis import is_analysis
 
@@ -132,5 +132,7 @@ def _print_summary(terminal: Console, result: TeachResult) -> None:
         terminal.print(f"fsa check's parser understands {parsed} of {len(analyses)} analyses")
     cost = f"unknown; give {PRICE_OPTIONS}" if found.cost is None else amount(found.cost)
     terminal.print(f"they used {found.input_tokens:,} input and {found.output_tokens:,} output tokens; cost: {cost}")
+    for line in result.remarks:
+        terminal.print(line, soft_wrap=True)
     if result.stopped:
         terminal.print(f"stopped early, {printable(result.stopped)}")

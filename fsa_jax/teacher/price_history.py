@@ -129,6 +129,8 @@ def _read(path: Path) -> list[PriceRecord]:
         lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue  # left by a user who deleted a line
         try:
             records.append(PriceRecord.model_validate_json(line))
         except ValidationError as error:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from fsa_base.errors import FsaError
-from fsa_jax.teacher.cost import Budget
+from fsa_jax.teacher.cost import Budget, amount
 from fsa_jax.teacher.job import Job
 from fsa_jax.teacher.outcome import Outcome
 
@@ -66,11 +66,6 @@ class Progress:
         if self.seconds_left is not None:
             parts.append(f"{duration(self.seconds_left)} left")
         return ", ".join(parts)
-
-
-def amount(cost: float) -> str:
-    """A cost with two decimals, or with more if it is small."""
-    return f"{cost:,.{2 if cost == 0 or abs(cost) >= 0.1 else 4 if abs(cost) >= 0.001 else 6}f}"
 
 
 def duration(seconds: float) -> str:

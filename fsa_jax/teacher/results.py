@@ -95,6 +95,16 @@ class TeachResult:
     preview: Preview | None = None
 
     @property
+    def remarks(self) -> list[str]:
+        """Lines about requests that are paid again, and about answers that were changed."""
+        lines = []
+        if self.redacted:
+            lines.append(f"{self.redacted:,} answers had the API key in them; it is removed from the stored text")
+        if self.unanswered:
+            lines.append(f"{self.unanswered:,} requests were sent but not waited for: they are sent and paid again")
+        return lines
+
+    @property
     def failed(self) -> int:
         """Number of failures that this call stored."""
         return sum(self.failures.values())

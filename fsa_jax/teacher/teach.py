@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fsa_base.errors import SettingError
+from fsa_base.errors import SettingError, require_choice, require_number
 from fsa_jax.reviews.source import Source
 from fsa_jax.teacher.endpoint import EndpointSettings
 from fsa_jax.teacher.generation_requests import RequestMaker, SamplingSettings, Teacher, load_prompt
@@ -20,6 +20,26 @@ from fsa_jax.teacher.run_teach import Listener, Task, estimate_missing, run
 from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
 
+_AT_LEAST = {
+    "limit": 1,
+    "in_flight": 1,
+    "preview": 1,
+    "samples": 1,
+    "max_review_characters": 1,
+    "max_consecutive_errors": 1,
+    "tensor_parallel": 1,
+    "pipeline_parallel": 1,
+    "max_tokens_total": 0,
+    "max_cost": 0,
+    "devices": 0,
+    "max_restarts": 0,
+    "stop_seconds": 0,
+}
+"""The lowest value of arguments that are numbers; None is always allowed. Prices, settings of an endpoint and sampling
+settings are checked where they are used."""
+_ABOVE_ZERO = ("tokens_per_second", "requests_per_minute", "tokens_per_minute", "stall_seconds")
+_FIX_CHOICE = "write {setting} {choice}"
+
 
 def teach(  # noqa: D417 - `fsa teach --help` describes the options
     reviews: str | Path | Sequence[str | Path],
@@ -28,7 +48,7 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
     *,
     engine: Literal["vllm", "endpoint"] = "vllm",
     endpoint: str | None = None,
-    prompts: Sequence[str] | None = None,
+    prompts: str | Sequence[str] | None = None,
     samples: int = 1,
     temperature: float = 0.7,
     top_p: float = 0.95,
@@ -85,6 +105,7 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
       reviews: files or folders with reviews.
       store: folder of generations.
       teacher: name of the model for vLLM or the endpoint.
+      prompts: one or more prompts, by name or path; None for analysis and rewriting.
       preview: number of requests at the start of the job, which alone are sent; ``result.preview`` has their answers.
       dry_run: sends nothing; ``result.estimate`` has the estimate.
       progress: called every second with the progress, in the thread of the job. If it raises an error, the job ends
@@ -102,13 +123,19 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
       TeacherError: the engine or the server does not answer.
       StoreError: the store cannot be written, is damaged, or another job writes it.
     """
+    given = dict(locals())
+    for name in (*_AT_LEAST, *_ABOVE_ZERO):
+        option = f"--{name.replace('_', '-')}"
+        require_number(option, given[name], _AT_LEAST.get(name, 0), above=name in _ABOVE_ZERO)
+    require_choice("--engine", engine, ("vllm", "endpoint"), _FIX_CHOICE)
+    require_choice("--token-limit-field", token_limit_field, ("max_tokens", "max_completion_tokens"), _FIX_CHOICE)
     if engine == "endpoint" and endpoint is None:
         raise SettingError("--endpoint", expected="the server's URL", found="nothing", fix="add --endpoint URL")
-    if in_flight is not None and in_flight < 1:
-        raise SettingError("--in-flight", expected="at least 1", found=str(in_flight), fix="omit it")
     if dry_run and preview is not None:
         raise SettingError("--preview", expected="no --dry-run", found="both", fix="omit one: a preview estimates too")
     sampling = SamplingSettings(temperature, top_p, max_tokens, sampling_extra or {})
+    names = [prompts] if isinstance(prompts, str) else prompts
+    loaded = [load_prompt(name) for name in names or ("analysis", "rewriting")]
     served: EndpointSettings | VllmSettings
     if endpoint is not None:
         served = EndpointSettings(
@@ -133,7 +160,7 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
             trust_remote_code,
         )
         teacher_revision = resolve_revision(teacher, teacher_revision)
-    given = {"input": price_input, "output": price_output, "device_hour": price_device_hour}
+    prices = {"input": price_input, "output": price_output, "device_hour": price_device_hour}
     task = Task(
         sources=[Source.parse(str(text)) for text in ([reviews] if isinstance(reviews, str | Path) else reviews)],
         limit=limit,
@@ -141,12 +168,12 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
         shard=Shard.parse(shard),
         maker=RequestMaker(
             Teacher(teacher, teacher_revision, sampling, seed),
-            [load_prompt(name) for name in prompts or ("analysis", "rewriting")],
+            loaded,
             samples,
         ),
         engine=served,
         settings=JobSettings(in_flight, max_review_characters, max_consecutive_errors),
-        given_prices={name: price for name, price in given.items() if price is not None},
+        given_prices={name: price for name, price in prices.items() if price is not None},
         max_tokens_total=max_tokens_total,
         max_cost=max_cost,
         devices=devices,

@@ -122,9 +122,10 @@ def test_leans_and_gaps():
     assert gap(1, -1) == 1 and gap(None, 0) is None
 
 
-def test_settings_out_of_range():
-    with pytest.raises(SettingError):
-        CheckSettings(grounding=2).checked()
+@pytest.mark.parametrize("values", [{"grounding": 2}, {"max_hallucination": -3}, {"max_stars_gap": float("nan")}])
+def test_settings_out_of_range(values: dict[str, float]):
+    with pytest.raises(SettingError, match="a number from 0 to 1"):
+        CheckSettings(**values)
 
 
 def test_partners_duplicates_and_reasons_are_counted(tmp_path):
@@ -364,6 +365,32 @@ def test_a_review_with_html_is_checked_as_its_teacher_read_it(tmp_path):
     counts = checked_store(tmp_path, rows, [before, now])
     assert counts["skipped"] == {}
     assert {found["review_id"]: found["review"] for found in kept_rows(tmp_path)} == {"before": text, "now": asked.text}
+
+
+@pytest.mark.parametrize("header", ["review_id", "number"])
+def test_reviews_are_any_file_that_teach_reads(tmp_path, capsys, header: str):
+    """A CSV file with ids, or without: then ids come from the texts."""
+    texts = [PIZZA.text, "Tom &amp; Jerry&#39;s pizza was good.<br />The waiter was rude.", ""]
+    source = tmp_path / "reviews.csv"
+    lines = [f'r{number},"{text}",{number + 3}' for number, text in enumerate(texts)]
+    source.write_text("\n".join([f"{header},text,stars", *lines]), encoding="utf-8")
+    asked = list(read_reviews([Source.parse(str(source))], Losses()))
+    stored = [stored_row(review, opinion(1, "waiter", "Negative")) for review in asked]
+    with ShardWriter(tmp_path / "store") as writer:
+        writer.append(stored)
+    command = ["check", str(tmp_path / "store"), str(tmp_path / "out"), "--workers", "1", "--reviews"]
+    assert main([*command, str(source)]) == 0
+    counts = json.loads((tmp_path / "out" / "check.json").read_text("utf-8"))
+    assert counts["rows"] == 2 and counts["skipped"] == {} and counts["unused_reviews"] == {"no text": 1}
+    kept = {found["review"]: found["stars"] for found in kept_rows(tmp_path)}
+    assert kept[asked[0].text] == 3.0
+    source.write_text(
+        "id,text,stars\n1,The soup was warm.,0\n2,The soup was cold.,1\n3,The soup was hot.,1\n", encoding="utf-8"
+    )
+    assert main([*command, str(source), "--overwrite"]) == 2
+    assert "expected ratings whose scale is clear" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "nowhere.csv"), "--overwrite"]) == 2
+    assert "nowhere.csv: expected a dump of reviews" in capsys.readouterr().err
 
 
 def released_rows(path: Path, rows: list[dict]) -> Path:

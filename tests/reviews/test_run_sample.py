@@ -58,6 +58,22 @@ def test_sources_may_be_texts_paths_or_lists(tmp_path: Path):
         sample_reviews([], tmp_path / "3.parquet")
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"shortfall": "foo"}, "'shrink' or 'fill' or 'error', found 'foo'"),
+        ({"min_language_score": 5}, "a number from 0 to 1, found 5"),
+        ({"min_language_score": float("nan")}, "a number from 0 to 1, found nan"),
+        ({"near_duplicates": 0}, "a number above 0, at most 1"),
+        ({"size": 0}, "a number of at least 1"),
+        ({"stars_ratio": {"1": "x"}}, "stars_ratio: expected a number of at least 0, found 'x'"),
+    ],
+)
+def test_unusable_values_are_refused_before_anything_is_read(tmp_path: Path, values: dict[str, Any], expected: str):
+    with pytest.raises(SettingError, match=expected):
+        sample_reviews(tmp_path / "nowhere.csv", tmp_path / "out.parquet", **values)
+
+
 def test_the_command_and_the_function_have_the_same_parameters():
     of_command, of_function = (inspect.signature(function).parameters for function in (command, sample_reviews))
     assert {name: one.default for name, one in of_command.items()} == {

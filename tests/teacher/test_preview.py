@@ -7,10 +7,12 @@ import os
 import pty
 import re
 import shlex
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from fcntl import ioctl
 from pathlib import Path
@@ -127,11 +129,29 @@ def test_a_preview_on_a_wide_terminal_has_two_columns(source: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("more", "expected"),
-    [(["--preview", "0"], "expected at least 1 request"), (["--preview", "2", "--dry-run"], "expected no --dry-run")],
+    [
+        (["--preview", "0"], "expected a number of at least 1"),
+        (["--preview", "2", "--dry-run"], "expected no --dry-run"),
+    ],
 )
 def test_unusable_previews_are_refused(source: Path, tmp_path: Path, capsys, more: list[str], expected: str):
     assert main(options(source, tmp_path / "store", "http://127.0.0.1:1/v1", *more)) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_an_interrupted_preview_says_what_is_paid_again(source: Path, tmp_path: Path, serve: Serve):
+    server = serve("--latency=30")
+    command = options(source, tmp_path / "store", server.url, "--preview", "3", "--stop-seconds", "0.1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fsa_jax.cli.main", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while server.counts().get("requests") != 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 1 and "stopped early, SIGINT" in printed
+    assert "3 requests were sent but not waited for: they are sent and paid again" in printed
 
 
 def test_the_command_that_goes_on_shows_no_password(source: Path, tmp_path: Path, capsys):

@@ -85,6 +85,8 @@ def test_max_cost_works_with_the_prices_of_the_store(source: Path, tmp_path: Pat
     assert teach(source, store, server, "--max-cost", str(limit), "--max-tokens", "1000") == 1
     assert server.counts()["requests"] == asked
     assert "the budget is used up: a cost of" in capsys.readouterr().out
+    assert teach(source, store, server, "--max-cost", "0.0001") == 1
+    assert "the budget is used up: a cost of 0.000100" in capsys.readouterr().out
 
 
 def test_prices_are_settled_from_those_given_and_those_stored(tmp_path: Path):
@@ -118,16 +120,21 @@ def test_a_bill_with_two_prices_is_that_of_a_calculation_by_hand(maker: RequestM
     assert bill.seconds == 30 and bill.device_seconds == 60 and len(bill.reviews) == 3
 
 
-@pytest.mark.parametrize("line", ["", "{", "[1]", '{"teacher": "a", "since": "2026-01-01T00:00:00Z", "input": -1}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[1]", "\0\udcff", '{"teacher": "a", "since": "2026-01-01T00:00:00Z", "input": -1}']
+)
 def test_damaged_prices_are_an_error_with_file_and_line(tmp_path: Path, capsys, line: str):
     history = PriceHistory(tmp_path)
     (tmp_path / SHARD).mkdir()
     history.add("a", Prices(1), SHARD)
     path = tmp_path / SHARD / FILE
-    path.write_text(path.read_text() + line + "\n")
+    # A blank line, which deleting a line may leave, is no damage.
+    path.write_text(path.read_text() + "\n \n")
+    assert [record.prices for record in PriceHistory(tmp_path).records("a")] == [Prices(1)]
+    path.write_text(path.read_text() + line + "\n", errors="surrogateescape")
     assert main(["teach-report", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"{path}:2: expected a teacher, since when, and its prices" in error and "to fix it: correct or" in error
+    assert f"{path}:4: expected a teacher, since when, and its prices" in error and "to fix it: correct or" in error
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])

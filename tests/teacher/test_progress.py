@@ -10,7 +10,8 @@ from server_process import ServerProcess
 from stored_rows import MODEL, reviews
 
 from fsa_jax.teacher import progress as module
-from fsa_jax.teacher.progress import Pace, Progress, amount, duration, shown_progress
+from fsa_jax.teacher.cost import amount
+from fsa_jax.teacher.progress import Pace, Progress, duration, shown_progress
 from fsa_jax.teacher.store.reader import StoreReader
 from fsa_jax.teacher.teach import teach
 

@@ -21,6 +21,11 @@ from fsa_jax.teacher.store.reader import StoreReader
 from fsa_jax.teacher.teach import teach
 
 Serve = Callable[..., ServerProcess]
+NUMBERS = (
+    *("limit", "in_flight", "preview", "samples", "temperature", "top_p", "max_tokens", "max_review_characters"),
+    *("max_consecutive_errors", "tensor_parallel", "pipeline_parallel", "max_tokens_total", "max_cost", "devices"),
+    *("max_restarts", "stop_seconds", "tokens_per_second", "requests_per_minute", "tokens_per_minute", "stall_seconds"),
+)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_it_prints_nothing_and_returns_counts_tokens_and_cost(source: Path, tmp_
     assert (again.done, again.failed, again.skipped, again.cost) == (0, 0, 5, 0.0)
     dry = teach(source, store, MODEL, endpoint=server.url, prompts=["analysis"], seed=1, dry_run=True)
     assert dry.estimate is not None and dry.estimate.requests == 20 and dry.done == 0
-    looked = teach(source, store, MODEL, endpoint=server.url, prompts=["analysis"], preview=2)
+    looked = teach(source, store, MODEL, endpoint=server.url, prompts="analysis", preview=2)
     assert looked.preview is not None and [one.review_id for one in looked.preview.requests] == ["r0", "r1"]
     assert capfd.readouterr() == ("", "")
 
@@ -59,11 +64,18 @@ def test_it_prints_nothing_and_returns_counts_tokens_and_cost(source: Path, tmp_
         ({"engine": "endpoint"}, SettingError),
         ({"endpoint": "http://127.0.0.1:1/v1", "reviews": "nowhere.parquet"}, DataError),
         ({"endpoint": "http://127.0.0.1:1/v1", "price_input": -1.0}, SettingError),
+        ({"engine": "foo"}, SettingError),
+        ({"token_limit_field": "foo"}, SettingError),
+        *(({name: -1}, SettingError) for name in NUMBERS),
+        *(({name: float("nan")}, SettingError) for name in NUMBERS),
+        *(({name: 0}, SettingError) for name in ("limit", "requests_per_minute", "tokens_per_second")),
     ],
 )
 def test_its_errors_are_those_of_the_command(source: Path, tmp_path: Path, changes: dict, error: type[Exception]):
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         teach(**{"reviews": source, "store": tmp_path / "store", "teacher": MODEL, **changes})
+    option = f"--{next(reversed(changes)).replace('_', '-')}"
+    assert error is not SettingError or option == "--engine" or str(raised.value).startswith(f"{option}: ")
 
 
 def in_a_loop(source: Path, store: Path, url: str) -> TeachResult:
