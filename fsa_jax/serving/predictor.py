@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import fsa_jax
 from fsa_base import checksums, runs
 from fsa_base.errors import SettingError, require_choice
+from fsa_base.untrusted_json import has_lone_surrogate
 from fsa_jax.serving.prediction_record import (
     LONGEST_OUTPUT,
     PAIR_TASKS,
@@ -119,18 +121,19 @@ class Predictor:
         threads: int = 0,
         device: Device = "cpu",
     ) -> None:
-        if task not in TASKS:
-            raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
+        require_choice("task", task, TASKS, "--task {choice}")
         if engine is not None:
-            require_choice("engine", engine, ("jax", "ct2"), "--engine {choice}")
-        for name, value in (("beams", beams), ("max_input_length", max_input_length - 1)):
-            if value < 1:
-                raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
+            require_choice("engine", engine, get_args(Engine), "--engine {choice}")
+        require_choice("device", device, get_args(Device), "--device {choice}")
+        length = LONGEST_OUTPUT[task] if max_output_length is None else max_output_length
+        _require_number("beams", beams, 1)
+        _require_number("max_input_length", max_input_length, 2)
+        _require_number("max_output_length", length, 1)
+        _require_number("threads", threads, 0)
         self.task: Task = task
         path, on_hub = _located(Path(model))
         self.engine: Engine = engine or ("ct2" if (path / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
-        length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
@@ -191,12 +194,12 @@ class Predictor:
           One prediction for each text.
 
         Raises:
-          SettingError: ``texts`` is one text instead of a list, there are more or fewer ids, or ``batch_size`` is less
-            than 1.
+          SettingError: ``texts`` or ``ids`` is no list of strings that can be written in UTF-8, there are more or fewer
+            ids, or ``batch_size`` is less than 1.
         """
-        if isinstance(texts, str):
-            raise SettingError("texts", expected="a list of texts", found="one text", fix="predict([text])")
+        _require_texts("texts", texts)
         names = [str(i) for i in range(len(texts))] if ids is None else ids
+        _require_texts("ids", names)
         if len(names) != len(texts):
             raise SettingError("ids", expected=f"{len(texts)}, one per text", found=str(len(names)), fix="omit ids")
         found: dict[int, Prediction] = {}
@@ -214,8 +217,7 @@ class Predictor:
         Raises:
           SettingError: ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise SettingError("batch_size", expected="1 or more", found=str(batch_size), fix="--batch_size 32")
+        _require_number("batch_size", batch_size, 1)
         if blank := [i for i, text in enumerate(texts) if not text.strip()]:
             yield [(i, without_text(ids[i], texts[i])) for i in blank]
         encoded = {i: self._encode(text) for i, text in enumerate(texts) if text.strip()}
@@ -239,6 +241,30 @@ class Predictor:
         most = self.max_input_length * _LONGEST_TOKEN
         ids, cut = self.tokens.encode_input(text[:most], self.max_input_length)
         return ids, cut or len(text) > most
+
+
+def _require_number(name: str, value: object, least: int) -> None:
+    if not isinstance(value, Integral) or value < least:
+        expected = f"a whole number, {least} or more"
+        raise SettingError(name, expected=expected, found=repr(value), fix=f"omit {name} for its default")
+
+
+def _require_texts(name: str, values: object) -> None:
+    """Checks a list of texts. Half a surrogate pair is refused, as in files: it cannot be written."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        found, fix = ("one text", f"[{name}]") if isinstance(values, str) else (type(values).__name__, f"list({name})")
+        raise SettingError(name, expected="a list of texts", found=found, fix=fix)
+    for place, value in enumerate(values):
+        if not isinstance(value, str):
+            found = repr(value)[:80]
+            raise SettingError(f"{name}[{place}]", expected="a text", found=found, fix="convert it, or leave it out")
+        if has_lone_surrogate(value):
+            raise SettingError(
+                f"{name}[{place}]",
+                expected="a text that can be written in UTF-8",
+                found="half a surrogate pair",
+                fix='text.encode(errors="replace").decode()',
+            )
 
 
 def _vocabulary_digest(tokens: Tokenizer) -> str:
