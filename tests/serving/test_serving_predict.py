@@ -191,6 +191,18 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
             predict_file(predictor, iter(rows[:3]), out, settings={})
 
 
+@pytest.mark.parametrize(
+    "name", ["out.jsonl.gz", "out.csv.zst", "out.tsv", "out.PQ", "out.xlsx", "out.txt", "mine.jsonl"]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(name, tmp_path, capsys):
+    (tmp_path / "mine.jsonl").write_text("mine")
+    # Neither the model nor the input exists.
+    assert fsa("predict", tmp_path / "model", tmp_path / "in.txt", tmp_path / name) == 2
+    said = capsys.readouterr().err
+    assert f"{name}: expected a path that does not exist" in said or "in .csv or .parquet, or in .jsonl for" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.jsonl"]
+
+
 def test_long_texts_are_not_tokenized_completely(predictor):
     """Only the start of a long text is tokenized, and the text is marked as cut even if only blanks were dropped."""
     (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])
