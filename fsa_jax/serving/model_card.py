@@ -142,17 +142,22 @@ def _task(record: TrainingRecord, agreement: Agreement) -> str:
 
 
 def _commit() -> str:
-    """The commit of this code in a git checkout, otherwise nothing."""
+    """The commit of this code in a git checkout, and whether files differ from it; otherwise nothing."""
     root = Path(fsa_jax.__file__).parents[1]
     if not (root / ".git").exists():
         return ""
     try:
-        run = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        return run.stdout.strip()
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit} with local changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _git(root: Path, *words: str) -> str:
+    run = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return run.stdout.strip()
 
 
 def _count(tree: dict[str, Any]) -> int:

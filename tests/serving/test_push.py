@@ -236,6 +236,7 @@ def test_the_card_of_an_export_has_a_snippet_that_works_and_metadata_of_the_hub(
     assert "base_model" not in front and "model-index" not in front and "datasets" not in front
     assert not re.search(r"not said|TODO|None|needed|\| *\|", card.text.replace("| | |", "")), card.text
     (snippet,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert "snapshot_download" not in snippet
     push_to_hub(exports[format], "me/student", private=True)
     if format == "ct2":  # The other one needs PyTorch: tests/parity/test_exports.py.
         exec(snippet, {})
