@@ -83,7 +83,8 @@ class Predictor:
       max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
       base: for a trained decoder-only student, the output directory of ``fsa import-hf`` from which training started.
       vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
-      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one.
+      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one; an
+        export for CTranslate2 contains it.
       threads: number of batches that CTranslate2 decodes in parallel, 0 for one per core.
       device: device of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX uses the device that it finds.
 
@@ -138,6 +139,10 @@ class Predictor:
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
             student = load_ct2_student(path)
+            if instruction not in ("", exported := student.description["instruction"]):
+                raise SettingError(
+                    "instruction", expected=f"that of the export, {exported!r}", found=repr(instruction), fix="omit it"
+                )
             files, library = None, "ctranslate2"
             generate = Ct2Generator(
                 student,
