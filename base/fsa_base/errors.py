@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import SupportsFloat
 
 _SHOWN = 12
@@ -90,7 +91,7 @@ def require_choice(
 
 
 def require_number(
-    setting: str, value: object, lowest: float, highest: float = math.inf, *, above: bool = False
+    setting: str, value: object, lowest: float, highest: float = math.inf, *, above: bool = False, whole: bool = False
 ) -> None:
     """Checks a setting whose value must be a number in a range. None is accepted: it stands for a setting left out.
 
@@ -100,6 +101,7 @@ def require_number(
       lowest: lowest allowed value.
       highest: highest allowed value.
       above: whether the value must be above ``lowest``.
+      whole: whether it must be a whole number.
 
     Raises:
       SettingError: ``value`` is outside the range, NaN or no number.
@@ -107,12 +109,13 @@ def require_number(
     if value is None:
         return
     # Comparisons with NaN are false.
-    number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    number = float(value) if isinstance(value, Integral if whole else SupportsFloat) else math.nan
     if lowest <= number <= highest and not (above and number == lowest):
         return
-    expected = f"a number {'above' if above else 'of at least'} {lowest:g}"
+    kind = "a whole number" if whole else "a number"
+    expected = f"{kind} {'above' if above else 'of at least'} {lowest:g}"
     if highest < math.inf:
-        expected = f"{expected}, at most {highest:g}" if above else f"a number from {lowest:g} to {highest:g}"
+        expected = f"{expected}, at most {highest:g}" if above else f"{kind} from {lowest:g} to {highest:g}"
     raise SettingError(setting, expected=expected, found=repr(value), fix="choose another value, or omit it")
 
 

@@ -42,7 +42,8 @@ def command(
       license: license of the weights, for the model card; by default apache-2.0 for T5, and none for other families.
       datasets: ids on the Hub of the training data, for the model card.
       corpus: corpus of the distillation, for the model card: DATA_DIR/sentiment_corpus of fsa corpus, or files in the
-        released layout; by default the ones in the data directory, if they are older than the checkpoint.
+        released layout; by default the ones in the data directory of fsa train, or else in the present one, if they are
+        older than the checkpoint.
       evaluations: output directories of t5x.eval whose scores of this checkpoint the model card gets, besides those in
         the run's MODEL_DIR.
       sentences: file with sentences for the comparison (.jsonl, .csv, .parquet, .txt); by default about 200 sentences

@@ -39,8 +39,8 @@ def command(
         OWNER/NAME@REVISION or hf://OWNER/NAME. A local path of the same name wins.
       input: .jsonl, .csv, .tsv or .txt file (one review per line), also with .gz or .zst, or .parquet file; - for
         standard input.
-      output: .csv file (one row per aspect), .parquet file (one row per review), or another name for JSON lines; - for
-        JSON lines on standard output.
+      output: .csv file (one row per aspect), .parquet file (one row per review), or .jsonl or another name for JSON
+        lines, which are not compressed; - for JSON lines on standard output.
       task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
       engine: jax or ct2; by default the one that fits the model.
       batch_size: number of reviews that are decoded together; it changes the speed, not the predictions.
@@ -65,12 +65,13 @@ def command(
     from fsa_base import checksums
     from fsa_base.errors import SettingError
     from fsa_jax.serving.inputs import STANDARD, open_reviews
-    from fsa_jax.serving.predict_file import predict_file, require_min_score, unfinished_model
+    from fsa_jax.serving.predict_file import predict_file, require_min_score, require_output, unfinished_model
     from fsa_jax.serving.predictor import Predictor
 
     if batch_size < 1:
         raise SettingError("--batch-size", expected="1 or more", found=str(batch_size), fix="--batch-size 32")
     require_min_score(min_score, task)
+    require_output(output, [input], overwrite)
     report = sys.stdout if output != STANDARD else sys.stderr
     reviews = open_reviews(input, format=input_format, text_column=text_column, id_column=id_column)
     print(reviews, file=report, flush=True)

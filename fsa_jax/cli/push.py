@@ -20,7 +20,6 @@ def command(directory: Path, repository: str, private: bool = True) -> None:
       fsa push served me/my-student
       fsa push data/corpus/sentiment_corpus me/my-reviews --no-private
     """
-    from fsa_jax.serving.push import push_to_hub, require_name
+    from fsa_jax.serving.push import push_to_hub
 
-    require_name(repository)
     print(f"pushed: {push_to_hub(directory, repository, private=private)}")

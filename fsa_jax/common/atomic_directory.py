@@ -137,6 +137,22 @@ def written_aside(
             os.close(descriptor)
 
 
+def require_place(
+    out: Path,
+    *,
+    foreign: Callable[[Path], str | None],
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
+    directory: bool = True,
+) -> None:
+    """Checks before a long work whether :func:`written_aside` will refuse what is at ``out``. Nothing is written.
+
+    Raises:
+      SettingError: it will refuse it.
+    """
+    _refuse(_plain(out), inputs, foreign, overwrite, directory)
+
+
 def unfinished_settings(out: Path, command: str) -> dict[str, Any] | None:
     """Returns the settings of the unfinished output of ``command`` at ``out``; None if there is none."""
     places = _Places(_plain(out))

@@ -7,9 +7,11 @@ import re
 
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 """Characters of Markdown's inline markup. An underscore between two letters or digits is none."""
+_LINKS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+"""Places in bare addresses, which GitHub makes links. A comment there prevents it; a backslash before @ does not."""
 
 
 def escaped(text: object) -> str:
-    """A text for a line, a list or a table of Markdown that is shown as it is: on one line, without any markup."""
+    """A text for a line, a list or a table of Markdown that is shown as it is: on one line, without markup or links."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return _MARKS.sub(r"\\\g<0>", html.escape(line, quote=False))
+    return _LINKS.sub("<!-- -->", _MARKS.sub(r"\\\g<0>", html.escape(line, quote=False)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fsa_base import untrusted_json
-from fsa_base.errors import CheckpointError
+from fsa_base.errors import CheckpointError, SettingError
 from fsa_base.extras import not_installed
 from fsa_jax.serving.prediction_record import Output
 from fsa_jax.tokenizers import Tokenizer
@@ -142,6 +142,9 @@ class Ct2Generator:
       device: ``cpu``, ``cuda`` or ``auto``.
       log_probs: whether calls also return the log-probabilities of the tokens; with several beams, they take a second
         pass.
+
+    Raises:
+      FsaError: the model cannot be loaded, or there is no such device.
     """
 
     def __init__(
@@ -159,13 +162,16 @@ class Ct2Generator:
         self._max_length, self._beams, self._log_probs = max_length, beams, log_probs
         # On a GPU each additional one needs a copy of the model.
         self.side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
+        if device == "cuda" and not ctranslate2.get_cuda_device_count():
+            raise SettingError(
+                "device", expected="an NVIDIA GPU with a driver", found="none", fix="--device cpu, or --device auto"
+            )
         kind = ctranslate2.Generator if self._decoder_only else ctranslate2.Translator
         try:
             self._model = kind(str(student.path), device=device, inter_threads=self.side_by_side, intra_threads=1)
         except (RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                student.path, expected="a CTranslate2 model", found=str(error), fix="export it again: fsa export-ct2"
-            ) from error
+            fix = "export it again: fsa export-ct2" + ("" if device == "cpu" else "; or try --device cpu")
+            raise CheckpointError(student.path, expected="a CTranslate2 model", found=str(error), fix=fix) from error
         self._names = row_names(student.tokens, student.description["rows"])
         _require_same_names(student.path, self._names)
         self._ids = {name: i for i, name in enumerate(self._names)}

@@ -5,7 +5,6 @@ Everything in it comes from the student, from its run and from the user. What is
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -23,10 +22,10 @@ from fsa_jax.serving.student import Student
 from fsa_jax.serving.training_record import Score, TrainingRecord
 from fsa_jax.tokenizers.chat import TEMPLATE_ARGUMENTS, ChatTokenizer
 from fsa_jax.weights import t5
+from fsa_jax.weights.hub import is_repository
 
 CARD = "README.md"
 Library = Literal["transformers", "ctranslate2"]
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _front_matter(student: Student, card: Card, library: Library) -> str:
         library_name=library,
         pipeline_tag=pipeline,
         tags=["sentiment-analysis", "aspect-based-sentiment-analysis", "distillation"],
-        base_model=base if revision and _HUB_ID.fullmatch(str(base)) else None,
+        base_model=base if revision and is_repository(str(base)) else None,
         datasets=list(card.datasets) or None,
         model_name=card.name if results else None,
         eval_results=results or None,
@@ -143,17 +142,22 @@ def _task(record: TrainingRecord, agreement: Agreement) -> str:
 
 
 def _commit() -> str:
-    """The commit of this code in a git checkout, otherwise nothing."""
+    """The commit of this code in a git checkout, and whether files differ from it; otherwise nothing."""
     root = Path(fsa_jax.__file__).parents[1]
     if not (root / ".git").exists():
         return ""
     try:
-        run = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        return run.stdout.strip()
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit} with local changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _git(root: Path, *words: str) -> str:
+    run = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return run.stdout.strip()
 
 
 def _count(tree: dict[str, Any]) -> int:

@@ -17,13 +17,17 @@ from tqdm import tqdm
 
 from fsa_base import untrusted_json
 from fsa_base.errors import CheckpointError, SettingError
-from fsa_jax.common.atomic_directory import unfinished_settings, written_aside
+from fsa_jax.common.atomic_directory import require_place, unfinished_settings, written_aside
 from fsa_jax.serving.inputs import STANDARD, Row
 from fsa_jax.serving.prediction_record import PAIR_TASKS, Prediction, Task
 from fsa_jax.serving.prediction_tables import TABLES, converter, is_table
 from fsa_jax.serving.predictor import Predictor
 
 COMMAND = "fsa predict"
+OTHER_FORMATS = frozenset(
+    (".arrow", ".bz2", ".feather", ".gz", ".ods", ".pq", ".tsv", ".txt", ".xls", ".xlsx", ".xz", ".zip", ".zst")
+)
+"""Suffixes of formats that are not written. A file with such a name must not have JSON lines."""
 CHUNK = 2048
 """Number of reviews that are sorted by length and written together."""
 _LOG_SECONDS = 30
@@ -78,17 +82,17 @@ def predict_file(
       overwrite: whether to replace a finished output, or an unfinished one of another model or other settings.
 
     Raises:
-      SettingError: ``output`` exists, there is an unfinished output of another model, input or other settings, or
-        ``min_score`` cannot be used.
+      SettingError: ``output`` exists or has the suffix of another format, there is an unfinished output of another
+        model, input or other settings, or ``min_score`` cannot be used.
     """
     require_min_score(min_score, predictor.task)
+    require_output(output, inputs, overwrite)
     counts: Counter[str] = Counter()
     if output == STANDARD:
         for lines in _chunks(predictor, rows, counts, batch_size, min_score, total, 0):
             sys.stdout.buffer.write(lines)
             sys.stdout.flush()
         return _outcome(counts, 0)
-    _refuse_earlier_versions(output)
     with (
         written_aside(
             output,
@@ -109,6 +113,31 @@ def predict_file(
             stream.flush()
             os.fsync(stream.fileno())
     return _outcome(counts, done)
+
+
+def require_output(output: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Checks an output before the input is read and the model is loaded. Nothing is written.
+
+    Args:
+      output: output file, or ``-``.
+      inputs: input files, which must not be overwritten by ``output``.
+      overwrite: whether earlier predictions may be replaced.
+
+    Raises:
+      SettingError: ``output`` exists or has the suffix of another format, or there is an unfinished output of an
+        earlier version.
+    """
+    if output == STANDARD:
+        return
+    if output.suffix.lower() in OTHER_FORMATS:
+        raise SettingError(
+            output,
+            expected=f"a name that ends in {' or '.join(TABLES)}, or in .jsonl for JSON lines",
+            found=output.suffix,
+            fix="choose another output",
+        )
+    require_place(output, foreign=_foreign, inputs=inputs, overwrite=overwrite, directory=False)
+    _refuse_earlier_versions(output)
 
 
 def require_min_score(min_score: float, task: Task) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import fsa_jax
 from fsa_base import checksums, runs
-from fsa_base.errors import SettingError, require_choice
+from fsa_base.errors import SettingError, require_choice, require_number
+from fsa_base.untrusted_json import has_lone_surrogate
 from fsa_jax.serving.prediction_record import (
     LONGEST_OUTPUT,
     PAIR_TASKS,
@@ -81,7 +82,8 @@ class Predictor:
       max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
       base: for a trained decoder-only student, the output directory of ``fsa import-hf`` from which training started.
       vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
-      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one.
+      instruction: text before the review in the user's turn, for a decoder-only student that was trained with one; an
+        export for CTranslate2 contains it.
       threads: number of batches that CTranslate2 decodes in parallel, 0 for one per core.
       device: device of CTranslate2: ``cpu``, ``cuda`` or ``auto``. JAX uses the device that it finds.
 
@@ -119,22 +121,27 @@ class Predictor:
         threads: int = 0,
         device: Device = "cpu",
     ) -> None:
-        if task not in TASKS:
-            raise SettingError("task", expected=" or ".join(TASKS), found=repr(task), fix="--task atsa")
+        require_choice("task", task, TASKS, "--task {choice}")
         if engine is not None:
-            require_choice("engine", engine, ("jax", "ct2"), "--engine {choice}")
-        for name, value in (("beams", beams), ("max_input_length", max_input_length - 1)):
-            if value < 1:
-                raise SettingError(name, expected="a positive number", found=str(value), fix=f"raise {name}")
+            require_choice("engine", engine, get_args(Engine), "--engine {choice}")
+        require_choice("device", device, get_args(Device), "--device {choice}")
+        length = LONGEST_OUTPUT[task] if max_output_length is None else max_output_length
+        require_number("beams", beams, 1, whole=True)
+        require_number("max_input_length", max_input_length, 2, whole=True)
+        require_number("max_output_length", length, 1, whole=True)
+        require_number("threads", threads, 0, whole=True)
         self.task: Task = task
         path, on_hub = _located(Path(model))
         self.engine: Engine = engine or ("ct2" if (path / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
-        length = max_output_length or LONGEST_OUTPUT[task]
         if self.engine == "ct2":
             from fsa_jax.serving.ct2 import Ct2Generator, load_ct2_student
 
             student = load_ct2_student(path)
+            if instruction not in ("", exported := student.description["instruction"]):
+                raise SettingError(
+                    "instruction", expected=f"that of the export, {exported!r}", found=repr(instruction), fix="omit it"
+                )
             files, library = None, "ctranslate2"
             generate = Ct2Generator(
                 student,
@@ -191,12 +198,12 @@ class Predictor:
           One prediction for each text.
 
         Raises:
-          SettingError: ``texts`` is one text instead of a list, there are more or fewer ids, or ``batch_size`` is less
-            than 1.
+          SettingError: ``texts`` or ``ids`` is no list of strings that can be written in UTF-8, there are more or fewer
+            ids, or ``batch_size`` is less than 1.
         """
-        if isinstance(texts, str):
-            raise SettingError("texts", expected="a list of texts", found="one text", fix="predict([text])")
+        _require_texts("texts", texts)
         names = [str(i) for i in range(len(texts))] if ids is None else ids
+        _require_texts("ids", names)
         if len(names) != len(texts):
             raise SettingError("ids", expected=f"{len(texts)}, one per text", found=str(len(names)), fix="omit ids")
         found: dict[int, Prediction] = {}
@@ -214,8 +221,7 @@ class Predictor:
         Raises:
           SettingError: ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise SettingError("batch_size", expected="1 or more", found=str(batch_size), fix="--batch-size 32")
+        require_number("batch_size", batch_size, 1, whole=True)
         if blank := [i for i, text in enumerate(texts) if not text.strip()]:
             yield [(i, without_text(ids[i], texts[i])) for i in blank]
         encoded = {i: self._encode(text) for i, text in enumerate(texts) if text.strip()}
@@ -239,6 +245,24 @@ class Predictor:
         most = self.max_input_length * _LONGEST_TOKEN
         ids, cut = self.tokens.encode_input(text[:most], self.max_input_length)
         return ids, cut or len(text) > most
+
+
+def _require_texts(name: str, values: object) -> None:
+    """Checks a list of texts. Half a surrogate pair is refused, as in files: it cannot be written."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        found, fix = ("one text", f"[{name}]") if isinstance(values, str) else (type(values).__name__, f"list({name})")
+        raise SettingError(name, expected="a list of texts", found=found, fix=fix)
+    for place, value in enumerate(values):
+        if not isinstance(value, str):
+            found = repr(value)[:80]
+            raise SettingError(f"{name}[{place}]", expected="a text", found=found, fix="convert it, or leave it out")
+        if has_lone_surrogate(value):
+            raise SettingError(
+                f"{name}[{place}]",
+                expected="a text that can be written in UTF-8",
+                found="half a surrogate pair",
+                fix='text.encode(errors="replace").decode()',
+            )
 
 
 def _vocabulary_digest(tokens: Tokenizer) -> str:

@@ -6,7 +6,6 @@ The login is that of the Hub's own client (``hf auth login`` or ``HF_TOKEN``).
 from __future__ import annotations
 
 import fnmatch
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +16,7 @@ from fsa_jax.common import output_checksums
 from fsa_jax.corpus import corpus_files
 from fsa_jax.corpus.statistics import STATISTICS
 from fsa_jax.serving import export_ct2, export_hf
-from fsa_jax.weights.hub import described
-
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+from fsa_jax.weights.hub import described, is_repository
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,15 @@ def require_name(repository: str) -> None:
     """Checks the name of a repository before a long work begins.
 
     Raises:
-      SettingError: it is not OWNER/NAME.
+      SettingError: it is not OWNER/NAME, or has characters that the Hub does not accept.
     """
-    if not _REPOSITORY.fullmatch(repository):
-        raise SettingError("--push", expected="OWNER/NAME", found=repr(repository), fix="--push me/my-student")
+    if not is_repository(repository):
+        raise SettingError(
+            "name of the repository",
+            expected="OWNER/NAME of letters, digits, single '-' and '.', and '_'; '-' and '.' are not first or last",
+            found=repr(repository),
+            fix="choose a name such as me/my-student",
+        )
 
 
 def finished_output(directory: Path) -> Output:
@@ -96,13 +98,14 @@ def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
       private: whether the repository is created as private.
 
     Raises:
-      FsaError: the directory is no finished output, or the Hub refuses the upload or cannot be reached. The directory
-        is unchanged.
+      FsaError: the name cannot be used, the directory is no finished output, or the Hub refuses the upload or cannot be
+        reached. The directory is unchanged.
     """
     import httpx2
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+    require_name(repository)
     output = finished_output(directory)
     try:
         api = HfApi()
@@ -124,7 +127,7 @@ def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
         )
         return str(commit.commit_url)
     # The client raises ValueError where the Hub refuses the card.
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, httpx2.HTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError, httpx2.HTTPError, OSError, ValueError) as error:
         public = "" if private else " --private false"
         raise CheckpointError(
             f"hub repository {repository}",

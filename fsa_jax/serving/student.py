@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
+from fsa_jax.serving.ct2 import DESCRIPTION
 from fsa_jax.serving.jax_decoding import Decoding, Generator
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
@@ -84,6 +85,13 @@ def load_student(
     """
     if not model.exists():
         raise CheckpointError(model, expected="a model", found="nothing", fix="check the path")
+    if (model / DESCRIPTION).is_file():
+        raise CheckpointError(
+            model,
+            expected="weights that JAX can read",
+            found="an output of fsa export-ct2",
+            fix="predict with it without --engine and --base; to export, give the checkpoint itself",
+        )
     if (model / CONFIG).is_file():
         return _from_hf(model, vocabulary, instruction)
     checkpoint = find_checkpoint(model)
@@ -134,6 +142,10 @@ def _tokens(family: Family, files: Path | None, vocabulary: Path | None, rows: i
     if family.decoder_only:
         assert files is not None  # Decoder-only students always have a config.json.
         return ChatTokenizer(files, instruction)
+    if instruction:
+        raise SettingError(
+            "instruction", expected="none: a T5 student reads only the review", found=repr(instruction), fix="omit it"
+        )
     beside = files / "spiece.model" if files else None
     if vocabulary is None:
         vocabulary = beside if beside and beside.is_file() else find_vocabulary()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fsa_base import untrusted_json
 from fsa_base.checkpoint_files import COMMITTED
 from fsa_base.errors import DataError, FsaError
-from fsa_jax.common.paths import data_dir
+from fsa_jax.common.paths import DATA_DIR_VARIABLE, data_dir
 from fsa_jax.common.records import UNDERSTANDINGS
 from fsa_jax.corpus.statistics import STATISTICS
 from fsa_jax.data import teacher_text
 from fsa_jax.reviews.dump_rows import expand
 from fsa_jax.teacher.generation_requests import DIRECTORY, read_prompt
+from fsa_jax.training import run_record
 
-CORPUS = Path("corpus", "sentiment_corpus")
-"""Place of the corpus in the data directory; files in the released layout are in ``teacher/``."""
+_CORPUS = "sentiment_corpus"
 _RESPONSE = "_response"
 _OPTION = "to describe it: --corpus DIR"
 
@@ -33,12 +33,14 @@ class TrainingCorpus:
       prompts: names of prompts that come with fsa_jax, hashes of others.
       rows: number of rows by form (``analysis``, ``rewriting``) and split (``train``, ``validation``).
       reviews: number of different reviews; None if unknown.
+      is_known: whether the user or ``fsa train`` named it. Otherwise it is what the data directory has now.
     """
 
     teachers: tuple[str, ...]
     prompts: tuple[str, ...]
     rows: dict[tuple[str, str], int]
     reviews: int | None
+    is_known: bool = True
 
 
 def is_teacher_text(task: str) -> bool:
@@ -53,8 +55,9 @@ def _forms(task: str) -> tuple[str, ...]:
 def find_corpus(task: str, checkpoint: Path, given: Path | None) -> TrainingCorpus | None:
     """The teacher text of a training run.
 
-    A run does not record the place of its data. So this is the text that the task would read now, from the data
-    directory, unless it is newer than the checkpoint. A message says what is used, or why there is none.
+    If the user gives none, this is the text that the task would read now, unless it is newer than the checkpoint: from
+    the data directory that ``fsa train`` recorded in MODEL_DIR, otherwise from the present one, because nothing else
+    records it. A message says what is used, or why there is none.
 
     Args:
       task: SeqIO task or mixture of the run.
@@ -62,20 +65,21 @@ def find_corpus(task: str, checkpoint: Path, given: Path | None) -> TrainingCorp
       given: the corpus, or files in the released layout, as the user gave them.
 
     Raises:
-      FsaError: ``given`` cannot be read.
+      FsaError: ``given`` or the record of ``fsa train`` cannot be read.
     """
     forms = _forms(task) or UNDERSTANDINGS
     if given is not None:
         return _read(given, forms)
-    place = data_dir() / (CORPUS if task.startswith("fsa_corpus") else "teacher")
+    recorded = Path(run_record.read(checkpoint.parent).get(DATA_DIR_VARIABLE, ""))
+    is_known = recorded.is_absolute() and recorded.is_dir()
+    place = _place(recorded if is_known else data_dir(), task)
     try:
         if _changed(place) > _finished(checkpoint):
             reason = "is newer than the checkpoint"
         else:
-            found = _read(place, forms)
-            print(
-                f"model card: {checkpoint.parent.name} was trained on {place}; another: --corpus DIR", file=sys.stderr
-            )
+            found = replace(_read(place, forms), is_known=is_known)
+            said = "was trained on" if is_known else "has no record of its data; the card describes"
+            print(f"model card: {checkpoint.parent.name} {said} {place}; another: --corpus DIR", file=sys.stderr)
             return found
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror)
@@ -86,6 +90,14 @@ def find_corpus(task: str, checkpoint: Path, given: Path | None) -> TrainingCorp
         file=sys.stderr,
     )
     return None
+
+
+def _place(root: Path, task: str) -> Path:
+    """The text of a task in a data directory; files in the released layout are in ``teacher/``."""
+    if not task.startswith("fsa_corpus"):
+        return root / "teacher"
+    places = (root / "corpus" / _CORPUS, root / _CORPUS)
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _changed(place: Path) -> float:
@@ -100,7 +112,7 @@ def _finished(checkpoint: Path) -> float:
 
 
 def _read(place: Path, forms: tuple[str, ...]) -> TrainingCorpus:
-    for folder in (place, place / CORPUS.name):
+    for folder in (place, place / _CORPUS):
         if (folder / STATISTICS).is_file():
             return _from_statistics(folder / STATISTICS, forms)
     return _from_released(expand(place), forms)

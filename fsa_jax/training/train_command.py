@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsa_base.errors import SettingError, require_choice
+from fsa_base.errors import SettingError, require_choice, require_number
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE
 from fsa_jax.data import benchmark_files
 from fsa_jax.data.benchmark_files import task_of
@@ -60,9 +60,8 @@ class TrainOptions:
         if self.stage is not None:
             require_choice("--stage", self.stage, ("distill", "finetune"), "{setting} {choice}")
         for name in ("steps", "batch_size", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise SettingError(f"--{name}", expected="more than 0", found=str(value), fix="choose another value")
+            option = f"--{name.replace('_', '-')}"
+            require_number(option, getattr(self, name), 0, above=True, whole=name != "learning_rate")
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,22 @@ class Source:
         return f"hf://{self.name}@{self.revision}" if self.revision else self.name
 
 
+def is_repository(name: str) -> bool:
+    """Whether a text is ``OWNER/NAME`` with characters that the Hub accepts; nobody asks whether it exists."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
 def is_name(text: str) -> bool:
     """Whether a text can be the name of a repository: ``OWNER/NAME``, ``OWNER/NAME@REVISION`` or ``hf://OWNER/NAME``."""
-    return _NAME.fullmatch(text) is not None
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is the name of a repository and cannot be a path: it starts with ``hf://``."""
     found = _NAME.fullmatch(text)
-    return found is not None and bool(found["scheme"])
+    return found is not None and is_repository(found["name"])
 
 
 def find_source(name: str, revision: str | None = None) -> Source:

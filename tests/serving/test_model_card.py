@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hf_models import QWEN3, write_model
 from huggingface_hub import ModelCard
 
+import fsa_jax
 from fsa_base.errors import FsaError
 from fsa_jax.common.markdown import escaped
 from fsa_jax.serving.export_check import Agreement
@@ -19,6 +21,7 @@ from fsa_jax.serving.model_card import Card, write_card
 from fsa_jax.serving.student import Student, load_student
 from fsa_jax.serving.training_record import TrainingRecord, read_record
 from fsa_jax.teacher.generation_requests import load_prompt
+from fsa_jax.training import run_record
 from tests.parity.small_models import write_tokenizer
 
 HOSTILE = "te|ach`er <script>alert(1)</script>\n# x [y](javascript:z) *b*"
@@ -135,6 +138,55 @@ def test_a_teachers_name_is_no_markup(root: Path, student: Student) -> None:
     expected = r"te\|ach\`er &lt;script&gt;alert(1)&lt;/script&gt; # x \[y\](javascript:z) \*b\*"
     assert row == f"| Teacher | Mixtral-8x7B, {expected} |"
     assert escaped("a\u2028b\x1b[2Jc_d _e_") == r"a b \[2Jc_d \_e\_"
+
+
+def test_an_address_in_untrusted_text_becomes_no_link() -> None:
+    text = "https://a.example/b_c, HTTP://b.example, www.c.example, WWW.c.example, me@d.example, mailto:e@f.example"
+    found = escaped(text)
+    assert found.replace("<!-- -->", "") == text
+    # What GitHub makes a link without any markup.
+    assert not re.search(r"://|www\.|\w@", found, re.IGNORECASE)
+
+
+def test_the_corpus_is_the_one_of_the_run_or_the_card_says_that_it_was_found_later(
+    root: Path, student: Student, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, run = root / "runs" / "finetuned" / "checkpoint_7", root / "runs" / "distilled"
+    assert (
+        "| Corpus | found in the data directory at export time" in written(student, root, read_record(checkpoint)).text
+    )
+    assert "distilled has no record of its data; the card describes" in capsys.readouterr().err
+    # What `fsa train` recorded comes first. Here, the corpus is directly in the data directory.
+    corpus = root / "other" / "sentiment_corpus"
+    corpus.mkdir(parents=True)
+    (corpus / "statistics.json").write_text(
+        json.dumps({"parts": {"analysis": {"train": {"rows": 55, "teachers": {}}}}})
+    )
+    (run / "checkpoint_900").touch()
+    run_record.write(str(run), {"FSA_DATA_DIR": str(root / "other")})
+    text = written(student, root, read_record(checkpoint)).text
+    assert "| Rows of analysis, train | 55 |" in text and "| Corpus |" not in text
+    assert f"distilled was trained on {corpus}" in capsys.readouterr().err
+    # A recorded folder may be gone.
+    run_record.write(str(run), {"FSA_DATA_DIR": str(root / "gone")})
+    text = written(student, root, read_record(checkpoint)).text
+    assert "| Rows of analysis, train | 1,230 |" in text and "| Corpus | found" in text
+    assert "| Corpus |" not in written(student, root, read_record(checkpoint), teacher="me", data="mine").text
+
+
+def test_the_commit_of_a_checkout_with_local_changes_says_so(
+    root: Path, student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = root / "checkout" / "fsa_jax" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("")
+    git = ["git", "-C", str(root / "checkout"), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(fsa_jax, "__file__", str(package))
+    assert re.search(r"commit [0-9a-f]{40} \|", written(student, root, TrainingRecord()).text)
+    package.write_text("changed = True")
+    assert re.search(r"commit [0-9a-f]{40} with local changes \|", written(student, root, TrainingRecord()).text)
 
 
 def test_options_are_used_in_place_of_what_is_found(root: Path, student: Student) -> None:

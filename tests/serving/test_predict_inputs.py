@@ -187,7 +187,32 @@ def test_a_predictor_from_python_reports_blank_and_wrong_texts(exported):
     predictor = Predictor(exported, max_output_length=4)
     good, blank = predictor.predict(["good", "  "])
     assert (good.error, blank.error, blank.aspects) == (None, "no text", ())
-    unusable: list[dict[str, Any]] = [{"texts": "a"}, {"texts": ["a"], "ids": []}, {"texts": ["a"], "batch_size": 0}]
-    for arguments in unusable:
-        with pytest.raises(SettingError):
+    unusable: list[tuple[dict[str, Any], str]] = [
+        ({"texts": "a"}, "found one text"),
+        ({"texts": (text for text in "ab")}, "found generator"),
+        ({"texts": ["a", None]}, r"texts\[1\]: expected a text, found None"),
+        ({"texts": ["a \ud800"]}, "half a surrogate pair"),
+        ({"texts": ["a"], "ids": []}, "one per text"),
+        ({"texts": ["a"], "ids": [1]}, r"ids\[0\]: expected a text, found 1"),
+        ({"texts": ["a"], "batch_size": 0}, "batch_size: expected a whole number of at least 1, found 0"),
+    ]
+    for arguments, message in unusable:
+        with pytest.raises(SettingError, match=message):
             predictor.predict(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_output_length": -4}, "max_output_length: expected a whole number of at least 1, found -4"),
+        ({"max_output_length": 0}, "max_output_length: .* found 0"),
+        ({"max_input_length": 1}, "max_input_length: expected a whole number of at least 2, found 1"),
+        ({"threads": -4}, "threads: expected a whole number of at least 0, found -4"),
+        ({"beams": 2.5}, "beams: .* found 2.5"),
+        ({"device": "tpu"}, "device: expected 'cpu' or 'cuda' or 'auto', found 'tpu'"),
+        ({"task": "asta"}, "task: .* near 'atsa'"),
+    ],
+)
+def test_a_setting_of_a_predictor_that_cannot_be_used_is_refused(options, message, exported):
+    with pytest.raises(SettingError, match=message):
+        Predictor(exported, **options)

@@ -165,11 +165,15 @@ def test_without_a_login_nothing_is_uploaded(exports, tmp_path):
         assert not server.repositories
 
 
-def test_a_name_that_the_hub_refuses(exports, hub, checkpoint, tmp_path, capsys):
-    assert fsa("export-ct2", checkpoint, tmp_path / "out", "--push", "a name/with spaces") == 2
-    assert "OWNER/NAME" in capsys.readouterr().err
-    with pytest.raises(CheckpointError, match="HFValidationError"):
-        push_to_hub(exports["ct2"], "me/a..b", private=True)
+@pytest.mark.parametrize("name", ["a name/with spaces", "../..", "me/-bad--name..", "me/a..b", "student", "me/x.git"])
+def test_a_name_that_the_hub_refuses(name, exports, hub, checkpoint, tmp_path, capsys):
+    push = (("push", exports["ct2"], name), ("export-ct2", checkpoint, tmp_path / "out", "--push", name))
+    for command in push:
+        assert fsa(*command) == 2
+        said = capsys.readouterr().err
+        assert "expected OWNER/NAME of letters" in said and repr(name) in said and "login" not in said
+    with pytest.raises(SettingError, match="OWNER/NAME"):
+        push_to_hub(exports["ct2"], name, private=True)
     assert not hub.requests
 
 
@@ -198,7 +202,9 @@ def test_a_misspelt_path_names_both_readings(hub, reviews, tmp_path, capsys, mon
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fsa("predict", "me/other", reviews, "out.jsonl") == 2
     assert "no such folder, and neither" in capsys.readouterr().err
-    assert fsa("predict", "one/two/three", reviews, "out.jsonl") == 2
+    for name in ("one/two/three", "../nothing", "runs/a..b"):
+        assert fsa("predict", name, reviews, "out.jsonl") == 2
+        assert "Hub" not in capsys.readouterr().err
     assert not list(tmp_path.glob("*out.jsonl*"))
 
 
@@ -230,6 +236,7 @@ def test_the_card_of_an_export_has_a_snippet_that_works_and_metadata_of_the_hub(
     assert "base_model" not in front and "model-index" not in front and "datasets" not in front
     assert not re.search(r"not said|TODO|None|needed|\| *\|", card.text.replace("| | |", "")), card.text
     (snippet,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert "snapshot_download" not in snippet
     push_to_hub(exports[format], "me/student", private=True)
     if format == "ct2":  # The other one needs PyTorch: tests/parity/test_exports.py.
         exec(snippet, {})

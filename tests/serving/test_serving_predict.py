@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import ctranslate2
 import jax
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from fsa_base.errors import FsaError, SettingError, VocabularyError
 from fsa_jax.cli.main import main
 from fsa_jax.serving import Predictor, student
 from fsa_jax.serving import predict_file as predict_module
+from fsa_jax.serving.export_ct2 import write_ct2
 from fsa_jax.serving.inputs import Row, read_rows
 from fsa_jax.serving.predict_file import predict_file
 from fsa_jax.serving.prediction_record import Prediction, read_prediction
@@ -191,6 +194,18 @@ def test_an_output_that_exists_is_refused(predictor, rows, tmp_path):
             predict_file(predictor, iter(rows[:3]), out, settings={})
 
 
+@pytest.mark.parametrize(
+    "name", ["out.jsonl.gz", "out.csv.zst", "out.tsv", "out.PQ", "out.xlsx", "out.txt", "mine.jsonl"]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(name, tmp_path, capsys):
+    (tmp_path / "mine.jsonl").write_text("mine")
+    # Neither the model nor the input exists.
+    assert fsa("predict", tmp_path / "model", tmp_path / "in.txt", tmp_path / name) == 2
+    said = capsys.readouterr().err
+    assert f"{name}: expected a path that does not exist" in said or "in .csv or .parquet, or in .jsonl for" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.jsonl"]
+
+
 def test_long_texts_are_not_tokenized_completely(predictor):
     """Only the start of a long text is tokenized, and the text is marked as cut even if only blanks were dropped."""
     (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])
@@ -278,6 +293,23 @@ def test_another_students_vocabulary_is_refused(vocabulary, tmp_path):
             student._tokens(family, None, vocabulary, rows, "")
     shutil.copy(vocabulary, tmp_path / "spiece.model")
     assert student._tokens(family, tmp_path, None, ids + 500, "").size == ids
+
+
+def test_what_does_not_fit_the_student_is_named(checkpoint, vocabulary, tmp_path, monkeypatch):
+    """Not the student is damaged, but the engine, the device or the instruction is another student's."""
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
+    out = tmp_path / "out"
+    out.mkdir()
+    write_ct2(student.load_student(checkpoint, vocabulary=vocabulary), out, "float32")
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (out, {"engine": "jax"}, "found an output of fsa export-ct2\n.*without --engine"),
+        (out, {"device": "cuda"}, "device: expected an NVIDIA GPU with a driver, found none"),
+        (out, {"instruction": "foo"}, "instruction: expected that of the export, '', found 'foo'"),
+        (checkpoint, {"instruction": "foo", "vocabulary": vocabulary}, "T5 student reads only the review, found 'foo'"),
+    ]
+    for model, options, message in cases:
+        with pytest.raises(FsaError, match=message):
+            Predictor(model, **options)
 
 
 def test_a_missing_model_or_vocabulary_is_an_error(tmp_path, checkpoint):

@@ -99,7 +99,7 @@ def test_the_released_labels_have_the_steps_of_the_recipe(real_data_dir):
         ({"size": "10m", "stage": "finetune"}, "--task: expected rest16 or rest14"),
         ({"size": "10m", "task": "rst14"}, "--task: .*near 'rest14'"),
         ({"size": "100m"}, "--size: .*near '10m'"),
-        ({"size": "10m", "steps": 0}, "--steps: expected more than 0"),
+        ({"size": "10m", "steps": 0}, "--steps: expected a whole number above 0"),
         ({"size": "10m", "task": "rest14", "stage": "distill"}, "--stage finetune"),
     ],
 )
