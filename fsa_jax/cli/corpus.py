@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -45,6 +46,9 @@ def command(
     """
     from rich.table import Table
 
+    # TensorFlow only writes files here; its messages are about accelerators and processors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from fsa_jax.common.terminal import console
     from fsa_jax.corpus.selection import Selection
     from fsa_jax.data.build_corpus import build_corpus

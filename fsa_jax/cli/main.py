@@ -6,15 +6,20 @@ its own module; jsonargparse turns its signature and docstring into options, ``-
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 import fsa_jax
 from fsa_base import extras
 from fsa_base.errors import FsaError, SettingError
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 COMMANDS: dict[str, str] = {
     "demo": "run the whole flow on generated data: teach, distil, fine-tune, score, report",
     "sample": "draw a stratified, deduplicated sample from review dumps, in constant memory",
@@ -89,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(name, SettingError(where, expected="access rights", found=found, fix="check its owner and mode"))
     except KeyboardInterrupt:
         print(f"fsa {name}: stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output (`| head`) has ended. Without this, Python would print another error at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,5 +103,25 @@ def main(arguments: list[str] | None = None) -> int:
     return int(status or 0)
 
 
+def run() -> NoReturn:
+    """The console script: runs the command of ``sys.argv`` and ends the process with its exit status."""
+    sys.unraisablehook = _unraisable
+    status = main()
+    if status == INTERRUPTED:
+        # Threads of JAX may still compute; if their libraries end before them, that is a segmentation fault.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Interrupts again if Ctrl-C came during a callback of the garbage collector, where Python ignores exceptions."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

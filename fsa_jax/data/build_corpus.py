@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def build_corpus(
                 beam=beam_options is not None,
             )
             # TFDS prints where it writes, which is the folder's temporary name; its progress is on standard error.
+            if not sys.stderr.isatty():
+                tfds.disable_progress_bar()
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(download_config=_download_config(shards, beam_options))
         for entry in sorted((building / root.name).iterdir()):

@@ -159,6 +159,14 @@ def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
             fix="put the labels there (docs/data.md), or --stage distill",
         )
     if options.task and not labels and (stage == "finetune" or not options.task.startswith("fsa_")):
+        if not data.labels:
+            raise SettingError(
+                f"--task {options.task}",
+                expected="a task of tasks.py, such as fsa_corpus, or the name of labels in --data: "
+                "fsa/{atsa,acsa}/NAME/{train,dev}.json",
+                found=str(data),
+                fix="put the labels there (docs/data.md), or give the --data that has them",
+            )
         words = [name.split("/")[1] for name in data.labels] + ([data.mixture] if stage == "distill" else [])
         require_choice("--task", options.task, filter(None, words), "{setting} {choice}")
     if labels and stage == "distill":

@@ -123,7 +123,7 @@ def test_leans_and_gaps():
 
 
 @pytest.mark.parametrize("values", [{"grounding": 2}, {"max_hallucination": -3}, {"max_stars_gap": float("nan")}])
-def test_settings_out_of_range(values: dict[str, float]):
+def test_settings_out_of_range(values: dict[str, Any]):
     with pytest.raises(SettingError, match="a number from 0 to 1"):
         CheckSettings(**values)
 

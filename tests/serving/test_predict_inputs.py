@@ -134,8 +134,9 @@ def test_a_kill_leaves_no_copy_of_standard_input(tmp_path):
     program = "from pathlib import Path; from fsa_jax.serving.inputs import open_reviews; r = open_reviews(Path('-')); "
     program += "r.check(); print([*r.rows()], flush=True); import time; time.sleep(60)"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
         process.stdin.write(b"good\nbad\n")
         process.stdin.close()
         assert b"good" in process.stdout.readline()

@@ -281,7 +281,11 @@ class RunHooks:
             self._saver.save(step, interim=self._preemption.requested)
         for hook in reversed(self._hooks):
             hook.close()
-        if not self._preemption.requested or step == self._last:
+        if step == self._last:
+            where = f": checkpoint_{step} is in {self._settings.model_dir}" if self._saver is not None else ""
+            self._progress.say(f"done, step {step} of {step}{where}")
+            return
+        if not self._preemption.requested:
             return
         why = "Ctrl-C" if self._preemption.interrupted else "SIGTERM"
         if self._saver is not None:
