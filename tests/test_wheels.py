@@ -45,7 +45,10 @@ def test_the_wheel_holds_gin_files_tasks_and_templates_in_the_package_and_nothin
 def test_the_command_of_the_docs_runs_in_an_empty_folder(wheels, installed, tmp_path):
     ran = wheels.run("-m", "t5x.train", "--gin_file=gin/distill_base.gin", "--dry_run", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert f"gin/distill_base.gin, gin/models/t5_1_0_base.gin, gin/models/t5.gin from {installed}" in ran.stderr
+    assert (
+        f"gin/distill_base.gin, gin/models/t5_1_0_base.gin, gin/models/t5.gin, gin/shared/distill.gin from {installed}"
+        in ran.stderr
+    )
     assert "TRAIN_STEPS = 200000" in ran.stdout and list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -46,7 +45,7 @@ def refuse_bound_names(flags: Sequence[str], options: Mapping[str, str]) -> None
       options: the option for each gin name.
     """
     for flag in flags:
-        name = re.split(r"\s*=", flag.removeprefix("--gin_bindings=").removeprefix("--gin."))[0]
+        name = flag.removeprefix("--gin_bindings=").removeprefix("--gin.").partition("=")[0].strip()
         if name in options and flag.startswith(("--gin.", "--gin_bindings=")):
             raise SettingError(flag, expected=options[name], found="a binding of gin", fix=f"use {options[name]}")
 

@@ -33,6 +33,7 @@ LIMITS = ((25, 0.02), (32, 0.02), (250, 0.02), (1000, 0.03), (4000, 0.04), (1600
 NOT_OURS = {
     ("fsa_jax/reviews/domains.py", "category[3:]"): "the user's own expression, from --categories",
     ("runtime/t5x/optimizers.py", "pattern"): "the user's own expression, from a gin file, on names of parameters",
+    ("runtime/t5x/cache_tasks.py", "pattern"): "the user's own expression, from --tasks",
     (
         "runtime/t5x/checkpointing/restoring.py",
         "pattern",

@@ -146,7 +146,8 @@ def dump(path: Path, ratings: list) -> Path:
 
 def sampled(folder: Path, sources: object, *options: str) -> dict:
     output = folder / "out.parquet"
-    assert main(["sample", str(sources), str(output), "--size", "10000", "--overwrite", *OPTIONS, *options]) == 0
+    given = OPTIONS[:4] + OPTIONS[6:] if "--stars-ratio" in options else OPTIONS
+    assert main(["sample", str(sources), str(output), "--size", "10000", "--overwrite", *given, *options]) == 0
     return json.loads(output.with_suffix(".report.json").read_text("utf-8"))
 
 

@@ -268,7 +268,7 @@ def test_text_files_have_one_review_per_line(tmp_path):
     ("name", "content", "message"),
     [
         ("in.jsonl", b'{"text": "a"}\n{"text": "b"', "in.jsonl:2"),
-        ("in.jsonl", b'{"body": "a"}\n', "--text_column COLUMN; the columns are 'body'"),
+        ("in.jsonl", b'{"body": "a"}\n', "--text-column COLUMN; the columns are 'body'"),
         ("in.jsonl", b"[1]\n", "list"),
         ("in.jsonl", b'{"text": "\xff"}\n', "UTF-8"),
         ("in.csv", b"id,body\n1,a\n", "the columns are 'id', 'body'"),
