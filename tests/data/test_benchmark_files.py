@@ -133,7 +133,7 @@ def test_labels_of_ones_own_need_only_what_their_kind_needs(tmp_path, kind, row,
     assert [sentence.id for sentence in sentences] == ["1", "2"] and sentences[0].aspects == (aspect,)
     del row["aspects"][0]["target" if kind == "atsa" else "category"]
     path = _write(folder / "dev.json", json.dumps([{**row, "aspects": []}, {**row, "ID": "b7"}]))
-    with pytest.raises(DataError, match="the key '(target|category)' in an aspect.*\n.*labels of your own") as caught:
+    with pytest.raises(DataError, match=r"the key '(target|category)' in an aspect.*\n.*labels of your own") as caught:
         benchmark_files.load(path)
     assert caught.value.where == f"{path}:1 (sentence 2, ID b7)"
 
