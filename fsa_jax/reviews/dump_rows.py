@@ -21,7 +21,7 @@ from fsa_jax.reviews.raw_row import EMPTY_LINE, BadRow, RawRow, decode
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _CSV_SUFFIXES = (".csv", ".tsv")
-_PARQUET_SUFFIXES = (".parquet", ".pq")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def expand(path: str | Path) -> list[Path]:
@@ -46,7 +46,7 @@ def _plain_suffix(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
-    known = (*_JSON_SUFFIXES, *_CSV_SUFFIXES, *_PARQUET_SUFFIXES)
+    known = (*_JSON_SUFFIXES, *_CSV_SUFFIXES, *PARQUET_SUFFIXES)
     return suffixes[-1] if suffixes and suffixes[-1] in known else None
 
 
@@ -63,7 +63,7 @@ def raw_rows(path: Path) -> Iterator[RawRow | BadRow]:
         return _json_rows(path)
     if suffix in _CSV_SUFFIXES:
         return csv_rows(path, lines(path), "\t" if suffix == ".tsv" else ",")
-    if suffix in _PARQUET_SUFFIXES:
+    if suffix in PARQUET_SUFFIXES:
         return parquet_rows(path)
     raise SettingError(
         path,

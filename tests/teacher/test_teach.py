@@ -105,6 +105,18 @@ def test_bad_reviews_are_counted_and_none_stops_the_job(
         assert expected in printed
 
 
+def test_reviews_without_a_known_text_column_are_an_error(
+    tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    source, server = tmp_path / "stimmen.csv", serve()
+    source.write_text("nr,inhalt\n1,The soup was warm.\n2,The staff was kind.\n")
+    for option in ([], ["--dry-run"], ["--preview", "1"]):
+        assert teach(source, tmp_path / "store", server, *option) == 2
+        error = capsys.readouterr().err
+        assert "no text 2 (columns: nr, inhalt)" in error and "--columns text=COLUMN" in error
+    assert server.counts().get("requests", 0) == 0
+
+
 def test_what_the_server_finds_too_long_is_a_failure(source: Path, tmp_path: Path, serve: Serve):
     store = tmp_path / "store"
     assert teach(source, store, serve("--max-characters=100"), "--limit", "3") == 0
