@@ -24,8 +24,12 @@ _CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
-def expand(path: str | Path) -> list[Path]:
+def expand(path: str | Path, expected: str = "a dump of reviews") -> list[Path]:
     """The files of a source: the file itself, or the dump files of a folder, sorted by name.
+
+    Args:
+      path: file or folder.
+      expected: what a missing source should be, for the error.
 
     Raises:
       MissingDataError: there is no such file or folder.
@@ -38,7 +42,7 @@ def expand(path: str | Path) -> list[Path]:
             raise DataError(path, expected="JSONL, CSV or Parquet files", found="none", fix="name the dump's files")
         return files
     if not os.path.isfile(path):
-        raise MissingDataError(path, expected="a dump of reviews", found="nothing", fix="check the path")
+        raise MissingDataError(path, expected=expected, found="nothing", fix="check the path")
     return [path]
 
 

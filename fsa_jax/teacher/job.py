@@ -74,7 +74,7 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
             ", ".join(source.location for source in sources),
             expected="at least one review with a text",
             found=shown_losses(losses.dropped, probes),
-            fix="if the text is in another column, run fsa sample with --columns text=COLUMN first, then teach its output",
+            fix="if the text is in another column, run fsa sample with --columns text=COLUMN, then teach its output",
         )
 
 
