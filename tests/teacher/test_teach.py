@@ -30,7 +30,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def teach(source: Path, store: Path, server: ServerProcess, *options: str, model: str = MODEL) -> int:
-    common = ["--endpoint", server.url, "--prompts", '["analysis"]', "--in-flight", "8"]
+    common = ["--endpoint", server.url, "--in-flight", "8"]
+    if "--prompts" not in options:
+        common += ["--prompts", "analysis"]
     return main(["teach", str(source), str(store), model, *common, *options])
 
 
