@@ -193,6 +193,11 @@ class _Notes:
         return hash64(f"{checked.review.id}\n{checked.generation.teacher}\n{understanding}") - 2**63
 
 
+def is_store(path: Path) -> bool:
+    """Whether a path is a store of ``fsa teach``."""
+    return path.is_dir() and any(path.glob("shard-*-of-*"))
+
+
 _RESPONSE = re.compile(r"(?P<teacher>\w+)_response")
 _FIX_SCALE = "map the stars of the file to 1 to 5"
 RELEASED_PROMPT = "released"

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fsa_base import checksums
-from fsa_base.errors import SettingError
+from fsa_base.errors import MissingDataError, SettingError
 from fsa_jax.checking import check_generations
 from fsa_jax.checking.assess import CheckSettings
 from fsa_jax.checking.checked_files import COUNTS, FOREIGN, PAGE
@@ -54,10 +54,17 @@ def check(
 
     Raises:
       SettingError: a setting is unusable, the reviews of a store are missing, or the output is refused.
-      DataError: an input cannot be read.
+      DataError: an input is missing or cannot be read.
     """
     source, output = Path(source), Path(output)
-    is_store = source.is_dir() and any(source.glob("shard-*-of-*"))
+    if not source.exists():
+        raise MissingDataError(
+            source,
+            expected="a store of fsa teach, or a file or folder in the released layout",
+            found="nothing",
+            fix="check the path",
+        )
+    is_store = check_generations.is_store(source)
     if is_store and reviews is None:
         raise SettingError(
             "--reviews", expected="the reviews of this store", found="none", fix="give the file that fsa teach has read"

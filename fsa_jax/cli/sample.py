@@ -35,7 +35,7 @@ def command(
     Args:
       sources: files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst) or tfds:NAME:SPLIT; DOMAIN=PATH sets
         the domain of all reviews of a file.
-      output: Parquet file to write; the report is written next to it with the suffix .report.json.
+      output: Parquet file to write (.parquet or .pq); the report is written next to it with the suffix .report.json.
       size: number of reviews.
       stars_ratio: weights by star rating; null for no stratification by rating.
       domain_ratio: weights by domain, such as restaurants=2 hotels=1; other domains are dropped. null for

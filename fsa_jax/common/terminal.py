@@ -37,10 +37,12 @@ def printable(text: str) -> str:
 def row_progress() -> Iterator[Callable[[str, int], None]]:
     """Shows on standard error how many rows are done, in a command that passes over its rows more than once.
 
+    Shows nothing if standard error is not a terminal.
+
     Yields:
       The function to call with the name of the pass and its rows so far.
     """
-    with tqdm(unit=" rows", unit_scale=True, mininterval=1) as bar:
+    with tqdm(unit=" rows", unit_scale=True, mininterval=1, disable=None) as bar:
 
         def show(phase: str, rows: int) -> None:
             if rows < bar.n:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsa_base.errors import DataError, SettingError
 from fsa_jax.checking.assess import CheckedGeneration
-from fsa_jax.checking.check_generations import released
+from fsa_jax.checking.check_generations import is_store, released
 from fsa_jax.checking.checked_files import as_row, parts, read_part
 from fsa_jax.common.records import UNDERSTANDINGS
 from fsa_jax.corpus.held_out import HELD_OUT_ROWS, Choice, HeldOut
@@ -70,13 +70,21 @@ def files(source: Path) -> list[Path]:
     """The files of a source: parts of a check's ``kept`` folder, or released files.
 
     Raises:
-      MissingDataError: there is no such file or folder, or the folder has no such files.
+      MissingDataError: there is no such file or folder.
+      DataError: the folder has no such files, or is a store of ``fsa teach``, which is not checked yet.
     """
+    if is_store(source):
+        raise DataError(
+            source,
+            expected="the output of fsa check",
+            found="a store of fsa teach",
+            fix="run fsa check first: fsa check STORE checked --reviews REVIEWS, then fsa corpus checked DATA_DIR",
+        )
     if (source / "kept").is_dir():
         return parts(source / "kept")
     if source.is_dir() and any(source.glob("part-*.parquet")):
         return parts(source)
-    return expand(source)
+    return expand(source, "the output of fsa check")
 
 
 def check_of(source: Path) -> Path | None:

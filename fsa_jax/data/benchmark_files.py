@@ -1,6 +1,7 @@
-"""Reads the FSA datasets as their authors released them (HITSZ-HLT/FSA-Distillation, ``fsa_datasets/w_hard``).
+"""Reads the FSA datasets as their authors released them (HITSZ-HLT/FSA-Distillation, ``fsa_datasets/w_hard``), and
+labels of one's own in the same format, of which some keys may be left out.
 
-Imports no TensorFlow, because scoring and serving read these files too. docs/data.md lists the surprises of the format.
+Imports no TensorFlow, because scoring and serving read these files too. docs/data.md describes the format.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence,
 RELEASED = ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16")
 """The paper's datasets."""
 RELEASE = "https://github.com/HITSZ-HLT/FSA-Distillation"
-_FIX = f"compare with the released file, or fetch it again from {RELEASE}"
+_OWN = "see docs/data.md, labels of your own"
 
 _SHOWN = 300
 """Largest number of characters of a found value in an error."""
+_SHOWN_ID = 40
 _LARGEST_OFFSET = 10**9
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
@@ -50,68 +52,80 @@ def load(path: str | Path) -> list[LabelledSentence]:
 
     Targets ``null`` and ``"NULL"`` become None, and so do their offsets. Other offsets are kept as released: 103 of
     laptop14 are wrong by a character or two (its authors removed quotation marks), a few are past the end of the
-    sentence.
+    sentence. A sentence without an ID gets its number, from 1; a target without offsets those of its first occurrence.
+
+    Args:
+      path: the file. Below a folder ``acsa``, aspects must have a category; elsewhere, a target (which may be null).
 
     Raises:
       MissingDataError: there is no such file.
       DataError: the file is not valid JSON or has no sentence; or a sentence lacks a key or has one twice, is nested
         too deep, has half a surrogate pair, an unknown polarity, or a target that is not in it. The error names the
-        file and the line.
+        file, the line, and the number and ID of the sentence.
     """
-    path = require_file(
-        Path(path),
+    path = Path(path)
+    released = "/".join(path.parts[-3:-1]) in RELEASED
+    require_file(
+        path,
         fix=f"git clone {RELEASE} && mkdir -p $FSA_DATA_DIR && cp -r FSA-Distillation/fsa_datasets/w_hard "
-        "$FSA_DATA_DIR/fsa   (if FSA_DATA_DIR is not set, it is data/)",
+        "$FSA_DATA_DIR/fsa   (if FSA_DATA_DIR is not set, it is data/)"
+        if released
+        else _OWN,
     )
+    fix = f"compare with the released file, or fetch it again from {RELEASE}" if released else _OWN
+    needed = "category" if path.parent.parent.name == "acsa" else "target"
     hard = path.name.startswith("hard")
     sentences: list[LabelledSentence] = []
-    begins = 1
+    place = ":1"
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
-        for line, row in _rows(text):
-            begins = line
-            sentences.append(_sentence(row, hard))
+        for number, (line, row) in enumerate(_rows(text), 1):
+            identity = row.get("ID") if isinstance(row, dict) else None
+            named = "" if identity is None else f", ID {str(identity)[:_SHOWN_ID]}"
+            place = f":{line} (sentence {number}{named})"
+            sentences.append(_sentence(row, number, hard, needed))
         if not sentences:
             raise _Unusable("at least one sentence", "an empty list")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}", expected="UTF-8 text", found=str(error), fix=_FIX) from error
+        raise DataError(f"{path}:{line}", expected="UTF-8 text", found=str(error), fix=fix) from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", expected="valid JSON", found=error.msg, fix=_FIX) from error
+        found = f"{error.msg} at column {error.colno}"
+        raise DataError(f"{path}:{error.lineno}", expected="valid JSON", found=found, fix=fix) from error
     except _Unusable as error:
-        where = f"{path}:{error.line or begins}"
-        raise DataError(where, expected=error.expected, found=error.found[:_SHOWN], fix=_FIX) from None
+        where = f"{path}{error.place or place}"
+        raise DataError(where, expected=error.expected, found=error.found[:_SHOWN], fix=fix) from None
     return sentences
 
 
 class _Unusable(Exception):
-    """A row is not a labelled sentence; the caller adds the file and the line."""
+    """A row is not a labelled sentence; the caller adds the file and, if there is none, the place in it."""
 
-    def __init__(self, expected: str, found: str, line: int | None = None) -> None:
+    def __init__(self, expected: str, found: str, place: str | None = None) -> None:
         super().__init__(expected, found)
-        self.line = line
+        self.place = place
         self.expected = expected
         self.found = found
 
 
-def _sentence(row: Any, hard: bool) -> LabelledSentence:
-    identity, text, aspects = (_value(row, key, "a sentence") for key in ("ID", "sentence", "aspects"))
+def _sentence(row: Any, number: int, hard: bool, needed: str) -> LabelledSentence:
+    text, aspects = (_value(row, key, "a sentence") for key in ("sentence", "aspects"))
+    identity = row.get("ID", number)
     if not isinstance(identity, str | int) or isinstance(identity, bool):
         raise _Unusable("an ID, a number or a text", repr(identity))
     if not isinstance(text, str):
-        raise _Unusable("a sentence's text", f"{text!r} (ID {identity})")
+        raise _Unusable("a sentence's text", repr(text))
     if not isinstance(aspects, list):
-        raise _Unusable("a list of aspects", f"{aspects!r} (ID {identity})")
+        raise _Unusable("a list of aspects", repr(aspects))
     return LabelledSentence(
-        id=str(identity), text=text, aspects=tuple(_aspect(aspect, text) for aspect in aspects), hard=hard
+        id=str(identity), text=text, aspects=tuple(_aspect(aspect, text, needed) for aspect in aspects), hard=hard
     )
 
 
-def _aspect(row: Any, text: str) -> LabelledAspect:
-    target, category, polarity, start, end = (
-        _value(row, key, "an aspect") for key in ("target", "category", "polarity", "from", "to")
-    )
+def _aspect(row: Any, text: str, needed: str) -> LabelledAspect:
+    _, polarity = (_value(row, key, "an aspect") for key in (needed, "polarity"))
+    target, category = row.get("target"), row.get("category")
     if polarity not in POLARITIES:
         raise _Unusable(f"a polarity of {', '.join(POLARITIES)}", repr(polarity))
     if not (category is None or isinstance(category, str)):
@@ -122,6 +136,11 @@ def _aspect(row: Any, text: str) -> LabelledAspect:
         raise _Unusable("a target or null", repr(target))
     elif target not in text:
         raise _Unusable("a target that occurs in its sentence", f"{target!r} in {text!r}")
+    elif "from" in row or "to" in row:
+        start, end = (_value(row, key, "an aspect with offsets") for key in ("from", "to"))
+    else:
+        start = text.index(target)
+        end = start + len(target)
     return LabelledAspect(
         target=target,
         category=category,
@@ -171,20 +190,21 @@ def _rows(text: str) -> Iterator[tuple[int, Any]]:
     decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
     at = _skip(text, 0)
     if text[at : at + 1] != "[":
-        raise _Unusable("a list of sentences", _kind(text, at), 1)
-    line, counted, at = 1, 0, _skip(text, at + 1)
+        raise _Unusable("a list of sentences", _kind(text, at), ":1")
+    line, number, counted, at = 1, 0, 0, _skip(text, at + 1)
     is_last = text[at : at + 1] == "]"
     while not is_last:
-        line, counted = line + text.count("\n", counted, at), at
+        line, counted, number = line + text.count("\n", counted, at), at, number + 1
+        place = f":{line} (sentence {number})"
         try:
             row, end = decoder.raw_decode(text, at)
             untrusted_json.parse(text[at:end])
         except json.JSONDecodeError:
             raise
         except RecursionError:
-            raise _Unusable("a sentence", f"JSON nested more than {untrusted_json.MAX_DEPTH} deep", line) from None
+            raise _Unusable("a sentence", f"JSON nested more than {untrusted_json.MAX_DEPTH} deep", place) from None
         except ValueError as error:
-            raise _Unusable("a sentence", str(error), line) from None
+            raise _Unusable("a sentence", str(error), place) from None
         yield line, row
         at = _skip(text, end)
         is_last = text[at : at + 1] == "]"

@@ -21,11 +21,15 @@ from fsa_jax.reviews.raw_row import EMPTY_LINE, BadRow, RawRow, decode
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _CSV_SUFFIXES = (".csv", ".tsv")
-_PARQUET_SUFFIXES = (".parquet", ".pq")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
-def expand(path: str | Path) -> list[Path]:
+def expand(path: str | Path, expected: str = "a dump of reviews") -> list[Path]:
     """The files of a source: the file itself, or the dump files of a folder, sorted by name.
+
+    Args:
+      path: file or folder.
+      expected: what a missing source should be, for the error.
 
     Raises:
       MissingDataError: there is no such file or folder.
@@ -38,7 +42,7 @@ def expand(path: str | Path) -> list[Path]:
             raise DataError(path, expected="JSONL, CSV or Parquet files", found="none", fix="name the dump's files")
         return files
     if not os.path.isfile(path):
-        raise MissingDataError(path, expected="a dump of reviews", found="nothing", fix="check the path")
+        raise MissingDataError(path, expected=expected, found="nothing", fix="check the path")
     return [path]
 
 
@@ -46,7 +50,7 @@ def _plain_suffix(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
-    known = (*_JSON_SUFFIXES, *_CSV_SUFFIXES, *_PARQUET_SUFFIXES)
+    known = (*_JSON_SUFFIXES, *_CSV_SUFFIXES, *PARQUET_SUFFIXES)
     return suffixes[-1] if suffixes and suffixes[-1] in known else None
 
 
@@ -63,7 +67,7 @@ def raw_rows(path: Path) -> Iterator[RawRow | BadRow]:
         return _json_rows(path)
     if suffix in _CSV_SUFFIXES:
         return csv_rows(path, lines(path), "\t" if suffix == ".tsv" else ",")
-    if suffix in _PARQUET_SUFFIXES:
+    if suffix in PARQUET_SUFFIXES:
         return parquet_rows(path)
     raise SettingError(
         path,

@@ -14,6 +14,7 @@ from fsa_base.errors import SettingError, require_number
 from fsa_jax.common.atomic_directory import written_aside
 from fsa_jax.reviews import sample_report as reports
 from fsa_jax.reviews.domains import DEFAULT_RULES, DomainRules, read_catalog
+from fsa_jax.reviews.dump_rows import PARQUET_SUFFIXES
 from fsa_jax.reviews.filters import Filters
 from fsa_jax.reviews.parquet_files import is_review_file
 from fsa_jax.reviews.row_to_review import FIELDS, Fields
@@ -77,7 +78,7 @@ def sample_reviews(
     Args:
       sources: one or more files or folders (.jsonl .json .csv .tsv .parquet, also .gz .zst), or ``tfds:NAME:SPLIT``;
         ``DOMAIN=PATH`` sets the domain of all reviews of a source.
-      output: Parquet file to write; the report is written next to it with the suffix .report.json.
+      output: Parquet file to write (.parquet or .pq); the report is written next to it with the suffix .report.json.
       size: number of reviews.
       stars_ratio: weights by star rating, such as ``{"1": 1, "5": 2}``; None for no stratification by rating.
       domain_ratio: weights by domain; other domains are dropped. None for no stratification by domain.
@@ -110,6 +111,13 @@ def sample_reviews(
         decided; or there are too few reviews (depends on ``shortfall``).
     """
     output = Path(output)
+    if output.suffix.lower() not in PARQUET_SUFFIXES:
+        raise SettingError(
+            output,
+            expected="an output whose name ends in .parquet or .pq, because fsa sample writes Parquet",
+            found=repr(output.suffix) if output.suffix else "no suffix",
+            fix=f"name it {output.with_suffix('.parquet').name}" if output.name else "name a file",
+        )
     if unknown := set(columns or ()) - set(FIELDS):
         raise SettingError(
             "--columns",

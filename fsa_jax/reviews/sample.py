@@ -26,7 +26,7 @@ from fsa_jax.reviews.near_duplicates import PERMUTATIONS, near_duplicates, signa
 from fsa_jax.reviews.parquet_files import write_reviews
 from fsa_jax.reviews.raw_row import BadRow, RawRow
 from fsa_jax.reviews.row_to_review import content_id
-from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count
+from fsa_jax.reviews.source import Losses, Part, ReviewReader, Source, row_count, shown_columns, shown_losses
 from fsa_jax.reviews.stars import Scale
 from fsa_jax.reviews.strata import Limit, Shortfall, Stratum, quotas, settle, strata_shares
 from fsa_jax.text.words import hash64, priority
@@ -34,9 +34,6 @@ from fsa_jax.text.words import implicit_share as estimate_implicit_share
 
 RESERVE = 0.25
 """Share of additional candidates per stratum, to replace near duplicates and copies in other strata."""
-
-_LISTED_CHARACTERS = 500
-"""Limit on the list of columns in an error message."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ def sample(
         report.stars[part.name] = dict(part.ratings.used.most_common())
     for source in sources:
         if not kept_of[source] and not (allow_empty_sources and kept_of):
-            raise _gives_nothing(source, parts, report.losses)
+            raise _gives_nothing(source, parts, report.losses, reader.domains, has_others=bool(kept_of))
 
     found = {stratum: bottom.candidates() for stratum, bottom in drawn.items()}
     report.dropped_candidates["exact duplicate"] = sum(bottom.duplicates for bottom in drawn.values())
@@ -292,20 +289,29 @@ def _rows(
                 progress(phase, count)
 
 
-def _gives_nothing(source: Source, parts: list[Part], losses: dict[str, Losses]) -> DataError:
-    reasons: Counter[str] = Counter()
+def _gives_nothing(
+    source: Source, parts: list[Part], losses: dict[str, Losses], domains: frozenset[str] | None, *, has_others: bool
+) -> DataError:
     own = {part.name: part for part in parts if part.source == source}
-    for name in own:
-        reasons += losses[name].dropped
-    found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row"
-    listed = "; ".join(dict.fromkeys(part.probe.shown_names for part in own.values()))
-    return DataError(
-        source.location,
-        expected="at least one review that fits",
-        found=f"{found} (columns: {listed[:_LISTED_CHARACTERS]})",
-        fix="set its columns, such as --columns text=COLUMN stars=COLUMN, loosen the filters (for reviews without "
-        "stars: --stars-ratio null), or continue without it: --allow-empty-sources",
+    reasons = sum((losses[name].dropped for name in own), Counter[str]())
+    probes = [part.probe for part in own.values()]
+    expected = "at least one review that fits"
+    found = shown_losses(reasons, probes)
+    fix = (
+        "set its columns, such as --columns text=COLUMN stars=COLUMN, or loosen the filters (for reviews without "
+        "stars: --stars-ratio null)"
     )
+    if source.domain and domains is not None and source.domain not in domains:
+        expected = f"a domain of --domain-ratio ({', '.join(sorted(domains))})"
+        found = f"the source has the domain {source.domain}"
+        fix = f"write the same name at both places: {source.domain}=PATH and --domain-ratio {source.domain}=WEIGHT"
+    elif reasons["no text"] and not any("text" in one.found for one in probes):
+        expected = "a column with the text"
+        found = f"no column is known as the text; the columns are {shown_columns(probes)}"
+        fix = "write --columns text=NAME"
+    if has_others:
+        fix += ", or continue without this source: --allow-empty-sources"
+    return DataError(source.location, expected=expected, found=found, fix=fix)
 
 
 def _folder(output: Path) -> Path:

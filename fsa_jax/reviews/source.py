@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,8 @@ from fsa_jax.reviews.stars import AUTO, Ratings, Scale, parse_scale
 
 EXAMPLES = 5
 """Largest number of places (file and row) in the report for each reason."""
+_LISTED_CHARACTERS = 500
+"""Limit on the list of columns in an error message."""
 _FIX_SCALE = (
     "state the scale: --stars-scale 0-10, 1-10 or 0-1 (0 is thumbs down), or --stars-scale unchanged, which keeps 0 to "
     "5 and drops other ratings (docs/sampling.md)"
@@ -159,6 +161,17 @@ class Losses:
             examples.append(place)
 
 
+def shown_losses(reasons: Mapping[str, int], probes: Iterable[Probe]) -> str:
+    """Reasons why no row of some files can be used, and the columns of these files, for an error."""
+    found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no row"
+    return f"{found} (columns: {shown_columns(probes)})"
+
+
+def shown_columns(probes: Iterable[Probe]) -> str:
+    """The columns of some files, for an error."""
+    return "; ".join(dict.fromkeys(one.shown_names for one in probes))[:_LISTED_CHARACTERS]
+
+
 def row_count(raw: RawRow | BadRow) -> int:
     """Number of rows of a file that a raw row or bad row stands for."""
     return raw.rows if isinstance(raw, BadRow) else 1
@@ -203,7 +216,7 @@ class ReviewReader:
         scales.refuse_unused()
         for part, column in self.fields.columns.items():
             if not any(part in one.fields.columns for one in parts):
-                listed = "; ".join(dict.fromkeys(one.probe.shown_names for one in parts[:3]))
+                listed = shown_columns(one.probe for one in parts[:3])
                 raise SettingError(
                     "--columns",
                     expected=f"a column {column!r} ({part}) in a source",

@@ -17,11 +17,11 @@ from itertools import chain, islice
 from threading import Event
 from typing import Protocol
 
-from fsa_base.errors import TeacherError
+from fsa_base.errors import DataError, TeacherError
 from fsa_jax.common.records import Review
 from fsa_jax.reviews.raw_row import BadRow
 from fsa_jax.reviews.row_to_review import Fields, parse_review, probe
-from fsa_jax.reviews.source import Losses, Source, row_count
+from fsa_jax.reviews.source import Losses, Source, row_count, shown_losses
 from fsa_jax.reviews.stars import UNCHANGED
 from fsa_jax.teacher.answers import ENGINE_ERROR, TOO_LONG, Answer, failed, failure_reason
 from fsa_jax.teacher.cost import Budget
@@ -45,12 +45,13 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
       limit: largest number of reviews; None for all.
 
     Raises:
-      DataError: the content of a file does not fit its name.
+      DataError: the content of a file does not fit its name, or there are rows but no review.
     """
-    count = 0
+    count, probes = 0, []
     for source in sources:
         for name, rows in source.parts():
-            fields = replace(probe(rows, Fields({}), UNCHANGED).fields, scale=None)
+            probes.append(probe(rows, Fields({}), UNCHANGED))
+            fields = replace(probes[-1].fields, scale=None)
             number = 0
             for raw in rows():
                 if limit is not None and count >= limit:
@@ -68,6 +69,13 @@ def read_reviews(sources: list[Source], losses: Losses, limit: int | None = None
                 count += 1
                 losses.kept += 1
                 yield parsed.review
+    if losses.dropped and not count:
+        raise DataError(
+            ", ".join(source.location for source in sources),
+            expected="at least one review with a text",
+            found=shown_losses(losses.dropped, probes),
+            fix="if the text is in another column, run fsa sample with --columns text=COLUMN, then teach its output",
+        )
 
 
 BATCH = 1024

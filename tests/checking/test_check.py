@@ -391,6 +391,8 @@ def test_reviews_are_any_file_that_teach_reads(tmp_path, capsys, header: str):
     assert "expected ratings whose scale is clear" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "nowhere.csv"), "--overwrite"]) == 2
     assert "nowhere.csv: expected a dump of reviews" in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "generation"), str(tmp_path / "other")]) == 2
+    assert "generation: expected a store of fsa teach" in capsys.readouterr().err
 
 
 def released_rows(path: Path, rows: list[dict]) -> Path:

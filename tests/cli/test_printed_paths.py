@@ -11,7 +11,7 @@ from rich.table import Table
 
 import fsa_jax
 from fsa_jax.cli.main import main
-from fsa_jax.common.terminal import console
+from fsa_jax.common.terminal import console, row_progress
 
 NAME = "[/x][red]:smile:"
 
@@ -22,6 +22,13 @@ def test_check_prints_its_output_s_path(tmp_path: Path, capsys: pytest.CaptureFi
     source.write_text(json.dumps({"ID": 1, "Text": "The soup was good.", "Overall": 4, "gpt_response": "I liked it."}))
     assert main(["check", str(source), str(tmp_path / NAME), "--workers", "1"]) == 0
     assert f"{tmp_path / NAME}/kept" in capsys.readouterr().out
+
+
+def test_progress_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with row_progress() as progress:
+        for phase, rows in (("scan", 1000), ("scan", 2000), ("collect", 1000)):
+            progress(phase, rows)
+    assert capsys.readouterr().err == ""
 
 
 def test_tables_show_titles_and_cells_unchanged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,7 @@ def test_surprises_of_the_format(tmp_path):
         ([SENTENCE, {**SENTENCE, "aspects": None}], 15, "a list of aspects"),
         (_without("polarity"), 15, "'polarity'"),
         (_without("from"), 15, "'from'"),
+        (_without("target"), 15, "'target'"),
         (_with(polarity="Positive"), 15, "'Positive'"),
         (_with(polarity=["positive"]), 15, "a polarity of"),
         (_with(target="breads"), 15, "'breads'"),
@@ -105,8 +106,36 @@ def test_bad_input_names_file_and_line(tmp_path, rows, line, says):
     path = _write(tmp_path / "dev.json", rows)
     with pytest.raises(DataError) as caught:
         benchmark_files.load(path)
-    assert caught.value.where == f"{path}:{line}"
-    assert says in str(caught.value)
+    sentence = " (sentence 2" if line == 15 and "valid JSON" not in caught.value.expected else ""
+    assert caught.value.where.startswith(f"{path}:{line}{sentence}")
+    assert says in str(caught.value) and "labels of your own" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "aspect"),
+    [
+        (
+            "atsa",
+            {"sentence": "Good bread.", "aspects": [{"target": "bread", "polarity": "positive"}]},
+            LabelledAspect(target="bread", polarity="positive", start=5, end=10),
+        ),
+        (
+            "acsa",
+            {"sentence": "Good bread.", "aspects": [{"category": "food", "polarity": "positive"}]},
+            LabelledAspect(category="food", polarity="positive"),
+        ),
+    ],
+)
+def test_labels_of_ones_own_need_only_what_their_kind_needs(tmp_path, kind, row, aspect):
+    folder = tmp_path / kind / "mine"
+    folder.mkdir(parents=True)
+    sentences = benchmark_files.load(_write(folder / "train.json", [row, row]))
+    assert [sentence.id for sentence in sentences] == ["1", "2"] and sentences[0].aspects == (aspect,)
+    del row["aspects"][0]["target" if kind == "atsa" else "category"]
+    path = _write(folder / "dev.json", json.dumps([{**row, "aspects": []}, {**row, "ID": "b7"}]))
+    with pytest.raises(DataError, match=r"the key '(target|category)' in an aspect.*\n.*labels of your own") as caught:
+        benchmark_files.load(path)
+    assert caught.value.where == f"{path}:1 (sentence 2, ID b7)"
 
 
 def test_a_file_that_is_not_text(tmp_path):
@@ -117,7 +146,9 @@ def test_a_file_that_is_not_text(tmp_path):
 
 def test_a_missing_file_says_how_to_get_it(tmp_path):
     with pytest.raises(MissingDataError, match="git clone"):
-        benchmark_files.load(tmp_path / "dev.json")
+        benchmark_files.load(tmp_path / "atsa" / "rest14" / "dev.json")
+    with pytest.raises(MissingDataError, match="labels of your own"):
+        benchmark_files.load(tmp_path / "atsa" / "mine" / "dev.json")
 
 
 def test_real_offsets_are_kept_as_released(real_data_dir):

@@ -407,6 +407,14 @@ def test_the_corpus_with_any_settings_is_a_task_for_gin(data, monkeypatch):
     assert {"_no_reasoning", "_grounded", "_implicit_50", "_10k"} <= set(ABLATIONS)
 
 
+def test_a_source_that_is_no_checked_text_is_named(tmp_path):
+    (tmp_path / "generations" / "shard-0-of-1").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"found a store of fsa teach\n.*run fsa check first"):
+        files(tmp_path / "generations")
+    with pytest.raises(MissingDataError, match="expected the output of fsa check"):
+        files(tmp_path / "chekced")
+
+
 def test_reviews_are_sampled_from_a_tfds_dataset(data, tmp_path, capsys):
     from fsa_jax.reviews.parquet_files import read_reviews
 

@@ -74,6 +74,12 @@ def test_unusable_values_are_refused_before_anything_is_read(tmp_path: Path, val
         sample_reviews(tmp_path / "nowhere.csv", tmp_path / "out.parquet", **values)
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out", "out.parquet.gz"])
+def test_an_output_that_no_command_could_read_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(SettingError, match=r"ends in \.parquet or \.pq"):
+        sample_reviews(tmp_path / "nowhere.csv", tmp_path / name)
+
+
 def test_the_command_and_the_function_have_the_same_parameters():
     of_command, of_function = (inspect.signature(function).parameters for function in (command, sample_reviews))
     assert {name: one.default for name, one in of_command.items()} == {
@@ -85,6 +91,11 @@ def test_an_error_about_columns_names_those_of_the_file(tmp_path: Path, capsys: 
     source = tmp_path / "a.csv"
     source.write_text("nr,body,grade\n1,The soup was warm and good.,4\n")
     assert main(["sample", str(source), str(tmp_path / "out.parquet")]) == 2
-    assert "no text 1 (columns: nr, body, grade)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no column is known as the text; the columns are nr, body, grade" in error
+    assert "write --columns text=NAME" in error and "--allow-empty-sources" not in error
+    options = ["--columns", "text=body", "--domain-ratio", "hotel=1"]
+    assert main(["sample", f"Hotel={source}", str(tmp_path / "out.parquet"), *options]) == 2
+    assert "the source has the domain Hotel" in capsys.readouterr().err
     assert main(["sample", str(source), str(tmp_path / "out.parquet"), "--columns", '{"text": "bdy"}']) == 2
     assert "columns: nr, body, grade" in capsys.readouterr().err

@@ -30,7 +30,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def teach(source: Path, store: Path, server: ServerProcess, *options: str, model: str = MODEL) -> int:
-    common = ["--endpoint", server.url, "--prompts", '["analysis"]', "--in-flight", "8"]
+    common = ["--endpoint", server.url, "--in-flight", "8"]
+    if "--prompts" not in options:
+        common += ["--prompts", "analysis"]
     return main(["teach", str(source), str(store), model, *common, *options])
 
 
@@ -103,6 +105,18 @@ def test_bad_reviews_are_counted_and_none_stops_the_job(
         "too long: 1",
     ):
         assert expected in printed
+
+
+def test_reviews_without_a_known_text_column_are_an_error(
+    tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+):
+    source, server = tmp_path / "stimmen.csv", serve()
+    source.write_text("nr,inhalt\n1,The soup was warm.\n2,The staff was kind.\n")
+    for option in ([], ["--dry-run"], ["--preview", "1"]):
+        assert teach(source, tmp_path / "store", server, *option) == 2
+        error = capsys.readouterr().err
+        assert "no text 2 (columns: nr, inhalt)" in error and "--columns text=COLUMN" in error
+    assert server.counts().get("requests", 0) == 0
 
 
 def test_what_the_server_finds_too_long_is_a_failure(source: Path, tmp_path: Path, serve: Serve):
