@@ -39,7 +39,6 @@ _NESTED = re.compile(r"NestedArg\(key='([^']*+)', val='(.*)'\)")
 _REQUIRED = re.compile(r"the following arguments are required: (.*)")
 _EXTRA = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 _NO_VALUE = re.compile(r"([\w.+]++)[^:]*+: expected one argument")
-_NO_KEY = re.compile(r"Option '(.*)' is not accepted")
 _SHOWN = 200
 """Longest value that an error shows, in characters."""
 
@@ -214,8 +213,8 @@ class CommandParser(ArgumentParser):
             if parameter is not None:
                 return parameter.error(option, "nothing")
             return SettingError(option, expected="a value", found="nothing", fix=f"write {option} VALUE")
-        if match := _NO_KEY.search(message):
-            found = unknown_name("option", match[1], self._parameters, f"{self.prog} --help")
+        if key := message.partition("Option '")[2].rpartition("' is not accepted")[0]:
+            found = unknown_name("option", key, self._parameters, f"{self.prog} --help")
             return UnknownName(found.where, expected=found.expected, found="--config", fix=found.fix)
         return SettingError(
             "the command line",

@@ -6,9 +6,9 @@ its own module; jsonargparse turns its signature and docstring into options, ``-
 
 from __future__ import annotations
 
-import _thread
 import importlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def run() -> NoReturn:
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """Interrupts again if Ctrl-C came during a callback of the garbage collector, where Python ignores exceptions."""
     if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)
 

@@ -146,3 +146,24 @@ def test_a_file_that_may_not_be_read_is_an_error(name, tmp_path, capsys, request
     assert cli.main(words) == 2
     printed = capsys.readouterr().err
     assert name in printed and "check its owner and mode" in printed and "Traceback" not in printed
+
+
+def test_ctrl_c_during_a_callback_of_the_garbage_collector_is_not_lost():
+    """Python ignores exceptions in such callbacks, and JAX has one."""
+    program = (
+        "import gc, signal, sys, time; from fsa_jax.cli import main as cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupted(phase, info):\n"
+        "    gc.callbacks.clear()\n"
+        "    raise KeyboardInterrupt\n"
+        "def main():\n"
+        "    gc.callbacks.append(interrupted)\n"
+        "    try:\n"
+        "        gc.collect()\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        return cli.INTERRUPTED\n"
+        "cli.main = main\n"
+        "cli.run()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 130
