@@ -240,7 +240,7 @@ class Endpoint:
             found, fix = "the key is refused", "set the environment variable that --api-key-variable names"
         elif error.status_code == 404:
             found = f"no model {self._teacher.name!r} there, or a wrong address"
-            fix = "set --teacher to a model that GET /v1/models lists; the address usually ends in /v1"
+            fix = "name a TEACHER that GET /v1/models lists; the address usually ends in /v1"
         elif error.status_code in (402, 429) and any(word in detail for word in _PAID_OUT):
             found = "the account's quota is used up"
             fix = "add credit, or use another key; then run the same command again"

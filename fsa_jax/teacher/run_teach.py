@@ -31,7 +31,7 @@ from fsa_jax.teacher.progress import Progress, reporting
 from fsa_jax.teacher.results import TeachResult
 from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
-from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
+from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,6 @@ async def run(
       FsaError: the engine, the store, the input or a setting does not work.
     """
     losses, outcome = Losses(), Outcome()
-    if isinstance(task.engine, VllmSettings):
-        require_vllm()
     with ShardWriter(task.store, task.shard, retry_failed=task.retry_failed) as writer:
         if writer.torn:
             listener.say(f"{writer.torn} unfinished lines of a killed job: their requests are sent again")
