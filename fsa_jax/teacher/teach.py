@@ -110,7 +110,8 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
       dry_run: sends nothing; ``result.estimate`` has the estimate.
       progress: called every second with the progress, in the thread of the job. If it raises an error, the job ends
         after the requests in flight, and the error is raised again.
-      say: called with single lines: changed prices, unfinished lines of a killed job, a signal.
+      say: called with single lines: changed prices, unfinished lines of a killed job, the server that is asked and its
+        first trouble, a signal.
 
     All other arguments are the options of ``fsa teach``, and ``fsa teach --help`` describes them.
 

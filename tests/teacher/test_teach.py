@@ -131,7 +131,9 @@ def test_errors_that_no_retry_fixes_stop_the_job_at_once(
 
 def test_a_server_that_is_not_there(source: Path, tmp_path: Path, capsys):
     assert teach(source, tmp_path / "store", ServerProcess("1"), "--max-attempts", "2") == 2
-    assert "expected a server that answers" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("asking test-teacher at http://127.0.0.1:1/v1\nno answer yet: APIConnectionError")
+    assert error.count("no answer yet") == 1 and "expected a server that answers" in error
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
