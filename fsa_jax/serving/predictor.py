@@ -57,6 +57,8 @@ def _located(model: Path) -> tuple[Path, dict[str, Any]]:
     if is_exported(model):
         return model, {}
     is_local = model.exists() or Path(str(model).rpartition("@")[0] or model).exists()
+    # The names of checkpoints are never sent to the Hub, where a misspelled path would be a repository.
+    is_local |= str(model).endswith(("@best", "@newest")) and not str(model).startswith("hf:")
     if not is_local:
         from fsa_jax.weights import hub
 
