@@ -11,7 +11,7 @@ def command(
     model: Path,
     input: Path,
     output: Path,
-    task: Literal["atsa", "acsa", "analysis", "rewriting"] = "atsa",
+    task: Literal["atsa", "acsa", "analysis", "rewriting"] | None = None,
     engine: Literal["jax", "ct2"] | None = None,
     batch_size: int = 32,
     beams: int = 1,
@@ -41,7 +41,8 @@ def command(
         standard input.
       output: .csv file (one row per aspect), .parquet file (one row per review), or .jsonl or another name for JSON
         lines, which are not compressed; - for JSON lines on standard output.
-      task: atsa (targets), acsa (categories), analysis or rewriting (teacher text).
+      task: atsa (targets), acsa (categories), analysis or rewriting (teacher text); by default the one for which the
+        run was trained, and atsa for exports.
       engine: jax or ct2; by default the one that fits the model.
       batch_size: number of reviews that are decoded together; it changes the speed, not the predictions.
       beams: number of beams; 1 for greedy decoding.
@@ -103,6 +104,8 @@ def command(
         device=device,
     )
     print(f"model: {predictor.identity['model']}", file=sys.stderr)
+    if task is None and predictor.task != "atsa":
+        print(f"task: {predictor.task}, for which the run was trained (--task chooses another)", file=sys.stderr)
     outcome = predict_file(
         predictor,
         reviews.rows(),
@@ -123,5 +126,7 @@ def command(
         f"{outcome.cut} reviews were cut at {max_input_length} tokens; {outcome.empty} have no opinion{without_text}",
         file=report,
     )
+    if outcome.unreadable:
+        print(f"no output can be read as {predictor.task}, such as {outcome.unreadable}: is --task right?", file=report)
     if min_score:
         print(f"{outcome.left_out} aspects were left out: their probability is below {min_score:g}", file=report)

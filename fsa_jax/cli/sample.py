@@ -106,7 +106,7 @@ def command(
         terminal.print(f"{result.size:,} of {size:,} reviews: {reports.shortfall(result.report)}", soft_wrap=True)
     terminal.print(f"wrote {output} and {result.report_file}", soft_wrap=True)
     terminal.print(
-        f"next, with a few reviews at first: fsa teach {shlex.quote(str(output))} STORE TEACHER --preview 5 "
-        "(docs/teacher.md)",
+        f"next, with a few reviews at first: fsa teach {shlex.quote(str(output))} STORE TEACHER --endpoint URL "
+        "--preview 5 (docs/teacher.md)",
         soft_wrap=True,
     )

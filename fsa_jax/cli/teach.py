@@ -121,13 +121,14 @@ def command(
     import shlex
     import sys
 
+    from fsa_jax.common.terminal import printable
     from fsa_jax.teacher.cost_report import print_estimate, print_report
     from fsa_jax.teacher.preview_view import print_preview
     from fsa_jax.teacher.progress import shown_progress
     from fsa_jax.teacher.teach import teach
 
     with shown_progress() as progress:
-        result = teach(**options, progress=progress, say=lambda line: print(line, file=sys.stderr))
+        result = teach(**options, progress=progress, say=lambda line: print(printable(line), file=sys.stderr))
     if result.preview is not None:
         _print_losses(result)
         print_preview(result, _command_without_preview(options))

@@ -49,6 +49,14 @@ class Outcome:
     """Number of reviews without text."""
     left_out: int
     """Number of aspects that are less probable than ``min_score``."""
+    unreadable: str
+    """The beginning of one output, quoted, if outputs of a pair task have text but none has an opinion; else empty."""
+
+
+class _Counts(Counter[str]):
+    """Counts, and an output of a pair task that is not blank."""
+
+    example = ""
 
 
 def predict_file(
@@ -87,7 +95,7 @@ def predict_file(
     """
     require_min_score(min_score, predictor.task)
     require_output(output, inputs, overwrite)
-    counts: Counter[str] = Counter()
+    counts = _Counts()
     if output == STANDARD:
         for lines in _chunks(predictor, rows, counts, batch_size, min_score, total, 0):
             sys.stdout.buffer.write(lines)
@@ -140,8 +148,8 @@ def require_output(output: Path, inputs: Sequence[Path], overwrite: bool) -> Non
     _refuse_earlier_versions(output)
 
 
-def require_min_score(min_score: float, task: Task) -> None:
-    """Checks the smallest probability of an aspect.
+def require_min_score(min_score: float, task: Task | None) -> None:
+    """Checks the smallest probability of an aspect. The task is None if it is not known yet.
 
     Raises:
       SettingError: it is not a number from 0 to 1, or the task has no aspects.
@@ -153,7 +161,7 @@ def require_min_score(min_score: float, task: Task) -> None:
             found=f"{min_score:g}",
             fix="--min-score 0.5",
         )
-    if min_score and task not in PAIR_TASKS:
+    if min_score and task is not None and task not in PAIR_TASKS:
         raise SettingError(
             "--min-score",
             expected=f"--task {' or '.join(PAIR_TASKS)}, whose aspects have a probability",
@@ -165,7 +173,7 @@ def require_min_score(min_score: float, task: Task) -> None:
 def _chunks(
     predictor: Predictor,
     rows: Iterator[Row],
-    counts: Counter[str],
+    counts: _Counts,
     batch_size: int,
     min_score: float,
     total: int | None,
@@ -206,19 +214,22 @@ def _likely(prediction: Prediction, min_score: float) -> Prediction:
     return prediction.model_copy(update={"aspects": tuple(kept)})
 
 
-def _count(counts: Counter[str], prediction: Prediction, task: Task) -> None:
+def _count(counts: _Counts, prediction: Prediction, task: Task) -> None:
     counts["cut"] += prediction.cut
     counts["without text"] += prediction.error is not None
     if task != "rewriting" and prediction.error is None:
         counts["empty"] += not (prediction.aspects or prediction.opinions)
     if task in PAIR_TASKS:
         pairs = PAIR_TASKS[task].decode(prediction.generated, prediction.text)
+        counts["pairs"] += len(pairs)
+        counts.example = counts.example or prediction.generated.strip()
         counts["left out"] += len(pairs) - len(prediction.aspects)
 
 
-def _outcome(counts: Counter[str], done: int) -> Outcome:
+def _outcome(counts: _Counts, done: int) -> Outcome:
     kinds = ("cut", "empty", "without text", "left out")
-    return Outcome(counts["predicted"], done, *(counts[kind] for kind in kinds))
+    unreadable = repr(counts.example[:100]) if counts.example and not counts["pairs"] else ""
+    return Outcome(counts["predicted"], done, *(counts[kind] for kind in kinds), unreadable)
 
 
 def unfinished_model(output: Path, given: str) -> Path | None:
@@ -274,7 +285,7 @@ def _parsed(line: bytes) -> Prediction | None:
         return None
 
 
-def _resume(stream: BinaryIO, rows: Iterator[Row], output: Path, task: Task, counts: Counter[str]) -> int:
+def _resume(stream: BinaryIO, rows: Iterator[Row], output: Path, task: Task, counts: _Counts) -> int:
     """Skips the ``rows`` that ``stream`` already has in complete chunks, and removes the rest of ``stream``.
 
     The rounding of a score depends on the other rows of its batch, so a chunk must be predicted as a whole.

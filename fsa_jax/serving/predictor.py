@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import fsa_jax
-from fsa_base import checksums, runs
+from fsa_base import checksums, run_config, runs
 from fsa_base.errors import SettingError, require_choice, require_number
 from fsa_base.untrusted_json import has_lone_surrogate
 from fsa_jax.serving.prediction_record import (
@@ -57,6 +57,8 @@ def _located(model: Path) -> tuple[Path, dict[str, Any]]:
     if is_exported(model):
         return model, {}
     is_local = model.exists() or Path(str(model).rpartition("@")[0] or model).exists()
+    # The names of checkpoints are never sent to the Hub, where a misspelled path would be a repository.
+    is_local |= str(model).endswith(("@best", "@newest")) and not str(model).startswith("hf:")
     if not is_local:
         from fsa_jax.weights import hub
 
@@ -64,6 +66,26 @@ def _located(model: Path) -> tuple[Path, dict[str, Any]]:
             source = hub.fetch(str(model))
             return source.directory, {"model": source.address, "model content": source.revision}
     return runs.resolve(model), {}
+
+
+def _task_of(model: Path) -> Task:
+    """The task for which the run of a checkpoint was trained; atsa if it is not known, as for an export."""
+    if is_exported(model):
+        return "atsa"
+    file = next(
+        (place / run_config.CONFIG for place in (model, model.parent) if (place / run_config.CONFIG).exists()), None
+    )
+    try:
+        trained = run_config.read_config(file).macro("MIXTURE_OR_TASK_NAME") if file else None
+    except SettingError:  # The checkpoint itself may be whole.
+        return "atsa"
+    name = str(trained.name if isinstance(trained, run_config.Reference) else trained).replace("chat_", "")
+    if name.startswith("fsa_acsa"):
+        return "acsa"
+    if name.startswith(("fsa_rewriting", "fsa_corpus_rewriting")):
+        return "rewriting"
+    is_text = name.startswith(("fsa_analysis", "fsa_distill", "fsa_corpus")) or name.endswith("corpus_task")
+    return "analysis" if is_text else "atsa"
 
 
 class Predictor:
@@ -75,7 +97,8 @@ class Predictor:
       model: for ``jax`` a checkpoint, the MODEL_DIR of a run, MODEL_DIR@best or MODEL_DIR@newest, an output directory
         of ``fsa import-hf`` or a Hugging Face directory; for ``ct2`` an output directory of ``fsa export-ct2``. Or a
         repository on the Hub with one of the last two: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
-      task: kind of the outputs: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``.
+      task: kind of the outputs: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``; by default the one for which a
+        run was trained, ``atsa`` for exports and imports.
       engine: ``jax`` or ``ct2``; by default the one that fits ``model``.
       beams: number of beams; 1 for greedy decoding.
       max_input_length: longest input in tokens; longer reviews are cut, and their predictions have ``cut`` set.
@@ -110,7 +133,7 @@ class Predictor:
         self,
         model: str | Path,
         *,
-        task: Task = "atsa",
+        task: Task | None = None,
         engine: Engine | None = None,
         beams: int = 1,
         max_input_length: int = 512,
@@ -121,17 +144,18 @@ class Predictor:
         threads: int = 0,
         device: Device = "cpu",
     ) -> None:
-        require_choice("task", task, TASKS, "--task {choice}")
+        if task is not None:
+            require_choice("task", task, TASKS, "--task {choice}")
         if engine is not None:
             require_choice("engine", engine, get_args(Engine), "--engine {choice}")
         require_choice("device", device, get_args(Device), "--device {choice}")
-        length = LONGEST_OUTPUT[task] if max_output_length is None else max_output_length
         require_number("beams", beams, 1, whole=True)
         require_number("max_input_length", max_input_length, 2, whole=True)
-        require_number("max_output_length", length, 1, whole=True)
+        require_number("max_output_length", max_output_length, 1, whole=True)
         require_number("threads", threads, 0, whole=True)
-        self.task: Task = task
         path, on_hub = _located(Path(model))
+        self.task: Task = task or _task_of(path)
+        length = LONGEST_OUTPUT[self.task] if max_output_length is None else max_output_length
         self.engine: Engine = engine or ("ct2" if (path / CT2_MODEL).is_file() else "jax")
         self.max_input_length = max_input_length
         if self.engine == "ct2":
@@ -149,7 +173,7 @@ class Predictor:
                 beams=beams,
                 threads=threads,
                 device=device,
-                log_probs=task in PAIR_TASKS,
+                log_probs=self.task in PAIR_TASKS,
             )
             self._generate: Callable[..., list[Output]] = generate
             self._side_by_side = generate.side_by_side
@@ -172,7 +196,7 @@ class Predictor:
             "model content": checksums.digest(student.path),
             "model files": checksums.digest(files) if files else None,
             "vocabulary": _vocabulary_digest(student.tokens),
-            "task": task,
+            "task": self.task,
             "engine": self.engine,
             "device": device if self.engine == "ct2" else _jax_device(),
             "beams": beams,

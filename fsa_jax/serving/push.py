@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from fsa_base import checksums
+from fsa_base.checkpoint_files import checkpoint_steps, is_checkpoint
 from fsa_base.errors import CheckpointError, SettingError
 from fsa_jax.common import output_checksums
 from fsa_jax.corpus import corpus_files
 from fsa_jax.corpus.statistics import STATISTICS
 from fsa_jax.serving import export_ct2, export_hf
 from fsa_jax.weights.hub import described, is_repository
+
+_EXPECTED = "a finished output of fsa export-hf, fsa export-ct2 or fsa corpus, without other files"
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,20 @@ def finished_output(directory: Path) -> Output:
     else:
         is_ct2 = (directory / export_ct2.DESCRIPTION).is_file()
         export = export_ct2 if is_ct2 else export_hf
-        problem = export.foreign(directory) if directory.exists() else "nothing"
+        if not directory.exists():
+            fix = "check the path; export a student first, with fsa export-hf or fsa export-ct2"
+            raise SettingError(directory, expected=_EXPECTED, found="nothing", fix=fix)
+        if checkpoint_steps(directory) or is_checkpoint(directory):
+            fix = f"export it first: fsa export-hf {directory} OUT, or fsa export-ct2 {directory} OUT"
+            raise SettingError(directory, expected=_EXPECTED, found="checkpoints of a run", fix=fix)
+        problem = export.foreign(directory)
         if problem is None and not (directory / export_hf.CARD).is_file():
             problem = "an export without a model card, by an older fsa_jax"
         if problem is None:
             return Output("model", "A student exported by fsa_jax", _files(directory), export.PATTERNS)
     raise SettingError(
         directory,
-        expected="a finished output of fsa export-hf, fsa export-ct2 or fsa corpus, without other files",
+        expected=_EXPECTED,
         found=problem,
         fix="remove other files; or run the command again, with --overwrite if its output exists",
     )
@@ -129,9 +138,11 @@ def push_to_hub(directory: Path, repository: str, *, private: bool) -> str:
     # The client raises ValueError where the Hub refuses the card.
     except (HfHubHTTPError, LocalTokenNotFoundError, httpx2.HTTPError, OSError, ValueError) as error:
         public = "" if private else " --private false"
+        unreachable = isinstance(error, httpx2.TransportError | ConnectionError)
+        first = "check the network and HF_HUB_OFFLINE" if unreachable else "hf auth login"
         raise CheckpointError(
             f"hub repository {repository}",
-            expected="a repository that this machine may write to",
+            expected="an answer of the Hub" if unreachable else "a repository that this machine may write to",
             found=described(error),
-            fix=f"hf auth login, then: fsa push {directory} {repository}{public} (the local output is complete)",
+            fix=f"{first}, then: fsa push {directory} {repository}{public} (the local output is complete)",
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -108,10 +109,17 @@ class Endpoint:
       settings: how to reach the endpoint.
       in_flight: number of simultaneous requests. If None, IN_FLIGHT.
       proven: whether the endpoint answered in an earlier run.
+      say: receives a line if the first request must be sent again, which can take long.
     """
 
     def __init__(
-        self, teacher: Teacher, settings: EndpointSettings, in_flight: int | None = None, *, proven: bool = False
+        self,
+        teacher: Teacher,
+        settings: EndpointSettings,
+        in_flight: int | None = None,
+        *,
+        proven: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.devices = 0
         self.in_flight = in_flight or IN_FLIGHT
@@ -130,6 +138,7 @@ class Endpoint:
         }
         self._fixed |= sampling.extra
         self._answered = proven
+        self._say: Callable[[str], None] | None = say
 
     async def close(self) -> None:
         for client in self._clients:
@@ -175,6 +184,10 @@ class Endpoint:
         while attempt < self._settings.max_attempts and time.monotonic() < deadline:
             if self._stopping.is_set():
                 raise _StoppedError
+            if trouble and self._say:
+                attempts = f"trying again, at most {self._settings.max_attempts} times in all"
+                self._say(f"no answer yet: {trouble}; {attempts}")
+                self._say = None
             if wait:
                 await self._wait(wait)
             await self._limiter.acquire(expected, self._wait)
@@ -207,6 +220,7 @@ class Endpoint:
                 attempt += 1
             else:
                 self._answered = True
+                self._say = None
                 used = (answer.input_tokens or 0) + (answer.output_tokens or 0)
                 self._limiter.correct(used - expected)
                 return answer
@@ -240,7 +254,7 @@ class Endpoint:
             found, fix = "the key is refused", "set the environment variable that --api-key-variable names"
         elif error.status_code == 404:
             found = f"no model {self._teacher.name!r} there, or a wrong address"
-            fix = "set --teacher to a model that GET /v1/models lists; the address usually ends in /v1"
+            fix = "name a TEACHER that GET /v1/models lists; the address usually ends in /v1"
         elif error.status_code in (402, 429) and any(word in detail for word in _PAID_OUT):
             found = "the account's quota is used up"
             fix = "add credit, or use another key; then run the same command again"

@@ -14,6 +14,7 @@ from fsa_jax.teacher.cost import Bill, Bills, Budget, Prices, bills
 from fsa_jax.teacher.endpoint import Endpoint, EndpointSettings
 from fsa_jax.teacher.estimate import ENOUGH, estimate
 from fsa_jax.teacher.generation_requests import Request, RequestMaker, expected_input_tokens
+from fsa_jax.teacher.http_client import url_without_secrets
 from fsa_jax.teacher.interruption import Interruption
 from fsa_jax.teacher.job import (
     Engine,
@@ -31,7 +32,7 @@ from fsa_jax.teacher.progress import Progress, reporting
 from fsa_jax.teacher.results import TeachResult
 from fsa_jax.teacher.store.shard_files import Shard
 from fsa_jax.teacher.store.writer import ShardWriter
-from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar, require_vllm
+from fsa_jax.teacher.vllm_sidecar import TEMPLATE_ARGUMENTS, VllmSettings, VllmSidecar
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Listener:
 
     Attributes:
       progress: called every second with the progress; None for nobody.
-      say: called with single lines: changed prices, unfinished lines of a killed job, a signal.
+      say: called with single lines: changed prices, unfinished lines of a killed job, the server that is asked and its
+        first trouble, a signal.
     """
 
     progress: Callable[[Progress], None] | None = None
@@ -101,8 +103,6 @@ async def run(
       FsaError: the engine, the store, the input or a setting does not work.
     """
     losses, outcome = Losses(), Outcome()
-    if isinstance(task.engine, VllmSettings):
-        require_vllm()
     with ShardWriter(task.store, task.shard, retry_failed=task.retry_failed) as writer:
         if writer.torn:
             listener.say(f"{writer.torn} unfinished lines of a killed job: their requests are sent again")
@@ -123,7 +123,7 @@ async def run(
         batches = unless_empty(missing_requests(requests, writer, outcome))
         cost = None if prices is None else 0.0
         if batches is not None:
-            engine = await _start_engine(task, proven=len(writer.done) > 0)
+            engine = await _start_engine(task, listener, proven=len(writer.done) > 0)
             try:
                 if task.devices is not None:
                     engine.devices = task.devices
@@ -156,10 +156,12 @@ async def run(
     )
 
 
-async def _start_engine(task: Task, *, proven: bool) -> Engine:
+async def _start_engine(task: Task, listener: Listener, *, proven: bool) -> Engine:
+    teacher = task.maker.teacher
     if isinstance(task.engine, EndpointSettings):
-        return Endpoint(task.maker.teacher, task.engine, task.settings.in_flight, proven=proven)
-    return await VllmSidecar.start(task.maker.teacher, task.engine, task.tokenizer(task.maker.teacher.name))
+        listener.say(f"asking {teacher.name} at {url_without_secrets(task.engine.url)}")
+        return Endpoint(teacher, task.engine, task.settings.in_flight, proven=proven, say=listener.say)
+    return await VllmSidecar.start(teacher, task.engine, task.tokenizer(teacher.name))
 
 
 def _own_bills(task: Task, writer: ShardWriter, history: PriceHistory) -> Bills:

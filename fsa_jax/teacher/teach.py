@@ -18,7 +18,7 @@ from fsa_jax.teacher.progress import Progress
 from fsa_jax.teacher.results import TeachResult
 from fsa_jax.teacher.run_teach import Listener, Task, estimate_missing, run
 from fsa_jax.teacher.store.shard_files import Shard
-from fsa_jax.teacher.vllm_sidecar import VllmSettings, resolve_revision
+from fsa_jax.teacher.vllm_sidecar import VllmSettings, require_vllm, resolve_revision
 
 _AT_LEAST = {
     "limit": 1,
@@ -110,7 +110,8 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
       dry_run: sends nothing; ``result.estimate`` has the estimate.
       progress: called every second with the progress, in the thread of the job. If it raises an error, the job ends
         after the requests in flight, and the error is raised again.
-      say: called with single lines: changed prices, unfinished lines of a killed job, a signal.
+      say: called with single lines: changed prices, unfinished lines of a killed job, the server that is asked and its
+        first trouble, a signal.
 
     All other arguments are the options of ``fsa teach``, and ``fsa teach --help`` describes them.
 
@@ -150,6 +151,9 @@ def teach(  # noqa: D417 - `fsa teach --help` describes the options
             send_seed=send_seed,
         )
     else:
+        if not dry_run:
+            # Before the Hub is asked, which takes half a minute without a network.
+            require_vllm()
         served = VllmSettings(
             tensor_parallel,
             pipeline_parallel,

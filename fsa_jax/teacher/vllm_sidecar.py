@@ -242,7 +242,7 @@ def require_vllm() -> None:
             "--engine vllm",
             expected="vLLM in this environment",
             found="none",
-            fix="run fsa teach in the teacher's environment (requirements-teacher.txt), or use --endpoint",
+            fix="if a server has the teacher, give --endpoint URL; or install vLLM: requirements-teacher.txt",
         )
 
 
@@ -309,7 +309,8 @@ def resolve_revision(model: str, revision: str | None) -> str | None:
             model,
             expected="a folder with a model, or a model on the Hugging Face Hub",
             found=str(error),
-            fix="check --teacher and --teacher-revision, or log in with: hf auth login",
+            fix="check the name and --teacher-revision, or log in with: hf auth login; if a server has the teacher, "
+            "give --endpoint URL",
         ) from error
     # …/snapshots/<commit>/config.json
     return Path(config).parent.name

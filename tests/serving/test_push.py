@@ -122,7 +122,7 @@ def test_a_resumed_prediction_uses_the_commit_with_which_it_was_started(
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
 
 
-def test_exactly_the_files_of_the_export_are_uploaded(exports, hub, tmp_path):
+def test_exactly_the_files_of_the_export_are_uploaded(exports, checkpoint, hub, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(exports["hf"], out)
     (out / ".DS_Store").touch()
@@ -138,8 +138,11 @@ def test_exactly_the_files_of_the_export_are_uploaded(exports, hub, tmp_path):
     (out / "notes.txt").write_text("mine")
     with pytest.raises(SettingError, match=r"other files \(notes.txt\)"):
         push_to_hub(out, "me/student", private=True)
-    with pytest.raises(SettingError, match="a finished output"):
+    with pytest.raises(SettingError, match=r"a finished output.*nothing\n.*check the path"):
         push_to_hub(tmp_path / "nothing", "me/student", private=True)
+    for run in (checkpoint, checkpoint.parent):
+        with pytest.raises(SettingError, match=f"export it first: fsa export-hf {run} OUT"):
+            push_to_hub(run, "me/student", private=True)
 
 
 @pytest.mark.parametrize("step", ["create", "validate-yaml", "commit"])
@@ -180,15 +183,18 @@ def test_a_name_that_the_hub_refuses(name, exports, hub, checkpoint, tmp_path, c
 def test_a_hub_that_does_not_answer(exports, hub, monkeypatch):
     # Nothing listens on port 9.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match=r"may write[\s\S]*fsa push .* me/student"):
+    with pytest.raises(CheckpointError, match=r"an answer[\s\S]*check the network.*fsa push .* me/student"):
         push_to_hub(exports["ct2"], "me/student", private=True)
 
 
 def test_a_misspelt_path_names_both_readings(hub, reviews, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("runs/finetund", "runs/finetund@best"):
+    for name in ("runs/finetund@best", "runs/finetund@newest"):
         assert fsa("predict", name, reviews, "out.jsonl") == 2
-        assert "no such folder, and no repository of this name on the Hub" in capsys.readouterr().err
+        assert "runs/finetund: expected a run's MODEL_DIR" in capsys.readouterr().err
+    assert not hub.requests
+    assert fsa("predict", "runs/finetund", reviews, "out.jsonl") == 2
+    assert "no such folder, and no repository of this name on the Hub" in capsys.readouterr().err
     assert fsa("predict", "hf://me/nothing", reviews, "out.jsonl") == 2
     error = capsys.readouterr().err
     assert "found no repository of this name on the Hub" in error and "hf auth login" in error

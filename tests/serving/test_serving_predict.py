@@ -206,6 +206,37 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(nam
     assert [file.name for file in tmp_path.iterdir()] == ["mine.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("trained", "task"),
+    [
+        ("'fsa_distill'", "analysis"),
+        ("'fsa_chat_distill'", "analysis"),
+        ("'fsa_corpus_analysis'", "analysis"),
+        ("@ablations.corpus_task()", "analysis"),
+        ("'fsa_rewriting'", "rewriting"),
+        ("'fsa_acsa_rest16'", "acsa"),
+        ("'fsa_atsa_rest14'", "atsa"),
+        ("(", "atsa"),
+    ],
+)
+def test_the_task_is_by_default_that_of_the_run(trained, task, checkpoint, vocabulary, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run)
+    (run / "config.gin").write_text(f"MIXTURE_OR_TASK_NAME = {trained}\n")
+    for model in (run, run / checkpoint.name):
+        assert Predictor(model, vocabulary=vocabulary).identity["task"] == task
+    assert Predictor(run, vocabulary=vocabulary, task="atsa").task == "atsa"
+
+
+def test_outputs_that_no_codec_can_read_are_shown(checkpoint, vocabulary, texts, tmp_path, capsys):
+    reviews, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    reviews.write_text("\n".join(texts[:3]))
+    options = ["--vocabulary", str(vocabulary), "--max-output-length", "8"]
+    assert main(["predict", str(checkpoint), str(reviews), str(out), *options]) == 0
+    said = capsys.readouterr()
+    assert "3 have no opinion\nno output can be read as atsa, such as '" in said.out and "task:" not in said.err
+
+
 def test_long_texts_are_not_tokenized_completely(predictor):
     """Only the start of a long text is tokenized, and the text is marked as cut even if only blanks were dropped."""
     (found,) = predictor.predict(["good " + " " * 2_000_000 + "bad"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,16 @@ def test_errors_that_no_retry_fixes_stop_the_job_at_once(
 
 def test_a_server_that_is_not_there(source: Path, tmp_path: Path, capsys):
     assert teach(source, tmp_path / "store", ServerProcess("1"), "--max-attempts", "2") == 2
-    assert "expected a server that answers" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("asking test-teacher at http://127.0.0.1:1/v1\nno answer yet: APIConnectionError")
+    assert error.count("no answer yet") == 1 and "expected a server that answers" in error
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_an_endpoint_and_vllm_nobody_asks_the_hub(source: Path, tmp_path: Path, capsys):
+    assert main(["teach", str(source), str(tmp_path / "store"), "oracle"]) == 2
+    error = capsys.readouterr().err
+    assert "give --endpoint URL; or install vLLM" in error and "huggingface" not in error
 
 
 def test_a_server_that_breaks_down_stops_the_job(source: Path, tmp_path: Path, serve: Serve, capsys):

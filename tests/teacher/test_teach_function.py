@@ -105,7 +105,10 @@ def test_in_the_main_thread_ctrl_c_ends_the_job_and_own_handlers_come_back(sourc
         store = tmp_path / "store"
         result = teach(source, store, MODEL, endpoint=url, prompts=["analysis"], in_flight=1, say=said.append)
         assert result.stopped == "SIGTERM" and 0 < result.done < 20
-        assert said == ["SIGTERM: waiting 20 s for answers in flight; repeat it to stop at once"]
+        assert said == [
+            f"asking {MODEL} at {url}",
+            "SIGTERM: waiting 20 s for answers in flight; repeat it to stop at once",
+        ]
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, own)
