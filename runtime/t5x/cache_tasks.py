@@ -10,6 +10,7 @@ All flags are SeqIO's, and ``--verbose``. These are different:
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import time
@@ -135,13 +136,13 @@ def _cache_task(command: Any, task: Any) -> None:
                 found=f"it is cached in {cached}",
                 fix="--ignore_other_caches",
             )
-    say(f"{task.name}: caching {', '.join(task.splits)} … ", end="")
     began = time.monotonic()
     if not FLAGS["min_shards"].present:
         counts = [task.num_input_examples(split) for split in task.splits]
         FLAGS["min_shards"].value = fitting_files(None if None in counts else max(counts, default=0))
     _remove_earlier(directory)
     FLAGS.tasks = [re.escape(task.name)]
+    say(f"{task.name}: caching {', '.join(task.splits)} … ", end="")
     try:
         command.main([])
     except BaseException:
@@ -181,6 +182,9 @@ def main() -> None:
 
 
 def _run(command: Any) -> None:
+    if not FLAGS.verbose:
+        # TensorFlow warns of functions that SeqIO uses.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         _cache(command)
     except Exception as error:
