@@ -72,11 +72,6 @@ class Labels:
     training: int
     dev: int
 
-    @property
-    def task(self) -> str:
-        """The name of its SeqIO task."""
-        return task_of(self.name)
-
 
 def labels_of(task: str, known: Sequence[str]) -> str | None:
     """The FSA dataset that a word means: ``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``; None if it is none.
