@@ -41,6 +41,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 LONG_FILES = (
     "cli/test_demo.py",
+    "test_quickstart.py",
     "runtime/test_resume.py",
     "runtime/test_distributed.py",
     "runtime/test_several_processes.py",
