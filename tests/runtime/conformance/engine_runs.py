@@ -184,10 +184,13 @@ def parse(name: str, out: str) -> dict[str, Any]:
     # that is already known would make the name ambiguous.
     for path in [*sorted(models), *sorted(runs), *sorted(glob.glob("gin/**/*.gin", recursive=True))]:
         macros = REQUIRED_BY_MODELS if "models/" in path or path in models else REQUIRED_BY_RUNS
+        model = ["t5x/examples/t5/t5_1_1/tiny.gin"] if path in runs else []
+        if path.startswith("gin/shared/"):
+            model = ["gin/models/t5_small.gin"]
         gin.clear_config()
         gin_utils.parse_gin_flags(
             ["."],
-            ["t5x/examples/t5/t5_1_1/tiny.gin", path] if path in runs else [path],
+            [*model, path],
             [f"{macro} = {value!r}" for macro, value in macros.items()],
         )
         lines = gin.config_str(max_line_length=1000).splitlines()
