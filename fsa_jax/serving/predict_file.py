@@ -229,7 +229,7 @@ def _count(counts: _Counts, prediction: Prediction, task: Task) -> None:
 def _outcome(counts: _Counts, done: int) -> Outcome:
     kinds = ("cut", "empty", "without text", "left out")
     unreadable = repr(counts.example[:100]) if counts.example and not counts["pairs"] else ""
-    return Outcome(counts["predicted"], done, *(counts[kind] for kind in kinds), unreadable)
+    return Outcome(counts["predicted"], done, *(counts[kind] for kind in kinds), unreadable=unreadable)
 
 
 def unfinished_model(output: Path, given: str) -> Path | None:
