@@ -18,7 +18,7 @@ from fsa_jax.training import recipes, run_record
 from fsa_jax.training.engine_command import EngineCommand, refuse_bound_names
 from fsa_jax.training.found_data import FoundData
 from fsa_jax.training.starting_point import existing, model_dir, size_of_run
-from fsa_jax.training.train_command import labels_of
+from fsa_jax.training.train_command import labels_of, refuse_vocabulary
 
 SPLITS = ("test", *(subset for subset in SUBSETS if subset != "all"))
 _BF16 = "bfloat16"
@@ -131,14 +131,8 @@ def eval_command(
     environment = {DATA_DIR_VARIABLE: str(data.root)}
     if base is not None and not chat:
         raise SettingError("--base", expected="none: the student is a T5", found=str(base), fix="leave out --base")
-    if chat and vocabulary is not None:
-        raise SettingError(
-            "--vocabulary",
-            expected="none: a decoder-only student has the tokenizer of its model",
-            found=str(vocabulary),
-            fix="leave out --vocabulary",
-        )
     if chat:
+        refuse_vocabulary(vocabulary)
         bindings["MIXTURE_OR_TASK_MODULE"] = "fsa_jax.data.chat_tasks"
         environment |= _student(run, base)
         model = "chat"

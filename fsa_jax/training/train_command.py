@@ -246,14 +246,19 @@ def _distillation(options: TrainOptions, data: FoundData, size: str) -> dict[str
     return bindings
 
 
-def _student(options: TrainOptions, start: StartingPoint | None) -> dict[str, str]:
-    if options.vocabulary is not None:
+def refuse_vocabulary(vocabulary: Path | None) -> None:
+    """Raises SettingError if a vocabulary is given for a decoder-only student."""
+    if vocabulary is not None:
         raise SettingError(
             "--vocabulary",
-            expected="no vocabulary: a decoder-only student has the tokenizer of its model",
-            found=str(options.vocabulary),
+            expected="none: a decoder-only student has the tokenizer of its model",
+            found=str(vocabulary),
             fix="leave out --vocabulary",
         )
+
+
+def _student(options: TrainOptions, start: StartingPoint | None) -> dict[str, str]:
+    refuse_vocabulary(options.vocabulary)
     imported = (start.environment if start else {}).get(STUDENT_VARIABLE) or os.environ.get(STUDENT_VARIABLE)
     if not start or not imported:
         raise SettingError(
