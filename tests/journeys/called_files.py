@@ -13,6 +13,7 @@ the review.
 from __future__ import annotations
 
 import fnmatch
+import gc
 import importlib.util
 import sys
 import threading
@@ -55,8 +56,14 @@ class CalledFiles:
         self._running = False
 
     def start(self) -> None:
-        """Begins to record the calls of this thread and of all threads that start from now on."""
+        """Begins to record the calls of this thread and of all threads that start from now on.
+
+        No garbage is collected until :meth:`stop`: a suspended generator that is collected counts as called, even if
+        an earlier test left it.
+        """
         _forget_results()
+        gc.collect()
+        gc.disable()
         self._running = True
         threading.setprofile(self._note)
         sys.setprofile(self._note)
@@ -66,6 +73,7 @@ class CalledFiles:
         self._running = False
         sys.setprofile(None)
         threading.setprofile(None)  # pyright: ignore[reportArgumentType]
+        gc.enable()
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
         if event not in ("call", "return") or not self._running or (event == "return" and self._marker is None):

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import called_files
 import pytest
@@ -80,6 +85,10 @@ def test_every_pattern_of_what_is_left_out_still_has_a_file():
 MODULE = """
 import threading
 
+def suspended(cycle):
+    cycle.append(cycle)
+    yield
+
 def at_import():
     return [threading]
 
@@ -117,3 +126,30 @@ def test_calls_count_in_all_threads_and_imports_do_not(tmp_path: Path, monkeypat
         "place/package/threaded.py": {"in_thread"},
     }
     assert sys.getprofile() is None
+    assert gc.isenabled()
+
+
+def test_generators_that_an_earlier_test_left_suspended_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "package_of_generators"
+    package.mkdir()
+    (package / "__init__.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(called_files, "PACKAGES", {package.name: "place/package"})
+    module = importlib.import_module(package.name)
+    with monkeypatch.context() as without_protection:
+        without_protection.setattr(called_files, "gc", mock.Mock())
+        assert _calls_at_a_collection(module) == {"place/package/__init__.py": {"suspended"}}
+    assert _calls_at_a_collection(module) == {}
+
+
+def _calls_at_a_collection(module: ModuleType) -> dict[str, set[str]]:
+    """The functions that count if a suspended generator is garbage when the recording begins."""
+    gc.disable()  # so that it is still there then
+    cycle: list[Any] = []
+    cycle.append(module.suspended(cycle))
+    next(cycle[0])
+    del cycle
+    with called_files.recording() as called:
+        gc.collect()
+    gc.enable()
+    return called.functions
