@@ -18,6 +18,7 @@ _FSA_TASKS = ("fsa_atsa", "fsa_acsa", "fsa_chat_atsa", "fsa_chat_acsa", "fsa_ben
 _SETTINGS = (
     ("Batch size", "DatasetConfig.batch_size"),
     ("Longest texts in tokens", "DatasetConfig.task_feature_lengths"),
+    ("Packed rows in tokens", "BestFitEncDecFeatureConverter.row_lengths"),
     ("Optimizer", "OptaxWrapper.optax_optimizer"),
     ("Learning rate", "Trainer.learning_rate_fn"),
     ("Dropout", "T5Config.dropout_rate"),

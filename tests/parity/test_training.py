@@ -167,13 +167,13 @@ def test_packed_examples_have_the_loss_of_unpacked_ones(family, torch_model, sen
             tokens += len(response)
     import tensorflow as tf
 
-    from fsa_jax.data.chat import ChatFeatureConverter
+    from fsa_jax.data.packing import BestFitChatFeatureConverter
 
     dataset = tf.data.Dataset.from_generator(
         lambda: ({"inputs": prompt, "targets": response} for prompt, response in pairs),
         output_signature={name: tf.TensorSpec([None], tf.int32) for name in ("inputs", "targets")},
     )
-    packed = list(ChatFeatureConverter(pack=True)(dataset, {"inputs": 64, "targets": 64}).as_numpy_iterator())
+    packed = list(BestFitChatFeatureConverter(pack=True)(dataset, {"inputs": 64, "targets": 64}).as_numpy_iterator())
     assert max(row["decoder_segment_ids"].max() for row in packed) > 1, "the comparison needs packed rows"
     batch = {name: np.stack([row[name] for row in packed]) for name in packed[0]}
     config, parameters = load(directory)

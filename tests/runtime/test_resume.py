@@ -95,6 +95,31 @@ def test_with_another_batch_size_the_data_starts_from_the_beginning_with_a_messa
     assert any("starts FROM THE BEGINNING" in record.getMessage() for record in caplog.records)
 
 
+def test_with_another_packing_the_data_starts_from_the_beginning_with_a_message(tmp_path, caplog):
+    import seqio
+
+    class Converter(seqio.EncDecFeatureConverter):
+        packing = "two examples in a row"
+
+    def of(converter, directory=None):
+        data = position.TrainingData(tiny_run.dataset(), 0, 1, converter)
+        if directory is not None:
+            data.seek(epath.Path(directory))
+        return data
+
+    for name, converter in (("seqio", seqio.EncDecFeatureConverter), ("ours", Converter)):
+        data = of(converter)
+        next(data)
+        (tmp_path / name).mkdir()
+        data.save(epath.Path(tmp_path / name))
+    assert of(seqio.EncDecFeatureConverter, tmp_path / "seqio").taken == 1
+    assert of(Converter, tmp_path / "ours").taken == 1
+    assert not any("pack is" in record.getMessage() for record in caplog.records)
+    assert of(Converter, tmp_path / "seqio").taken == of(seqio.EncDecFeatureConverter, tmp_path / "ours").taken == 0
+    said = [line for line in (record.getMessage() for record in caplog.records) if "pack is" in line]
+    assert len(said) == 2 and all("starts FROM THE BEGINNING" in line for line in said)
+
+
 def _position(checkpoint: Path) -> dict:
     return json.loads((checkpoint / "dataset" / "train_ds-000-of-001.json").read_text())
 

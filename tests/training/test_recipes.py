@@ -13,7 +13,7 @@ from fsa_jax.training.recipes import SIZES, size_of
 
 ROOT = Path(__file__).parents[2]
 MAY_DIFFER = {
-    *("BATCH_SIZE", "DROPOUT_RATE", "LEARNING_RATE", "MODEL_DIR", "PERIOD", "TRAIN_STEPS"),
+    *("BATCH_SIZE", "DROPOUT_RATE", "LEARNING_RATE", "MODEL_DIR", "PERIOD", "ROW_LENGTHS", "TRAIN_STEPS"),
     *("network.T5Config", "train_script.train.eval_period", "train_script.train.eval_steps"),
     "utils.SaveCheckpointConfig.period",
 }

@@ -79,7 +79,7 @@ class TrainingData:
         datasets.check(config)
         self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
         # Computed at the start: the files may grow while the run continues with the rows that it has.
-        self._identity = _identity(config)
+        self._identity = _identity(config, converter)
 
     def _build(self, seed: int) -> None:
         self.seed = seed
@@ -231,7 +231,7 @@ def _position(file: epath.Path) -> dict[str, Any]:
     return position
 
 
-def _identity(config: DatasetConfig) -> dict[str, Any]:
+def _identity(config: DatasetConfig, converter: Any) -> dict[str, Any]:
     """Returns what must be equal for a position to mean the same batch.
 
     Tasks may have an attribute ORDER, the name of the algorithm that orders their examples by row number; the order
@@ -251,7 +251,8 @@ def _identity(config: DatasetConfig) -> dict[str, Any]:
         "split": config.split,
         "lengths": dict(config.task_feature_lengths or {}),
         "batch_size": config.batch_size,
-        "pack": config.pack,
+        # A converter of its own packing describes it in an attribute.
+        "pack": getattr(converter(pack=config.pack), "packing", None) or config.pack,
         "shuffle": config.shuffle,
         "use_cached": config.use_cached,
     }
