@@ -26,7 +26,7 @@ def padded(rows: list[np.ndarray], filling: int) -> torch.Tensor:
 def main() -> None:
     """Trains whenever it is asked."""
     folder, size = Path(sys.argv[1]), int(sys.argv[2])
-    model = T5ForConditionalGeneration.from_pretrained(folder / "hf").eval()
+    model = T5ForConditionalGeneration.from_pretrained(folder / "hf", trust_remote_code=False).eval()
     # Training does not decode, so it needs no cache.
     model.config.use_cache = False
     arrays = np.load(folder / "examples.npz")
