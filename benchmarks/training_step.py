@@ -12,7 +12,8 @@ ratios within a round). Needs the environment of ``make parity``.
 ``ours`` is the step of ``t5x.train`` with the recipe's optimizer, on rows that are packed best-fit; ``before`` the same
 of another checkout, on rows that SeqIO packed, as its recipes do. ``transformers N`` is T5ForConditionalGeneration with
 PyTorch's AdamW on N examples, padded to the longest. Batches are made before the rounds. Dropout differs: PyTorch draws
-a mask for every position, ours, like T5X's, one mask for all positions of a row.
+a mask for every position, ours, like T5X's, one mask for all positions of a row. All keep freed memory, as ``fsa train``
+does.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from fsa_jax.common.training_engine import KEEPING_MEMORY
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 3
@@ -87,7 +90,7 @@ class Contender:
 def environment(checkout: Path) -> dict[str, str]:
     """The environment in which the packages of a checkout are imported."""
     packages = (checkout, checkout / "base", checkout / "runtime")
-    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, packages))}
+    return os.environ | KEEPING_MEMORY | {"PYTHONPATH": os.pathsep.join(map(str, packages))}
 
 
 def table(contenders: Sequence[Contender], against: Sequence[str]) -> str:

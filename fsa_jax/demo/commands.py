@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
+from fsa_jax.common.training_engine import KEEPING_MEMORY
 from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
@@ -16,10 +17,6 @@ TASK = "fsa_atsa_rest14"
 
 EVALUATIONS = 2
 """Number of evaluations of a training, at equal distances, with the last one at its end."""
-
-ALLOCATION = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
-"""Value of GLIBC_TUNABLES. On a CPU, XLA frees its buffers after every step. By default glibc then returns the memory,
-and mapping it again takes a fifth of a training's processor time. These settings keep it, in huge pages."""
 
 
 class Commands:
@@ -73,7 +70,7 @@ class Commands:
     def _command(self, module: str, gin_file: str, bindings: Mapping[str, object], log: Path | None = None) -> Command:
         words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
         environment = {
-            "GLIBC_TUNABLES": ALLOCATION,
+            **KEEPING_MEMORY,
             # The students are too small to profit from a GPU, and parallel trainings could not share its memory.
             "JAX_PLATFORMS": "cpu",
             **os.environ,

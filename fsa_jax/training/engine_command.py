@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from fsa_base import extras
 from fsa_base.errors import SettingError
 from fsa_jax.common.shell_words import typed
+from fsa_jax.common.training_engine import KEEPING_MEMORY
 
 ENGINE_FLAGS = {
     "compilation_cache": True,
@@ -95,7 +96,10 @@ class EngineCommand:
         """Becomes the command, which then gets the signals sent to this process and gives it its exit status."""
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *self.arguments], {**os.environ, **self.environment})
+        os.execve(sys.executable, [sys.executable, *self.arguments], self._whole_environment())
+
+    def _whole_environment(self) -> dict[str, str]:
+        return {**KEEPING_MEMORY, **os.environ, **self.environment}
 
     def run(self) -> int:
         """Runs the command and returns its exit status. Signals that stop this process are passed on to it."""
@@ -112,7 +116,7 @@ class EngineCommand:
         try:
             process = subprocess.Popen(
                 [sys.executable, *self.arguments],
-                env={**os.environ, **self.environment},
+                env=self._whole_environment(),
                 # In a new session, Ctrl-C reaches the command once, from here, and not a second time from the terminal.
                 start_new_session=True,
             )

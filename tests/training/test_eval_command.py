@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsa_base.errors import CheckpointError, DataError, SettingError
+from fsa_jax.common.training_engine import KEEPING_MEMORY
 from fsa_jax.training import found_data, recipes, run_record
 from fsa_jax.training.eval_command import eval_command, find_run, new_scores, scores_so_far
 
@@ -134,3 +135,15 @@ def test_signals_are_passed_on_and_the_exit_status_is_the_engines(number, tmp_pa
     parent.send_signal(number)
     assert parent.stdout.read() == f"got {signal.Signals(number).name}\n"
     assert parent.wait(timeout=30) == 7
+
+
+@pytest.mark.parametrize("method", ["run", "replace_process"])
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_the_engine_keeps_its_memory_unless_the_user_says_otherwise(method, own, tmp_path):
+    (tmp_path / "child_command.py").write_text("import os\nprint(os.environ['GLIBC_TUNABLES'])\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment.pop("GLIBC_TUNABLES", None)
+    environment |= {} if own is None else {"GLIBC_TUNABLES": own}
+    parent = [sys.executable, "-c", PARENT.replace(".run()", f".{method}()")]
+    printed = subprocess.run(parent, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == (own or KEEPING_MEMORY["GLIBC_TUNABLES"])
