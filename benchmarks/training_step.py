@@ -11,9 +11,9 @@ ratios within a round). Needs the environment of ``make parity``.
 
 ``ours`` is the step of ``t5x.train`` with the recipe's optimizer, on rows that are packed best-fit; ``before`` the same
 of another checkout, on rows that SeqIO packed, as its recipes do. ``transformers N`` is T5ForConditionalGeneration with
-PyTorch's AdamW on N examples, padded to the longest. Batches are made before the rounds. Dropout differs: PyTorch draws
-a mask for every position, ours, like T5X's, one mask for all positions of a row. All keep freed memory, as ``fsa train``
-does.
+PyTorch's AdamW on N examples, padded to the longest. Batches are made before the rounds. All keep freed memory, as
+``fsa train`` does. Dropout differs: PyTorch draws a mask for every position, ours, like T5X's, one for all positions of
+a row.
 """
 
 from __future__ import annotations
