@@ -22,14 +22,6 @@ from t5x.partitioning import PjitPartitioner
 from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer
 
-try:
-    from fsa_base.networks.t5 import network
-    from fsa_jax.training import optim
-except ImportError:  # as in commit 528859f
-    from fsa_jax.models.t5 import network  # pyright: ignore
-
-    from fsa_jax import optim  # pyright: ignore
-
 STEPS = 200_000
 
 
@@ -48,6 +40,13 @@ def nested(leaves: dict[str, np.ndarray]) -> dict[str, Any]:
 def main() -> None:
     """Trains whenever it is asked."""
     folder, packing, rows, checkout = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+    if (checkout / "base").is_dir():
+        from fsa_base.networks.t5 import network
+        from fsa_jax.training import optim
+    else:  # as in commit 528859f; an installed fsa_jax of this checkout would be found under its names, too
+        from fsa_jax.models.t5 import network  # pyright: ignore
+
+        from fsa_jax import optim  # pyright: ignore
     for module in (models, network, optim):
         if checkout not in Path(str(module.__file__)).resolve().parents:
             sys.exit(f"{module.__name__} is not of {checkout}, but {module.__file__}")
