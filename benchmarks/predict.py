@@ -15,8 +15,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import re
 import resource
 import statistics
 import subprocess
@@ -25,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from _machine import processor
 
 from fsa_jax.data.benchmark_files import load
 from fsa_jax.evaluation.released_rule import tuple_f1
@@ -138,7 +138,7 @@ def main() -> None:
             generated = [json.loads(line)["generated"] for line in Path(output).read_text().splitlines()]
             found = [codec.decode(text, s.text) for text, s in zip(generated, sentences, strict=True)]
             scores[name] = 100 * tuple_f1(gold, found).f1
-    print(f"{len(sentences)} sentences, {os.cpu_count()} cores ({_processor()}), load {os.getloadavg()[0]:.1f}")
+    print(f"{len(sentences)} sentences, {os.cpu_count()} cores ({processor()}), load {os.getloadavg()[0]:.1f}")
     seconds = "; ".join(
         f"{dtype}, batches of {size}, {threads} threads: {value.wall:.1f}"
         for (dtype, size, threads), value in tried.items()
@@ -156,11 +156,6 @@ def main() -> None:
         f"\nratio {theirs_.wall / ours_.wall:.2f} on the clock, {theirs_.processor / ours_.processor:.2f} of processor"
     )
     print(f"F1 difference {scores['ct2 int8'] - scores['transformers']:+.2f}")
-
-
-def _processor() -> str:
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":

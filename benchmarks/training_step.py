@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -31,6 +29,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from _machine import processor
 
 from fsa_jax.common.training_engine import KEEPING_MEMORY
 
@@ -120,11 +120,8 @@ def _spread(contender: Contender, unit: str, form: str) -> str:
 
 def machine() -> str:
     """Processor, cores, load and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "torch", "transformers"))
-    processor, load = found[1] if found else platform.machine(), os.getloadavg()[0]
-    return f"{processor}, {os.cpu_count()} cores, load {load:.1f}, {versions}"
+    return f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
 def main() -> None:

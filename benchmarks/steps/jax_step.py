@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import turns
+from flax import traverse_util
 
 from t5x import models, optimizers
 from t5x.partitioning import PjitPartitioner
@@ -23,18 +24,6 @@ from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer
 
 STEPS = 200_000
-
-
-def nested(leaves: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The tree whose leaves have these names, joined by ``/``."""
-    tree: dict[str, Any] = {}
-    for name, values in leaves.items():
-        *folders, last = name.split("/")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = values
-    return tree
 
 
 def main() -> None:
@@ -50,7 +39,7 @@ def main() -> None:
     for module in (models, network, optim):
         if checkout not in Path(str(module.__file__)).resolve().parents:
             sys.exit(f"{module.__name__} is not of {checkout}, but {module.__file__}")
-    parameters = nested(dict(np.load(folder / "weights.npz")))
+    parameters = traverse_util.unflatten_dict(dict(np.load(folder / "weights.npz")), sep="/")
     settings = json.loads((folder / "config.json").read_text())
     settings["mlp_activations"] = tuple(settings["mlp_activations"])
     known = network.T5Config.__dataclass_fields__

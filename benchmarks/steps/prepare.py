@@ -14,6 +14,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ import numpy as np
 import seqio
 import tensorflow as tf
 import torch
+from flax import traverse_util
 from transformers import T5Config, T5ForConditionalGeneration
 
 from fsa_jax.data import teacher_text
 from fsa_jax.data.packing import BestFitEncDecFeatureConverter
 from fsa_jax.tokenizers.t5 import T5Tokenizer, find_vocabulary
 from fsa_jax.weights.families import open_model
-from fsa_jax.weights.hf_mapping import flatten, materialise
+from fsa_jax.weights.hf_mapping import materialise
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4},
@@ -69,14 +71,13 @@ def main() -> None:
     config = T5Config(**settings, **SIZES[options.size])
     T5ForConditionalGeneration(config).save_pretrained(folder / "hf")
     model = open_model(folder / "hf")
-    weights = flatten(materialise(model.parameters(np.float32)))
-    np.savez(folder / "weights.npz", allow_pickle=False, **{"/".join(path): values for path, values in weights})
+    weights: dict[str, Any] = traverse_util.flatten_dict(materialise(model.parameters(np.float32)), sep="/")
+    np.savez(folder / "weights.npz", allow_pickle=False, **weights)
     fields = dataclasses.asdict(model.config).items()
     plain = {name: value for name, value in fields if isinstance(value, int | float | str | tuple)}
     (folder / "config.json").write_text(json.dumps(plain))
 
-    endless = examples(options.seed)
-    chosen = [next(endless) for _ in range(EXAMPLES)]
+    chosen = list(islice(examples(options.seed), EXAMPLES))
     arrays = {}
     for name in LENGTHS:
         arrays[name] = np.concatenate([example[name] for example in chosen])

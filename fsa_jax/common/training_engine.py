@@ -18,8 +18,8 @@ KEEPING_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=268435456"
 }
 """Environment in which the engine is faster on a CPU, with the same results. XLA frees its buffers after every step. By
-default glibc then returns the memory, and mapping it again takes a sixth of the time; these settings keep it, in huge
-pages."""
+default glibc then returns the memory, and mapping it again takes up to a sixth of the time; these settings keep it, in
+huge pages."""
 
 
 @dataclass(frozen=True)
