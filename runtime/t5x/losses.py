@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -87,15 +89,28 @@ def loss_normalizer(
     return jnp.asarray(targets.size if weights is None else jnp.sum(weights), jnp.float32)
 
 
-def weighted_cross_entropy(
+class LossSums(NamedTuple):
+    """Sums over the targets of a batch, in nats.
+
+    Attributes:
+      loss: Σ(CE - smoothing constant + z-loss)·weight. Only this one has a gradient.
+      z_loss: Its part that is z-loss.
+      correct: Number of targets with a weight above 0 that have the largest logit.
+    """
+
+    loss: Float[Array, ""]
+    z_loss: Float[Array, ""]
+    correct: Float[Array, ""]
+
+
+def loss_sums(
     logits: Float[Array, "*batch length vocab"],
     targets: Int[Array, "*batch length"],
     weights: Num[Array, "*batch length"] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    normalizer: Array | float | None = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the loss Σ(CE - smoothing constant + z_loss·log²Z)·weight / normalizer, and the part that is z-loss.
+) -> LossSums:
+    """Returns the sums over a batch of logits.
 
     Args:
       logits: Unnormalised log-probabilities, in nats.
@@ -104,23 +119,12 @@ def weighted_cross_entropy(
       label_smoothing: Probability that is distributed evenly over the wrong tokens. The entropy of the smoothed target
         is subtracted, so that a perfect prediction has loss 0.
       z_loss: Coefficient of log²Z, which keeps the logits from growing.
-      normalizer: Divisor of the sum. If None, 1.
     """
     token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
-    z = token_losses[1]
+    weights = jnp.ones(targets.shape, jnp.float32) if weights is None else weights
     loss = token_losses[0] - _smoothed_entropy(label_smoothing, logits.shape[-1])
-    if weights is not None:
-        loss, z = loss * weights, z * weights
-    total, total_z = jnp.sum(loss), jnp.sum(z)
-    return (total, total_z) if normalizer is None else (total / normalizer, total_z / normalizer)
-
-
-def _smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:
-    if not label_smoothing:
-        return 0.0
-    wrong = label_smoothing / (vocab_size - 1)
-    right = 1.0 - label_smoothing
-    return -(right * np.log(right) + (vocab_size - 1) * wrong * np.log(wrong + 1e-20))
+    correct = (jnp.argmax(logits, axis=-1) == targets) & (weights > 0)
+    return LossSums(jnp.sum(loss * weights), jnp.sum(token_losses[1] * weights), jnp.sum(correct).astype(jnp.float32))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -169,6 +173,91 @@ def _is_target(targets: Array, vocab_size: int) -> Array:
     return targets[..., None] == ids
 
 
+def _smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:
+    if not label_smoothing:
+        return 0.0
+    wrong = label_smoothing / (vocab_size - 1)
+    right = 1.0 - label_smoothing
+    return -(right * np.log(right) + (vocab_size - 1) * wrong * np.log(wrong + 1e-20))
+
+
+def projected_loss_sums(
+    hidden: Float[Array, "batch length embed"],
+    matrix: Float[Array, "embed vocab"],
+    targets: Int[Array, "batch length"],
+    weights: Num[Array, "batch length"] | None,
+    label_smoothing: float,
+    z_loss: float,
+    chunk_bytes: float,
+) -> LossSums:
+    """Returns the :func:`loss_sums` of the logits ``hidden @ matrix``, of which only a part is in memory at any time.
+
+    The batch is cut along its length. The gradients with respect to ``hidden`` and ``matrix`` are computed together
+    with the loss, while the logits of a chunk are there, as in Liger Kernel (arXiv 2410.10989, section 3.2).
+
+    Args:
+      hidden: Output of the last layer.
+      matrix: Output matrix.
+      targets: See :func:`loss_sums`, also for ``weights``, ``label_smoothing`` and ``z_loss``.
+      weights: Weight of every target. If None, 1.
+      label_smoothing: See above.
+      z_loss: See above.
+      chunk_bytes: Largest size of the float32 logits of a chunk; it has at least one position of every row.
+    """
+    rows, length = targets.shape
+    chunks = min(length, math.ceil(rows * length * matrix.shape[1] * 4 / chunk_bytes))
+    size = math.ceil(length / chunks)
+    padding = ((0, 0), (0, math.ceil(length / size) * size - length))
+    weights = jnp.ones(targets.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
+
+    def cut(x: Array) -> Array:
+        padded = jnp.pad(x, padding + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(padded.reshape(rows, -1, size, *x.shape[2:]), 1, 0)
+
+    return cast(LossSums, _chunk_sums(cut(hidden), matrix, cut(targets), cut(weights), label_smoothing, z_loss))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _chunk_sums(
+    hidden: Float[Array, "chunks batch size embed"],
+    matrix: Float[Array, "embed vocab"],
+    targets: Int[Array, "chunks batch size"],
+    weights: Float[Array, "chunks batch size"],
+    label_smoothing: float,
+    z_loss: float,
+) -> LossSums:
+    def add(sums: LossSums, chunk: tuple[Array, Array, Array]) -> tuple[LossSums, None]:
+        logits = jnp.dot(chunk[0], matrix, preferred_element_type=jnp.float32)
+        return LossSums(*map(jnp.add, sums, loss_sums(logits, *chunk[1:], label_smoothing, z_loss))), None
+
+    return jax.lax.scan(add, LossSums(*jnp.zeros(3)), (hidden, targets, weights))[0]
+
+
+def _chunk_sums_forward(
+    hidden: Array, matrix: Array, targets: Array, weights: Array, label_smoothing: float, z_loss: float
+):
+    def add(carry: tuple[LossSums, Array], chunk: tuple[Array, Array, Array]) -> tuple[tuple[LossSums, Array], Array]:
+        (sums, matrix_gradient), (x, ids, weight) = carry, chunk
+        logits = jnp.dot(x, matrix, preferred_element_type=jnp.float32)
+        new, backward = jax.vjp(lambda logits: loss_sums(logits, ids, weight, label_smoothing, z_loss), logits)
+        gradient = backward(LossSums(jnp.float32(1), jnp.float32(0), jnp.float32(0)))[0].astype(x.dtype)
+        gradient = jax.lax.optimization_barrier(gradient)
+        matrix_gradient += jnp.einsum("bse,bsv->ev", x, gradient, preferred_element_type=jnp.float32)
+        return (LossSums(*map(jnp.add, sums, new)), matrix_gradient), jnp.dot(gradient, matrix.T)
+
+    start = (LossSums(*jnp.zeros(3)), jnp.zeros(matrix.shape, jnp.float32))
+    (sums, matrix_gradient), hidden_gradient = jax.lax.scan(add, start, (hidden, targets, weights))
+    return sums, (hidden_gradient, matrix_gradient.astype(matrix.dtype))
+
+
+def _chunk_sums_backward(label_smoothing: float, z_loss: float, gradients: tuple[Array, Array], cotangents: LossSums):
+    del label_smoothing, z_loss
+    return (*((cotangents.loss * gradient).astype(gradient.dtype) for gradient in gradients), None, None)
+
+
+_chunk_sums.defvjp(_chunk_sums_forward, _chunk_sums_backward)
+
+
 def log_likelihood(
     logits: Float[Array, "batch length vocab"],
     targets: Int[Array, "batch length"],
@@ -187,8 +276,8 @@ class TransformerLoss:
     """The loss of a batch of logits, and the metrics that go with it.
 
     Args:
-      label_smoothing: See :func:`weighted_cross_entropy`.
-      z_loss: See :func:`weighted_cross_entropy`.
+      label_smoothing: See :func:`loss_sums`.
+      z_loss: See :func:`loss_sums`.
       normalizing_factor: Divisor of the summed loss.
     """
 
@@ -201,25 +290,33 @@ class TransformerLoss:
         """Returns the divisor of the summed loss of ``batch`` if it depends on the batch; otherwise None."""
         return loss_normalizer(self._factor, batch) if isinstance(self._factor, SpecialLossNormalizingFactor) else None
 
-    def of_batch(
-        self, logits: Float[Array, "batch length vocab"], batch: Mapping[str, Array], normalizer: Array | float | None
+    def of_logits(self, logits: Float[Array, "batch length vocab"], batch: Mapping[str, Array]) -> LossSums:
+        """Returns the sums over ``batch``."""
+        weights = target_weights(self._factor, batch)
+        return loss_sums(logits, batch["decoder_target_tokens"], weights, self._label_smoothing, self._z_loss)
+
+    def of_hidden(
+        self,
+        hidden: Float[Array, "batch length embed"],
+        matrix: Float[Array, "embed vocab"],
+        batch: Mapping[str, Array],
+        chunk_bytes: float,
+    ) -> LossSums:
+        """Returns the sums over ``batch`` without all logits at once; see :func:`projected_loss_sums`."""
+        targets, weights = batch["decoder_target_tokens"], target_weights(self._factor, batch)
+        return projected_loss_sums(hidden, matrix, targets, weights, self._label_smoothing, self._z_loss, chunk_bytes)
+
+    def normalized(
+        self, sums: LossSums, batch: Mapping[str, Array], normalizer: Array | float | None
     ) -> tuple[Float[Array, ""], MetricMap]:
         """Returns loss and metrics of ``batch``. If ``normalizer`` is None, the divisor is that of the batch."""
         if normalizer is None:
             normalizer = loss_normalizer(self._factor, batch)
-        weights = target_weights(self._factor, batch)
-        targets = batch["decoder_target_tokens"]
-        loss, z_loss = weighted_cross_entropy(logits, targets, weights, self._label_smoothing, self._z_loss, normalizer)
-        return loss, _metrics(logits, batch, loss, z_loss, 1.0 if normalizer is None else normalizer)
+        divisor = 1.0 if normalizer is None else normalizer
+        return sums.loss / divisor, _metrics(sums, batch, divisor)
 
 
-def _metrics(
-    logits: Float[Array, "batch length vocab"],
-    batch: Mapping[str, Array],
-    loss: Float[Array, ""],
-    z_loss: Float[Array, ""],
-    divisor: Array | float,
-) -> MetricMap:
+def _metrics(sums: LossSums, batch: Mapping[str, Array], divisor: Array | float) -> MetricMap:
     """Returns the metrics of a batch. Metrics per token are in nats per token, independent of the loss normaliser.
 
     T5X divides these by the loss normaliser a second time, so its values have no clear meaning.
@@ -228,18 +325,16 @@ def _metrics(
     target_tokens = jnp.float32(targets.size)
     mask = jnp.ones(targets.shape, bool) if weights is None else weights > 0
     real_tokens = jnp.sum(mask).astype(jnp.float32)
-    correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) & mask).astype(jnp.float32)
-    cross_entropy = loss - z_loss
-    summed, summed_z = loss * divisor, z_loss * divisor
+    loss, z_loss = sums.loss / divisor, sums.z_loss / divisor
     metrics: MetricMap = {
-        "accuracy": _ratio(correct, real_tokens),
+        "accuracy": _ratio(sums.correct, real_tokens),
         "loss": AveragePerStep(loss),
-        "loss_per_nonpadding_target_token": _ratio(summed, real_tokens),
-        "loss_per_all_target_tokens": _ratio(summed, target_tokens),
+        "loss_per_nonpadding_target_token": _ratio(sums.loss, real_tokens),
+        "loss_per_all_target_tokens": _ratio(sums.loss, target_tokens),
         "z_loss": AveragePerStep(z_loss),
-        "z_loss_per_all_target_tokens": _ratio(summed_z, target_tokens),
-        "cross_ent_loss": AveragePerStep(cross_entropy),
-        "cross_ent_loss_per_all_target_tokens": _ratio(summed - summed_z, target_tokens),
+        "z_loss_per_all_target_tokens": _ratio(sums.z_loss, target_tokens),
+        "cross_ent_loss": AveragePerStep(loss - z_loss),
+        "cross_ent_loss_per_all_target_tokens": _ratio(sums.loss - sums.z_loss, target_tokens),
         "timing/target_tokens_per_second": TimeRate(target_tokens),
         "timing/target_tokens_per_second_per_core": TimeRate(target_tokens / jax.device_count()),
         "non_padding_fraction/loss_weights": _ratio(real_tokens, target_tokens),

@@ -10,8 +10,11 @@ from jaxtyping import TypeCheckError
 from shape_checks import checked
 from tiny_network import TinyVocabulary, tiny_batch, tiny_model, tiny_variables
 
-from fsa_base.errors import VocabularyError
+from fsa_base.errors import SettingError, VocabularyError
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5 import T5Config, Transformer
+from t5x import losses
 from t5x.decoding import beam_search, temperature_sample
 from t5x.models import DecoderOnlyModel, EncoderDecoderModel
 
@@ -137,6 +140,55 @@ def test_accuracy_counts_targets_with_weight():
     hits = np.asarray(model._compute_logits(params, batch)).argmax(-1) == batch["decoder_target_tokens"]
     weights = batch["decoder_loss_weights"]
     assert float(metrics["accuracy"].compute()) == pytest.approx((hits * weights).sum() / weights.sum())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("network", ["encoder-decoder", "language model", "Llama"])
+def test_the_loss_in_chunks_is_that_of_all_logits(network, tied):
+    sizes = SIZES | {"logits_via_embedding": tied}
+    batch = jax.tree.map(jnp.asarray, tiny_batch(4))
+    if network == "encoder-decoder":
+        module, kind = Transformer(T5Config(num_encoder_layers=1, num_decoder_layers=1, **sizes)), EncoderDecoderModel
+    elif network == "language model":
+        module, kind = DecoderWrapper(TransformerConfig(num_layers=1, **sizes)), DecoderOnlyModel
+    else:
+        del sizes["dropout_rate"]
+        module, kind = LlamaTransformer(LlamaConfig(num_layers=1, num_kv_heads=1, **sizes)), DecoderOnlyModel
+
+    def model(mib):
+        options = {"loss_normalizing_factor": "NUM_REAL_TARGET_TOKENS", "z_loss": 1e-4, "logits_chunk_mib": mib}
+        if kind is EncoderDecoderModel:
+            return EncoderDecoderModel(module, None, None, None, **options)
+        return DecoderOnlyModel(module, None, None, **options)
+
+    params = tiny_variables(model(0), batch)["params"]
+    # A chunk has one position of every row.
+    (expected, metrics), gradients = jax.value_and_grad(model(0).loss_fn, has_aux=True)(params, batch, None)
+    (loss, found), found_gradients = jax.value_and_grad(model(1e-9).loss_fn, has_aux=True)(params, batch, None)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert {name: float(metric.compute()) for name, metric in found.items() if "timing" not in name} == pytest.approx(
+        {name: float(metric.compute()) for name, metric in metrics.items() if "timing" not in name}, rel=1e-5
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, found_gradients)
+
+
+def test_a_negative_chunk_is_refused():
+    with pytest.raises(SettingError, match=r"EncoderDecoderModel\.logits_chunk_mib: expected a number of MiB"):
+        EncoderDecoderModel(student()[0], None, None, None, logits_chunk_mib=-1)
+
+
+def test_a_class_that_overrides_the_logits_decides_the_loss():
+    class Doubled(EncoderDecoderModel):
+        def _compute_logits(self, params, batch, dropout_rng=None, mutable=False, other_variables=None):  # type: ignore[override]
+            return 2 * super()._compute_logits(params, batch, dropout_rng, mutable, other_variables)
+
+    network, params = student()
+    batch = jax.tree.map(jnp.asarray, tiny_batch(4))
+    logits = EncoderDecoderModel(network, None, None, None)._compute_logits(params, batch)
+    expected = losses.loss_sums(2 * logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"])
+    assert float(Doubled(network, None, None, None).loss_fn(params, batch, None)[0]) == pytest.approx(
+        float(expected.loss), rel=1e-6
+    )
 
 
 def test_a_network_with_fewer_rows_than_its_vocabulary_has_ids_is_refused():

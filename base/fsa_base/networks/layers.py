@@ -32,6 +32,11 @@ kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"
 embedding_init = nn.initializers.normal(stddev=1.0)
 
 
+Head = Callable[[Float[Array, "batch length embed"], Float[Array, "embed vocab"]], Any]
+"""Computes the result of a network from the output of its last layer and its output matrix, in place of logits; so a
+loss need not have all logits in memory."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """The mode of a call of a network. It is static: known when the call is compiled.
@@ -106,9 +111,10 @@ class Linear(nn.Module):
     kernel_init: Callable = kernel_init
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    def __call__(self, x: Float[Array, "*batch inputs"], multiply: Callable[[Array, Array], Any] = jnp.dot) -> Any:
+        """The product (*batch, features), or what ``multiply`` makes of its two operands."""
         kernel = param_with_axes("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
-        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+        return multiply(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class Embedding(nn.Module):
@@ -131,9 +137,9 @@ class Embedding(nn.Module):
         inside = (ids >= 0) & (ids < self.num_embeddings)
         return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
 
-    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Float32 dot products with every row."""
-        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+    def attend(self, x: Float[Array, "batch length embed"], multiply: Head = jnp.dot) -> Any:
+        """Float32 dot products with every row, (batch, length, vocab), or what ``multiply`` makes of the operands."""
+        return multiply(x.astype(jnp.float32), self.embedding.T)
 
 
 class Mlp(nn.Module):
@@ -172,9 +178,23 @@ def dropout(
     return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
 
 
-def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-    """Logits from the embedding table, scaled as in T5 v1.0."""
-    return embedding.attend(x) / math.sqrt(x.shape[-1])
+def output_logits(config: Any, embedding: Embedding, x: Float[Array, "batch length embed"], head: Head | None) -> Any:
+    """Float32 logits (batch, length, vocab), for use in a compact method, or the result of ``head``.
+
+    Args:
+      config: configuration; this function uses its ``vocab_size`` and ``logits_via_embedding``.
+      embedding: the token embeddings. With ``logits_via_embedding`` the logits are products with their table, scaled
+        as in T5 v1.0; otherwise with a matrix ``logits_dense``.
+      x: output of the last layer.
+      head: computes the result in place of logits, if not None.
+    """
+    if not config.logits_via_embedding:
+        dense = Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")
+        return constrain(dense(x), "batch", "length", "vocab") if head is None else dense(x, head)
+    scale = math.sqrt(x.shape[-1])
+    if head is not None:
+        return embedding.attend(x.astype(jnp.float32) / scale, head)
+    return constrain(embedding.attend(x) / scale, "batch", "length", "vocab")
 
 
 def apply_layers(

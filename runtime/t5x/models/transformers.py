@@ -8,14 +8,17 @@ A batch is a dict of int32 arrays (batch, length) with SeqIO's names: ``encoder_
 from __future__ import annotations
 
 import abc
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fsa_base.errors import VocabularyError
+from fsa_base.errors import SettingError, VocabularyError
 from t5x import decoding, losses
 from t5x.data.datasets import SeqioConverter
 from t5x.models.base import BaseModel, Batch, Params, Vocabulary
@@ -33,10 +36,15 @@ class BaseTransformerModel(BaseModel):
       output_vocabulary: Vocabulary of the targets; its ``eos_id`` ends decoding.
       optimizer_def: Optimizer of the parameters.
       decode_fn: A function like :func:`t5x.decoding.beam_search` or :func:`t5x.decoding.temperature_sample`.
-      label_smoothing: See :func:`t5x.losses.weighted_cross_entropy`.
-      z_loss: See :func:`t5x.losses.weighted_cross_entropy`.
+      label_smoothing: See :func:`t5x.losses.loss_sums`.
+      z_loss: See :func:`t5x.losses.loss_sums`.
       loss_normalizing_factor: Divisor of the summed loss: None, a number, or a name in
         :class:`t5x.losses.SpecialLossNormalizingFactor`.
+      logits_chunk_mib: Size in MiB on each device of the logits of which the loss is computed at a time, if the network
+        can do that (its ``__call__`` takes ``head``). If None, 64 on a CPU and 1024 elsewhere; 0 for all at once.
+
+    Raises:
+      SettingError: ``logits_chunk_mib`` is negative.
     """
 
     def __init__(
@@ -49,7 +57,15 @@ class BaseTransformerModel(BaseModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizer = None,
+        logits_chunk_mib: float | None = None,
     ) -> None:
+        if logits_chunk_mib is not None and logits_chunk_mib < 0:
+            raise SettingError(
+                f"{type(self).__name__}.logits_chunk_mib",
+                expected="a number of MiB, 0 for no chunks, or None",
+                found=str(logits_chunk_mib),
+                fix=f"--gin.models.{type(self).__name__}.logits_chunk_mib=None",
+            )
         super().__init__(optimizer_def)
         self.module = module
         # If only the loss is used, they may be None.
@@ -57,6 +73,7 @@ class BaseTransformerModel(BaseModel):
         self.output_vocabulary = cast(Vocabulary, output_vocabulary)
         self.decode_fn = decode_fn
         self._loss = losses.TransformerLoss(label_smoothing, z_loss, loss_normalizing_factor)
+        self._logits_chunk_mib = logits_chunk_mib
 
     @property
     def eos_id(self) -> int:
@@ -71,8 +88,12 @@ class BaseTransformerModel(BaseModel):
         dropout_rng: Array | None = None,
         mutable: Any = False,
         other_variables: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Any:
-        """Returns logits (batch, length, vocabulary); with ``mutable`` also the changed variables."""
+        """Returns logits (batch, length, vocabulary); with ``mutable`` also the changed variables.
+
+        ``options`` are further arguments of the network's call; only networks that have them get them.
+        """
 
     def batch_loss_normalizer(self, batch: Batch) -> Array | float | None:
         """Returns the divisor of the summed loss of ``batch`` if it depends on the batch; otherwise None."""
@@ -100,21 +121,37 @@ class BaseTransformerModel(BaseModel):
           ``(loss, metrics)``, or ``(loss, (metrics, flax_mutables))`` if ``flax_mutables`` is given.
         """
         mutable = list(flax_mutables) if flax_mutables and dropout_rng is not None else False
-        logits = self._compute_logits(params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables)
-        new_mutables = flax_mutables
-        if mutable:
-            logits, new_mutables = logits
-        self._require_rows(logits)
-        loss, metrics = self._loss.of_batch(logits, batch, loss_normalizer)
+        chunked = self._logits_chunk_mib != 0 and self._takes_head
+        options = {"head": functools.partial(self._chunked_loss, batch)} if chunked else {}
+        found = self._compute_logits(
+            params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables, **options
+        )
+        found, new_mutables = found if mutable else (found, flax_mutables)
+        if not chunked:
+            self._require_rows(found.shape[-1])
+            found = self._loss.of_logits(found, batch)
+        loss, metrics = self._loss.normalized(found, batch, loss_normalizer)
         return loss, (metrics, new_mutables) if flax_mutables else metrics
 
-    def _require_rows(self, logits: Array) -> None:
+    @property
+    def _takes_head(self) -> bool:
+        """Whether the network, and a class that overrides the methods of this one, let ``head`` replace the logits."""
+        network, own = (inspect.signature(f).parameters for f in (self.module.__call__, self._compute_logits))
+        return "head" in network and "options" in own
+
+    def _chunked_loss(self, batch: Batch, hidden: Array, matrix: Array) -> losses.LossSums:
+        self._require_rows(matrix.shape[-1])
+        mib = self._logits_chunk_mib or (64 if jax.default_backend() == "cpu" else 1024)
+        # Each device has an equal part of the batch.
+        return self._loss.of_hidden(hidden, matrix, batch, mib * 2**20 * jax.device_count())
+
+    def _require_rows(self, rows: int) -> None:
         """Checks that there is a logit for every id. Larger ids would silently be ignored or mistaken for others.
 
         Raises:
           VocabularyError: The vocabulary has more ids than the network.
         """
-        rows, ids = logits.shape[-1], getattr(self.output_vocabulary, "vocab_size", 0)
+        ids = getattr(self.output_vocabulary, "vocab_size", 0)
         if rows < ids:
             raise VocabularyError(
                 "the model",
@@ -189,8 +226,10 @@ class EncoderDecoderModel(BaseTransformerModel):
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizer = None,
         default_decoder_params: Mapping[str, Any] | None = None,
+        logits_chunk_mib: float | None = None,
     ) -> None:
-        vocabularies, loss = (input_vocabulary, output_vocabulary), (label_smoothing, z_loss, loss_normalizing_factor)
+        vocabularies = input_vocabulary, output_vocabulary
+        loss = label_smoothing, z_loss, loss_normalizing_factor, logits_chunk_mib
         super().__init__(module, *vocabularies, optimizer_def, decode_fn, *loss)
         if feature_converter_cls is not None:
             self.FEATURE_CONVERTER_CLS = feature_converter_cls
@@ -222,6 +261,7 @@ class EncoderDecoderModel(BaseTransformerModel):
         dropout_rng: Array | None = None,
         mutable: Any = False,
         other_variables: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Any:
         return self.module.apply(
             {"params": params, **(other_variables or {})},
@@ -236,6 +276,7 @@ class EncoderDecoderModel(BaseTransformerModel):
             enable_dropout=dropout_rng is not None,
             rngs=self._rngs(dropout_rng),
             mutable=mutable,
+            **options,
         )
 
     def predict_batch_with_aux(  # type: ignore[override]
@@ -298,8 +339,9 @@ class DecoderOnlyModel(BaseTransformerModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizer = None,
+        logits_chunk_mib: float | None = None,
     ) -> None:
-        loss = (label_smoothing, z_loss, loss_normalizing_factor)
+        loss = label_smoothing, z_loss, loss_normalizing_factor, logits_chunk_mib
         super().__init__(module, vocabulary, vocabulary, optimizer_def, decode_fn, *loss)
         if feature_converter_cls is not None:
             self.FEATURE_CONVERTER_CLS = feature_converter_cls
@@ -318,6 +360,7 @@ class DecoderOnlyModel(BaseTransformerModel):
         dropout_rng: Array | None = None,
         mutable: Any = False,
         other_variables: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Any:
         bidirectional = self._inputs_bidirectional_attention
         causal_attention = batch.get("decoder_causal_attention") if bidirectional else None
@@ -332,6 +375,7 @@ class DecoderOnlyModel(BaseTransformerModel):
             decode=False,
             enable_dropout=dropout_rng is not None,
             mutable=mutable,
+            **options,
         )
 
     def predict_batch_with_aux(  # type: ignore[override]

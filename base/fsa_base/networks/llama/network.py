@@ -6,12 +6,14 @@ the embedding is not the output projection, ``logits_dense``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_base.networks.layers import LayerNorm, Linear, Mlp, Mode, apply_layers, constrain
+from fsa_base.networks.layers import Head, LayerNorm, Linear, Mlp, Mode, apply_layers, constrain
 from fsa_base.networks.llama.attention import GroupedQueryAttention, kernel_init
 from fsa_base.networks.llama.config import LlamaConfig
 
@@ -32,9 +34,9 @@ class TokenEmbedder(nn.Module):
         rows = jnp.take(self.embedding, ids, axis=0, mode="clip").astype(self.config.dtype)
         return constrain(rows, "batch", "length", "embed")
 
-    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Float32 dot products with every row."""
-        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+    def attend(self, x: Float[Array, "batch length embed"], multiply: Head) -> Any:
+        """Float32 dot products with every row, (batch, length, vocab), or what ``multiply`` makes of the operands."""
+        return multiply(x.astype(jnp.float32), self.embedding.T)
 
 
 class DecoderLayer(nn.Module):
@@ -75,15 +77,17 @@ class Decoder(nn.Module):
         positions: Int[Array, "#batch length"],
         start: Int[Array, " batch"],
         prefill_lengths: Int[Array, " batch"] | None,
-    ) -> Float[Array, "batch length vocab"]:
+        head: Head | None,
+    ) -> Any:
         config = self.config
         embedder = TokenEmbedder(config, name="token_embedder")
         context = (mask, positions, start, prefill_lengths)
         x = apply_layers(DecoderLayer, config, self.mode, config.num_layers, embedder(tokens), *context)
         x = LayerNorm(config.dtype, config.norm_epsilon, name="decoder_norm")(x)
+        multiply = head or jnp.dot
         if config.logits_via_embedding:
-            return embedder.attend(x)
-        return Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, kernel_init, name="logits_dense")(x)
+            return embedder.attend(x, multiply)
+        return Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, kernel_init, name="logits_dense")(x, multiply)
 
 
 class LlamaTransformer(nn.Module):
@@ -114,8 +118,9 @@ class LlamaTransformer(nn.Module):
         max_decode_length: int | None = None,
         prefill: bool = False,
         prefill_lengths: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch length vocab"]:
-        """Logits of the next token, for each token.
+        head: Head | None = None,
+    ) -> Any:
+        """Logits of the next token (batch, length, vocab), for each token.
 
         Args:
           decoder_input_tokens: token ids; one per row in a decoding step.
@@ -129,6 +134,7 @@ class LlamaTransformer(nn.Module):
           max_decode_length: ignored; T5X passes it, but the cache has a fixed length.
           prefill: whether to write the keys and values of the tokens into the cache.
           prefill_lengths: number of tokens of each row to use, including padding on the left; all by default.
+          head: computes the result in place of logits, if not None.
         """
         tokens = decoder_input_tokens.astype(jnp.int32)
         batch, length = tokens.shape
@@ -146,5 +152,5 @@ class LlamaTransformer(nn.Module):
         positions = decoder_positions.astype(jnp.int32)
         mode = Mode(decode=decode, prefill=prefill)
         return Decoder(self.config, mode, name="decoder")(
-            tokens, mask[:, None, None], positions, start, prefill_lengths
+            tokens, mask[:, None, None], positions, start, prefill_lengths, head
         )

@@ -17,15 +17,15 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from fsa_base.errors import require_float
 from fsa_base.networks.layers import (
     Embedding,
+    Head,
     LayerNorm,
-    Linear,
     Mlp,
     Mode,
     apply_layers,
     check_config,
     constrain,
     dropout,
-    tied_logits,
+    output_logits,
 )
 from fsa_base.networks.t5.attention import MultiHeadAttention, RelativePositionBias, attention_mask, causal_mask
 
@@ -192,7 +192,8 @@ class Decoder(nn.Module):
         mode: Mode,
         max_decode_length: int | None = None,
         prefill_lengths: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch length vocab"]:
+        head: Head | None = None,
+    ) -> Any:
         config = self.config
         length = (max_decode_length if mode.decode else None) or x.shape[1]
         bias = relative_position_bias(config, bidirectional=False)(length, length)
@@ -201,18 +202,7 @@ class Decoder(nn.Module):
         x = apply_layers(DecoderLayer, config, mode, config.num_decoder_layers, x, *context)
         x = LayerNorm(config.dtype, name="decoder_norm")(x)
         x = dropout(x, config.dropout_rate, mode.enable_dropout)
-        return output_logits(config, self.embedding, x)
-
-
-def output_logits(
-    config: Any, embedding: Embedding, x: Float[Array, "batch length embed"]
-) -> Float[Array, "batch length vocab"]:
-    """Float32 logits, computed in a compact method from the embedding table or a matrix ``logits_dense``."""
-    if config.logits_via_embedding:
-        logits = tied_logits(embedding, x)
-    else:
-        logits = Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")(x)
-    return constrain(logits, "batch", "length", "vocab")
+        return output_logits(config, self.embedding, x, head)
 
 
 class Transformer(nn.Module):
@@ -255,8 +245,9 @@ class Transformer(nn.Module):
         max_decode_length: int | None = None,
         prefill: bool = False,
         prefill_lengths: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch targets vocab"]:
-        """Logits of the target tokens, from the encoder's output.
+        head: Head | None = None,
+    ) -> Any:
+        """Logits of the target tokens (batch, targets, vocab), from the encoder's output.
 
         Args:
           encoded: output of the encoder.
@@ -272,6 +263,7 @@ class Transformer(nn.Module):
           max_decode_length: length of that cache.
           prefill: whether to fill the cache with all ``decoder_input_tokens``.
           prefill_lengths: number of these tokens to use, by row; the next step writes after them.
+          head: computes the result in place of logits, if not None.
         """
         del decoder_positions
         mode = Mode(enable_dropout, decode, prefill)
@@ -287,7 +279,7 @@ class Transformer(nn.Module):
                 decoder_target_tokens, encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
             )
         embedded = self.token_embedder(decoder_input_tokens)
-        return self.decoder(embedded, encoded, mask, cross_mask, mode, max_decode_length, prefill_lengths)
+        return self.decoder(embedded, encoded, mask, cross_mask, mode, max_decode_length, prefill_lengths, head)
 
     def __call__(
         self,
@@ -301,7 +293,8 @@ class Transformer(nn.Module):
         *,
         enable_dropout: bool = True,
         decode: bool = False,
-    ) -> Float[Array, "batch targets vocab"]:
+        head: Head | None = None,
+    ) -> Any:
         """Encodes and decodes; returns logits of the target tokens, (batch, targets, vocab). Args as in ``decode``."""
         del encoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
@@ -315,4 +308,5 @@ class Transformer(nn.Module):
             decoder_positions,
             enable_dropout=enable_dropout,
             decode=decode,
+            head=head,
         )

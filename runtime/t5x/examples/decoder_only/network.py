@@ -14,9 +14,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from fsa_base.errors import require_float
-from fsa_base.networks.layers import Embedding, LayerNorm, Mode, apply_layers, check_config, constrain, dropout
+from fsa_base.networks.layers import (
+    Embedding,
+    Head,
+    LayerNorm,
+    Mode,
+    apply_layers,
+    check_config,
+    constrain,
+    dropout,
+    output_logits,
+)
 from fsa_base.networks.t5.attention import attention_mask, causal_mask
-from fsa_base.networks.t5.network import attention, mlp, output_logits, relative_position_bias
+from fsa_base.networks.t5.network import attention, mlp, relative_position_bias
 
 Tokens = Num[Array, "batch length"]
 
@@ -87,7 +97,8 @@ class Decoder(nn.Module):
         mode: Mode,
         max_decode_length: int | None,
         prefill_lengths: Int[Array, " batch"] | None,
-    ) -> Float[Array, "batch length vocab"]:
+        head: Head | None,
+    ) -> Any:
         config = self.config
         embedding = Embedding(config.vocab_size, config.emb_dim, config.dtype, name="token_embedder")
         x = embedding(tokens)
@@ -97,7 +108,7 @@ class Decoder(nn.Module):
         x = apply_layers(DecoderLayer, config, mode, config.num_layers, x, mask, bias, prefill_lengths)
         x = LayerNorm(config.dtype, name="decoder_norm")(x)
         x = dropout(x, config.dropout_rate, mode.enable_dropout, name="output_dropout")
-        return output_logits(config, embedding, x)
+        return output_logits(config, embedding, x, head)
 
 
 class DecoderWrapper(nn.Module):
@@ -126,7 +137,8 @@ class DecoderWrapper(nn.Module):
         max_decode_length: int | None = None,
         prefill: bool = False,
         prefill_lengths: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch length vocab"]:
+        head: Head | None = None,
+    ) -> Any:
         """Logits of the target tokens, (batch, length, vocab).
 
         Args:
@@ -141,6 +153,7 @@ class DecoderWrapper(nn.Module):
           max_decode_length: Length of that cache.
           prefill: Write all of ``decoder_input_tokens`` to the cache.
           prefill_lengths: Number of valid tokens in each row; the next step writes at this position.
+          head: Computes the result in place of logits, if not None.
         """
         del decoder_positions
         mask = None
@@ -149,4 +162,4 @@ class DecoderWrapper(nn.Module):
                 decoder_target_tokens, decoder_target_tokens, decoder_segment_ids, decoder_segment_ids
             )
         mode = Mode(enable_dropout, decode, prefill)
-        return self.decoder(decoder_input_tokens, mask, mode, max_decode_length, prefill_lengths)
+        return self.decoder(decoder_input_tokens, mask, mode, max_decode_length, prefill_lengths, head)
