@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from fsa_base.errors import require_choice
 from t5x.metrics import AveragePerStep, MetricMap, TimeRate
@@ -95,7 +95,7 @@ class LossSums(NamedTuple):
     Attributes:
       loss: Σ(CE - smoothing constant + z-loss)·weight. Only this one has a gradient.
       z_loss: Its part that is z-loss.
-      correct: Number of targets with a weight above 0 that have the largest logit.
+      correct: Number of targets with a weight above 0 that have the largest logit; of equal ones the first counts.
     """
 
     loss: Float[Array, ""]
@@ -113,18 +113,19 @@ def loss_sums(
     """Returns the sums over a batch of logits.
 
     Args:
-      logits: Unnormalised log-probabilities, in nats.
+      logits: Unnormalised log-probabilities, in nats. The loss is computed in float32 from any type.
       targets: Token ids. An id outside the vocabulary has no target logit.
       weights: Weight of every target. If None, 1.
       label_smoothing: Probability that is distributed evenly over the wrong tokens. The entropy of the smoothed target
         is subtracted, so that a perfect prediction has loss 0.
       z_loss: Coefficient of log²Z, which keeps the logits from growing.
     """
-    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
+    token_losses: tuple[Array, Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
+    loss, z, correct = token_losses
     weights = jnp.ones(targets.shape, jnp.float32) if weights is None else weights
-    loss = token_losses[0] - _smoothed_entropy(label_smoothing, logits.shape[-1])
-    correct = (jnp.argmax(logits, axis=-1) == targets) & (weights > 0)
-    return LossSums(jnp.sum(loss * weights), jnp.sum(token_losses[1] * weights), jnp.sum(correct).astype(jnp.float32))
+    loss = loss - _smoothed_entropy(label_smoothing, logits.shape[-1])
+    hits = jnp.sum(correct & (weights > 0)).astype(jnp.float32)
+    return LossSums(jnp.sum(loss * weights), jnp.sum(z * weights), hits)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -133,18 +134,19 @@ def token_cross_entropy(
     targets: Int[Array, "*batch"],
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Returns for every token its cross entropy plus z-loss, and its z-loss (of which no gradient is computed).
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
+    """Returns for every token its cross entropy plus z-loss, its z-loss, and whether its target has the largest logit.
 
-    The gradient is written by hand: the automatic one would keep several more arrays (batch, length, vocabulary),
-    which are the largest ones, until the backward pass.
+    Only the first result has a gradient. It is written by hand: the automatic one would keep several more arrays
+    (batch, length, vocabulary), which are the largest ones, until the backward pass. The logits are kept in their own
+    type.
     """
     return _forward(logits, targets, label_smoothing, z_loss)[0]
 
 
 def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: float):
-    largest = jnp.max(logits, axis=-1, keepdims=True)
-    shifted = logits - largest
+    largest = jnp.max(logits, axis=-1, keepdims=True).astype(jnp.float32)
+    shifted = logits.astype(jnp.float32) - largest
     sum_exp = jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True)
     log_softmax = shifted - jnp.log(sum_exp)
     # Comparing with an iota is partitioned better than gathering if the vocabulary is split over devices.
@@ -153,12 +155,15 @@ def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: floa
     loss = -jnp.sum(jnp.where(is_target, 1.0 - label_smoothing, wrong) * log_softmax, axis=-1)
     log_z = jnp.squeeze(jnp.log(sum_exp) + largest, axis=-1)
     z = z_loss * jnp.square(log_z)
-    return (loss + z, z), (logits, targets, largest, sum_exp, log_z)
+    # XLA computes the argmax together with the maximum. Comparing logits with the maximum would not be exact where a
+    # compiler computes them twice with another rounding.
+    correct = jnp.argmax(logits, axis=-1) == targets
+    return (loss + z, z, correct), (logits, targets, largest, sum_exp, log_z)
 
 
 def _backward(label_smoothing: float, z_loss: float, residuals, cotangents):
     logits, targets, largest, sum_exp, log_z = residuals
-    softmax = jnp.exp(logits - largest) / sum_exp
+    softmax = jnp.exp(logits.astype(jnp.float32) - largest) / sum_exp
     wrong = label_smoothing / (logits.shape[-1] - 1)
     soft_targets = jnp.where(_is_target(targets, logits.shape[-1]), 1.0 - label_smoothing, wrong)
     gradient = (1.0 + 2.0 * z_loss * log_z)[..., None] * softmax - soft_targets
@@ -264,7 +269,7 @@ def log_likelihood(
     weights: Num[Array, "batch length"] | None,
 ) -> tuple[Float[Array, " batch"], dict[str, tuple[Array]]]:
     """Returns Σ log p(target)·weight of every example, and the weight, id and score of every token (by name)."""
-    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets)
+    token_losses: tuple[Array, Array, Array] = token_cross_entropy(logits, targets)
     cross_entropy = token_losses[0]
     weights = jnp.ones(targets.shape, cross_entropy.dtype) if weights is None else weights
     token_scores = -cross_entropy * weights

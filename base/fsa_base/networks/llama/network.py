@@ -13,7 +13,17 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_base.networks.layers import Head, LayerNorm, Linear, Mlp, Mode, apply_layers, constrain
+from fsa_base.networks.layers import (
+    Head,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Mode,
+    apply_layers,
+    constrain,
+    logits_dtype,
+    lookup,
+)
 from fsa_base.networks.llama.attention import GroupedQueryAttention, kernel_init
 from fsa_base.networks.llama.config import LlamaConfig
 
@@ -31,12 +41,12 @@ class TokenEmbedder(nn.Module):
 
     def __call__(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         """Rows of the table."""
-        rows = jnp.take(self.embedding, ids, axis=0, mode="clip").astype(self.config.dtype)
+        rows: Array = lookup(self.embedding, ids, self.config.dtype, self.config.embedding_gradient)
         return constrain(rows, "batch", "length", "embed")
 
-    def attend(self, x: Float[Array, "batch length embed"], multiply: Head) -> Any:
-        """Float32 dot products with every row, (batch, length, vocab), or what ``multiply`` makes of the operands."""
-        return multiply(x.astype(jnp.float32), self.embedding.T)
+    def attend(self, x: Float[Array, "batch length embed"], dtype: Any, multiply: Head) -> Any:
+        """Dot products in ``dtype`` with every row, (batch, length, vocab), or what ``multiply`` makes of the two."""
+        return multiply(x.astype(dtype), self.embedding.T.astype(dtype))
 
 
 class DecoderLayer(nn.Module):
@@ -84,14 +94,14 @@ class Decoder(nn.Module):
         context = (mask, positions, start, prefill_lengths)
         x = apply_layers(DecoderLayer, config, self.mode, config.num_layers, embedder(tokens), *context)
         x = LayerNorm(config.dtype, config.norm_epsilon, name="decoder_norm")(x)
-        multiply = head or jnp.dot
+        multiply, dtype = head or jnp.dot, logits_dtype(config)
         if config.logits_via_embedding:
-            return embedder.attend(x, multiply)
-        return Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, kernel_init, name="logits_dense")(x, multiply)
+            return embedder.attend(x, dtype, multiply)
+        return Linear(config.vocab_size, ("embed", "vocab"), dtype, kernel_init, name="logits_dense")(x, multiply)
 
 
 class LlamaTransformer(nn.Module):
-    """A decoder-only student. Logits are float32.
+    """A decoder-only student.
 
     No token id means padding: id 0 is ``!`` in the vocabularies of Llama 3 and Qwen. Padding on the right has no effect
     (attention is causal). Segment ids separate packed examples and mark padding on the left.
@@ -150,7 +160,7 @@ class LlamaTransformer(nn.Module):
         if decoder_positions is None:
             decoder_positions = jnp.maximum(jnp.arange(length)[None, :] - start[:, None], 0)
         positions = decoder_positions.astype(jnp.int32)
-        mode = Mode(decode=decode, prefill=prefill)
+        mode = Mode(decode=decode, prefill=prefill, causal=decoder_causal_attention is None)
         return Decoder(self.config, mode, name="decoder")(
             tokens, mask[:, None, None], positions, start, prefill_lengths, head
         )
