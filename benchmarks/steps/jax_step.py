@@ -19,12 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 import turns
+from engine import trainer_of
 from flax import traverse_util
 
 from t5x import models, optimizers
-from t5x.partitioning import PjitPartitioner
-from t5x.train_state import FlaxOptimTrainState
-from t5x.trainer import Trainer
 
 STEPS = 200_000
 PARTS = {"t5": ("Transformer", "T5Config"), "llama": ("LlamaTransformer", "LlamaConfig")}
@@ -68,32 +66,15 @@ def main() -> None:
     schedule: Any = optim.cosine(total_steps=STEPS)
     transformation = optim.rms_scaled_adamw(schedule) if name == "t5" else optim.adamw(schedule, weight_decay=0.0)
     optimizer = optimizers.OptaxWrapper(transformation)
-    no_vocabulary: Any = None  # the loss needs none
-    of_tokens = {"loss_normalizing_factor": "NUM_REAL_TARGET_TOKENS"}
-    if name == "t5":
-        model = models.EncoderDecoderModel(module, no_vocabulary, no_vocabulary, optimizer, **of_tokens)
-    else:
-        model = models.DecoderOnlyModel(module, no_vocabulary, optimizer, **of_tokens)
+    kind: Any = models.EncoderDecoderModel if name == "t5" else models.DecoderOnlyModel
+    no_vocabularies = [None] * (2 if name == "t5" else 1)  # the loss needs none
+    model = kind(module, *no_vocabularies, optimizer, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS")
     parameters = traverse_util.unflatten_dict(dict(np.load(folder / "weights.npz")), sep="/")
     checked = dict(np.load(folder / f"check_{packing}.npz"))
     loss = float(model.loss_fn(parameters, checked, None)[0])
 
     features = dict(np.load(folder / f"{packing}.npz"))
-    # Initial variables are asked for their structure only, so any length will do.
-    variables = model.get_initial_variables(jax.random.PRNGKey(0), dict.fromkeys(features, (1, 1)))
-    partitioner = PjitPartitioner(num_partitions=1)
-    state = FlaxOptimTrainState.create(optimizer, {**variables, "params": parameters})
-    trainer = Trainer(
-        model,
-        state,
-        partitioner,
-        eval_names=[],
-        summary_dir=None,
-        train_state_axes=partitioner.get_mesh_axes(state),
-        rng=jax.random.PRNGKey(0),
-        learning_rate_fn=schedule,
-        num_microbatches=None,
-    )
+    trainer = trainer_of(model, features, schedule, parameters)
     count = len(features["decoder_target_tokens"]) // rows
     batches = itertools.cycle(
         {name: values[number * rows : (number + 1) * rows] for name, values in features.items()}

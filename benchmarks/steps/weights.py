@@ -25,15 +25,10 @@ from fsa_jax.weights.hf_mapping import materialise
 
 
 def _t5(d_model: int, d_ff: int, num_layers: int, num_heads: int, d_kv: int = 64) -> transformers.PretrainedConfig:
+    # Any, because T5Config passes other settings on.
+    settings: dict[str, Any] = {"dropout_rate": 0.1, "decoder_start_token_id": 0, "vocab_size": VOCABULARY}
     return transformers.T5Config(
-        vocab_size=VOCABULARY,
-        d_model=d_model,
-        d_kv=d_kv,
-        d_ff=d_ff,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        dropout_rate=0.1,
-        decoder_start_token_id=0,
+        d_model=d_model, d_kv=d_kv, d_ff=d_ff, num_layers=num_layers, num_heads=num_heads, **settings
     )
 
 
