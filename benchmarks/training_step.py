@@ -22,6 +22,7 @@ none. All models read T5's tokens. In bfloat16, parameters and optimizer states 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -38,10 +39,8 @@ from _machine import processor
 from fsa_jax.common.training_engine import KEEPING_MEMORY
 
 ROOT = Path(__file__).resolve().parents[1]
-WARM_UP = 3
-"""Steps before the first round. The second may compile again, because the state has another layout than the first."""
-WARM_UP_TUNED = 2
-"""A step goes through all shapes, so the first compiles them all."""
+WARM_UP = 2
+"""Steps before the first round. The first one compiles; a step of tuned PyTorch goes through all shapes."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
 """Largest relative difference between the losses of two contenders, by the dtype of the activations."""
 
@@ -54,14 +53,10 @@ class Contender:
       command: its command line.
       checkout: the checkout whose packages it imports.
       device: ``cpu``, ``cuda`` or ``tpu``.
-      warm_up: steps before the first round.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], checkout: Path = ROOT, device: str = "cpu", warm_up: int = WARM_UP
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], checkout: Path = ROOT, device: str = "cpu") -> None:
         self.name = name
-        self.warm_up = warm_up
         self.turns: list[dict[str, float]] = []
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
@@ -72,7 +67,11 @@ class Contender:
             stderr=self._log,
             text=True,
         )
-        self.loss: float = self._answer()["loss"]
+
+    @functools.cached_property
+    def loss(self) -> float:
+        """Loss of the first examples without dropout. Waits until the process has started."""
+        return self._answer()["loss"]
 
     def train(self, seconds: float) -> None:
         """Trains for about ``seconds``, whole steps, and stores examples and tokens per second."""
@@ -141,6 +140,23 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
+def write(options: argparse.Namespace, folder: str) -> None:
+    """Writes weights and text to the folder."""
+    lengths = [str(length) for length in options.row_lengths]
+    of_model = ["--model", options.model, "--seed", str(options.seed)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.steps.{script}", folder, *of_model, *more],
+            cwd=ROOT,
+            env=environment(ROOT),
+        )
+        for script, more in (("weights", ["--size", options.size]), ("prepare", ["--row_lengths", *lengths]))
+    ]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit("no weights or no text: see above")
+
+
 def contenders_of(options: argparse.Namespace, folder: str) -> tuple[list[Contender], list[list[str]]]:
     """Starts all contenders; also returns the names of the plain and of the tuned ones of PyTorch."""
     steps, device, rows = ROOT / "benchmarks" / "steps", options.device, str(options.rows)
@@ -158,7 +174,7 @@ def contenders_of(options: argparse.Namespace, folder: str) -> tuple[list[Conten
         found.append(Contender(name, [theirs, folder, str(size), *more], device=device))
     for name, size in tuned.items():
         command = [theirs, folder, str(size), "--tuned", str(options.shapes), *dtype, "--device", device]
-        found.append(Contender(name, command, device=device, warm_up=WARM_UP_TUNED))
+        found.append(Contender(name, command, device=device))
     return found, [list(names) for names in (plain, tuned) if names]
 
 
@@ -183,16 +199,14 @@ def main() -> None:
     options = parser.parse_args()
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
-        lengths = [str(length) for length in options.row_lengths]
-        of_model = ["--model", options.model, "--seed", str(options.seed)]
-        for script, more in (("weights", ["--size", options.size]), ("prepare", ["--row_lengths", *lengths])):
-            command = [sys.executable, "-m", f"benchmarks.steps.{script}", folder, *of_model, *more]
-            subprocess.run(command, cwd=ROOT, env=environment(ROOT), check=True)
+        write(options, folder)
         contenders, groups = contenders_of(options, folder)
+        # They started at the same time, so all losses are awaited before anything is timed.
         for one in contenders:
             if abs(one.loss / contenders[0].loss - 1) > TOLERANCE[options.dtype]:
                 sys.exit(f"{one.name} has a loss of {one.loss}, ours is {contenders[0].loss}")
-            for _ in range(one.warm_up):
+        for one in contenders:
+            for _ in range(WARM_UP):
                 one.train(0)
             one.turns.clear()
         for number in range(options.rounds):
