@@ -1,24 +1,28 @@
-"""Compares the training step of a T5 with PyTorch's and with that of an earlier commit, in alternating rounds.
+"""Compares the training step of a student with PyTorch's and with that of an earlier commit, in alternating rounds.
 
     git worktree add /tmp/before 528859f
     FSA_DATA_DIR=../shared/data .venv-parity/bin/python -m benchmarks training_step --before /tmp/before
+    … -m benchmarks training_step --model decoder --size 100m --tuned_batch_sizes 4
 
 All contenders start with the same weights and train on the released teacher text, cut at 128/400 tokens, with dropout.
 Each is a process that waits while another one works; in every round each gets its turn, and the order rotates. Before,
 each must find the same loss for the same examples, without dropout. The table shows examples and real target tokens per
-second (median and range of the rounds), and their ratio to the fastest plain PyTorch (geometric mean and range of the
-ratios within a round). Needs the environment of ``make parity``.
+second (median and range of the rounds), and their ratios to the fastest plain and to the fastest tuned PyTorch
+(geometric mean and range of the ratios within a round). Needs the environment of ``make parity``.
 
 ``ours`` is the step of ``t5x.train`` with the recipe's optimizer, on rows that are packed best-fit; ``before`` the same
-of another checkout, on rows that SeqIO packed, as its recipes do. ``transformers N`` is T5ForConditionalGeneration with
-PyTorch's AdamW on N examples, padded to the longest. Batches are made before the rounds. All keep freed memory, as
-``fsa train`` does. Dropout differs: PyTorch draws a mask for every position, ours, like T5X's, one for all positions of
-a row.
+of another checkout, on rows that SeqIO packed, as its recipes do. ``transformers N`` is the same model of transformers
+with PyTorch's AdamW on N examples, padded to the longest; ``tuned N`` is compiled, has a fused optimizer, and N
+examples of similar length in a batch, in ``--shapes`` shapes, all of which are compiled before the rounds (on a CPU
+this takes minutes). Batches are made before the rounds. All keep freed memory, as ``fsa train`` does. Dropout differs:
+PyTorch draws a mask for every position, ours, like T5X's, one for all positions of a row; decoder-only models have
+none. All models read T5's tokens. In bfloat16, parameters and optimizer states stay float32 (PyTorch: autocast).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -35,10 +39,10 @@ from _machine import processor
 from fsa_jax.common.training_engine import KEEPING_MEMORY
 
 ROOT = Path(__file__).resolve().parents[1]
-WARM_UP = 3
-"""Steps before the first round. The second may compile again, because the state has another layout than the first."""
-TOLERANCE = 1e-3
-"""Largest relative difference between the losses of two contenders."""
+WARM_UP = 2
+"""Steps before the first round. The first one compiles; a step of tuned PyTorch goes through all shapes."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
+"""Largest relative difference between the losses of two contenders, by the dtype of the activations."""
 
 
 class Contender:
@@ -48,21 +52,26 @@ class Contender:
       name: name in the table.
       command: its command line.
       checkout: the checkout whose packages it imports.
+      device: ``cpu``, ``cuda`` or ``tpu``.
     """
 
-    def __init__(self, name: str, command: Sequence[str], checkout: Path = ROOT) -> None:
+    def __init__(self, name: str, command: Sequence[str], checkout: Path = ROOT, device: str = "cpu") -> None:
         self.name = name
         self.turns: list[dict[str, float]] = []
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, *command],
-            env=environment(checkout),
+            env=environment(checkout, device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
         )
-        self.loss: float = self._answer()["loss"]
+
+    @functools.cached_property
+    def loss(self) -> float:
+        """Loss of the first examples without dropout. Waits until the process has started."""
+        return self._answer()["loss"]
 
     def train(self, seconds: float) -> None:
         """Trains for about ``seconds``, whole steps, and stores examples and tokens per second."""
@@ -87,26 +96,33 @@ class Contender:
         return json.loads(line)
 
 
-def environment(checkout: Path) -> dict[str, str]:
+def environment(checkout: Path, device: str = "cpu") -> dict[str, str]:
     """The environment in which the packages of a checkout are imported."""
     packages = (checkout, checkout / "base", checkout / "runtime")
-    return os.environ | KEEPING_MEMORY | {"PYTHONPATH": os.pathsep.join(map(str, packages))}
+    # All contenders have their state on the device at the same time, so none may reserve it.
+    jax = {"JAX_PLATFORMS": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return os.environ | KEEPING_MEMORY | jax | {"PYTHONPATH": os.pathsep.join(map(str, packages))}
 
 
-def table(contenders: Sequence[Contender], against: Sequence[str]) -> str:
-    """Markdown: speeds of all contenders, and ratios to the fastest of those that ``against`` names."""
+def table(contenders: Sequence[Contender], groups: Sequence[Sequence[str]]) -> str:
+    """Markdown: speeds of all contenders, and ratios to the fastest of each group of names."""
     by_name = {contender.name: contender for contender in contenders}
-    peer = max((by_name[name] for name in against), key=lambda one: _median(one, "examples"))
+    peers = [max((by_name[name] for name in group), key=lambda one: _median(one, "examples")) for group in groups]
+    heads = [f"{unit}, ratio to {peer.name}" for peer in peers for unit in ("examples", "tokens")]
     lines = [
-        f"| contender | examples/s | real target tokens/s | ratio to {peer.name} |",
-        "| --- | ---: | ---: | ---: |",
+        f"| contender | examples/s | real target tokens/s | {' | '.join(heads)} |",
+        f"| --- |{' ---: |' * (2 + len(heads))}",
     ]
     for one in contenders:
-        ratios = [mine["examples"] / theirs["examples"] for mine, theirs in zip(one.turns, peer.turns, strict=True)]
         cells = [_spread(one, "examples", "{:.2f}"), _spread(one, "tokens", "{:.0f}")]
-        ratio = f"{statistics.geometric_mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        lines.append(f"| {one.name} | {' | '.join(cells)} | {ratio} |")
+        cells += [_ratio(one, peer, unit) for peer in peers for unit in ("examples", "tokens")]
+        lines.append(f"| {one.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _ratio(one: Contender, peer: Contender, unit: str) -> str:
+    ratios = [mine[unit] / theirs[unit] for mine, theirs in zip(one.turns, peer.turns, strict=True)]
+    return f"{statistics.geometric_mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _median(contender: Contender, unit: str) -> float:
@@ -124,38 +140,72 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
+def write(options: argparse.Namespace, folder: str) -> None:
+    """Writes weights and text to the folder."""
+    lengths = [str(length) for length in options.row_lengths]
+    of_model = ["--model", options.model, "--seed", str(options.seed)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.steps.{script}", folder, *of_model, *more],
+            cwd=ROOT,
+            env=environment(ROOT),
+        )
+        for script, more in (("weights", ["--size", options.size]), ("prepare", ["--row_lengths", *lengths]))
+    ]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit("no weights or no text: see above")
+
+
+def contenders_of(options: argparse.Namespace, folder: str) -> tuple[list[Contender], list[list[str]]]:
+    """Starts all contenders; also returns the names of the plain and of the tuned ones of PyTorch."""
+    steps, device, rows = ROOT / "benchmarks" / "steps", options.device, str(options.rows)
+    ours, theirs = str(steps / "jax_step.py"), str(steps / "torch_step.py")
+    dtype = ["--dtype", options.dtype]
+    found = [Contender("ours", [ours, folder, "best_fit", rows, str(ROOT), *dtype], device=device)]
+    if options.before:
+        before = options.before.resolve()
+        command = [ours, folder, "next_fit", rows, str(before), *dtype]
+        found.append(Contender(f"before ({before.name})", command, before, device))
+    plain = {f"transformers {size}": size for size in options.peer_batch_sizes}
+    tuned = {f"tuned {size}": size for size in options.tuned_batch_sizes}
+    more = [*dtype, "--device", device, "--accumulate", str(options.accumulate)]
+    for name, size in plain.items():
+        found.append(Contender(name, [theirs, folder, str(size), *more], device=device))
+    for name, size in tuned.items():
+        command = [theirs, folder, str(size), "--tuned", str(options.shapes), *dtype, "--device", device]
+        found.append(Contender(name, command, device=device))
+    return found, [list(names) for names in (plain, tuned) if names]
+
+
 def main() -> None:
     """Runs the comparison, prints the table, and appends it to ``--results``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="small", choices=("tiny", "small", "base"))
+    parser.add_argument("--model", default="t5", choices=("t5", "decoder"))
+    parser.add_argument("--size", default="small", help="tiny, small, base; of a decoder: tiny, 100m, 0.5b, 1b")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=15, help="of each turn")
     parser.add_argument("--rows", type=int, default=8, help="packed rows per step")
-    parser.add_argument("--row_lengths", type=int, nargs=2, default=(128, 400))
+    parser.add_argument("--row_lengths", type=int, nargs=2, default=(128, 400), help="of inputs and targets")
     parser.add_argument("--peer_batch_sizes", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--accumulate", type=int, default=1, help="batches per step of the plain PyTorch")
+    parser.add_argument("--tuned_batch_sizes", type=int, nargs="+", default=[])
+    parser.add_argument("--shapes", type=int, default=4, help="shapes of the tuned PyTorch")
+    parser.add_argument("--device", default="cpu", help="as JAX and PyTorch name it: cpu or cuda")
+    parser.add_argument("--dtype", default="float32", choices=TOLERANCE)
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, help="append the table to this file")
     options = parser.parse_args()
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
-        steps = ROOT / "benchmarks" / "steps"
-        lengths = [str(length) for length in options.row_lengths]
-        prepare = ["-m", "benchmarks.steps.prepare", folder, "--size", options.size, "--seed", str(options.seed)]
-        command = [sys.executable, *prepare, "--row_lengths", *lengths]
-        subprocess.run(command, cwd=ROOT, env=environment(ROOT), check=True)
-        rows = str(options.rows)
-        contenders = [Contender("ours", [str(steps / "jax_step.py"), folder, "best_fit", rows, str(ROOT)])]
-        if options.before:
-            before = options.before.resolve()
-            command = [str(steps / "jax_step.py"), folder, "next_fit", rows, str(before)]
-            contenders.append(Contender(f"before ({before.name})", command, before))
-        plain = [f"transformers {size}" for size in options.peer_batch_sizes]
-        for name, size in zip(plain, options.peer_batch_sizes, strict=True):
-            contenders.append(Contender(name, [str(steps / "torch_step.py"), folder, str(size)]))
+        write(options, folder)
+        contenders, groups = contenders_of(options, folder)
+        # They started at the same time, so all losses are awaited before anything is timed.
         for one in contenders:
-            if abs(one.loss / contenders[0].loss - 1) > TOLERANCE:
+            if abs(one.loss / contenders[0].loss - 1) > TOLERANCE[options.dtype]:
                 sys.exit(f"{one.name} has a loss of {one.loss}, ours is {contenders[0].loss}")
+        for one in contenders:
             for _ in range(WARM_UP):
                 one.train(0)
             one.turns.clear()
@@ -163,12 +213,13 @@ def main() -> None:
             first = number % len(contenders)
             for one in (*contenders[first:], *contenders[:first]):
                 one.train(options.seconds)
-            print(".", end="", file=sys.stderr, flush=True)
+                speeds = ", ".join(f"{value:.2f} {unit}/s" for unit, value in one.turns[-1].items())
+                print(f"round {number + 1}: {one.name}: {speeds}", file=sys.stderr, flush=True)
         for one in contenders:
             one.close()
     command = " ".join(["python -m benchmarks training_step", *sys.argv[1:]])
     said = f"`{command}`\n\n{where}; {options.rounds} rounds; losses before training agree: {contenders[0].loss:.4f}\n"
-    text = f"{said}\n{table(contenders, plain)}\n"
+    text = f"{said}\n{table(contenders, groups)}\n"
     print(text)
     if options.results:
         with options.results.open("a", encoding="utf-8") as stream:

@@ -9,24 +9,29 @@ from collections.abc import Callable
 from typing import Any
 
 
-def serve(loss: float, step: Callable[[], tuple[int, int]]) -> None:
+def serve(loss: float, step: Callable[[], tuple[int, int]], wait: Callable[[], Any]) -> None:
     """Says the loss before training; then, for every question ``{"seconds": S}``, makes one step or more for S seconds.
+
+    The number of steps follows from the pace of the turn before. So a device need not be waited for within a turn.
 
     Args:
       loss: loss of the first examples without dropout.
-      step: makes one step to its end; returns its numbers of examples and of real target tokens.
+      step: starts one step; returns its numbers of examples and of real target tokens.
+      wait: waits until all steps have ended.
     """
     _say({"loss": loss})
+    pace = float("inf")
     for line in sys.stdin:
         limit = json.loads(line)["seconds"]
+        steps = max(1, round(limit / pace))
         examples = tokens = 0
         began = time.perf_counter()
-        while True:
+        for _ in range(steps):
             made = step()
             examples, tokens = examples + made[0], tokens + made[1]
-            seconds = time.perf_counter() - began
-            if seconds >= limit:
-                break
+        wait()
+        seconds = time.perf_counter() - began
+        pace = seconds / steps
         _say({"seconds": seconds, "examples": examples, "tokens": tokens})
 
 
