@@ -46,11 +46,11 @@ def _arm(moment: str, number: int) -> None:
     elif moment == "writing":
         original_write = manager._write
 
-        def write(self, partial, state_dict, step, *rest):
-            if step == number:
+        def write(self, partial, *rest):
+            if f"_{number}.tmp-" in partial.name:
                 threading.Timer(0.02, _die).start()
-            original_write(self, partial, state_dict, step, *rest)
-            if step == number:
+            original_write(self, partial, *rest)
+            if f"_{number}.tmp-" in partial.name:
                 threading.Event().wait(10)
 
         manager._write = write
