@@ -3,10 +3,10 @@
     python -m benchmarks checkpoint_steps --directory /tmp/steps
 
 Each run is a process that trains a T5 of 61 million parameters (gin/models/t5_1_0_small.gin) in float32 with the
-recipe's AdamW, and saves every 20 steps. Runs that write in another thread and runs that wait for every save take turns.
-The first steps, while the program starts, are left out. Exits with status 1 if, in the runs that do not wait, the median
-of the steps during which a save was running, from the copy of the state to the end of pruning, is more than ``--bound``
-times the median of the others, or the mean of these steps more than ``--bound`` times the mean of the others.
+recipe's AdamW, and saves every 20 steps. Runs that write in another thread (async) and runs that wait for every save
+(blocking) take turns. The first steps, while the program starts, are left out. A save runs from the copy of the state
+to the end of pruning. Exits with status 1 if, in the async runs, the median of the steps during a save is more than
+``--bound`` times the median of the others, or their mean more than ``--bound`` times the mean of the others.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def in_process(mode: str, directory: Path, options: argparse.Namespace) -> dict[
 
 def report(mode: str, found: list[dict[str, Any]]) -> float:
     """Prints the results of one mode; returns the larger of the ratios of medians and of means."""
-    during, others, saves = (
-        [value for run in found for value in run[name]] for name in ("during", "others", "saves")
-    )
+    during, others, saves = ([value for run in found for value in run[name]] for name in ("during", "others", "saves"))
     usual = statistics.median(others)
     ratios = statistics.median(during) / usual, statistics.mean(during) / statistics.mean(others)
     print(
