@@ -195,10 +195,12 @@ class CheckpointManager:
     def _write(self, partial: epath.Path, state_dict: dict[str, Any], copied: Callable[[], None]) -> None:
         """Writes the arrays, and waits until every process has written its arrays.
 
-        Of several processes, no other part of :meth:`save` than Orbax's copy may use collectives of JAX here: they
-        would meet those of the steps. Orbax's own barriers are those of JAX's coordination service.
+        With several processes, the main threads wait until ``copied`` is called. After that, nothing here may use
+        collectives of JAX, which would meet those of the steps; Orbax uses the barriers of JAX's coordination service.
         """
-        with ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        # Otherwise, if the directory cannot be created, Orbax's other threads wait for it for minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        with ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=options) as checkpointer:
             checkpointer.save(partial / STATE, args=ocp.args.PyTreeSave(state_dict))
             copied()
             checkpointer.wait_until_finished()
