@@ -154,7 +154,7 @@ class SaveCheckpoints:
             self._data.save,
             self._config.state_transformation_fns,
             interim,
-            wait=interim or not self._config.async_save,
+            interim or not self._config.async_save,  # wait
         )
         self._saved = step
         self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
