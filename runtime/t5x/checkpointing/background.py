@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
-
-_NICENESS = 19
-"""The lowest priority: on a machine without an accelerator, the steps need the same cores as the work."""
 
 
 class Background:
@@ -56,6 +52,7 @@ class Background:
 
 
 def _lower_priority() -> None:
-    # Elsewhere the priority is that of the whole process. Threads that this thread creates inherit its priority.
-    if sys.platform == "linux":
-        os.nice(_NICENESS)
+    # On a machine without an accelerator, the steps need the same cores. Linux has priorities of single threads, which
+    # the threads that they create inherit; this one gets what all others leave.
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
