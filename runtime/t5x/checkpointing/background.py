@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -55,4 +56,5 @@ def _lower_priority() -> None:
     # On a machine without an accelerator, the steps need the same cores. Linux has priorities of single threads, which
     # the threads that they create inherit; this one gets what all others leave.
     if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(OSError):  # some sandboxes refuse it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
