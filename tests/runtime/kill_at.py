@@ -1,7 +1,8 @@
 """``python kill_at.py MOMENT ARGUMENTS``: ``t5x.train`` that kills itself with SIGKILL at a moment.
 
-Moments: ``compiling``, ``step N`` (after step N), ``writing N`` (while Orbax writes checkpoint N), ``committing N``
-(complete, not yet renamed), ``committed N`` (renamed, old ones not yet deleted).
+Moments: ``compiling``, ``writing N`` (while Orbax writes checkpoint N), ``in flight N`` (three steps after N, when
+checkpoint N is not complete), ``committing N`` (complete, not yet renamed), ``committed N`` (renamed, old ones not yet
+deleted).
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ def _arm(moment: str, number: int) -> None:
             return original(self, batch)
 
         trainer.Trainer.compile_train = compile_train
-    elif moment == "step":
-        _before(trainer.Trainer, "train_step", lambda self, batch: int(self.train_state.step) == number)
-    elif moment == "writing":
+    elif moment in ("writing", "in flight"):
         original_write = manager._write
+        if moment == "in flight":
+            _before(trainer.Trainer, "train_step", lambda self, batch: int(self.train_state.step) == number + 3)
 
-        def write(self, partial, state_dict, step, *rest):
-            if step == number:
+        def write(self, partial, *rest):
+            if moment == "writing" and f"_{number}.tmp-" in partial.name:
                 threading.Timer(0.02, _die).start()
-            original_write(self, partial, state_dict, step, *rest)
-            if step == number:
+            original_write(self, partial, *rest)
+            if f"_{number}.tmp-" in partial.name:
                 threading.Event().wait(10)
 
         manager._write = write
@@ -61,6 +62,6 @@ def _arm(moment: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    moment, _, number = sys.argv.pop(1).partition(" ")
-    _arm(moment, int(number or 0))
+    moment, _, number = sys.argv.pop(1).rpartition(" ")
+    _arm(moment or number, int(number) if moment else 0)
     train.main()

@@ -264,7 +264,7 @@ def test_sigkill_anywhere_loses_nothing(tmp_path):
     steps_after: dict[str, list[int]] = {
         "compiling": [],
         "writing 4": [0],
-        "step 6": [0, 4],
+        "in flight 4": [0],
         "committing 8": [0, 4],
         "committed 8": [0, 4, 8],
     }

@@ -28,6 +28,8 @@ class SaveCheckpointConfig:
         precedence.
       state_transformation_fns: Functions ``fn(state_dict) -> state_dict``, applied in order before saving.
       checkpoint_manager_cls: Creates the manager.
+      async_save: Training continues as soon as the state is copied to the host, and another thread writes it. The host
+        holds the copy until then. If False, training waits for every save.
     """
 
     dtype: str | None = "float32"
@@ -39,6 +41,7 @@ class SaveCheckpointConfig:
     checkpointer_cls: Callable[..., Any] = manager.Checkpointer
     state_transformation_fns: Sequence[Callable[[Any], Any]] = ()
     checkpoint_manager_cls: Callable[..., Any] = manager.OrbaxCheckpointManagerInterface
+    async_save: bool = True
 
     def __post_init__(self) -> None:
         require_float("utils.SaveCheckpointConfig.dtype", self.dtype)

@@ -2,14 +2,17 @@
 
 A checkpoint is the directory ``checkpoint_<step>`` with ``state/`` (Orbax's OCDBT), ``dataset/`` (the position in the
 training data), checksums and a marker (fsa_base.checkpoint_files). It has a temporary name until it is complete, so an
-interrupted save leaves the earlier checkpoints unchanged.
+interrupted save leaves the earlier checkpoints unchanged. Only the copy of the state and the position in the data must
+be of the saved step; everything after them can run in another thread while training continues.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -23,6 +26,7 @@ from fsa_base import checkpoint_files, runs
 from fsa_base.checkpoint_files import DATASET, STATE, checkpoint_steps
 from fsa_base.disk import free_path, sync
 from fsa_base.errors import CheckpointError
+from t5x.checkpointing.background import Background
 from t5x.distributed import processes
 
 _INTERIM = "interim"
@@ -96,6 +100,7 @@ class CheckpointManager:
         self.keep_without_metrics = keep_checkpoints_without_metrics
         self.being_scored: Callable[[], set[int]] = set
         self._interim: dict[int, bool] = {}
+        self._background = Background()
 
     def save(
         self,
@@ -104,8 +109,9 @@ class CheckpointManager:
         save_dataset: Callable[[epath.Path], None] | None = None,
         transformations: Sequence[Callable[[Any], Any]] = (),
         interim: bool = False,
+        wait: bool = True,
     ) -> None:
-        """Writes the checkpoint of ``step``. Every process must call this.
+        """Writes the checkpoint of ``step``, after the save before it has ended. Every process must call this.
 
         Args:
           state_dict: Nested dict of arrays, sharded or not (``TrainState.state_dict``).
@@ -113,18 +119,57 @@ class CheckpointManager:
           save_dataset: Writes the position of this process in the data to the given directory.
           transformations: Functions that are applied to ``state_dict`` in order before it is written.
           interim: Saved because the run is interrupted; deleted after the next checkpoint is saved.
+          wait: Return when the checkpoint is complete. Otherwise return when the state is copied to the host and the
+            position is written; the arrays may then be changed or donated. :meth:`finished` and :meth:`wait` raise the
+            errors of the rest, which another thread does.
 
         Raises:
-          CheckpointError: The checkpoint could not be written. Earlier checkpoints are unchanged.
+          CheckpointError: The checkpoint could not be written, or the one before. Earlier checkpoints are unchanged.
         """
+        began = time.monotonic()
+        self.wait()
         final = checkpoint_path(self.directory, step)
         partial = self.directory / f"{final.name}.tmp-write"
-        try:
-            self._write(partial, _for_saving(state_dict, self.save_dtype, transformations), step, save_dataset, interim)
-            processes.barrier(f"written {step}")
-            if jax.process_index() == 0:
-                _commit(partial, final, step)
+        with self._errors(final, partial):
+            self._begin(partial, step, save_dataset, interim)
+            written = _for_saving(state_dict, self.save_dtype, transformations)
+            written = written if wait else _detached(written)
+
+        def write(copied: Callable[[], None]) -> float:
+            with self._errors(final, partial):
+                self._write(partial, written, copied)
+                if jax.process_index() == 0:
+                    _commit(partial, final, step)
+            self.prune()
+            return time.monotonic() - began
+
+        if wait:
+            write(lambda: None)
             processes.barrier(f"committed {step}")
+        else:
+            self._background.start(write)
+
+    def finished(self) -> float | None:
+        """Returns how many seconds a save without ``wait`` took that has ended since the last call; None without one.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
+        return self._background.finished()
+
+    def wait(self) -> float | None:
+        """Waits until no save is running in this process; returns its seconds as :meth:`finished` does.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
+        return self._background.wait()
+
+    @contextlib.contextmanager
+    def _errors(self, final: epath.Path, partial: epath.Path) -> Iterator[None]:
+        """Turns errors of writing into CheckpointErrors, and removes what was written."""
+        try:
+            yield
         except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
             if jax.process_index() == 0 and partial.exists():
                 partial.rmtree(missing_ok=True)
@@ -135,25 +180,30 @@ class CheckpointManager:
                 fix="free space or repair the directory, then start the same command again: it resumes from "
                 f"{self._newest_name()}",
             ) from error
-        self.prune()
 
-    def _write(
-        self,
-        partial: epath.Path,
-        state_dict: dict[str, Any],
-        step: int,
-        save_dataset: Callable[[epath.Path], None] | None,
-        interim: bool,
+    def _begin(
+        self, partial: epath.Path, step: int, save_dataset: Callable[[epath.Path], None] | None, interim: bool
     ) -> None:
         self._interim[step] = interim
         if jax.process_index() == 0:
             self._remove_leftovers()
             checkpoint_files.begin(partial, step, {_INTERIM: True} if interim else {})
         processes.barrier(f"directory {step}")
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(partial / STATE, state_dict)
         if save_dataset is not None:
             save_dataset(partial / DATASET)
+
+    def _write(self, partial: epath.Path, state_dict: dict[str, Any], copied: Callable[[], None]) -> None:
+        """Writes the arrays, and waits until every process has written its arrays.
+
+        With several processes, the main threads wait until ``copied`` is called. After that, nothing here may use
+        collectives of JAX, which would meet those of the steps; Orbax uses the barriers of JAX's coordination service.
+        """
+        # Otherwise, if the directory cannot be created, Orbax's other threads wait for it for minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        with ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=options) as checkpointer:
+            checkpointer.save(partial / STATE, args=ocp.args.PyTreeSave(state_dict))
+            copied()
+            checkpointer.wait_until_finished()
 
     def _remove_leftovers(self) -> None:
         """Deletes what interrupted saves and deletions left behind."""
@@ -270,6 +320,19 @@ def _delete(path: epath.Path) -> None:
         doomed.rmtree(missing_ok=True)
     path.rename(doomed)
     doomed.rmtree(missing_ok=True)
+
+
+def _detached(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Returns a copy of the arrays that are in the memory of CPU devices.
+
+    Orbax copies arrays from accelerators, but takes a view of these, and the next step, to which they are donated,
+    writes its results to the same memory.
+    """
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if _is_in_host_memory(leaf) else leaf, state_dict)
+
+
+def _is_in_host_memory(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and next(iter(leaf.devices())).platform == "cpu"
 
 
 def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequence[Callable]) -> dict[str, Any]:

@@ -271,6 +271,8 @@ def _is_ours(record: python_logging.LogRecord) -> bool:
     """Returns whether to show a log record: errors, and all records of the engine and of the project."""
     if "/gin/" in record.pathname:  # Lists places without the file; the error that follows is clearer.
         return False
+    if "/async_checkpointer." in record.pathname:  # The error of a failed save follows.
+        return False
     if record.name == "asyncio" and "exception was never retrieved" in record.getMessage():
         return False  # One message for every array of a failed save.
     if record.exc_info and not any(part in record.pathname for part in _OURS):

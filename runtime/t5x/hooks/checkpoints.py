@@ -128,21 +128,44 @@ class SaveCheckpoints:
 
     def after_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         del metrics
+        self._log_written(self._manager.finished())
         if step in self._at:
             self.save(step)
 
     def save(self, step: int, interim: bool = False) -> None:
-        """Saves now, unless this step was saved already. An ``interim`` checkpoint is deleted after the next save."""
-        if step != self._saved:
-            # Metrics up to this step must be on disk first: a run that resumes here does not compute them again.
-            self._before()
-            started = time.monotonic()
-            state_dict = self._trainer.train_state.state_dict()
-            self._manager.save(state_dict, step, self._data.save, self._config.state_transformation_fns, interim)
-            self._saved = step
-            self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
+        """Saves now, unless this step was saved already.
+
+        Args:
+          step: The step of the state.
+          interim: The run is interrupted: wait until the checkpoint is complete. It is deleted after the next save.
+
+        Raises:
+          CheckpointError: This checkpoint or the one before could not be written.
+        """
+        if step == self._saved:
+            return
+        # Metrics up to this step must be on disk first: a run that resumes here does not compute them again.
+        self._before()
+        started = time.monotonic()
+        self._log_written(self._manager.wait())
+        self._manager.save(
+            self._trainer.train_state.state_dict(),
+            step,
+            self._data.save,
+            self._config.state_transformation_fns,
+            interim,
+            interim or not self._config.async_save,  # wait
+        )
+        self._saved = step
+        self._log.write_once(step, {"timing/checkpoint_seconds": time.monotonic() - started})
+
+    def _log_written(self, seconds: float | None) -> None:
+        if seconds is not None and self._saved is not None:
+            self._log.write_once(self._saved, {"timing/checkpoint_write_seconds": seconds})
 
     def close(self) -> None:
         self._before()
+        self._log_written(self._manager.wait())
+        processes.barrier("last checkpoint committed")
         # The last evaluation came after the last save, so the best checkpoint is known only now.
         self._manager.prune()

@@ -176,8 +176,8 @@ class InferenceEvaluation:
         """Waits for the metrics of the last evaluation and prints them."""
         if self._step is None:
             return
-        step, self._step = self._step, None
-        results = self._evaluator.finish()
+        step, results = self._step, self._evaluator.finish()
+        self._step = None  # Only now: a save in another thread must not take the checkpoint for one without a score.
         for task, values in results.items():
             self._progress.say(f"step {step}: inference_eval/{task}  {listed(values)}")
         # Only process 0 has results. All processes call this, since all must take part in the decision to stop.

@@ -155,9 +155,14 @@ class RunHooks:
 
     @contextlib.contextmanager
     def around_run(self) -> Iterator[None]:
-        """Locks MODEL_DIR for this run, and handles SIGTERM."""
+        """Locks MODEL_DIR for this run, and handles SIGTERM. A save in another thread ends before this context does."""
         with run_directory.claimed(self._settings.model_dir), self._preemption:
-            yield
+            try:
+                yield
+            finally:
+                if self._manager is not None:
+                    with contextlib.suppress(Exception):  # end() raises it, unless the run ends with another error.
+                        self._manager.wait()
 
     def begin(
         self,
