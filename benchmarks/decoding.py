@@ -131,9 +131,10 @@ def main() -> None:
         reviews = Path(work, "reviews.jsonl")
         reviews.write_text("".join(json.dumps({"id": row.id, "text": row.text}) + "\n" for row in rows))
         models = {kind: f"{work}/{kind}" for kind in ("float32", "int8", "hf")}
-        timed([*fsa, "export-hf", str(options.model), models["hf"], *vocabulary])
+        few = ["--check-count", "40", *vocabulary]
+        timed([*fsa, "export-hf", str(options.model), models["hf"], *few])
         for kind in ("float32", "int8"):
-            timed([*fsa, "export-ct2", str(options.model), models[kind], "--quantization", kind, *vocabulary])
+            timed([*fsa, "export-ct2", str(options.model), models[kind], "--quantization", kind, *few])
         length, size = str(options.max_output_length), str(options.batch_size)
         settings = [f"{work}/inputs.json", "--length", length, "--batch_size", size, *vocabulary]
         contenders = [
