@@ -3,9 +3,9 @@
     python benchmarks/startup.py --directory /tmp/startup --upstream ENVIRONMENT/bin/python
 
 ``--upstream`` is the Python of an environment with requirements-t5x.txt; without it, only this engine is measured. Each
-round starts upstream, then this engine with an empty compilation cache, then this engine with the cache of that start. The model is the reference T5. The first
-step ends when the save of checkpoint_1 begins, which both engines do right after it. The lines of output are counted in
-a run of six steps.
+round starts upstream, then this engine with an empty compilation cache, then this engine with the cache of that start.
+The model is the reference T5. The first step ends when the save of checkpoint_1 begins, which both engines do right
+after it. The lines of output are counted in a run of six steps.
 """
 
 from __future__ import annotations
