@@ -2,10 +2,10 @@
 
     python benchmarks/startup.py --directory /tmp/startup --upstream ENVIRONMENT/bin/python
 
-``--upstream`` is the Python of an environment with requirements-t5x.txt. Each round starts upstream, then this engine
-with an empty compilation cache, then this engine with the cache of that start. The model is the reference T5. The first
-step ends when the save of checkpoint_1 begins, which both engines do right after it. The lines of output are counted in
-a run of six steps.
+``--upstream`` is the Python of an environment with requirements-t5x.txt; without it, only this engine is measured. Each
+round starts upstream, then this engine with an empty compilation cache, then this engine with the cache of that start.
+The model is the reference T5. The first step ends when the save of checkpoint_1 begins, which both engines do right
+after it. The lines of output are counted in a run of six steps.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ def spread(values: list[float]) -> str:
 def main(options: argparse.Namespace) -> None:
     options.directory.mkdir(parents=True)
     ours, none = sys.executable, options.directory / "no-cache"
-    for python, name in ((options.upstream, "upstream"), (ours, "ours")):  # Also fills the disk cache.
+    engines = {"upstream": options.upstream, "ours": ours} if options.upstream else {"ours": ours}
+    for name, python in engines.items():  # Also fills the disk cache.
         print(f"{name}: {lines(python, options.directory / f'lines-{name}', none)} lines for six steps", flush=True)
-    kinds: dict[str, list[tuple[float, float]]] = {"upstream": [], "ours, cold": [], "ours, warm": []}
+    names = [*(["upstream"] if options.upstream else []), "ours, cold", "ours, warm"]
+    kinds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for turn in range(options.rounds):
         cache = options.directory / f"cache-{turn}"
         for kind in kinds:
@@ -71,9 +73,9 @@ def main(options: argparse.Namespace) -> None:
             kinds[kind].append(first_step(python, options.directory / f"{kind.replace(', ', '-')}-{turn}", cache))
             print(f"round {turn}, {kind}: {kinds[kind][-1][0]:.2f} s, {kinds[kind][-1][1]:.2f} s of CPU", flush=True)
     for kind, runs in kinds.items():
-        ratios = [one[0] / other[0] for one, other in zip(runs, kinds["upstream"], strict=True)]
+        ratios = [one[0] / other[0] for one, other in zip(runs, kinds[names[0]], strict=True)]
         print(
-            f"{kind}: {spread([run[0] for run in runs])} s to the first step, {spread(ratios)} of upstream's; ", end=""
+            f"{kind}: {spread([run[0] for run in runs])} s to the first step, {spread(ratios)} of {names[0]}; ", end=""
         )
         print(f"{spread([run[1] for run in runs])} s of CPU for the run")
 
@@ -81,6 +83,6 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, required=True, help="new folder")
-    parser.add_argument("--upstream", required=True, help="Python of an environment with upstream T5X")
+    parser.add_argument("--upstream", help="Python of an environment with upstream T5X")
     parser.add_argument("--rounds", type=int, default=5)
     main(parser.parse_args())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,14 +161,14 @@ class Ct2Generator:
         self._decoder_only = student.tokens.decoder_only
         self._max_length, self._beams, self._log_probs = max_length, beams, log_probs
         # On a GPU each additional one needs a copy of the model.
-        self.side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
+        self._side_by_side = threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
         if device == "cuda" and not ctranslate2.get_cuda_device_count():
             raise SettingError(
                 "device", expected="an NVIDIA GPU with a driver", found="none", fix="--device cpu, or --device auto"
             )
         kind = ctranslate2.Generator if self._decoder_only else ctranslate2.Translator
         try:
-            self._model = kind(str(student.path), device=device, inter_threads=self.side_by_side, intra_threads=1)
+            self._model = kind(str(student.path), device=device, inter_threads=self._side_by_side, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             fix = "export it again: fsa export-ct2" + ("" if device == "cpu" else "; or try --device cpu")
             raise CheckpointError(student.path, expected="a CTranslate2 model", found=str(error), fix=fix) from error
@@ -176,6 +176,12 @@ class Ct2Generator:
         _require_same_names(student.path, self._names)
         self._ids = {name: i for i, name in enumerate(self._names)}
         self._ends = [self._names[i] for i in student.tokens.end_ids]
+
+    def stream(self, inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[tuple[int, Output]]]:
+        """The outputs, with the places of their inputs, as they are found: as many batches at once as threads."""
+        together = batch_size * self._side_by_side
+        for first in range(0, len(inputs), together):
+            yield list(enumerate(self(inputs[first : first + together], batch_size=batch_size), first))
 
     def __call__(self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Output]:
         """The outputs of rows, in order: ids (including the end token, if reached), score and log-probabilities.

@@ -1,14 +1,8 @@
-"""Decoding with a student in JAX: greedy or beam search, in batches of padded inputs.
-
-Choices and scores are those of transformers' ``generate``. The engine's beam search, which evaluation during training
-uses, follows T5X: it lets a beam finish from anywhere among twice as many candidates as beams, and returns unfinished
-beams only if none finished. transformers and CTranslate2 let it finish among the best candidates only, and end every
-beam at the greatest length. Served outputs must be the same in all three, so serving follows transformers.
-"""
+"""Decoding with a student in JAX: a batch of rows, in which the next inputs take the place of outputs that ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,172 +14,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fsa_jax.serving.prediction_record import Output
-
-Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
-"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
-
-Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "batch length"]]
-"""Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
-
-_NEVER = -1e9
-
-
-def greedy(tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, length: int) -> Found:
-    """Greedy decoding: chooses the most likely token at each step, up to ``end_id`` or ``length``.
-
-    Returns:
-      The ids, with zeros after the end, their sums of log-probabilities, and the log-probability of each id.
-    """
-    batch = tokens.shape[0]
-    outputs, log_probs = jnp.zeros((batch, length), jnp.int32), jnp.zeros((batch, length), jnp.float32)
-    first = (jnp.zeros((), jnp.int32), tokens, cache, outputs, log_probs, jnp.zeros((batch,), bool))
-
-    def going_on(state: tuple) -> Bool[Array, ""]:
-        return (state[0] < length) & ~jnp.all(state[-1])
-
-    def advance(state: tuple) -> tuple:
-        position, tokens, cache, outputs, log_probs, ended = state
-        logits, cache = step(tokens, cache)
-        chosen = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        chosen_log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[:, None], axis=-1)
-        chosen = jnp.where(ended, 0, chosen)
-        outputs = jax.lax.dynamic_update_slice_in_dim(outputs, chosen[:, None], position, axis=1)
-        chosen_log_probs = jnp.where(ended[:, None], 0.0, chosen_log_probs)
-        log_probs = jax.lax.dynamic_update_slice_in_dim(log_probs, chosen_log_probs, position, axis=1)
-        return position + 1, chosen[:, None], cache, outputs, log_probs, ended | (chosen == end_id)
-
-    state = jax.lax.while_loop(going_on, advance, first)
-    return state[3], jnp.sum(state[4], axis=1), state[4]
-
-
-@flax.struct.dataclass
-class _Beams:
-    """State of the search after ``position`` tokens; beams are sorted by score, the best first."""
-
-    position: Int[Array, ""]
-    live: Int[Array, "batch beams length"]
-    live_scores: Float[Array, "batch beams"]
-    live_log_probs: Float[Array, "batch beams length"]
-    done: Int[Array, "batch beams length"]
-    done_scores: Float[Array, "batch beams"]
-    done_log_probs: Float[Array, "batch beams length"]
-    settled: Bool[Array, " batch"]
-    tokens: Int[Array, "rows 1"]
-    cache: Any
-
-
-def beam_search(
-    tokens: Int[Array, "batch 1"],
-    cache: Any,
-    step: Step,
-    end_id: int,
-    length: int,
-    *,
-    beams: int,
-    length_penalty: float,
-    cache_offset: int,
-) -> Found:
-    """Beam search: returns the best output that the search finds.
-
-    An output is done when its next token is ``end_id`` and among the ``beams`` best candidates, or when it has
-    ``length`` tokens. Its score is its log-probability divided by (tokens ^ ``length_penalty``). An example is settled
-    when ``beams`` outputs are done and the best unfinished one, scored at its current length, is not better than the
-    worst of them.
-
-    Args:
-      tokens: token before the outputs.
-      cache: cache of the network, with one row per example.
-      step: decoding step of the network.
-      end_id: id that ends an output.
-      length: longest output in tokens.
-      beams: number of beams.
-      length_penalty: exponent of the length penalty; 0 for none, larger values prefer longer outputs.
-      cache_offset: axis of the examples in the cache; 1 if layers are stacked on axis 0.
-
-    Returns:
-      The ids, with zeros after the end, the scores, and the log-probability of each id.
-    """
-    batch = tokens.shape[0]
-    empty = jnp.zeros((batch, beams, length), jnp.int32)
-    no_log_probs = jnp.zeros((batch, beams, length), jnp.float32)
-    # All beams are equal at first, so only one may have a score.
-    first_scores = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER).astype(jnp.float32)
-    first = _Beams(
-        position=jnp.zeros((), jnp.int32),
-        live=empty,
-        live_scores=jnp.broadcast_to(first_scores[None, :], (batch, beams)),
-        live_log_probs=no_log_probs,
-        done=empty,
-        done_scores=jnp.full((batch, beams), _NEVER, jnp.float32),
-        done_log_probs=no_log_probs,
-        settled=jnp.zeros((batch,), bool),
-        tokens=jnp.repeat(tokens, beams, axis=0),
-        cache=_map_rows(lambda leaf: jnp.repeat(leaf, beams, axis=cache_offset), cache, cache_offset),
-    )
-
-    def going_on(state: _Beams) -> Bool[Array, ""]:
-        return (state.position < length) & ~jnp.all(state.settled)
-
-    def advance(state: _Beams) -> _Beams:
-        logits, cache = step(state.tokens, state.cache)
-        vocab = logits.shape[-1]
-        log_probs = jax.nn.log_softmax(logits).reshape(batch, beams, vocab)
-        candidates = (state.live_scores[:, :, None] + log_probs).reshape(batch, beams * vocab)
-        # Twice as many candidates as beams, so that enough remain even if the best candidate of every beam ends.
-        scores, chosen = jax.lax.top_k(candidates, 2 * beams)
-        parents, chosen_tokens = chosen // vocab, (chosen % vocab).astype(jnp.int32)
-        chosen_log_probs = jnp.take_along_axis(log_probs.reshape(batch, beams * vocab), chosen, axis=1)
-        sequences = _with_next(state.live, parents, chosen_tokens, state.position)
-        histories = _with_next(state.live_log_probs, parents, chosen_log_probs, state.position)
-        position = state.position + 1
-        ends = (chosen_tokens == end_id) | (position == length)
-
-        among_best = (jnp.arange(2 * beams) < beams)[None, :]
-        counts = ends & among_best & ~state.settled[:, None]
-        penalised = jnp.where(counts, scores / position.astype(jnp.float32) ** length_penalty, _NEVER)
-        done_scores, best = jax.lax.top_k(jnp.concatenate([state.done_scores, penalised], axis=1), beams)
-        done = _chosen(jnp.concatenate([state.done, sequences], axis=1), best)
-        done_log_probs = _chosen(jnp.concatenate([state.done_log_probs, histories], axis=1), best)
-
-        live_scores, kept = jax.lax.top_k(jnp.where(ends, scores + _NEVER, scores), beams)
-        best_live = live_scores[:, 0] / position.astype(jnp.float32) ** length_penalty
-        all_done = jnp.all(done_scores > _NEVER / 2, axis=1)
-        rows = (jnp.arange(batch)[:, None] * beams + jnp.take_along_axis(parents, kept, axis=1)).reshape(-1)
-        return _Beams(
-            position=position,
-            live=_chosen(sequences, kept),
-            live_scores=live_scores,
-            live_log_probs=_chosen(histories, kept),
-            done=done,
-            done_scores=done_scores,
-            done_log_probs=done_log_probs,
-            settled=state.settled | (all_done & (best_live <= done_scores[:, -1])),
-            tokens=jnp.take_along_axis(chosen_tokens, kept, axis=1).reshape(-1, 1),
-            cache=_map_rows(lambda leaf: jnp.take(leaf, rows, axis=cache_offset), cache, cache_offset),
-        )
-
-    state = jax.lax.while_loop(going_on, advance, first)
-    return state.done[:, 0], state.done_scores[:, 0], state.done_log_probs[:, 0]
-
-
-def _chosen(rows: Array, indices: Int[Array, "batch chosen"]) -> Array:
-    """The rows ``[batch, chosen, length]`` with these indices of ``[batch, rows, length]``."""
-    return jnp.take_along_axis(rows, indices[:, :, None], axis=1)
-
-
-def _with_next(rows: Array, parents: Int[Array, "batch chosen"], following: Array, position: Int[Array, ""]) -> Array:
-    """The chosen rows, with their next element ``[batch, chosen]`` written at ``position``."""
-    return jax.lax.dynamic_update_slice_in_dim(_chosen(rows, parents), following[:, :, None], position, axis=2)
-
-
-def _map_rows(change: Callable[[Array], Array], cache: Any, offset: int) -> Any:
-    """Applies ``change`` to the leaves that have a value per row; an index that all rows share is unchanged."""
-    return jax.tree.map(lambda leaf: change(leaf) if leaf.ndim > offset else leaf, cache)
-
+from fsa_jax.serving.search import BeamSearch, Found, Greedy, map_rows
 
 IMPOSSIBLE = -1e9
 """Logit of an id that is not in the vocabulary."""
 _SHORTEST = 32
+_ROOM = 128
+"""Length of inputs for which a batch has room at first; with longer inputs, it is compiled again."""
+_REFILLS = 8
+"""Share of the rows, 1/8, whose outputs must end before the next inputs take their place."""
+_SMALLER = 4
+"""A batch becomes smaller by this factor, when no more inputs wait and few of its outputs are left."""
+_WORTH = 64
+"""Tokens that the longest output may still get, so that this is worth compiling the smaller batch."""
+_NONE = -1
 
 
 @dataclass(frozen=True)
@@ -211,8 +53,19 @@ def padded_length(longest: int) -> int:
     return length
 
 
+@flax.struct.dataclass
+class _Batch:
+    """Rows that are decoded together: their inputs, padded, and the state of their search."""
+
+    inputs: Int[Array, "batch length"]
+    search: Any
+
+
 class Generator:
-    """Decodes batches with one network and one set of parameters.
+    """Decodes with one network and one set of parameters.
+
+    A batch has a fixed number of rows. Whenever an eighth of its outputs have ended, the next inputs take their rows.
+    So few shapes are compiled, and rows do not wait for the longest output of a batch.
 
     Args:
       module: ``Transformer`` or ``LlamaTransformer``.
@@ -236,35 +89,101 @@ class Generator:
         self._parameters = jax.device_put(parameters)
         self._decoder_only = decoder_only
         self._end_ids = tuple(end_ids)
-        decode = _continue_prompts if decoder_only else _decode_encoded
-        mask = partial(_restrict, end_ids=self._end_ids, rows=rows)
-        self._decode: Callable = jax.jit(partial(decode, module, mask, self._end_ids[0], decoding))
+        self._length = decoding.max_length
+        offset = int(module.scan_layers)
+        read, step = (_read_prompts, _step_prompts) if decoder_only else (_encode, _step_encoded)
+        restrict = partial(_restrict, end_ids=self._end_ids, rows=rows)
+        self._start = partial(_start, partial(read, module), decoding, offset)
+        self._fill = jax.jit(partial(_fill, self._start, offset), donate_argnums=1)
+        continued = partial(_continue, partial(step, module, restrict), self._end_ids[0])
+        self._continue = jax.jit(continued, donate_argnums=1)
+        self._smaller = jax.jit(partial(_smaller, offset))
+        self._offset = offset
 
     def __call__(self, batch: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Output]:
-        """The outputs of a batch, in order.
+        """The outputs of inputs, in their order; see ``stream``. By default, all are decoded together."""
+        found = {i: output for some in self.stream(batch, batch_size or len(batch)) for i, output in some}
+        return [found[i] for i in range(len(batch))]
+
+    def stream(self, inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[tuple[int, Output]]]:
+        """The outputs, with the places of their inputs, as they end.
 
         Args:
-          batch: token ids of the inputs.
-          batch_size: number of rows to compute; missing rows are copies of the first. By default the number of inputs.
+          inputs: token ids of the inputs. If short ones come first, less is computed for padding.
+          batch_size: greatest number of rows that are decoded together.
 
-        Returns:
-          For each input, the ids of the output (including the end token, if reached), its score, and the
-          log-probabilities of its ids. The score is the log-probability of the output, divided by the length penalty if
+        Yields:
+          For some inputs, the place and the output: the ids (including the end token, if reached), the score, and the
+          log-probabilities of the ids. The score is the log-probability of the output, divided by the length penalty if
           there are several beams.
         """
-        rows = [*batch, *([batch[0]] * max(0, (batch_size or 0) - len(batch)))]
-        length = padded_length(max(map(len, rows)))
-        ids, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), np.int32)
-        for i, row in enumerate(rows):
+        size = batch_size
+        while max(1, len(inputs)) <= size // _SMALLER:
+            size //= _SMALLER
+        some = max(1, size // _REFILLS)
+        places = np.full(size, _NONE)  # The place in ``inputs`` of each row.
+        taken, batch, left = 0, None, size // _SMALLER
+        while taken < len(inputs) or (places != _NONE).any():
+            free = np.flatnonzero(places == _NONE)
+            while taken < len(inputs) and len(free) >= some:
+                chosen = range(taken, min(taken + some, len(inputs)))
+                rows, free, taken = free[: len(chosen)], free[some:], chosen.stop
+                batch = self._filled(batch, size, inputs[chosen.start : chosen.stop], rows, some)
+                places[rows] = chosen
+            batch, found = self._continue(self._parameters, batch, size - some if taken < len(inputs) else left)
+            settled = np.asarray(batch.search.settled)
+            ended = np.flatnonzero(settled & (places != _NONE))
+            if len(ended):
+                outputs = map(self._output, *(np.asarray(array)[ended].tolist() for array in found))
+                yield list(zip(places[ended].tolist(), outputs, strict=True))
+                places[ended] = _NONE
+            if taken == len(inputs) and (places != _NONE).sum() <= left:
+                going_on = places != _NONE
+                shortest = np.asarray(batch.search.position)[going_on].min(initial=self._length)
+                if self._length - shortest < _WORTH:
+                    left = 0
+                else:
+                    kept = np.argsort(~going_on, kind="stable")[: size // _SMALLER]
+                    batch, places, size = self._smaller(batch, kept), places[kept], len(kept)
+                    left = size // _SMALLER
+
+    def _filled(self, batch: Any, size: int, inputs: Sequence[Sequence[int]], rows: np.ndarray, some: int) -> _Batch:
+        """The batch of ``size`` rows with ``inputs`` in ``rows``."""
+        length = padded_length(max(map(len, inputs)))
+        ids, mask = np.zeros((some, length), np.int32), np.zeros((some, length), np.int32)
+        for i, row in enumerate(inputs):
             where = slice(length - len(row), length) if self._decoder_only else slice(0, len(row))
             ids[i, where], mask[i, where] = row, 1
-        found = (np.asarray(array)[: len(batch)].tolist() for array in self._decode(self._parameters, ids, mask))
-        cut = ((self._cut(row), score, log_probs) for row, score, log_probs in zip(*found, strict=True))
-        return [Output(row, score, log_probs[: len(row)]) for row, score, log_probs in cut]
+        if batch is None:
+            batch = self._empty(ids, mask, size)
+        batch = self._longer(batch, max(_ROOM, length) - batch.inputs.shape[1])
+        # Rows that are missing are written to a row after the last, which is nowhere.
+        rows = np.concatenate([rows, np.full(some - len(rows), size)])
+        return self._fill(self._parameters, batch, ids, mask, rows)
 
-    def _cut(self, row: list[int]) -> list[int]:
+    def _empty(self, ids: np.ndarray, mask: np.ndarray, size: int) -> _Batch:
+        """A batch without outputs to find, with room for inputs of the length of ``ids``."""
+        shapes = jax.eval_shape(self._start, self._parameters, ids, mask)
+
+        def zeros(leaf: Any, axis: int) -> Array:
+            rows = leaf.shape[axis] // len(ids) * size
+            return jnp.zeros((*leaf.shape[:axis], rows, *leaf.shape[axis + 1 :]), leaf.dtype)
+
+        search = _map_search(zeros, shapes, self._offset)
+        search = _with_room(search, "cached_", self._length - 1).replace(settled=jnp.ones((size,), bool))
+        return _Batch(jnp.zeros((size, ids.shape[1]), jnp.int32), search)
+
+    def _longer(self, batch: _Batch, more: int) -> _Batch:
+        """The batch with room for inputs that are longer by ``more`` tokens, if that is positive."""
+        if more <= 0:
+            return batch
+        search = _with_room(batch.search, "cached_" if self._decoder_only else "context_", more)
+        return _Batch(jnp.pad(batch.inputs, ((0, 0), (0, more))), search)
+
+    def _output(self, ids: list[int], score: float, log_probs: list[float]) -> Output:
         end = self._end_ids[0]
-        return row[: row.index(end) + 1] if end in row else row
+        ids = ids[: ids.index(end) + 1] if end in ids else ids
+        return Output(ids, score, log_probs[: len(ids)])
 
 
 def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], rows: int) -> Float[Array, "rows vocab"]:
@@ -278,90 +197,169 @@ def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], r
     return logits
 
 
-def _search(
-    decoding: Decoding, tokens: Int[Array, "batch 1"], cache: Any, step: Step, end_id: int, scanned: bool
-) -> Found:
+def _start(
+    read: Callable[..., tuple[Array, Any]],
+    decoding: Decoding,
+    offset: int,
+    parameters: Any,
+    inputs: Int[Array, "batch length"],
+    mask: Int[Array, "batch length"],
+) -> Greedy | BeamSearch:
+    """Reads inputs, and returns a search for their outputs."""
+    tokens, cache = read(parameters, inputs, mask)
     if decoding.beams == 1:
-        return greedy(tokens, cache, step, end_id, decoding.max_length)
-    return beam_search(
+        return Greedy.start(tokens, cache, decoding.max_length)
+    return BeamSearch.start(
         tokens,
         cache,
-        step,
-        end_id,
         decoding.max_length,
         beams=decoding.beams,
         length_penalty=decoding.length_penalty,
-        cache_offset=int(scanned),
+        offset=offset,
     )
 
 
-def _decode_encoded(
-    module: Any,
-    restrict: Callable,
-    end_id: int,
-    decoding: Decoding,
+def _fill(
+    start: Callable[..., Any],
+    offset: int,
     parameters: Any,
-    inputs: Int[Array, "batch length"],
-    mask: Int[Array, "batch length"],
-) -> Found:
+    batch: _Batch,
+    inputs: Int[Array, "some length"],
+    mask: Int[Array, "some length"],
+    rows: Int[Array, " some"],
+) -> _Batch:
+    """The batch with new inputs in ``rows``."""
+
+    def put(old: Array, new: Array, axis: int) -> Array:
+        place = (*(slice(None),) * axis, _each(rows, old.shape[axis] // batch.inputs.shape[0]))
+        # Attention masks what remains of an earlier, longer input.
+        rest = () if old.ndim == axis + 1 else (..., slice(new.shape[-1]))
+        return old.at[(*place, *rest)].set(new, mode="drop")
+
+    found = start(parameters, inputs, mask)
+    ids = jnp.pad(inputs, ((0, 0), (0, batch.inputs.shape[1] - inputs.shape[1])))
+    return _Batch(put(batch.inputs, ids, 0), _map_search(put, batch.search, offset, found))
+
+
+def _continue(
+    step: Callable, end_id: int, parameters: Any, batch: _Batch, enough: Int[Array, ""]
+) -> tuple[_Batch, Found]:
+    """Continues until at most ``enough`` outputs have not ended; also returns what was found so far."""
+
+    def going_on(search: Any) -> Bool[Array, ""]:
+        return jnp.sum(~search.settled) > enough
+
+    def advance(search: Any) -> Any:
+        return search.advance(partial(step, parameters, batch.inputs), end_id)
+
+    search = jax.lax.while_loop(going_on, advance, batch.search)
+    return _Batch(batch.inputs, search), search.found()
+
+
+def _smaller(offset: int, batch: _Batch, kept: Int[Array, " kept"]) -> _Batch:
+    """The ``kept`` rows of a batch."""
+
+    def take(leaf: Array, axis: int) -> Array:
+        return jnp.take(leaf, _each(kept, leaf.shape[axis] // batch.inputs.shape[0]), axis=axis)
+
+    return _Batch(take(batch.inputs, 0), _map_search(take, batch.search, offset))
+
+
+def _each(examples: Int[Array, " examples"], count: int) -> Int[Array, " rows"]:
+    """The rows of examples that have ``count`` adjacent rows each."""
+    return (examples[:, None] * count + jnp.arange(count)[None, :]).reshape(-1)
+
+
+def _map_search(change: Callable[..., Array], search: Any, offset: int, *others: Any) -> Any:
+    """Applies ``change`` to the arrays of searches, and gives it the axis of their rows as its last argument."""
+    caches = [other.cache for other in (search, *others)]
+    cache = map_rows(lambda *leaves: change(*leaves, offset), *caches, offset=offset)
+    plain = [other.replace(cache=None) for other in (search, *others)]
+    return jax.tree.map(lambda *leaves: change(*leaves, 0), *plain).replace(cache=cache)
+
+
+def _named(path: tuple[Any, ...], *names: str) -> bool:
+    return jax.tree_util.keystr(path[-1:], simple=True) in names
+
+
+def _with_room(search: Any, kind: str, more: int) -> Any:
+    """The search with longer arrays of a ``kind`` in its cache: those whose names begin so."""
+
+    def longer(path: tuple[Any, ...], leaf: Array) -> Array:
+        if not _named(path, f"{kind}key", f"{kind}value"):
+            return leaf
+        return jnp.pad(leaf, ((0, 0),) * (leaf.ndim - 1) + ((0, more),))
+
+    return search.replace(cache=jax.tree_util.tree_map_with_path(longer, search.cache))
+
+
+def _encode(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+) -> tuple[Int[Array, "batch 1"], Any]:
+    """The beginning token of each row, and a cache with a place for it and the encoder's output for attention."""
     del mask  # Padding is id 0.
     variables = {"params": parameters}
-    targets = jnp.zeros((inputs.shape[0], decoding.max_length), jnp.int32)
-    _, made = module.apply(
-        variables, inputs, jnp.ones_like(targets), jnp.ones_like(targets), enable_dropout=False, decode=True,
-        mutable=["cache"],
-    )  # fmt: skip
     encoded = module.apply(variables, inputs, enable_dropout=False, method=module.encode)
-    encoded, tokens = (jnp.repeat(x, decoding.beams, axis=0) for x in (encoded, inputs))
-
-    def step(last: Array, cache: Any) -> tuple[Array, Any]:
-        logits, changed = module.apply(
-            {**variables, "cache": cache},
-            encoded,
-            tokens,
-            last,
-            last,
-            enable_dropout=False,
-            decode=True,
-            max_decode_length=decoding.max_length,
-            mutable=["cache"],
-            method=module.decode,
-        )
-        return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]
-
-    return _search(decoding, targets[:, :1], made["cache"], step, end_id, module.scan_layers)
-
-
-def _continue_prompts(
-    module: Any,
-    restrict: Callable,
-    end_id: int,
-    decoding: Decoding,
-    parameters: Any,
-    inputs: Int[Array, "batch length"],
-    mask: Int[Array, "batch length"],
-) -> Found:
-    """Decodes with prompts padded on the left, so that all prompts end, and all answers start, in the same column."""
-    batch, prompt = inputs.shape
-    variables = {"params": parameters}
-    whole = jnp.pad(inputs, ((0, 0), (0, decoding.max_length - 1)))
-    _, made = module.apply(variables, whole, enable_dropout=False, decode=True, mutable=["cache"])
-    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
-    before = jnp.full((batch,), prompt - 1, jnp.int32)
+    tokens = jnp.zeros_like(inputs[:, :1])
     _, filled = module.apply(
-        {**variables, "cache": made["cache"]},
+        variables,
+        encoded,
+        inputs,
+        tokens,
+        tokens,
+        enable_dropout=False,
+        prefill=True,
+        prefill_lengths=tokens[:, 0],
+        mutable=["cache"],
+        method=module.decode,
+    )
+    return tokens, filled["cache"]
+
+
+def _step_encoded(
+    module: Any, restrict: Callable, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+) -> tuple[Array, Any]:
+    keys = (leaf for path, leaf in jax.tree_util.tree_leaves_with_path(cache) if _named(path, "cached_key"))
+    logits, changed = module.apply(
+        {"params": parameters, "cache": cache},
+        None,  # What attention needs of the encoder's output is in the cache.
+        inputs,
+        last,
+        last,
+        enable_dropout=False,
+        decode=True,
+        max_decode_length=next(keys).shape[-1],
+        mutable=["cache"],
+        method=module.decode,
+    )
+    return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]
+
+
+def _read_prompts(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+) -> tuple[Int[Array, "batch 1"], Any]:
+    """The last token of each prompt, and a cache with the others.
+
+    Prompts are padded on the left, so that all prompts end, and all answers start, in the same column.
+    """
+    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
+    _, filled = module.apply(
+        {"params": parameters},
         inputs,
         decoder_segment_ids=mask,
         enable_dropout=False,
         prefill=True,
-        prefill_lengths=before,
+        prefill_lengths=jnp.full((inputs.shape[0],), inputs.shape[1] - 1),
         mutable=["cache"],
     )
+    return inputs[:, -1:], filled["cache"]
 
-    def step(last: Array, cache: Any) -> tuple[Array, Any]:
-        logits, changed = module.apply(
-            {**variables, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
-        )
-        return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]
 
-    return _search(decoding, inputs[:, -1:], filled["cache"], step, end_id, module.scan_layers)
+def _step_prompts(
+    module: Any, restrict: Callable, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+) -> tuple[Array, Any]:
+    del inputs  # They are in the cache.
+    logits, changed = module.apply(
+        {"params": parameters, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
+    )
+    return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]

@@ -175,8 +175,7 @@ class Predictor:
                 device=device,
                 log_probs=self.task in PAIR_TASKS,
             )
-            self._generate: Callable[..., list[Output]] = generate
-            self._side_by_side = generate.side_by_side
+            self._stream: Callable[[Sequence[Sequence[int]], int], Iterator[list[tuple[int, Output]]]] = generate.stream
         else:
             from fsa_jax.serving.jax_decoding import Decoding
             from fsa_jax.serving.student import load_student
@@ -188,8 +187,7 @@ class Predictor:
                 instruction=instruction,
             )
             files, library = student.hf_files, "jax"
-            self._generate = student.generator(Decoding(length, beams))
-            self._side_by_side = 1
+            self._stream = student.generator(Decoding(length, beams)).stream
         self.tokens: Tokenizer = student.tokens
         self.identity: dict[str, Any] = {
             "model": str(student.path.resolve()),
@@ -240,7 +238,7 @@ class Predictor:
     ) -> Iterator[list[tuple[int, Prediction]]]:
         """Batches of predictions with their indices in ``texts``.
 
-        Blank texts come first, then short ones, to reduce padding.
+        Blank texts come first; predictions of short ones are started before those of long ones, to reduce padding.
 
         Raises:
           SettingError: ``batch_size`` is less than 1.
@@ -250,14 +248,9 @@ class Predictor:
             yield [(i, without_text(ids[i], texts[i])) for i in blank]
         encoded = {i: self._encode(text) for i, text in enumerate(texts) if text.strip()}
         order = sorted(encoded, key=lambda i: (len(encoded[i][0]), encoded[i][0]))
-        together = batch_size * self._side_by_side
-        for first in range(0, len(order), together):
-            rows = order[first : first + together]
-            outputs = self._generate([encoded[i][0] for i in rows], batch_size=batch_size)
-            yield [
-                (i, self._read(ids[i], texts[i], output, encoded[i][1]))
-                for i, output in zip(rows, outputs, strict=True)
-            ]
+        for outputs in self._stream([encoded[i][0] for i in order], batch_size):
+            ended = ((order[place], output) for place, output in outputs)
+            yield [(i, self._read(ids[i], texts[i], output, encoded[i][1])) for i, output in ended]
 
     def _read(self, id: str, text: str, output: Output, cut: bool) -> Prediction:
         generated = self.tokens.decode(output.ids)

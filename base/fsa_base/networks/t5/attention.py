@@ -53,7 +53,8 @@ class RelativePositionBias(nn.Module):
     max_distance: int = 128
 
     @nn.compact
-    def __call__(self, queries: int, keys: int) -> Float[Array, "1 heads queries keys"]:
+    def __call__(self, queries: int, keys: int, first: int = 0) -> Float[Array, "1 heads queries keys"]:
+        """The bias of ``queries`` consecutive positions from ``first`` on."""
         table = param_with_axes(
             "rel_embedding",
             rel_embedding_init,
@@ -62,7 +63,7 @@ class RelativePositionBias(nn.Module):
             axes=("heads", "relpos_buckets"),
         )
         bucket_of_distance = buckets(
-            np.arange(-queries + 1, keys),
+            np.arange(-queries + 1, keys) - first,
             bidirectional=self.bidirectional,
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
@@ -128,7 +129,12 @@ class MultiHeadAttention(nn.Module):
     The collection ``cache`` has ``cached_key`` and ``cached_value`` (batch, heads, head_dim, length) and
     ``cache_index``: the next position to write, as one number for all rows or, after a prefill of prompts of different
     lengths, one per row. The first call in mode ``decode`` creates the cache, with the length of its context; later
-    calls take one token per row.
+    calls take one token per row, and the ``bias`` of the cache's last position, from which that of the token follows.
+
+    With ``fixed_context``, all steps attend to the same context. Its keys and values, ``context_key`` and
+    ``context_value`` (batch, heads, head_dim, length), are all there is in the cache, if a call in mode ``prefill`` has
+    written them; otherwise each step computes them again. If there are several adjacent rows of ``inputs`` for each row
+    of the cache, such as beams, these share it.
     """
 
     num_heads: int
@@ -138,6 +144,7 @@ class MultiHeadAttention(nn.Module):
     dtype: Any = jnp.float32
     float32_logits: bool = False
     implementation: str = "plain"
+    fixed_context: bool = False
 
     @nn.compact
     def __call__(
@@ -151,15 +158,21 @@ class MultiHeadAttention(nn.Module):
         # As in T5, the scale is part of the initial query kernels and is applied nowhere else.
         scale = jnp.sqrt(self.head_dim).astype(self.dtype)
         query = self._heads("query", inputs, lambda *args: kernel_init(*args) / scale)
-        key = self._heads("key", context, kernel_init)
-        value = self._heads("value", context, kernel_init)
-        if self.mode.decode or self.mode.prefill:
-            key, value, mask, bias = self._cached(key, value, mask, bias, prefill_lengths)
+        if self.fixed_context:
+            key, value = self._of_context(context)
+            # The rows that share a row of the context become its queries.
+            query = query.reshape(key.shape[0], -1, *query.shape[2:])
+            mask = None if mask is None else mask.reshape(key.shape[0], 1, -1, mask.shape[-1])
+        else:
+            key, value = (self._heads(name, context, kernel_init) for name in ("key", "value"))
+            if self.mode.decode or self.mode.prefill:
+                key, value, mask, bias = self._cached(key, value, mask, bias, prefill_lengths)
         value = self._dropout(value)
         # Steps of decoding have one query, also in the attention to the encoder, which has no cache.
         cached = self.mode.decode or self.mode.prefill or inputs.shape[1] == 1
         if self.implementation == "cudnn" and mask is not None and not cached:
-            outputs = cudnn_attention(query, key, value, mask, bias, scale=1.0, causal=self.mode.causal)
+            causal = self.mode.causal and not self.fixed_context
+            outputs = cudnn_attention(query, key, value, mask, bias, scale=1.0, causal=causal)
         else:
             if self.float32_logits:
                 query, key = query.astype(jnp.float32), key.astype(jnp.float32)
@@ -187,6 +200,19 @@ class MultiHeadAttention(nn.Module):
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, (batch, heads, 1, keys))
         kept = jnp.einsum("bhqk->bkhq", keep.astype(value.dtype))
         return value * (kept / jnp.asarray(1.0 - self.dropout_rate, value.dtype))
+
+    def _of_context(self, context: Float[Array, "batch keys embed"]) -> tuple[Array, Array]:
+        """Keys and values of a context that stays the same while decoding: those in the cache, if they are there."""
+        names = ("key", "value")
+        if self.mode.decode and self.has_variable("cache", "context_key"):
+            kept = (self.get_variable("cache", f"context_{name}") for name in names)
+            key, value = (jnp.einsum("bhdk->bkhd", x) for x in kept)
+            return key, value
+        key, value = (self._heads(name, context, kernel_init) for name in names)
+        if self.mode.prefill:
+            for name, x in zip(names, (key, value), strict=True):
+                self.put_variable("cache", f"context_{name}", jnp.einsum("bkhd->bhdk", x))
+        return key, value
 
     def _cached(
         self,
@@ -222,6 +248,8 @@ class MultiHeadAttention(nn.Module):
                 if bias.shape[-1] != length:
                     raise ValueError(f"max_decode_length must be the cache's length {length}, got {bias.shape[-1]}")
                 # Beam search continues past the end of the cache in rows that started later; as in T5X, without a bias.
-                of_rows = bias[0].at[:, row].get(mode="fill", fill_value=0)
+                ahead = (length - 1 - row)[:, None]
+                place = jnp.where(ahead < 0, length, jnp.arange(length)[None, :] + ahead)
+                of_rows = bias[0, :, 0].at[:, place].get(mode="fill", fill_value=0)
                 bias = jnp.einsum("hrk->rhk", of_rows)[:, :, None]
         return jnp.einsum("bhdk->bkhd", key), jnp.einsum("bhdk->bkhd", value), mask, bias

@@ -92,8 +92,8 @@ class T5Config:
 Tokens = Num[Array, "batch length"]
 
 
-def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
-    """An attention layer for ``config``; only self-attention of a decoder has a cache."""
+def attention(config: Any, mode: Mode, name: str, *, fixed_context: bool = False) -> MultiHeadAttention:
+    """An attention layer for ``config``; with ``fixed_context``, one to the output of an encoder."""
     return MultiHeadAttention(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
@@ -102,6 +102,7 @@ def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
         dtype=config.dtype,
         float32_logits=config.float32_attention_logits,
         implementation=config.attention_implementation,
+        fixed_context=fixed_context,
         name=name,
     )
 
@@ -153,7 +154,7 @@ class DecoderLayer(nn.Module):
         encoded: Float[Array, "batch inputs embed"],
         mask: Bool[Array, "#batch 1 length length"] | None,
         bias: Float[Array, "1 heads _ _"],
-        cross_mask: Bool[Array, "batch 1 length inputs"],
+        cross_mask: Bool[Array, "_ 1 #length inputs"],
         prefill_lengths: Int[Array, " batch"] | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
         config, mode = self.config, self.mode
@@ -161,8 +162,8 @@ class DecoderLayer(nn.Module):
         attended = attention(config, mode, "self_attention")(normed, normed, mask, bias, prefill_lengths)
         x = x + dropout(attended, config.dropout_rate, mode.enable_dropout)
         normed = LayerNorm(config.dtype, name="pre_cross_attention_layer_norm")(x)
-        uncached = Mode(enable_dropout=mode.enable_dropout)
-        attended = attention(config, uncached, "encoder_decoder_attention")(normed, encoded, cross_mask)
+        attend = attention(config, mode, "encoder_decoder_attention", fixed_context=True)
+        attended = attend(normed, encoded, cross_mask)
         x = x + dropout(attended, config.dropout_rate, mode.enable_dropout)
         normed = LayerNorm(config.dtype, name="pre_mlp_layer_norm")(x)
         x = x + dropout(mlp(config, mode)(normed), config.dropout_rate, mode.enable_dropout)
@@ -198,7 +199,7 @@ class Decoder(nn.Module):
         x: Float[Array, "batch length embed"],
         encoded: Float[Array, "batch inputs embed"],
         mask: Bool[Array, "#batch 1 length length"] | None,
-        cross_mask: Bool[Array, "batch 1 length inputs"],
+        cross_mask: Bool[Array, "_ 1 #length inputs"],
         mode: Mode,
         max_decode_length: int | None = None,
         prefill_lengths: Int[Array, " batch"] | None = None,
@@ -206,7 +207,9 @@ class Decoder(nn.Module):
     ) -> Any:
         config = self.config
         length = (max_decode_length if mode.decode else None) or x.shape[1]
-        bias = relative_position_bias(config, bidirectional=False)(length, length)
+        # A step needs the bias of one query, and that of the last position has the distances of all others, too.
+        queries = 1 if mode.decode else length
+        bias = relative_position_bias(config, bidirectional=False)(queries, length, length - queries)
         x = dropout(x, config.dropout_rate, mode.enable_dropout)
         context = (encoded, mask, bias, cross_mask, prefill_lengths)
         x = apply_layers(DecoderLayer, config, mode, config.num_decoder_layers, x, *context)
@@ -260,8 +263,9 @@ class Transformer(nn.Module):
         """Logits of the target tokens (batch, targets, vocab), from the encoder's output.
 
         Args:
-          encoded: output of the encoder.
-          encoder_input_tokens: input tokens, which mark the padding in ``encoded``.
+          encoded: output of the encoder. A step that follows a prefill does not read it.
+          encoder_input_tokens: input tokens, which mark the padding in ``encoded``. In a step that follows a prefill,
+            there may be several adjacent rows of targets, such as beams, for each row of inputs.
           decoder_input_tokens: targets shifted right; in mode ``decode`` the last token of each row.
           decoder_target_tokens: targets, which mark the padding; ignored in modes ``decode`` and ``prefill``.
           encoder_segment_ids: number of the packed example of each input token, from 1.
@@ -278,9 +282,8 @@ class Transformer(nn.Module):
         del decoder_positions
         mode = Mode(enable_dropout, decode, prefill, causal=True)
         if decode or prefill:
-            present = jnp.ones_like(decoder_input_tokens)
-            mask = None if decode else causal_mask(present.shape[1])
-            cross_mask = attention_mask(present, encoder_input_tokens)
+            mask = None if decode else causal_mask(decoder_input_tokens.shape[1])
+            cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
         else:
             mask = causal_mask(decoder_target_tokens.shape[1]) & attention_mask(
                 decoder_target_tokens, decoder_target_tokens, decoder_segment_ids, decoder_segment_ids

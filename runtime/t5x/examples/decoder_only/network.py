@@ -107,7 +107,8 @@ class Decoder(nn.Module):
         embedding = Embedding(*shape, config.dtype, config.embedding_gradient, name="token_embedder")
         x = embedding(tokens)
         length = (max_decode_length if mode.decode else None) or x.shape[1]
-        bias = relative_position_bias(config, bidirectional=False)(length, length)
+        queries = 1 if mode.decode else length
+        bias = relative_position_bias(config, bidirectional=False)(queries, length, length - queries)
         x = dropout(x, config.dropout_rate, mode.enable_dropout, name="input_dropout")
         x = apply_layers(DecoderLayer, config, mode, config.num_layers, x, mask, bias, prefill_lengths)
         x = LayerNorm(config.dtype, name="decoder_norm")(x)

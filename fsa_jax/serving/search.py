@@ -1,0 +1,225 @@
+"""Greedy and beam search with a student in JAX, token by token.
+
+Choices and scores are those of transformers' ``generate``. The engine's beam search, which evaluation during training
+uses, follows T5X: it lets a beam finish from anywhere among twice as many candidates as beams, and returns unfinished
+beams only if none finished. transformers and CTranslate2 let it finish among the best candidates only, and end every
+beam at the greatest length. Served outputs must be the same in all three, so serving follows transformers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
+"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
+
+Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "batch length"]]
+"""Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
+
+_NEVER = -1e9
+_OF_CONTEXT = "context_"
+"""Beginning of the names of what a cache has once for all beams of an example."""
+
+
+def map_rows(change: Callable[..., Array], *caches: Any, offset: int, context: bool = True) -> Any:
+    """Applies ``change`` to the leaves of caches that have rows; others, such as an index of all rows, stay.
+
+    Args:
+      change: function of a leaf of each cache.
+      *caches: caches of a network.
+      offset: axis of the rows; 1 if layers are stacked on axis 0.
+      context: whether to apply it also to what a cache has once for all beams of an example.
+    """
+
+    def apply(path: tuple[Any, ...], leaf: Array, *others: Array) -> Array:
+        shared = jax.tree_util.keystr(path[-1:], simple=True).startswith(_OF_CONTEXT)
+        return change(leaf, *others) if leaf.ndim > offset and (context or not shared) else leaf
+
+    return jax.tree_util.tree_map_with_path(apply, *caches)
+
+
+@flax.struct.dataclass
+class Greedy:
+    """Greedy decoding: each token is the most likely one, up to the end token or the greatest length.
+
+    Attributes:
+      position: number of tokens so far, of each row.
+      tokens: last token of each row.
+      cache: cache of the network.
+      settled: whether an output has ended.
+      ids: outputs so far, with zeros after the end.
+      log_probs: log-probabilities of ``ids``.
+    """
+
+    position: Int[Array, " batch"]
+    tokens: Int[Array, "batch 1"]
+    cache: Any
+    settled: Bool[Array, " batch"]
+    ids: Int[Array, "batch length"]
+    log_probs: Float[Array, "batch length"]
+
+    @classmethod
+    def start(cls, tokens: Int[Array, "batch 1"], cache: Any, length: int) -> Greedy:
+        """The state before the first token.
+
+        Args:
+          tokens: token before the outputs.
+          cache: cache of the network.
+          length: longest output in tokens.
+        """
+        none = jnp.zeros((tokens.shape[0], length), jnp.int32)
+        return cls(none[:, 0], tokens, cache, none[:, 0] > 0, none, none.astype(jnp.float32))
+
+    def advance(self, step: Step, end_id: int) -> Greedy:
+        """The state after one more token."""
+        logits, cache = step(self.tokens, self.cache)
+        # On a CPU these are three fast passes; argmax and log_softmax take six times as long.
+        highest = jnp.max(logits, axis=-1, keepdims=True)
+        log_probs = -jnp.log(jnp.sum(jnp.exp(logits - highest), axis=-1, keepdims=True))
+        ids = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :]
+        chosen = jnp.min(jnp.where(logits == highest, ids, logits.shape[-1]), axis=-1, keepdims=True)
+        length = self.ids.shape[1]
+        here = (jnp.arange(length)[None, :] == self.position[:, None]) & ~self.settled[:, None]
+        position = self.position + ~self.settled
+        return Greedy(
+            position=position,
+            tokens=chosen,
+            cache=cache,
+            settled=self.settled | (chosen[:, 0] == end_id) | (position == length),
+            ids=jnp.where(here, chosen, self.ids),
+            log_probs=jnp.where(here, log_probs, self.log_probs),
+        )
+
+    def found(self) -> Found:
+        """The outputs so far, and their log-probabilities as scores."""
+        return self.ids, jnp.sum(self.log_probs, axis=1), self.log_probs
+
+
+@flax.struct.dataclass
+class BeamSearch:
+    """Beam search; beams are sorted by score, the best first.
+
+    An output is done when its next token is the end token and among the ``beams`` best candidates, or when it has the
+    greatest length. Its score is its log-probability divided by (tokens ^ ``length_penalty``). An example is settled
+    when ``beams`` outputs are done and the best unfinished one, scored at its current length, is not better than the
+    worst of them, or at the greatest length.
+    """
+
+    position: Int[Array, " batch"]
+    tokens: Int[Array, "rows 1"]
+    cache: Any
+    settled: Bool[Array, " batch"]
+    live: Int[Array, "batch beams length"]
+    live_scores: Float[Array, "batch beams"]
+    live_log_probs: Float[Array, "batch beams length"]
+    done: Int[Array, "batch beams length"]
+    done_scores: Float[Array, "batch beams"]
+    done_log_probs: Float[Array, "batch beams length"]
+    length_penalty: float = flax.struct.field(pytree_node=False)
+    offset: int = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def start(
+        cls,
+        tokens: Int[Array, "batch 1"],
+        cache: Any,
+        length: int,
+        *,
+        beams: int,
+        length_penalty: float,
+        offset: int,
+    ) -> BeamSearch:
+        """The state before the first token.
+
+        Args:
+          tokens: token before the outputs.
+          cache: cache of the network, with one row per example.
+          length: longest output in tokens.
+          beams: number of beams.
+          length_penalty: exponent of the length penalty; 0 for none, larger values prefer longer outputs.
+          offset: axis of the rows in the cache; 1 if layers are stacked on axis 0.
+        """
+        batch = tokens.shape[0]
+        empty = jnp.zeros((batch, beams, length), jnp.int32)
+        # All beams are equal at first, so only one may have a score.
+        first_scores = jnp.where(jnp.arange(beams) == 0, 0.0, _NEVER).astype(jnp.float32)
+        return cls(
+            position=empty[:, 0, 0],
+            tokens=jnp.repeat(tokens, beams, axis=0),
+            cache=map_rows(lambda leaf: jnp.repeat(leaf, beams, axis=offset), cache, offset=offset, context=False),
+            settled=empty[:, 0, 0] > 0,
+            live=empty,
+            live_scores=jnp.broadcast_to(first_scores[None, :], (batch, beams)),
+            live_log_probs=empty.astype(jnp.float32),
+            done=empty,
+            done_scores=jnp.full((batch, beams), _NEVER, jnp.float32),
+            done_log_probs=empty.astype(jnp.float32),
+            length_penalty=length_penalty,
+            offset=offset,
+        )
+
+    def advance(self, step: Step, end_id: int) -> BeamSearch:
+        """The state after one more token."""
+        batch, beams, length = self.live.shape
+        logits, cache = step(self.tokens, self.cache)
+        vocab = logits.shape[-1]
+        log_probs = jax.nn.log_softmax(logits).reshape(batch, beams, vocab)
+        candidates = (self.live_scores[:, :, None] + log_probs).reshape(batch, beams * vocab)
+        # Twice as many candidates as beams, so that enough remain even if the best candidate of every beam ends.
+        scores, chosen = jax.lax.top_k(candidates, 2 * beams)
+        parents, chosen_tokens = chosen // vocab, (chosen % vocab).astype(jnp.int32)
+        chosen_log_probs = jnp.take_along_axis(log_probs.reshape(batch, beams * vocab), chosen, axis=1)
+        sequences = _with_next(self.live, parents, chosen_tokens, self.position)
+        histories = _with_next(self.live_log_probs, parents, chosen_log_probs, self.position)
+        position = self.position + ~self.settled
+        ends = (chosen_tokens == end_id) | (position == length)[:, None]
+
+        among_best = (jnp.arange(2 * beams) < beams)[None, :]
+        counts = ends & among_best & ~self.settled[:, None]
+        penalty = position.astype(jnp.float32)[:, None] ** self.length_penalty
+        penalised = jnp.where(counts, scores / penalty, _NEVER)
+        done_scores, best = jax.lax.top_k(jnp.concatenate([self.done_scores, penalised], axis=1), beams)
+
+        live_scores, kept = jax.lax.top_k(jnp.where(ends, scores + _NEVER, scores), beams)
+        all_done = jnp.all(done_scores > _NEVER / 2, axis=1)
+        rows = (jnp.arange(batch)[:, None] * beams + jnp.take_along_axis(parents, kept, axis=1)).reshape(-1)
+        return dataclasses.replace(
+            self,
+            position=position,
+            tokens=jnp.take_along_axis(chosen_tokens, kept, axis=1).reshape(-1, 1),
+            cache=map_rows(partial(jnp.take, indices=rows, axis=self.offset), cache, offset=self.offset, context=False),
+            settled=self.settled
+            | (position == length)
+            | (all_done & (live_scores[:, 0] / penalty[:, 0] <= done_scores[:, -1])),
+            live=_chosen(sequences, kept),
+            live_scores=live_scores,
+            live_log_probs=_chosen(histories, kept),
+            done=_chosen(jnp.concatenate([self.done, sequences], axis=1), best),
+            done_scores=done_scores,
+            done_log_probs=_chosen(jnp.concatenate([self.done_log_probs, histories], axis=1), best),
+        )
+
+    def found(self) -> Found:
+        """The best outputs that are done, and their scores."""
+        return self.done[:, 0], self.done_scores[:, 0], self.done_log_probs[:, 0]
+
+
+def _chosen(rows: Array, indices: Int[Array, "batch chosen"]) -> Array:
+    """The rows ``[batch, chosen, length]`` with these indices of ``[batch, rows, length]``."""
+    return jnp.take_along_axis(rows, indices[:, :, None], axis=1)
+
+
+def _with_next(
+    rows: Array, parents: Int[Array, "batch chosen"], following: Array, position: Int[Array, " batch"]
+) -> Array:
+    """The chosen rows, with their next element ``[batch, chosen]`` written at ``position``."""
+    here = jnp.arange(rows.shape[2])[None, None, :] == position[:, None, None]
+    return jnp.where(here, following[:, :, None], _chosen(rows, parents))
