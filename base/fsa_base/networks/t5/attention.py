@@ -107,7 +107,7 @@ def attend(
     key: Float[Array, "batch keys heads head_dim"],
     value: Float[Array, "batch keys heads head_dim"],
     mask: Bool[Array, "#batch 1 #queries #keys"] | None,
-    bias: Float[Array, "#batch heads queries keys"] | None,
+    bias: Float[Array, "#batch heads #queries keys"] | None,
 ) -> Float[Array, "batch queries heads head_dim"]:
     """The mean of the values for each query, weighted by the softmax of query times key plus ``bias``."""
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
