@@ -25,6 +25,8 @@ Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "
 """Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
 
 _NEVER = -1e9
+_BLOCK = 128
+"""Ids of which the most likely one is found together; vocabularies are usually padded to a multiple of this."""
 _OF_CONTEXT = "context_"
 """Beginning of the names of what a cache has once for all beams of an example."""
 
@@ -81,11 +83,7 @@ class Greedy:
     def advance(self, step: Step, end_id: int) -> Greedy:
         """The state after one more token."""
         logits, cache = step(self.tokens, self.cache)
-        # On a CPU these are three fast passes; argmax and log_softmax take six times as long.
-        highest = jnp.max(logits, axis=-1, keepdims=True)
-        log_probs = -jnp.log(jnp.sum(jnp.exp(logits - highest), axis=-1, keepdims=True))
-        ids = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :]
-        chosen = jnp.min(jnp.where(logits == highest, ids, logits.shape[-1]), axis=-1, keepdims=True)
+        chosen, log_probs = _most_likely(logits)
         length = self.ids.shape[1]
         here = (jnp.arange(length)[None, :] == self.position[:, None]) & ~self.settled[:, None]
         position = self.position + ~self.settled
@@ -210,6 +208,20 @@ class BeamSearch:
     def found(self) -> Found:
         """The best outputs that are done, and their scores."""
         return self.done[:, 0], self.done_scores[:, 0], self.done_log_probs[:, 0]
+
+
+def _most_likely(logits: Float[Array, "rows vocab"]) -> tuple[Int[Array, "rows 1"], Float[Array, "rows 1"]]:
+    """The most likely id, the first of equal ones, and its log-probability.
+
+    On a CPU, argmax and log_softmax of whole rows take five times as long.
+    """
+    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % _BLOCK)), constant_values=-jnp.inf)
+    blocks = blocks.reshape(logits.shape[0], -1, _BLOCK)
+    highest = jnp.max(blocks, axis=-1)
+    block = jnp.argmax(highest, axis=-1)
+    place = jnp.argmax(jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0], axis=-1)
+    others = jnp.exp(logits - jnp.max(highest, axis=-1, keepdims=True))
+    return (block * _BLOCK + place).astype(jnp.int32)[:, None], -jnp.log(jnp.sum(others, axis=-1, keepdims=True))
 
 
 def _chosen(rows: Array, indices: Int[Array, "batch chosen"]) -> Array:
