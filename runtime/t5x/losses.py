@@ -144,8 +144,8 @@ def token_cross_entropy(
 
 
 def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: float):
-    largest = jnp.max(logits, axis=-1, keepdims=True).astype(jnp.float32)
-    shifted = logits.astype(jnp.float32) - largest
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    shifted = logits.astype(jnp.float32) - largest.astype(jnp.float32)
     sum_exp = jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True)
     log_softmax = shifted - jnp.log(sum_exp)
     # Comparing with an iota is partitioned better than gathering if the vocabulary is split over devices.
@@ -153,15 +153,16 @@ def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: floa
     is_target = targets[..., None] == ids
     wrong = label_smoothing / (logits.shape[-1] - 1)
     loss = -jnp.sum(jnp.where(is_target, 1.0 - label_smoothing, wrong) * log_softmax, axis=-1)
-    log_z = jnp.squeeze(jnp.log(sum_exp) + largest, axis=-1)
+    log_z = jnp.squeeze(jnp.log(sum_exp) + largest.astype(jnp.float32), axis=-1)
     z = z_loss * jnp.square(log_z)
-    first = jnp.min(jnp.where(shifted == 0, ids, logits.shape[-1]), axis=-1)
+    # Not where shifted is 0: a compiler may contract that difference with the operation that made the logits.
+    first = jnp.min(jnp.where(logits >= largest, ids, logits.shape[-1]), axis=-1)
     return (loss + z, z, first == targets), (logits, targets, largest, sum_exp, log_z)
 
 
 def _backward(label_smoothing: float, z_loss: float, residuals, cotangents):
     logits, targets, largest, sum_exp, log_z = residuals
-    softmax = jnp.exp(logits.astype(jnp.float32) - largest) / sum_exp
+    softmax = jnp.exp(logits.astype(jnp.float32) - largest.astype(jnp.float32)) / sum_exp
     wrong = label_smoothing / (logits.shape[-1] - 1)
     soft_targets = jnp.where(targets[..., None] == _ids(targets, logits.shape[-1]), 1.0 - label_smoothing, wrong)
     gradient = (1.0 + 2.0 * z_loss * log_z)[..., None] * softmax - soft_targets
