@@ -139,7 +139,10 @@ def main() -> None:
             count, tokens = count + size, tokens + batch.tokens
         return count, tokens
 
-    turns.serve(loss, step, torch.cuda.synchronize if device == "cuda" else lambda: None)
+    if device == "cuda":
+        turns.serve(loss, step, torch.cuda.synchronize, torch.cuda.max_memory_allocated)
+    else:
+        turns.serve(loss, step, lambda: None, lambda: None)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,242 @@
+"""Training steps on this machine: ours in several forms, and PyTorch's.
+
+Contenders of a group start and compile at the same time, then train in alternating turns on the same text. Each turn is
+a row. One that fails leaves its error, and the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks._contender import ROOT, STEPS, Contender, ContenderError
+from benchmarks.kit.rows import ERROR_CHARACTERS, Slice
+from benchmarks.kit.sizes import T5_COMMON, T5_FIELDS, Packing
+from benchmarks.steps import variants
+from benchmarks.steps.operations import per_target_token
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender to be.
+
+    Args:
+      name: its name in the rows.
+      folder: weights, configuration and tokens.
+      script: script in benchmarks/steps.
+      arguments: arguments of the script.
+      variables: additions to its environment.
+    """
+
+    name: str
+    folder: Path
+    script: str
+    arguments: Sequence[str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def ours(
+    run: Slice, name: str, packing: Packing, size: str, fields: Mapping[str, Any] | None = None, **variables: str
+) -> Entry:
+    """Our T5 with these fields of its configuration."""
+    folder = weights(run, "t5", size, packing.data)
+    values = [str(folder), packing.packing, str(packing.rows), str(ROOT), "--dtype", run.size.dtype]
+    return Entry(name, folder, "jax_step.py", [*values, "--fields", json.dumps(dict(fields or {}))], variables)
+
+
+def decoder(run: Slice, name: str, size: str) -> Entry:
+    """Our decoder-only model."""
+    folder = weights(run, "decoder", size, "decoder")
+    values = [str(folder), "best_fit", str(run.size.decoder_rows), str(ROOT), "--dtype", run.size.dtype]
+    return Entry(name, folder, "jax_step.py", values)
+
+
+def torch(run: Slice, name: str, folder: Path, examples: int, *arguments: str) -> Entry:
+    """PyTorch with ``examples`` in a backward pass."""
+    values = [str(folder), str(examples), "--device", backend(), "--dtype", run.size.dtype, *arguments]
+    return Entry(name, folder, "torch_step.py", values)
+
+
+def backend() -> str:
+    """PyTorch's name of the device. JAX is not asked, because it would hold memory of the device."""
+    there = Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")
+    return "cuda" if there and os.environ.get("JAX_PLATFORMS") != "cpu" else "cpu"
+
+
+def weights(run: Slice, model: str, size: str, data: str) -> Path:
+    """A folder with tokens, configuration and random weights of a model, made once.
+
+    Without transformers the folder has a configuration only, and our network draws weights of its own.
+    """
+    folder = run.scratch / f"{model}-{size}" / data
+    if not folder.exists():
+        shutil.copytree(run.data / data, folder)
+        command = [sys.executable, "-P", str(STEPS / "weights.py"), str(folder), "--model", model, "--size", size]
+        # The GPU is for the contenders.
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if made.returncode:
+            run.row(f"weights of {model} {size}", error=made.stderr[-ERROR_CHARACTERS:])
+        if made.returncode and model == "t5":
+            (folder / "config.json").write_text(json.dumps({**T5_COMMON, **T5_FIELDS[size]}))
+    return folder
+
+
+def step(run: Slice) -> list[list[Entry]]:
+    """The recipe's step: ours in several packings, the released recipe, and PyTorch tuned."""
+    size, (first, *others) = run.size, run.size.packings
+    folder = weights(run, "t5", size.model, first.data)
+    examples, passes = size.recipe
+    return [
+        [
+            ours(run, f"ours, {first.name}", first, size.model),
+            torch(run, f"transformers, {examples} x {passes}", folder, examples, "--accumulate", str(passes)),
+            torch(run, f"PyTorch tuned, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),
+        ],
+        [ours(run, f"ours, {packing.name}", packing, size.model) for packing in others],
+    ]
+
+
+def switches(run: Slice) -> list[list[Entry]]:
+    """Our step with all switches of the fast path, with one of them off, and with none; the first of each is all."""
+    size, packing = run.size, run.size.packings[0]
+    jax_backend = "gpu" if backend() == "cuda" else "cpu"
+    forms = {"none": variants.PLAIN}
+    for name, fields in variants.SWITCHES.items():
+        if variants.applies(name, size.dtype, jax_backend):
+            forms[f"only {name}"] = {**variants.PLAIN, **fields}
+    entries = [ours(run, "all", packing, size.model, variants.everything(size.dtype, jax_backend))]
+    entries += [ours(run, name, packing, size.model, fields) for name, fields in forms.items()]
+    return in_groups(entries)
+
+
+def decoders(run: Slice) -> list[list[Entry]]:
+    """Decoder-only models: ours and PyTorch tuned."""
+    groups = []
+    for size in run.size.decoders:
+        entry = decoder(run, f"ours, {size}", size)
+        tuned = ("--tuned", str(run.size.shapes))
+        groups.append([entry, torch(run, f"PyTorch tuned, {size}", entry.folder, run.size.decoder_rows, *tuned)])
+    return groups
+
+
+XLA_FLAGS: Mapping[str, str] = {
+    "no Triton products": "--xla_gpu_enable_triton_gemm=false",
+    "all tilings": "--xla_gpu_exhaustive_tiling_search=true",
+    "no command buffers": "--xla_gpu_enable_command_buffer=",
+    "atomics without FTZ": "--xla_backend_extra_options=-nvptx-allow-ftz-atomics",
+}
+"""Flags that may help on one GPU, or that show what a default gives."""
+
+
+def flags(run: Slice) -> list[list[Entry]]:
+    """Our step with flags of XLA."""
+    packing = run.size.packings[0]
+    chosen = XLA_FLAGS if backend() == "cuda" else {"no fast math": "--xla_cpu_enable_fast_math=false"}
+    given = os.environ.get("XLA_FLAGS", "")
+    entries = [ours(run, "default flags", packing, run.size.model)]
+    for name, flag in chosen.items():
+        entries.append(ours(run, name, packing, run.size.model, XLA_FLAGS=f"{given} {flag}".strip()))
+    return in_groups(entries)
+
+
+def small(run: Slice) -> list[list[Entry]]:
+    """The small T5, ours and PyTorch tuned; and the memory of our step by its rows."""
+    size, first = run.size, run.size.packings[0]
+    folder = weights(run, "t5", size.small, first.data)
+    entries = [
+        ours(run, f"ours small, {first.name}", first, size.small),
+        torch(run, f"PyTorch tuned small, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),
+    ]
+    for rows in size.memory_rows:
+        packing = Packing(first.data, first.packing, rows)
+        entries.append(ours(run, f"ours, {packing.name}", packing, size.model))
+    return in_groups(entries)
+
+
+def in_groups(entries: Sequence[Entry], count: int = 3) -> list[list[Entry]]:
+    """Groups that fit into the device's memory; each begins with the first entry, with which others are compared."""
+    first, *others = entries
+    return [[first, *others[at : at + count - 1]] for at in range(0, len(others), count - 1)]
+
+
+CONTESTS: Mapping[str, Callable[[Slice], list[list[Entry]]]] = {
+    "step": step,
+    "switches": switches,
+    "decoder": decoders,
+    "flags": flags,
+    "small": small,
+}
+
+
+def compete(run: Slice, entries: Sequence[Entry], group: int) -> None:
+    """Lets a group train in alternating turns, and writes a row for every turn."""
+    started = {
+        Contender(
+            entry.name,
+            [str(STEPS / entry.script), *entry.arguments],
+            device=backend(),
+            variables=entry.variables,
+            until=run.until,
+        ): entry
+        for entry in entries
+    }
+    alive = list(started)
+
+    def each(action: Callable[[Contender], Any]) -> None:
+        for one in tuple(alive):
+            try:
+                action(one)
+            except ContenderError as error:
+                run.row(one.name, error=str(error)[-ERROR_CHARACTERS:])
+                one.close()
+                alive.remove(one)
+
+    each(lambda one: one.loss)
+    for _ in range(WARM_UP):
+        each(lambda one: one.ask(0))
+        each(Contender.take)
+    for number in range(run.size.rounds):
+        rotated = number % max(1, len(alive))
+        alive[:] = alive[rotated:] + alive[:rotated]
+        for one in tuple(alive):
+            if run.left() > 0 or number == 0:
+                each(lambda this, one=one: this.train(run.size.turn) if this is one else None)
+                if one in alive:
+                    run.row(one.name, group=group, turn=number, loss=one.loss, **measured(one, started[one]))
+    for one in alive:
+        one.close()
+
+
+def measured(contender: Contender, entry: Entry) -> dict[str, Any]:
+    """The last turn of a contender, with the operations per second that its real tokens need."""
+    turn = contender.turns[-1]
+    operations = per_target_token(entry.folder)
+    return {
+        **turn,
+        "step_milliseconds": 1e3 * turn["seconds"] / turn["steps"],
+        "real_tflops": turn["tokens_per_second"] * operations / 1e12,
+    }
+
+
+def main() -> None:
+    """Writes the rows of the slice."""
+    run = Slice.from_command_line(__doc__)
+    for number, entries in enumerate(CONTESTS[run.name](run)):
+        if run.left() <= 0:
+            run.row(", ".join(entry.name for entry in entries), skipped="no time left")
+        else:
+            compete(run, entries, number)
+
+
+if __name__ == "__main__":
+    main()
