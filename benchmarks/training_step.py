@@ -77,6 +77,23 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
+def write(options: argparse.Namespace, folder: str) -> None:
+    """Writes weights and text to the folder."""
+    lengths = [str(length) for length in options.row_lengths]
+    of_model = ["--model", options.model, "--seed", str(options.seed)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.steps.{script}", folder, *of_model, *more],
+            cwd=ROOT,
+            env=environment(ROOT),
+        )
+        for script, more in (("weights", ["--size", options.size]), ("prepare", ["--row_lengths", *lengths]))
+    ]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit("no weights or no text: see above")
+
+
 def contenders_of(options: argparse.Namespace, folder: str) -> tuple[list[Contender], list[list[str]]]:
     """Starts all contenders; also returns the names of the plain and of the tuned ones of PyTorch."""
     device, rows = options.device, str(options.rows)
@@ -126,15 +143,13 @@ def compare(options: argparse.Namespace) -> None:
     """Lets the contenders of these options train, and reports their speeds."""
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
-        lengths = [str(length) for length in options.row_lengths]
-        of_model = ["--model", options.model, "--seed", str(options.seed)]
-        for script, more in (("weights", ["--size", options.size]), ("prepare", ["--row_lengths", *lengths])):
-            command = [sys.executable, "-m", f"benchmarks.steps.{script}", folder, *of_model, *more]
-            subprocess.run(command, cwd=ROOT, env=environment(ROOT), check=True)
+        write(options, folder)
         contenders, groups = contenders_of(options, folder)
+        # They started at the same time, so all losses are awaited before anything is timed.
         for one in contenders:
             if abs(one.loss / contenders[0].loss - 1) > TOLERANCE[options.dtype]:
                 sys.exit(f"{one.name} has a loss of {one.loss}, ours is {contenders[0].loss}")
+        for one in contenders:
             for _ in range(WARM_UP):
                 one.train(0)
             one.turns.clear()

@@ -31,13 +31,15 @@ def trainer_of(
     optimizer: Any = model.optimizer_def
     state = FlaxOptimTrainState.create(optimizer, variables)
     partitioner = PjitPartitioner(num_partitions=1)
+    axes = partitioner.get_mesh_axes(state)
     return Trainer(
         model,
-        state,
+        # Where a step leaves it: a state from elsewhere would be compiled for once more.
+        partitioner.move_params_to_devices(state, axes),
         partitioner,
         eval_names=[],
         summary_dir=None,
-        train_state_axes=partitioner.get_mesh_axes(state),
+        train_state_axes=axes,
         rng=jax.random.PRNGKey(0),
         learning_rate_fn=learning_rate,
         num_microbatches=None,

@@ -111,7 +111,8 @@ def main() -> None:
         # TF32 products of what autocast leaves in float32; no effect on a CPU.
         torch.set_float32_matmul_precision("high" if options.dtype == "bfloat16" else "highest")
         torch._dynamo.config.recompile_limit = 2 * options.tuned
-        forward = torch.compile(model, dynamic=False)
+        # On a CPU a shape takes many minutes, and its products are the same library calls in all shapes.
+        forward = torch.compile(model, dynamic=device == "cpu")
         batches = by_length(examples, size, options.tuned, device)
     else:
         forward = model
