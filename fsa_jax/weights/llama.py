@@ -101,7 +101,13 @@ def student_directory(directory: str | Path | None = None) -> Path:
 
 
 def student_config(
-    directory: str | None = None, dtype: Any = "bfloat16", scan_layers: bool = False, remat: bool = False
+    directory: str | None = None,
+    dtype: Any = "bfloat16",
+    scan_layers: bool = False,
+    remat: bool = False,
+    logits_in_dtype: bool = False,
+    embedding_gradient: str = "scatter",
+    attention_implementation: str = "plain",
 ) -> LlamaConfig:
     """The configuration of an imported model, for gin.
 
@@ -110,6 +116,9 @@ def student_config(
       dtype: dtype of the activations.
       scan_layers: whether layers are stacked; must be the same as at the import.
       remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
+      logits_in_dtype: see :class:`LlamaConfig`; so are the next two.
+      embedding_gradient: how the gradients of the embedding table are summed.
+      attention_implementation: how attention is computed.
 
     Raises:
       SettingError: there is no such directory.
@@ -119,7 +128,15 @@ def student_config(
     if content.get("model_type") not in FAMILY.model_types:
         raise _unsupported("model_type", content.get("model_type"), " or ".join(FAMILY.model_types))
     config = config_from_hf(content)
-    return dataclasses.replace(config, dtype=dtype, scan_layers=scan_layers, remat=remat)
+    return dataclasses.replace(
+        config,
+        dtype=dtype,
+        scan_layers=scan_layers,
+        remat=remat,
+        logits_in_dtype=logits_in_dtype,
+        embedding_gradient=embedding_gradient,
+        attention_implementation=attention_implementation,
+    )
 
 
 def leaves(config: LlamaConfig) -> list[Leaf]:

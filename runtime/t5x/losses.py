@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from fsa_base.errors import require_choice
 from t5x.metrics import AveragePerStep, MetricMap, TimeRate
@@ -94,11 +95,13 @@ def weighted_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     normalizer: Array | float | None = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, "*batch length"]]:
     """Returns the loss Σ(CE - smoothing constant + z_loss·log²Z)·weight / normalizer, and the part that is z-loss.
 
+    The third result says for every token whether its target has the largest logit; of equal ones the first counts.
+
     Args:
-      logits: Unnormalised log-probabilities, in nats.
+      logits: Unnormalised log-probabilities, in nats. The loss is computed in float32 from any type.
       targets: Token ids. An id outside the vocabulary has no target logit.
       weights: Weight of every target. If None, 1.
       label_smoothing: Probability that is distributed evenly over the wrong tokens. The entropy of the smoothed target
@@ -106,16 +109,17 @@ def weighted_cross_entropy(
       z_loss: Coefficient of log²Z, which keeps the logits from growing.
       normalizer: Divisor of the sum. If None, 1.
     """
-    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
-    z = token_losses[1]
-    loss = token_losses[0] - _smoothed_entropy(label_smoothing, logits.shape[-1])
+    token_losses: tuple[Array, Array, Array] = token_cross_entropy(logits, targets, label_smoothing, z_loss)
+    loss, z, correct = token_losses
+    loss = loss - smoothed_entropy(label_smoothing, logits.shape[-1])
     if weights is not None:
         loss, z = loss * weights, z * weights
     total, total_z = jnp.sum(loss), jnp.sum(z)
-    return (total, total_z) if normalizer is None else (total / normalizer, total_z / normalizer)
+    return (total, total_z, correct) if normalizer is None else (total / normalizer, total_z / normalizer, correct)
 
 
-def _smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:
+def smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:
+    """Returns the entropy of a target that is smoothed over a vocabulary, in nats."""
     if not label_smoothing:
         return 0.0
     wrong = label_smoothing / (vocab_size - 1)
@@ -129,34 +133,37 @@ def token_cross_entropy(
     targets: Int[Array, "*batch"],
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Returns for every token its cross entropy plus z-loss, and its z-loss (of which no gradient is computed).
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
+    """Returns for every token its cross entropy plus z-loss, its z-loss, and whether its target has the largest logit.
 
-    The gradient is written by hand: the automatic one would keep several more arrays (batch, length, vocabulary),
-    which are the largest ones, until the backward pass.
+    Of equal logits the first is the largest, as in an argmax, which would be another pass over all logits. Only the
+    first result has a gradient. It is written by hand: the automatic one would keep several more arrays (batch, length,
+    vocabulary), which are the largest ones, until the backward pass. The logits are kept in their own type.
     """
     return _forward(logits, targets, label_smoothing, z_loss)[0]
 
 
 def _forward(logits: Array, targets: Array, label_smoothing: float, z_loss: float):
-    largest = jnp.max(logits, axis=-1, keepdims=True)
-    shifted = logits - largest
+    largest = jnp.max(logits, axis=-1, keepdims=True).astype(jnp.float32)
+    shifted = logits.astype(jnp.float32) - largest
     sum_exp = jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True)
     log_softmax = shifted - jnp.log(sum_exp)
     # Comparing with an iota is partitioned better than gathering if the vocabulary is split over devices.
-    is_target = _is_target(targets, logits.shape[-1])
+    ids = _ids(targets, logits.shape[-1])
+    is_target = targets[..., None] == ids
     wrong = label_smoothing / (logits.shape[-1] - 1)
     loss = -jnp.sum(jnp.where(is_target, 1.0 - label_smoothing, wrong) * log_softmax, axis=-1)
     log_z = jnp.squeeze(jnp.log(sum_exp) + largest, axis=-1)
     z = z_loss * jnp.square(log_z)
-    return (loss + z, z), (logits, targets, largest, sum_exp, log_z)
+    first = jnp.min(jnp.where(shifted == 0, ids, logits.shape[-1]), axis=-1)
+    return (loss + z, z, first == targets), (logits, targets, largest, sum_exp, log_z)
 
 
 def _backward(label_smoothing: float, z_loss: float, residuals, cotangents):
     logits, targets, largest, sum_exp, log_z = residuals
-    softmax = jnp.exp(logits - largest) / sum_exp
+    softmax = jnp.exp(logits.astype(jnp.float32) - largest) / sum_exp
     wrong = label_smoothing / (logits.shape[-1] - 1)
-    soft_targets = jnp.where(_is_target(targets, logits.shape[-1]), 1.0 - label_smoothing, wrong)
+    soft_targets = jnp.where(targets[..., None] == _ids(targets, logits.shape[-1]), 1.0 - label_smoothing, wrong)
     gradient = (1.0 + 2.0 * z_loss * log_z)[..., None] * softmax - soft_targets
     return (cotangents[0][..., None] * gradient).astype(logits.dtype), None
 
@@ -164,9 +171,8 @@ def _backward(label_smoothing: float, z_loss: float, residuals, cotangents):
 token_cross_entropy.defvjp(_forward, _backward)
 
 
-def _is_target(targets: Array, vocab_size: int) -> Array:
-    ids = jax.lax.broadcasted_iota(targets.dtype, (*targets.shape, vocab_size), targets.ndim)
-    return targets[..., None] == ids
+def _ids(targets: Array, vocab_size: int) -> Array:
+    return jax.lax.broadcasted_iota(targets.dtype, (*targets.shape, vocab_size), targets.ndim)
 
 
 def log_likelihood(
@@ -175,7 +181,7 @@ def log_likelihood(
     weights: Num[Array, "batch length"] | None,
 ) -> tuple[Float[Array, " batch"], dict[str, tuple[Array]]]:
     """Returns Σ log p(target)·weight of every example, and the weight, id and score of every token (by name)."""
-    token_losses: tuple[Array, Array] = token_cross_entropy(logits, targets)
+    token_losses: tuple[Array, Array, Array] = token_cross_entropy(logits, targets)
     cross_entropy = token_losses[0]
     weights = jnp.ones(targets.shape, cross_entropy.dtype) if weights is None else weights
     token_scores = -cross_entropy * weights
@@ -190,9 +196,17 @@ class TransformerLoss:
       label_smoothing: See :func:`weighted_cross_entropy`.
       z_loss: See :func:`weighted_cross_entropy`.
       normalizing_factor: Divisor of the summed loss.
+      cross_entropy: A function like :func:`weighted_cross_entropy`. What it takes for logits, so does :meth:`of_batch`.
     """
 
-    def __init__(self, label_smoothing: float, z_loss: float, normalizing_factor: LossNormalizer) -> None:
+    def __init__(
+        self,
+        label_smoothing: float,
+        z_loss: float,
+        normalizing_factor: LossNormalizer,
+        cross_entropy: Callable[..., tuple[Array, Array, Array]] = weighted_cross_entropy,
+    ) -> None:
+        self._cross_entropy = cross_entropy
         self._label_smoothing = label_smoothing
         self._z_loss = z_loss
         self._factor = parse_loss_normalizer(normalizing_factor)
@@ -202,19 +216,21 @@ class TransformerLoss:
         return loss_normalizer(self._factor, batch) if isinstance(self._factor, SpecialLossNormalizingFactor) else None
 
     def of_batch(
-        self, logits: Float[Array, "batch length vocab"], batch: Mapping[str, Array], normalizer: Array | float | None
+        self, logits: Any, batch: Mapping[str, Array], normalizer: Array | float | None
     ) -> tuple[Float[Array, ""], MetricMap]:
         """Returns loss and metrics of ``batch``. If ``normalizer`` is None, the divisor is that of the batch."""
         if normalizer is None:
             normalizer = loss_normalizer(self._factor, batch)
         weights = target_weights(self._factor, batch)
         targets = batch["decoder_target_tokens"]
-        loss, z_loss = weighted_cross_entropy(logits, targets, weights, self._label_smoothing, self._z_loss, normalizer)
-        return loss, _metrics(logits, batch, loss, z_loss, 1.0 if normalizer is None else normalizer)
+        loss, z_loss, correct = self._cross_entropy(
+            logits, targets, weights, self._label_smoothing, self._z_loss, normalizer
+        )
+        return loss, _metrics(correct, batch, loss, z_loss, 1.0 if normalizer is None else normalizer)
 
 
 def _metrics(
-    logits: Float[Array, "batch length vocab"],
+    correct: Bool[Array, "batch length"],
     batch: Mapping[str, Array],
     loss: Float[Array, ""],
     z_loss: Float[Array, ""],
@@ -228,11 +244,11 @@ def _metrics(
     target_tokens = jnp.float32(targets.size)
     mask = jnp.ones(targets.shape, bool) if weights is None else weights > 0
     real_tokens = jnp.sum(mask).astype(jnp.float32)
-    correct = jnp.sum((jnp.argmax(logits, axis=-1) == targets) & mask).astype(jnp.float32)
+    real_correct = jnp.sum(correct & mask).astype(jnp.float32)
     cross_entropy = loss - z_loss
     summed, summed_z = loss * divisor, z_loss * divisor
     metrics: MetricMap = {
-        "accuracy": _ratio(correct, real_tokens),
+        "accuracy": _ratio(real_correct, real_tokens),
         "loss": AveragePerStep(loss),
         "loss_per_nonpadding_target_token": _ratio(summed, real_tokens),
         "loss_per_all_target_tokens": _ratio(summed, target_tokens),

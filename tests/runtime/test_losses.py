@@ -30,7 +30,7 @@ def expected_loss(label_smoothing: float, z_loss: float) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
 @pytest.mark.parametrize("normalizer", [None, 4.0])
 def test_loss_follows_its_formula(label_smoothing, z_loss, normalizer):
-    loss, z = losses.weighted_cross_entropy(
+    loss, z, _ = losses.weighted_cross_entropy(
         jnp.asarray(LOGITS, jnp.float32),
         jnp.asarray(TARGETS),
         jnp.asarray(WEIGHTS),
@@ -63,7 +63,7 @@ def test_gradient_is_that_of_the_loss(label_smoothing, z_loss):
 
 def test_perfect_prediction_of_a_smoothed_target_has_loss_0():
     logits = jnp.log(jnp.where(jax.nn.one_hot(jnp.array([2]), 7) > 0, 0.9, 0.1 / 6))
-    loss, _ = losses.weighted_cross_entropy(logits, jnp.array([2]), label_smoothing=0.1)
+    loss, _, _ = losses.weighted_cross_entropy(logits, jnp.array([2]), label_smoothing=0.1)
     assert float(loss) == pytest.approx(0.0, abs=1e-6)
 
 

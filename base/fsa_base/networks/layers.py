@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import mul
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes, scan_with_axes, with_sharding_constraint
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
-from fsa_base.errors import SettingError
+from fsa_base.errors import SettingError, require_choice
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -27,6 +27,13 @@ ACTIVATIONS = {
     "linear": lambda x: x,
 }
 """Activation functions by the names that ``mlp_activations`` of a configuration may have."""
+
+EMBEDDING_GRADIENTS = ("scatter", "one_hot")
+"""Ways to sum the gradients of an embedding table; see :func:`lookup`."""
+
+ATTENTION_IMPLEMENTATIONS = ("plain", "recompute", "cudnn")
+"""Ways to compute attention in training: weights that are kept for the backward pass, weights that are computed again
+there, and cuDNN's kernel (:func:`fsa_base.networks.fused_attention.cudnn_attention`)."""
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 embedding_init = nn.initializers.normal(stddev=1.0)
@@ -40,11 +47,13 @@ class Mode:
       enable_dropout: whether dropout is used (training).
       decode: whether to decode one token per row, with keys and values of earlier tokens in the ``cache`` collection.
       prefill: whether to read whole prompts and store their keys and values in the cache.
+      causal: whether no token attends to a later one. The masks say the same; a fused attention skips such keys.
     """
 
     enable_dropout: bool = False
     decode: bool = False
     prefill: bool = False
+    causal: bool = False
 
 
 def check_config(config: Any) -> None:
@@ -74,6 +83,26 @@ def check_config(config: Any) -> None:
             expected="a number from 0 to below 1",
             found=repr(config.dropout_rate),
             fix="set the macro DROPOUT_RATE, e.g. 0.0 for pretraining, 0.1 for fine-tuning",
+        )
+    check_speed(config)
+
+
+def check_speed(config: Any) -> None:
+    """Checks the fields of a configuration that change the speed of training, but not what is computed.
+
+    Raises:
+      SettingError: an unknown choice, or one that the dtype of the activations rules out.
+    """
+    kind = type(config).__name__
+    require_choice(f"{kind}.embedding_gradient", config.embedding_gradient, EMBEDDING_GRADIENTS)
+    setting = f"{kind}.attention_implementation"
+    require_choice(setting, config.attention_implementation, ATTENTION_IMPLEMENTATIONS)
+    if config.attention_implementation == "cudnn" and config.dtype != jnp.bfloat16:
+        raise SettingError(
+            setting,
+            expected=f"'plain' or 'recompute' for activations in {config.dtype}; 'cudnn' is for bfloat16",
+            found="'cudnn'",
+            fix=f"--gin.{setting}=\"'plain'\", or --gin.{kind}.dtype=\"'bfloat16'\"",
         )
 
 
@@ -117,6 +146,7 @@ class Embedding(nn.Module):
     num_embeddings: int
     features: int
     dtype: Any = jnp.float32
+    gradient: str = "scatter"
 
     def setup(self):
         self.embedding = param_with_axes(
@@ -125,15 +155,49 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: Num[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         """Rows of the table; zeros for ids outside of it. Ids may be floats, because engines initialise with floats."""
-        ids = ids.astype(jnp.int32)
-        # Looked up in float32, so that the gradients of all occurrences of a token are summed in float32.
-        rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
-        inside = (ids >= 0) & (ids < self.num_embeddings)
-        return constrain(jnp.where(inside[..., None], rows, 0.0).astype(self.dtype), "batch", "length", "embed")
+        rows: Array = lookup(self.embedding, ids.astype(jnp.int32), self.dtype, self.gradient)
+        return constrain(rows, "batch", "length", "embed")
 
-    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Float32 dot products with every row."""
-        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+    def attend(self, x: Float[Array, "batch length embed"], dtype: Any = jnp.float32) -> Float[Array, "batch length _"]:
+        """Dot products with every row, with operands and results in ``dtype``."""
+        return jnp.dot(x.astype(dtype), self.embedding.T.astype(dtype))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def lookup(
+    table: Float[Array, "vocab embed"], ids: Int[Array, "batch length"], dtype: Any, gradient: str
+) -> Float[Array, "batch length embed"]:
+    """Rows of a float32 table in ``dtype``; zeros for ids outside of it.
+
+    The gradients of all occurrences of a token are summed in float32. ``gradient`` says how: ``"scatter"`` adds them to
+    the table one by one, without those that are zero, such as all of padding; ``"one_hot"`` multiplies them by the
+    one-hot matrix of the ids, which is more work, but a matrix product. XLA's scatter waits where tokens repeat: on
+    GPUs with JAX 0.10 it is a loop that retries (jax-ml/jax#38806).
+    """
+    rows = jnp.take(table, ids, axis=0, mode="clip")
+    inside = (ids >= 0) & (ids < table.shape[0])
+    return jnp.where(inside[..., None], rows, 0.0).astype(dtype)
+
+
+def _lookup_forward(table: Array, ids: Array, dtype: Any, gradient: str) -> tuple[Array, tuple[Array, Array]]:
+    return lookup(table, ids, dtype, gradient), (table, ids)
+
+
+def _lookup_backward(dtype: Any, gradient: str, residuals: tuple[Array, Array], rows: Array) -> tuple[Array, None]:
+    table, ids = residuals
+    if gradient == "one_hot":
+        # The rows have dtype, so the products are exact; HIGHEST keeps float32 from being rounded to TF32.
+        one_hot = jax.nn.one_hot(ids, table.shape[0], dtype=rows.dtype)
+        product = jnp.einsum(
+            "blv,ble->ve", one_hot, rows, precision=jax.lax.Precision.HIGHEST, preferred_element_type=table.dtype
+        )
+        return product, None
+    counts = (ids >= 0) & jnp.any(rows != 0, axis=-1)
+    ids = jnp.where(counts, ids, table.shape[0])
+    return jnp.zeros_like(table).at[ids].add(rows.astype(table.dtype), mode="drop"), None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 class Mlp(nn.Module):
@@ -172,9 +236,37 @@ def dropout(
     return nn.Dropout(rate, broadcast_dims=(-2,) if over_length else (), name=name)(x, deterministic=not enabled)
 
 
-def tied_logits(embedding: Embedding, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-    """Logits from the embedding table, scaled as in T5 v1.0."""
-    return embedding.attend(x) / math.sqrt(x.shape[-1])
+class Unprojected(NamedTuple):
+    """What logits are computed from, for losses that never hold all of them: ``states @ matrix.T``.
+
+    Attributes:
+      states: the last layer's output.
+      matrix: the output projection, in the same dtype.
+    """
+
+    states: Float[Array, "batch length embed"]
+    matrix: Float[Array, "vocab embed"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the logits."""
+        return (*self.states.shape[:-1], self.matrix.shape[0])
+
+
+def logits_dtype(config: Any) -> Any:
+    """The dtype of logits: float32, or that of the activations with ``logits_in_dtype``."""
+    return config.dtype if config.logits_in_dtype else jnp.float32
+
+
+def tied_logits(
+    embedding: Embedding, x: Float[Array, "batch length embed"], dtype: Any = jnp.float32
+) -> Float[Array, "batch length vocab"]:
+    """Logits in ``dtype`` from the embedding table, scaled as in T5 v1.0."""
+    scale = math.sqrt(x.shape[-1])
+    if dtype == jnp.float32:
+        return embedding.attend(x) / scale
+    # Logits would be rounded twice, so the states are scaled.
+    return embedding.attend(x.astype(jnp.float32) / scale, dtype)
 
 
 def apply_layers(

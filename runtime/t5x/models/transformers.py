@@ -8,6 +8,8 @@ A batch is a dict of int32 arrays (batch, length) with SeqIO's names: ``encoder_
 from __future__ import annotations
 
 import abc
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -15,13 +17,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fsa_base.errors import VocabularyError
+from fsa_base.errors import SettingError, VocabularyError
 from t5x import decoding, losses
 from t5x.data.datasets import SeqioConverter
 from t5x.models.base import BaseModel, Batch, Params, Vocabulary
 from t5x.optimizers import OptimizerDef
 
 DecodeFn = Callable[..., tuple[Array, Array]]
+CrossEntropy = Callable[..., tuple[Array, Array, Array]]
 
 
 class BaseTransformerModel(BaseModel):
@@ -37,6 +40,7 @@ class BaseTransformerModel(BaseModel):
       z_loss: See :func:`t5x.losses.weighted_cross_entropy`.
       loss_normalizing_factor: Divisor of the summed loss: None, a number, or a name in
         :class:`t5x.losses.SpecialLossNormalizingFactor`.
+      cross_entropy: A function like :func:`t5x.losses.weighted_cross_entropy` of what :meth:`_loss_inputs` returns.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class BaseTransformerModel(BaseModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizer = None,
+        cross_entropy: CrossEntropy = losses.weighted_cross_entropy,
     ) -> None:
         super().__init__(optimizer_def)
         self.module = module
@@ -56,7 +61,7 @@ class BaseTransformerModel(BaseModel):
         self.input_vocabulary = cast(Vocabulary, input_vocabulary)
         self.output_vocabulary = cast(Vocabulary, output_vocabulary)
         self.decode_fn = decode_fn
-        self._loss = losses.TransformerLoss(label_smoothing, z_loss, loss_normalizing_factor)
+        self._loss = losses.TransformerLoss(label_smoothing, z_loss, loss_normalizing_factor, cross_entropy)
 
     @property
     def eos_id(self) -> int:
@@ -73,6 +78,10 @@ class BaseTransformerModel(BaseModel):
         other_variables: Mapping[str, Any] | None = None,
     ) -> Any:
         """Returns logits (batch, length, vocabulary); with ``mutable`` also the changed variables."""
+
+    def _loss_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the loss is computed from: the result of :meth:`_compute_logits`, with the same arguments."""
+        return self._compute_logits(*args, **kwargs)
 
     def batch_loss_normalizer(self, batch: Batch) -> Array | float | None:
         """Returns the divisor of the summed loss of ``batch`` if it depends on the batch; otherwise None."""
@@ -100,7 +109,7 @@ class BaseTransformerModel(BaseModel):
           ``(loss, metrics)``, or ``(loss, (metrics, flax_mutables))`` if ``flax_mutables`` is given.
         """
         mutable = list(flax_mutables) if flax_mutables and dropout_rng is not None else False
-        logits = self._compute_logits(params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables)
+        logits = self._loss_inputs(params, batch, dropout_rng, mutable=mutable, other_variables=flax_mutables)
         new_mutables = flax_mutables
         if mutable:
             logits, new_mutables = logits
@@ -108,7 +117,7 @@ class BaseTransformerModel(BaseModel):
         loss, metrics = self._loss.of_batch(logits, batch, loss_normalizer)
         return loss, (metrics, new_mutables) if flax_mutables else metrics
 
-    def _require_rows(self, logits: Array) -> None:
+    def _require_rows(self, logits: Any) -> None:
         """Checks that there is a logit for every id. Larger ids would silently be ignored or mistaken for others.
 
         Raises:
@@ -283,6 +292,13 @@ class DecoderOnlyModel(BaseTransformerModel):
       vocabulary: Vocabulary of inputs and targets.
       inputs_bidirectional_attention: Whether the tokens of the prefix attend to the whole prefix.
       feature_converter_cls: SeqIO feature converter. If None, ``seqio.DecoderFeatureConverter``.
+      loss_slices: Number of pieces of a row whose logits are computed one after the other in training, which saves
+        memory where the vocabulary is large; see :func:`t5x.sliced_losses.sliced_cross_entropy`. The network must be
+        able to return its last layer's output (argument ``project`` of ``fsa_base.networks.llama``). With 1 there is
+        no cutting, and logits are asked for.
+
+    Raises:
+      SettingError: ``loss_slices`` is not a positive integer, or the network returns logits only.
     """
 
     FEATURE_CONVERTER_CLS = SeqioConverter("DecoderFeatureConverter")
@@ -298,9 +314,14 @@ class DecoderOnlyModel(BaseTransformerModel):
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         loss_normalizing_factor: losses.LossNormalizer = None,
+        loss_slices: int = 1,
     ) -> None:
         loss = (label_smoothing, z_loss, loss_normalizing_factor)
-        super().__init__(module, vocabulary, vocabulary, optimizer_def, decode_fn, *loss)
+        cross_entropy: CrossEntropy = losses.weighted_cross_entropy
+        if loss_slices != 1:
+            cross_entropy = _sliced_cross_entropy(module, loss_slices)
+        super().__init__(module, vocabulary, vocabulary, optimizer_def, decode_fn, *loss, cross_entropy)
+        self._loss_slices = loss_slices
         if feature_converter_cls is not None:
             self.FEATURE_CONVERTER_CLS = feature_converter_cls
         self._inputs_bidirectional_attention = inputs_bidirectional_attention
@@ -319,6 +340,20 @@ class DecoderOnlyModel(BaseTransformerModel):
         mutable: Any = False,
         other_variables: Mapping[str, Any] | None = None,
     ) -> Any:
+        return self._apply(params, batch, dropout_rng, mutable, other_variables)
+
+    def _loss_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        return self._apply(*args, **kwargs, **({} if self._loss_slices == 1 else {"project": False}))
+
+    def _apply(
+        self,
+        params: Params,
+        batch: Batch,
+        dropout_rng: Array | None = None,
+        mutable: Any = False,
+        other_variables: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
         bidirectional = self._inputs_bidirectional_attention
         causal_attention = batch.get("decoder_causal_attention") if bidirectional else None
         return self.module.apply(
@@ -332,6 +367,7 @@ class DecoderOnlyModel(BaseTransformerModel):
             decode=False,
             enable_dropout=dropout_rng is not None,
             mutable=mutable,
+            **options,
         )
 
     def predict_batch_with_aux(  # type: ignore[override]
@@ -368,6 +404,21 @@ class DecoderOnlyModel(BaseTransformerModel):
             num_decodes=num_decodes,
             inputs_bidirectional_attention=self._inputs_bidirectional_attention,
         )
+
+
+def _sliced_cross_entropy(module: nn.Module, slices: int) -> CrossEntropy:
+    """Returns :func:`t5x.sliced_losses.sliced_cross_entropy` for a number of slices, if the network allows it."""
+    from t5x.sliced_losses import sliced_cross_entropy  # only if it is used
+
+    whole = isinstance(slices, int) and slices > 0
+    if not whole or "project" not in inspect.signature(type(module).__call__).parameters:
+        raise SettingError(
+            "DecoderOnlyModel.loss_slices",
+            expected="1" if whole else "a positive integer",
+            found=f"{slices!r} with {type(module).__name__}, which returns logits only" if whole else repr(slices),
+            fix="--gin.models.DecoderOnlyModel.loss_slices=1",
+        )
+    return functools.partial(sliced_cross_entropy, slices=slices)
 
 
 def initial_tokens(

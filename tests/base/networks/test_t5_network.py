@@ -238,6 +238,32 @@ def test_dropout_drops_a_feature_at_every_position():
         assert set(np.unique(found)) == {0.0, 2.0}
 
 
+def test_attention_dropout_is_t5x_s_one_mask_for_the_weights_of_all_queries(monkeypatch):
+    """The network drops values; T5X drops attention weights. Both are the same, and so are their gradients."""
+    mode, rate = layers.Mode(enable_dropout=True), 0.5
+    dropped = attention.MultiHeadAttention(num_heads=2, head_dim=5, dropout_rate=rate, mode=mode)
+    plain = dropped.clone(dropout_rate=0.0)
+    x, context = (jax.random.normal(jax.random.PRNGKey(n), (3, length, 12)) for n, length in ((1, 4), (2, 7)))
+    variables = plain.init(jax.random.PRNGKey(0), x, context)
+    masks, draw, softmax = [], jax.random.bernoulli, jax.nn.softmax
+    monkeypatch.setattr(jax.random, "bernoulli", lambda *args: masks.append(draw(*args)) or masks[-1])
+
+    def of(module):
+        def loss(variables):
+            outputs = module.apply(variables, x, context, rngs={"dropout": jax.random.PRNGKey(3)})
+            return jnp.sum(jnp.sin(outputs)), outputs
+
+        return jax.value_and_grad(loss, has_aux=True)(variables)
+
+    found = of(dropped)
+    (mask,) = masks
+    assert mask.shape == (3, 2, 1, 7) and 0 < mask.mean() < 1
+    monkeypatch.setattr(jax.nn, "softmax", lambda *args, **named: softmax(*args, **named) * mask / (1 - rate))
+    wanted = of(plain)
+    assert len(masks) == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
+
+
 def test_activations_are_bfloat16_and_the_rest_float32(params):
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     inputs, targets = tokens(2, 6), tokens(2, 5, seed=1)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int
 
+from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import LayerNorm, Mode, constrain
 from fsa_base.networks.llama.config import LlamaConfig, rotary_frequencies
 
@@ -27,6 +28,19 @@ def rotate(
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def attend(
+    query: Float[Array, "batch queries heads head_dim"],
+    key: Float[Array, "batch keys kv_heads head_dim"],
+    value: Float[Array, "batch keys kv_heads head_dim"],
+    mask: Bool[Array, "#batch 1 1 #queries #keys"],
+) -> Float[Array, "batch queries heads head_dim"]:
+    """The mean of the values for each query, weighted by a float32 softmax; ``heads / kv_heads`` share a key."""
+    grouped = query.reshape(*query.shape[:2], key.shape[2], -1, query.shape[3])
+    logits = jnp.einsum("bqkgd,bskd->bkgqs", grouped, key).astype(jnp.float32) * query.shape[3] ** -0.5
+    weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(value.dtype)
+    return jnp.einsum("bkgqs,bskd->bqkgd", weights, value).reshape(query.shape)
 
 
 class Projection(nn.Module):
@@ -69,7 +83,6 @@ class GroupedQueryAttention(nn.Module):
         prefill_lengths: Int[Array, " batch"] | None,
     ) -> Float[Array, "batch length embed"]:
         config = self.config
-        groups = config.num_heads // config.num_kv_heads
         query = self._heads("query", x, config.num_heads)
         key = self._heads("key", x, config.num_kv_heads)
         value = self._heads("value", x, config.num_kv_heads)
@@ -89,10 +102,13 @@ class GroupedQueryAttention(nn.Module):
         elif self.mode.prefill:
             self._fill(cache, key, value, start, prefill_lengths)
 
-        query = query.reshape(*query.shape[:2], config.num_kv_heads, groups, config.head_dim)
-        logits = jnp.einsum("bqkgd,bskd->bkgqs", query, key).astype(jnp.float32) * config.head_dim**-0.5
-        weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(config.dtype)
-        attended = jnp.einsum("bkgqs,bskd->bqkgd", weights, value).reshape(*x.shape[:2], -1)
+        if config.attention_implementation == "cudnn" and not (self.mode.decode or self.mode.prefill):
+            scale, causal = config.head_dim**-0.5, self.mode.causal
+            attended = cudnn_attention(query, key, value, mask[:, 0], None, scale=scale, causal=causal)
+        else:
+            recompute = config.attention_implementation == "recompute"
+            attended = (jax.checkpoint(attend) if recompute else attend)(query, key, value, mask)
+        attended = attended.reshape(*x.shape[:2], -1)
         return Projection(x.shape[-1], ("joined_kv", "embed"), False, config.dtype, name="out")(attended)
 
     def _heads(self, name: str, x: Array, count: int) -> Float[Array, "batch length heads head_dim"]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsa_base.errors import SettingError, require_float
+from fsa_base.networks.layers import check_speed
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,16 @@ class LlamaConfig:
       attention_bias: whether the query, key and value projections have biases.
       query_key_norm: whether queries and keys of each head are normalised before they are rotated.
       logits_via_embedding: whether the output projection is the embedding table, without scaling.
-      dtype: dtype of the activations; parameters, norms, softmax and logits are float32.
+      dtype: dtype of the activations; parameters, norms and softmax are float32, logits by default.
       scan_layers: whether to compile one layer and loop over it, with parameters stacked along a leading axis
         ``layers``.
       remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
+      logits_in_dtype: whether logits have ``dtype``, too, instead of float32; the loss is float32 in both cases.
+      embedding_gradient: how the gradients of the embedding table are summed: ``"scatter"`` or, as a matrix product,
+        ``"one_hot"`` (:func:`fsa_base.networks.layers.lookup`).
+      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"recompute"``, which
+        computes the attention weights again in the backward pass instead of keeping them; or ``"cudnn"``, a fused
+        kernel for NVIDIA GPUs and bfloat16 activations.
 
     Raises:
       SettingError: a value is impossible for a model.
@@ -76,6 +83,9 @@ class LlamaConfig:
     dtype: Any = jnp.float32
     scan_layers: bool = False
     remat: bool = False
+    logits_in_dtype: bool = False
+    embedding_gradient: str = "scatter"
+    attention_implementation: str = "plain"
 
     def __post_init__(self):
         # gin gives dtypes as strings; fields of a Flax module must be hashable.
@@ -101,6 +111,7 @@ class LlamaConfig:
                 found=repr(self.head_dim),
                 fix="set head_dim as in the model's config.json",
             )
+        check_speed(self)
 
 
 def rotary_frequencies(config: LlamaConfig) -> np.ndarray:

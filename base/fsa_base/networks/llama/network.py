@@ -11,7 +11,16 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_base.networks.layers import LayerNorm, Linear, Mlp, Mode, apply_layers, constrain
+from fsa_base.networks.layers import (
+    LayerNorm,
+    Mlp,
+    Mode,
+    Unprojected,
+    apply_layers,
+    constrain,
+    logits_dtype,
+    lookup,
+)
 from fsa_base.networks.llama.attention import GroupedQueryAttention, kernel_init
 from fsa_base.networks.llama.config import LlamaConfig
 
@@ -19,7 +28,7 @@ Tokens = Num[Array, "batch length"]
 
 
 class TokenEmbedder(nn.Module):
-    """The embedding table, which may also serve as the output projection (``attend``)."""
+    """The embedding table, which may also serve as the output projection."""
 
     config: LlamaConfig
 
@@ -29,12 +38,19 @@ class TokenEmbedder(nn.Module):
 
     def __call__(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         """Rows of the table."""
-        rows = jnp.take(self.embedding, ids, axis=0, mode="clip").astype(self.config.dtype)
+        rows: Array = lookup(self.embedding, ids, self.config.dtype, self.config.embedding_gradient)
         return constrain(rows, "batch", "length", "embed")
 
-    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Float32 dot products with every row."""
-        return jnp.dot(x.astype(jnp.float32), self.embedding.T)
+
+class OutputMatrix(nn.Module):
+    """The matrix from which logits are computed if the embedding table is not used for it: a ``kernel``."""
+
+    config: LlamaConfig
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "embed vocab"]:
+        shape = (self.config.emb_dim, self.config.vocab_size)
+        return param_with_axes("kernel", kernel_init, shape, jnp.float32, axes=("embed", "vocab"))
 
 
 class DecoderLayer(nn.Module):
@@ -62,10 +78,11 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, final norm and logits."""
+    """Embedding, layers, final norm and, with ``project``, logits."""
 
     config: LlamaConfig
     mode: Mode
+    project: bool = True
 
     @nn.compact
     def __call__(
@@ -75,19 +92,21 @@ class Decoder(nn.Module):
         positions: Int[Array, "#batch length"],
         start: Int[Array, " batch"],
         prefill_lengths: Int[Array, " batch"] | None,
-    ) -> Float[Array, "batch length vocab"]:
+    ) -> Float[Array, "batch length vocab"] | Unprojected:
         config = self.config
         embedder = TokenEmbedder(config, name="token_embedder")
         context = (mask, positions, start, prefill_lengths)
         x = apply_layers(DecoderLayer, config, self.mode, config.num_layers, embedder(tokens), *context)
         x = LayerNorm(config.dtype, config.norm_epsilon, name="decoder_norm")(x)
-        if config.logits_via_embedding:
-            return embedder.attend(x)
-        return Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, kernel_init, name="logits_dense")(x)
+        dtype = logits_dtype(config)
+        tied = config.logits_via_embedding
+        matrix = embedder.embedding if tied else OutputMatrix(config, name="logits_dense")().T
+        unprojected = Unprojected(x.astype(dtype), matrix.astype(dtype))
+        return jnp.dot(unprojected.states, unprojected.matrix.T) if self.project else unprojected
 
 
 class LlamaTransformer(nn.Module):
-    """A decoder-only student. Logits are float32.
+    """A decoder-only student.
 
     No token id means padding: id 0 is ``!`` in the vocabularies of Llama 3 and Qwen. Padding on the right has no effect
     (attention is causal). Segment ids separate packed examples and mark padding on the left.
@@ -114,7 +133,8 @@ class LlamaTransformer(nn.Module):
         max_decode_length: int | None = None,
         prefill: bool = False,
         prefill_lengths: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch length vocab"]:
+        project: bool = True,
+    ) -> Float[Array, "batch length vocab"] | Unprojected:
         """Logits of the next token, for each token.
 
         Args:
@@ -129,6 +149,7 @@ class LlamaTransformer(nn.Module):
           max_decode_length: ignored; T5X passes it, but the cache has a fixed length.
           prefill: whether to write the keys and values of the tokens into the cache.
           prefill_lengths: number of tokens of each row to use, including padding on the left; all by default.
+          project: whether to return logits; otherwise what they are computed from.
         """
         tokens = decoder_input_tokens.astype(jnp.int32)
         batch, length = tokens.shape
@@ -144,7 +165,7 @@ class LlamaTransformer(nn.Module):
         if decoder_positions is None:
             decoder_positions = jnp.maximum(jnp.arange(length)[None, :] - start[:, None], 0)
         positions = decoder_positions.astype(jnp.int32)
-        mode = Mode(decode=decode, prefill=prefill)
-        return Decoder(self.config, mode, name="decoder")(
+        mode = Mode(decode=decode, prefill=prefill, causal=decoder_causal_attention is None)
+        return Decoder(self.config, mode, project, name="decoder")(
             tokens, mask[:, None, None], positions, start, prefill_lengths
         )

@@ -14,6 +14,7 @@ import numpy as np
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import Linear, Mode, constrain
 
 rel_embedding_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -100,6 +101,25 @@ def causal_mask(length: int, prefix: Num[Array, "batch length"] | None = None) -
     return mask[:, None]
 
 
+def attend(
+    query: Float[Array, "batch queries heads head_dim"],
+    key: Float[Array, "batch keys heads head_dim"],
+    value: Float[Array, "batch keys heads head_dim"],
+    mask: Bool[Array, "#batch 1 #queries #keys"] | None,
+    bias: Float[Array, "#batch heads queries keys"] | None,
+) -> Float[Array, "batch queries heads head_dim"]:
+    """The mean of the values for each query, weighted by the softmax of query times key plus ``bias``."""
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+    if bias is not None:
+        logits = logits + bias.astype(logits.dtype)
+    if mask is not None:
+        # Masked logits are replaced, not lowered by a large number. If a compiler keeps that sum in float32 and its
+        # maximum in bfloat16, the difference overflows exp in a row without any key (padding) and gives NaN.
+        logits = jnp.where(mask, logits, jnp.asarray(MASKED, logits.dtype))
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
 class MultiHeadAttention(nn.Module):
     """Attention of ``inputs`` to ``context``, without biases and without scaling of the logits.
 
@@ -117,6 +137,7 @@ class MultiHeadAttention(nn.Module):
     mode: Mode
     dtype: Any = jnp.float32
     float32_logits: bool = False
+    implementation: str = "plain"
 
     @nn.compact
     def __call__(
@@ -134,17 +155,16 @@ class MultiHeadAttention(nn.Module):
         value = self._heads("value", context, kernel_init)
         if self.mode.decode or self.mode.prefill:
             key, value, mask, bias = self._cached(key, value, mask, bias, prefill_lengths)
-        if self.float32_logits:
-            query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key)
-        if bias is not None:
-            logits = logits + bias.astype(logits.dtype)
-        if mask is not None:
-            # Masked logits are replaced, not lowered by a large number. If a compiler keeps that sum in float32 and its
-            # maximum in bfloat16, the difference overflows exp in a row without any key (padding) and gives NaN.
-            logits = jnp.where(mask, logits, jnp.asarray(MASKED, logits.dtype))
-        weights = self._dropout(jax.nn.softmax(logits, axis=-1).astype(self.dtype))
-        outputs = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        value = self._dropout(value)
+        # Steps of decoding have one query, also in the attention to the encoder, which has no cache.
+        cached = self.mode.decode or self.mode.prefill or inputs.shape[1] == 1
+        if self.implementation == "cudnn" and mask is not None and not cached:
+            outputs = cudnn_attention(query, key, value, mask, bias, scale=1.0, causal=self.mode.causal)
+        else:
+            if self.float32_logits:
+                query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+            recompute = self.implementation == "recompute"
+            outputs = (jax.checkpoint(attend) if recompute else attend)(query, key, value, mask, bias)
         outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
         return Linear(inputs.shape[-1], ("joined_kv", "embed"), self.dtype, kernel_init, name="out")(outputs)
 
@@ -155,13 +175,18 @@ class MultiHeadAttention(nn.Module):
             projected.reshape(*x.shape[:2], self.num_heads, self.head_dim), "batch", "length", "heads", "kv"
         )
 
-    def _dropout(self, weights: Float[Array, "batch heads queries keys"]) -> Float[Array, "batch heads queries keys"]:
-        """Attention dropout with one mask for all queries, and a random key from this module's stream, as in T5X."""
+    def _dropout(self, value: Float[Array, "batch keys heads head_dim"]) -> Float[Array, "batch keys heads head_dim"]:
+        """Attention dropout with one mask for all queries, and a random key from this module's stream, as in T5X.
+
+        T5X multiplies the weights by the mask. The mask does not depend on the query, so the values can be multiplied
+        instead, which are much smaller.
+        """
         if not self.mode.enable_dropout or self.dropout_rate == 0.0:
-            return weights
-        shape = (*weights.shape[:2], 1, weights.shape[3])
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, shape)
-        return weights * (keep.astype(weights.dtype) / jnp.asarray(1.0 - self.dropout_rate, weights.dtype))
+            return value
+        batch, keys, heads, _ = value.shape
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout_rate, (batch, heads, 1, keys))
+        kept = jnp.einsum("bhqk->bkhq", keep.astype(value.dtype))
+        return value * (kept / jnp.asarray(1.0 - self.dropout_rate, value.dtype))
 
     def _cached(
         self,

@@ -25,6 +25,7 @@ from fsa_base.networks.layers import (
     check_config,
     constrain,
     dropout,
+    logits_dtype,
     tied_logits,
 )
 from fsa_base.networks.t5.attention import MultiHeadAttention, RelativePositionBias, attention_mask, causal_mask
@@ -36,7 +37,7 @@ class T5Config:
 
     Args:
       vocab_size: number of rows of the embedding table; larger than the number of ids if the table is padded.
-      dtype: dtype of the activations; parameters, layer norms and logits are always float32.
+      dtype: dtype of the activations; parameters and layer norms are always float32, logits by default.
       emb_dim: width of the residual stream.
       num_heads: number of attention heads.
       num_encoder_layers: number of encoder layers.
@@ -52,6 +53,12 @@ class T5Config:
         ``layers`` instead of one subtree ``layers_<i>`` per layer. This compiles faster; checkpoints of the two layouts
         are not interchangeable.
       remat: whether to recompute each layer's activations in the backward pass instead of keeping them.
+      logits_in_dtype: whether logits have ``dtype``, too, instead of float32; the loss is float32 in both cases.
+      embedding_gradient: how the gradients of the embedding table are summed: ``"scatter"`` or, as a matrix product,
+        ``"one_hot"`` (:func:`fsa_base.networks.layers.lookup`).
+      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"recompute"``, which
+        computes the attention weights again in the backward pass instead of keeping them; or ``"cudnn"``, a fused
+        kernel for NVIDIA GPUs and bfloat16 activations.
 
     Raises:
       SettingError: a value that no model can have.
@@ -71,6 +78,9 @@ class T5Config:
     float32_attention_logits: bool = False
     scan_layers: bool = False
     remat: bool = False
+    logits_in_dtype: bool = False
+    embedding_gradient: str = "scatter"
+    attention_implementation: str = "plain"
 
     def __post_init__(self):
         # gin gives dtypes as strings and sequences as lists; fields of a Flax module must be hashable.
@@ -92,6 +102,7 @@ def attention(config: Any, mode: Mode, name: str) -> MultiHeadAttention:
         mode=mode,
         dtype=config.dtype,
         float32_logits=config.float32_attention_logits,
+        implementation=config.attention_implementation,
         name=name,
     )
 
@@ -207,16 +218,17 @@ class Decoder(nn.Module):
 def output_logits(
     config: Any, embedding: Embedding, x: Float[Array, "batch length embed"]
 ) -> Float[Array, "batch length vocab"]:
-    """Float32 logits, computed in a compact method from the embedding table or a matrix ``logits_dense``."""
+    """Logits, computed in a compact method from the embedding table or a matrix ``logits_dense``."""
+    dtype = logits_dtype(config)
     if config.logits_via_embedding:
-        logits = tied_logits(embedding, x)
+        logits = tied_logits(embedding, x, dtype)
     else:
-        logits = Linear(config.vocab_size, ("embed", "vocab"), jnp.float32, name="logits_dense")(x)
+        logits = Linear(config.vocab_size, ("embed", "vocab"), dtype, name="logits_dense")(x)
     return constrain(logits, "batch", "length", "vocab")
 
 
 class Transformer(nn.Module):
-    """T5 as an encoder-decoder. Logits are float32; tokens of id 0 are padding, which no other token attends to."""
+    """T5 as an encoder-decoder. Tokens of id 0 are padding, which no other token attends to."""
 
     config: T5Config
 
@@ -227,7 +239,7 @@ class Transformer(nn.Module):
 
     def setup(self):
         config = self.config
-        self.token_embedder = Embedding(config.vocab_size, config.emb_dim, config.dtype)
+        self.token_embedder = Embedding(config.vocab_size, config.emb_dim, config.dtype, config.embedding_gradient)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.token_embedder)
 
@@ -274,7 +286,7 @@ class Transformer(nn.Module):
           prefill_lengths: number of these tokens to use, by row; the next step writes after them.
         """
         del decoder_positions
-        mode = Mode(enable_dropout, decode, prefill)
+        mode = Mode(enable_dropout, decode, prefill, causal=True)
         if decode or prefill:
             present = jnp.ones_like(decoder_input_tokens)
             mask = None if decode else causal_mask(present.shape[1])

@@ -42,6 +42,9 @@ class TransformerConfig:
     float32_attention_logits: bool = False
     scan_layers: bool = False
     remat: bool = False
+    logits_in_dtype: bool = False
+    embedding_gradient: str = "scatter"
+    attention_implementation: str = "plain"
 
     def __post_init__(self):
         require_float("TransformerConfig.dtype", self.dtype)
@@ -89,7 +92,8 @@ class Decoder(nn.Module):
         prefill_lengths: Int[Array, " batch"] | None,
     ) -> Float[Array, "batch length vocab"]:
         config = self.config
-        embedding = Embedding(config.vocab_size, config.emb_dim, config.dtype, name="token_embedder")
+        shape = (config.vocab_size, config.emb_dim)
+        embedding = Embedding(*shape, config.dtype, config.embedding_gradient, name="token_embedder")
         x = embedding(tokens)
         length = (max_decode_length if mode.decode else None) or x.shape[1]
         bias = relative_position_bias(config, bidirectional=False)(length, length)
@@ -101,7 +105,7 @@ class Decoder(nn.Module):
 
 
 class DecoderWrapper(nn.Module):
-    """The language model. Logits are float32; tokens of id 0 are padding, which no other token attends to."""
+    """The language model. Tokens of id 0 are padding, which no other token attends to."""
 
     config: TransformerConfig
 
