@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import Any
 
 from benchmarks._contender import ROOT, STEPS, Contender, ContenderError
 from benchmarks.kit.rows import ERROR_CHARACTERS, Slice
-from benchmarks.kit.sizes import T5_COMMON, T5_FIELDS, Packing
+from benchmarks.kit.sizes import Packing
+from benchmarks.kit.weights import folder_of
 from benchmarks.steps import variants
 from benchmarks.steps.operations import per_target_token
 
@@ -48,16 +47,16 @@ def ours(
     run: Slice, name: str, packing: Packing, size: str, fields: Mapping[str, Any] | None = None, **variables: str
 ) -> Entry:
     """Our T5 with these fields of its configuration."""
-    folder = weights(run, "t5", size, packing.data)
+    folder = folder_of(run, "t5", size, packing.data)
     values = [str(folder), packing.packing, str(packing.rows), str(ROOT), "--dtype", run.size.dtype]
     return Entry(name, folder, "jax_step.py", [*values, "--fields", json.dumps(dict(fields or {}))], variables)
 
 
-def decoder(run: Slice, name: str, size: str) -> Entry:
-    """Our decoder-only model."""
-    folder = weights(run, "decoder", size, "decoder")
+def decoder(run: Slice, name: str, size: str, fields: Mapping[str, Any] | None = None) -> Entry:
+    """Our decoder-only model with these fields of its configuration."""
+    folder = folder_of(run, "decoder", size, "decoder")
     values = [str(folder), "best_fit", str(run.size.decoder_rows), str(ROOT), "--dtype", run.size.dtype]
-    return Entry(name, folder, "jax_step.py", values)
+    return Entry(name, folder, "jax_step.py", [*values, "--fields", json.dumps(dict(fields or {}))])
 
 
 def torch(run: Slice, name: str, folder: Path, examples: int, *arguments: str) -> Entry:
@@ -72,33 +71,21 @@ def backend() -> str:
     return "cuda" if there and os.environ.get("JAX_PLATFORMS") != "cpu" else "cpu"
 
 
-def weights(run: Slice, model: str, size: str, data: str) -> Path:
-    """A folder with tokens, configuration and random weights of a model, made once.
-
-    Without transformers the folder has a configuration only, and our network draws weights of its own.
-    """
-    folder = run.scratch / f"{model}-{size}" / data
-    if not folder.exists():
-        shutil.copytree(run.data / data, folder)
-        command = [sys.executable, "-P", str(STEPS / "weights.py"), str(folder), "--model", model, "--size", size]
-        # The GPU is for the contenders.
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if made.returncode:
-            run.row(f"weights of {model} {size}", error=made.stderr[-ERROR_CHARACTERS:])
-        if made.returncode and model == "t5":
-            (folder / "config.json").write_text(json.dumps({**T5_COMMON, **T5_FIELDS[size]}))
-    return folder
+def fast_path(run: Slice, network: str) -> tuple[str, str, str]:
+    """What decides which switches can be used."""
+    return network, run.size.dtype, "gpu" if backend() == "cuda" else "cpu"
 
 
 def step(run: Slice) -> list[list[Entry]]:
     """The recipe's step: ours in several packings, the released recipe, and PyTorch tuned."""
     size, (first, *others) = run.size, run.size.packings
-    folder = weights(run, "t5", size.model, first.data)
+    folder = folder_of(run, "t5", size.model, first.data)
     examples, passes = size.recipe
+    everything = variants.everything(*fast_path(run, "t5"))
     return [
         [
             ours(run, f"ours, {first.name}", first, size.model),
+            ours(run, f"ours with all switches, {first.name}", first, size.model, everything),
             torch(run, f"transformers, {examples} x {passes}", folder, examples, "--accumulate", str(passes)),
             torch(run, f"PyTorch tuned, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),
         ],
@@ -107,25 +94,23 @@ def step(run: Slice) -> list[list[Entry]]:
 
 
 def switches(run: Slice) -> list[list[Entry]]:
-    """Our step with all switches of the fast path, with one of them off, and with none; the first of each is all."""
+    """Our step with no switch of the fast path, with all, and with only one."""
     size, packing = run.size, run.size.packings[0]
-    jax_backend = "gpu" if backend() == "cuda" else "cpu"
-    forms = {"none": variants.PLAIN}
-    for name, fields in variants.SWITCHES.items():
-        if variants.applies(name, size.dtype, jax_backend):
-            forms[f"only {name}"] = {**variants.PLAIN, **fields}
-    entries = [ours(run, "all", packing, size.model, variants.everything(size.dtype, jax_backend))]
-    entries += [ours(run, name, packing, size.model, fields) for name, fields in forms.items()]
-    return in_groups(entries)
+    where = fast_path(run, "t5")
+    forms = {"none": variants.PLAIN, "all": variants.everything(*where)}
+    forms |= {f"only {name}": fields for name, fields in variants.switches(*where).items()}
+    return in_groups([ours(run, name, packing, size.model, fields) for name, fields in forms.items()])
 
 
 def decoders(run: Slice) -> list[list[Entry]]:
     """Decoder-only models: ours and PyTorch tuned."""
-    groups = []
+    groups, shapes = [], str(run.size.shapes)
+    everything = variants.everything(*fast_path(run, "llama"))
     for size in run.size.decoders:
-        entry = decoder(run, f"ours, {size}", size)
-        tuned = ("--tuned", str(run.size.shapes))
-        groups.append([entry, torch(run, f"PyTorch tuned, {size}", entry.folder, run.size.decoder_rows, *tuned)])
+        plain = decoder(run, f"ours, {size}", size)
+        switched = decoder(run, f"ours with all switches, {size}", size, everything)
+        tuned = torch(run, f"PyTorch tuned, {size}", plain.folder, run.size.decoder_examples, "--tuned", shapes)
+        groups.append([plain, switched, tuned])
     return groups
 
 
@@ -152,7 +137,7 @@ def flags(run: Slice) -> list[list[Entry]]:
 def small(run: Slice) -> list[list[Entry]]:
     """The small T5, ours and PyTorch tuned; and the memory of our step by its rows."""
     size, first = run.size, run.size.packings[0]
-    folder = weights(run, "t5", size.small, first.data)
+    folder = folder_of(run, "t5", size.small, first.data)
     entries = [
         ours(run, f"ours small, {first.name}", first, size.small),
         torch(run, f"PyTorch tuned small, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),

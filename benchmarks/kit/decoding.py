@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kit.contests import backend, weights
+from benchmarks.kit.contests import backend
 from benchmarks.kit.rows import Slice
+from benchmarks.kit.weights import folder_of
 
 TURNS = 3
 
@@ -82,7 +83,7 @@ def transformers(run: Slice, folder: Path, ids: np.ndarray, dtype: str) -> dict[
     import torch
     from transformers import T5ForConditionalGeneration
 
-    model = T5ForConditionalGeneration.from_pretrained(
+    model: Any = T5ForConditionalGeneration.from_pretrained(
         folder / "hf", trust_remote_code=False, dtype=getattr(torch, dtype)
     )
     model = model.to(backend()).eval()
@@ -107,7 +108,7 @@ def transformers(run: Slice, folder: Path, ids: np.ndarray, dtype: str) -> dict[
 def main() -> None:
     """Writes the rows of the slice."""
     run = Slice.from_command_line(__doc__)
-    folder = weights(run, "t5", run.size.model, run.size.packings[0].data)
+    folder = folder_of(run, "t5", run.size.model, run.size.packings[0].data)
     ids = reviews(run, folder)
     for name, decode in (("ours (engine)", ours), ("transformers", transformers)):
         run.measure(f"{name}, {len(ids)} rows", partial(decode, run, folder, ids, run.size.dtype))

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks._contender import ROOT
-from benchmarks.kit.contests import weights
 from benchmarks.kit.rows import Slice
+from benchmarks.kit.weights import folder_of
 from benchmarks.steps import jax_step
 
 STEPS, WARM_UP, SHOWN = 3, 2, 10
@@ -107,7 +107,7 @@ def covered(found: list[Kernel]) -> float:
 def profile(run: Slice) -> dict[str, Any]:
     """Profiles a few steps of the first packing."""
     size, packing = run.size, run.size.packings[0]
-    folder = weights(run, "t5", size.model, packing.data)
+    folder = folder_of(run, "t5", size.model, packing.data)
     training = jax_step.Training(folder, packing.packing, packing.rows, ROOT, {"dtype": size.dtype})
     for _ in range(WARM_UP):
         training.step()

@@ -68,8 +68,9 @@ class Slice:
             parser.add_argument(f"--{folder}", type=Path, required=True)
         parser.add_argument("--size", choices=SIZES, required=True)
         parser.add_argument("--until", type=float, required=True)
-        options = vars(parser.parse_args())
-        return cls(**options | {"size": SIZES[options["size"]]})
+        options = parser.parse_args()
+        size = SIZES[options.size]
+        return cls(options.name, options.out, options.data, options.scratch, size, options.until)
 
     def left(self) -> float:
         """Seconds in which parts may still start."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.kit import rows, tables
@@ -44,6 +44,8 @@ SLICES: Mapping[str, tuple[str, float]] = {
     "small": ("contests", 120),
 }
 """Module and seconds at most of every slice; the most valuable first. Together they take 25 minutes at most."""
+WEIGHTLESS = {"environment", "correctness"}
+"""Slices that need no weights of a whole model. These are made while they run."""
 
 
 def main() -> None:
@@ -56,52 +58,58 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.slices if name not in SLICES]:
         parser.error(f"no slice {', '.join(unknown)}; there are {', '.join(SLICES)}")
-    ends = time.time() + options.seconds
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    # Nobody needs weights, traces and compiled programs later, and they would not fit into the results.
-    with tempfile.TemporaryDirectory(prefix="gpu_kit-") as scratch, (out / "log.txt").open("a+b") as log:
-        environment = child_environment(Path(scratch))
-        for name in options.slices:
-            module, limit = SLICES[name]
-            until = min(time.time() + limit, ends - STOPPING)
-            if until < time.time() + rows.RESERVE:
-                rows.write(out, {"slice": name, "part": "", "skipped": "no time left"})
-                continue
-            began = time.time()
-            command = [sys.executable, "-P", "-m", f"benchmarks.kit.{module}", name, "--size", options.size]
-            command += ["--out", str(out), "--data", str(KIT / "tokens"), "--scratch", scratch, "--until", str(until)]
-            error = run_slice(command, environment, log, until + STOPPING)
-            if error:
-                rows.write(out, {"slice": name, "part": "", "error": error})
-            print(f"{name}: {time.time() - began:.0f} s{', failed' if error else ''}", flush=True)
-            log.seek(0, os.SEEK_END)
-        keep_end(out / "log.txt")
+    run_slices(options.slices, out, options.size, time.time() + options.seconds)
     text = tables.markdown(rows.read(out))
     (out / "results.md").write_text(text, "utf-8")
     print(text)
 
 
-def run_slice(command: list[str], environment: Mapping[str, str], log, until: float) -> str | None:
-    """Runs a slice to its end or until ``until``; returns why it failed, if it did."""
-    start = log.seek(0, os.SEEK_END)
-    log.write(f"\n$ {' '.join(command)}\n".encode())
-    log.flush()
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+def run_slices(names: Sequence[str], out: Path, size: str, ends: float) -> None:
+    """Runs the slices until ``ends`` (a time of ``time.time()``); no process outlives them."""
+    # Nobody needs weights, traces and compiled programs later, and they would not fit into the results.
+    with tempfile.TemporaryDirectory(prefix="gpu_kit-") as scratch, (out / "log.txt").open("a+b") as log:
+        environment = child_environment(Path(scratch))
+
+        def start(module: str, name: str, until: float) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-P", "-m", f"benchmarks.kit.{module}", name, "--size", size, "--out", str(out)]
+            command += ["--data", str(KIT / "tokens"), "--scratch", scratch, "--until", str(until)]
+            log.write(f"\n$ {' '.join(command)}\n".encode())
+            log.flush()
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+        making = start("weights", "weights", ends) if {*names, *WEIGHTLESS} > WEIGHTLESS else None
+        for name in names:
+            module, limit = SLICES[name]
+            began = time.time()
+            until = min(began + limit, ends - STOPPING)
+            if until < began + rows.RESERVE:
+                rows.write(out, {"slice": name, "part": "", "skipped": "no time left"})
+                continue
+            position = log.seek(0, os.SEEK_END)
+            reason = finish(start(module, name, until), until + STOPPING)
+            if reason:
+                log.seek(position)
+                said = log.read().decode(errors="replace")[-rows.ERROR_CHARACTERS :]
+                rows.write(out, {"slice": name, "part": "", "error": f"{reason}: {said}"})
+            print(f"{name}: {time.time() - began:.0f} s{', failed' if reason else ''}", flush=True)
+        if making:
+            finish(making, 0)
+    keep_end(out / "log.txt")
+
+
+def finish(process: subprocess.Popen[bytes], until: float) -> str | None:
+    """Waits for a process until ``until``, ends it and what it has left; returns why it failed, if it did."""
     try:
-        code = process.wait(max(1.0, until - time.time()))
-        reason = f"ended with {code}" if code else None
+        code = process.wait(max(0.0, until - time.time()))
+        return f"ended with {code}" if code else None
     except subprocess.TimeoutExpired:
-        reason = "stopped at its limit of time"
+        return "stopped at its limit of time"
     finally:
-        # Also what the slice has started and left.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    if reason is None:
-        return None
-    log.seek(start)
-    return f"{reason}: {log.read().decode(errors='replace')[-rows.ERROR_CHARACTERS :]}"
 
 
 def child_environment(scratch: Path) -> dict[str, str]:

@@ -37,7 +37,8 @@ class Size:
       decoders: sizes of the decoder-only models.
       dtype: dtype of activations in the training steps.
       packings: the recipe's packing first.
-      decoder_rows: rows of a decoder-only step.
+      decoder_rows: rows of a decoder-only step of ours.
+      decoder_examples: examples of one of PyTorch's.
       recipe: examples of a backward pass of the released recipe, and passes of a step.
       tuned: examples of a backward pass of the tuned PyTorch.
       shapes: lengths that the tuned PyTorch compiles.
@@ -56,6 +57,7 @@ class Size:
     dtype: str
     packings: tuple[Packing, ...]
     decoder_rows: int
+    decoder_examples: int
     recipe: tuple[int, int]
     tuned: int
     shapes: int
@@ -80,7 +82,8 @@ SIZES: Mapping[str, Size] = {
             Packing("128_400", "best_fit", 72),
             Packing("128_400", "next_fit", 88),
         ),
-        decoder_rows=64,
+        decoder_rows=16,
+        decoder_examples=32,
         recipe=(20, 5),
         tuned=100,
         shapes=4,
@@ -99,6 +102,7 @@ SIZES: Mapping[str, Size] = {
         dtype="bfloat16",
         packings=(Packing("208_640", "best_fit", 2), Packing("128_400", "next_fit", 2)),
         decoder_rows=2,
+        decoder_examples=2,
         recipe=(2, 2),
         tuned=2,
         shapes=1,
@@ -123,3 +127,8 @@ T5_COMMON: Mapping[str, Any] = {
     "mlp_activations": ["relu"],
     "logits_via_embedding": True,
 }
+LLAMA_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"emb_dim": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "mlp_dim": 128, "vocab_size": 32_128},
+    "base": {"emb_dim": 896, "num_heads": 14, "num_kv_heads": 2, "head_dim": 64, "mlp_dim": 4864, "vocab_size": 65_536},
+}
+"""Sizes of a decoder-only network, without its layers, by the size of the T5: the widths of Qwen2.5-0.5B."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import itertools
 import json
 import sys
@@ -47,7 +48,7 @@ def modules(checkout: Path, network: str) -> tuple[Any, Any]:
 
 
 def model_of(settings: Mapping[str, Any], network: ModuleType, optimizer: Any = None) -> Any:
-    """The model with these fields of its configuration. Unknown ones are ignored: earlier commits have fewer."""
+    """The model with these fields and arguments. Unknown ones are ignored: earlier commits have fewer."""
     name = settings["network"]
     parts = [getattr(network, part) for part in PARTS[name]]
     known = parts[1].__dataclass_fields__
@@ -55,7 +56,9 @@ def model_of(settings: Mapping[str, Any], network: ModuleType, optimizer: Any = 
     module = parts[0](parts[1](**given))
     kind: Any = models.EncoderDecoderModel if name == "t5" else models.DecoderOnlyModel
     no_vocabularies = [None] * (2 if name == "t5" else 1)  # the loss needs none
-    return kind(module, *no_vocabularies, optimizer, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS")
+    arguments = {key: settings[key] for key in settings.keys() & inspect.signature(kind).parameters.keys()}
+    of_tokens = {"loss_normalizing_factor": "NUM_REAL_TARGET_TOKENS"}
+    return kind(module, *no_vocabularies, optimizer, **of_tokens, **arguments)
 
 
 class Training:
@@ -66,7 +69,7 @@ class Training:
       packing: file of packed rows.
       rows: rows of a step.
       checkout: the one whose packages are on PYTHONPATH.
-      fields: fields of the network's configuration instead of those in ``folder``.
+      fields: fields of the network's configuration, and arguments of the model, instead of those in ``folder``.
 
     Attributes:
       loss: loss of the first examples before training, without dropout.
@@ -112,7 +115,7 @@ class Training:
 
     def program(self) -> str:
         """The compiled step, as text."""
-        return self._compiled[1].as_text()
+        return self._compiled[1].as_text() or ""
 
 
 def peak_bytes() -> int | None:
@@ -128,7 +131,7 @@ def main() -> None:
     parser.add_argument("rows", type=int)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--dtype", default="float32", help="of the activations")
-    parser.add_argument("--fields", type=json.loads, default={}, help="JSON: fields of the network's configuration")
+    parser.add_argument("--fields", type=json.loads, default={}, help="JSON: as of Training")
     options = parser.parse_args()
     fields = {"dtype": options.dtype, **options.fields}
     training = Training(options.folder, options.packing, options.rows, options.checkout, fields)
