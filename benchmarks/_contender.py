@@ -41,6 +41,7 @@ class Contender:
       until: time (of ``time.time()``) until which it must answer; None for no limit.
 
     Attributes:
+      until: as above.
       turns: for every turn what ``turns.serve`` answered, and examples and tokens per second.
     """
 
@@ -55,7 +56,7 @@ class Contender:
     ) -> None:
         self.name = name
         self.turns: list[dict[str, float]] = []
-        self._until = until
+        self.until = until
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, *command],
@@ -102,7 +103,7 @@ class Contender:
 
     def _answer(self) -> dict[str, float]:
         assert self._process.stdout is not None
-        line, limit = "", None if self._until is None else max(0.0, self._until - time.time())
+        line, limit = "", None if self.until is None else max(0.0, self.until - time.time())
         if select.select([self._process.stdout], [], [], limit)[0]:
             line = self._process.stdout.readline()
         if not line:

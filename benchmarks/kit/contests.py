@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from benchmarks.steps import variants
 from benchmarks.steps.operations import per_target_token
 
 WARM_UP = 2
+READY = 0.7
+"""Share of the time that is left in which contenders must be ready, so that a slow one does not cost the others theirs."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ def torch(run: Slice, name: str, folder: Path, examples: int, *arguments: str) -
     return Entry(name, folder, "torch_step.py", values)
 
 
+def tuned(run: Slice, name: str, folder: Path, examples: int) -> Entry:
+    """PyTorch compiled, with batches of similar lengths."""
+    size = run.size
+    return torch(run, name, folder, examples, "--tuned", str(size.shapes), "--compiler", size.compiler)
+
+
 def backend() -> str:
     """PyTorch's name of the device. JAX is not asked, because it would hold memory of the device."""
     there = Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")
@@ -82,15 +91,13 @@ def step(run: Slice) -> list[list[Entry]]:
     folder = folder_of(run, "t5", size.model, first.data)
     examples, passes = size.recipe
     everything = variants.everything(*fast_path(run, "t5"))
-    return [
-        [
-            ours(run, f"ours, {first.name}", first, size.model),
-            ours(run, f"ours with all switches, {first.name}", first, size.model, everything),
-            torch(run, f"transformers, {examples} x {passes}", folder, examples, "--accumulate", str(passes)),
-            torch(run, f"PyTorch tuned, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),
-        ],
-        [ours(run, f"ours, {packing.name}", packing, size.model) for packing in others],
+    main_group = [
+        ours(run, f"ours, {first.name}", first, size.model),
+        ours(run, f"ours with all switches, {first.name}", first, size.model, everything),
+        torch(run, f"transformers, {examples} x {passes}", folder, examples, "--accumulate", str(passes)),
+        tuned(run, f"PyTorch tuned, {size.tuned}", folder, size.tuned),
     ]
+    return [main_group, [ours(run, f"ours, {packing.name}", packing, size.model) for packing in others]]
 
 
 def switches(run: Slice) -> list[list[Entry]]:
@@ -98,19 +105,19 @@ def switches(run: Slice) -> list[list[Entry]]:
     size, packing = run.size, run.size.packings[0]
     where = fast_path(run, "t5")
     forms = {"none": variants.PLAIN, "all": variants.everything(*where)}
-    forms |= {f"only {name}": fields for name, fields in variants.switches(*where).items()}
+    if size.each_switch:
+        forms |= {f"only {name}": fields for name, fields in variants.switches(*where).items()}
     return in_groups([ours(run, name, packing, size.model, fields) for name, fields in forms.items()])
 
 
 def decoders(run: Slice) -> list[list[Entry]]:
     """Decoder-only models: ours and PyTorch tuned."""
-    groups, shapes = [], str(run.size.shapes)
+    groups = []
     everything = variants.everything(*fast_path(run, "llama"))
     for size in run.size.decoders:
         plain = decoder(run, f"ours, {size}", size)
         switched = decoder(run, f"ours with all switches, {size}", size, everything)
-        tuned = torch(run, f"PyTorch tuned, {size}", plain.folder, run.size.decoder_examples, "--tuned", shapes)
-        groups.append([plain, switched, tuned])
+        groups.append([plain, switched, tuned(run, f"PyTorch tuned, {size}", plain.folder, run.size.decoder_examples)])
     return groups
 
 
@@ -140,7 +147,7 @@ def small(run: Slice) -> list[list[Entry]]:
     folder = folder_of(run, "t5", size.small, first.data)
     entries = [
         ours(run, f"ours small, {first.name}", first, size.small),
-        torch(run, f"PyTorch tuned small, {size.tuned}", folder, size.tuned, "--tuned", str(size.shapes)),
+        tuned(run, f"PyTorch tuned small, {size.tuned}", folder, size.tuned),
     ]
     for rows in size.memory_rows:
         packing = Packing(first.data, first.packing, rows)
@@ -165,39 +172,36 @@ CONTESTS: Mapping[str, Callable[[Slice], list[list[Entry]]]] = {
 
 def compete(run: Slice, entries: Sequence[Entry], group: int) -> None:
     """Lets a group train in alternating turns, and writes a row for every turn."""
-    started = {
-        Contender(
-            entry.name,
-            [str(STEPS / entry.script), *entry.arguments],
-            device=backend(),
-            variables=entry.variables,
-            until=run.until,
-        ): entry
-        for entry in entries
-    }
-    alive = list(started)
+    ready = time.time() + READY * run.left()
+    alive: dict[Contender, Entry] = {}
+    for entry in entries:
+        command = [str(STEPS / entry.script), *entry.arguments]
+        one = Contender(entry.name, command, device=backend(), variables=entry.variables, until=ready)
+        alive[one] = entry
 
-    def each(action: Callable[[Contender], Any]) -> None:
-        for one in tuple(alive):
-            try:
-                action(one)
-            except ContenderError as error:
-                run.row(one.name, error=str(error)[-ERROR_CHARACTERS:])
-                one.close()
-                alive.remove(one)
+    def attempt(one: Contender, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except ContenderError as error:
+            run.row(one.name, error=str(error)[-ERROR_CHARACTERS:])
+            one.close()
+            del alive[one]
 
-    each(lambda one: one.loss)
     for _ in range(WARM_UP):
-        each(lambda one: one.ask(0))
-        each(Contender.take)
+        for one in list(alive):
+            attempt(one, lambda one=one: one.ask(0))
+        for one in list(alive):
+            attempt(one, one.take)
     for number in range(run.size.rounds):
-        rotated = number % max(1, len(alive))
-        alive[:] = alive[rotated:] + alive[:rotated]
-        for one in tuple(alive):
-            if run.left() > 0 or number == 0:
-                each(lambda this, one=one: this.train(run.size.turn) if this is one else None)
-                if one in alive:
-                    run.row(one.name, group=group, turn=number, loss=one.loss, **measured(one, started[one]))
+        order = list(alive)
+        first = number % max(1, len(order))
+        for one in (*order[first:], *order[:first]):
+            if number and run.left() <= 0:
+                break
+            one.until = run.until
+            attempt(one, lambda one=one: one.train(run.size.turn))
+            if one in alive:
+                run.row(one.name, group=group, turn=number, loss=one.loss, **measured(one, alive[one]))
     for one in alive:
         one.close()
 

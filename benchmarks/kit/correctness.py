@@ -116,7 +116,9 @@ def compare(run: Slice, name: str, network: Network) -> None:
 
     for dtype in ("float32", "bfloat16"):
         where = (name, dtype, jax.default_backend())
-        forms = {"plain": variants.PLAIN, "all": variants.everything(*where), **variants.switches(*where)}
+        forms = {"plain": variants.PLAIN, "all": variants.everything(*where)}
+        if run.size.each_switch:
+            forms |= variants.switches(*where)
         for form, fields in forms.items():
             run.measure(f"{name}, {dtype}: {form}", partial(against_plain, dtype, fields))
 

@@ -42,10 +42,12 @@ class Size:
       recipe: examples of a backward pass of the released recipe, and passes of a step.
       tuned: examples of a backward pass of the tuned PyTorch.
       shapes: lengths that the tuned PyTorch compiles.
+      compiler: its compiler. On a CPU ``inductor`` takes minutes.
       memory_rows: rows of steps whose memory is compared.
       matrix: width of the square matrices with which the peak is measured.
       copied: bytes of the copies with which the bandwidth is measured.
       layers: layers of the encoder, and of the decoder, with which gradients are compared.
+      each_switch: whether each switch of the fast path is compared by itself, besides all together.
       turn: seconds of a turn of a training step.
       rounds: turns of each contender.
       decoded: examples that are decoded, and new tokens of each.
@@ -61,10 +63,12 @@ class Size:
     recipe: tuple[int, int]
     tuned: int
     shapes: int
+    compiler: str
     memory_rows: tuple[int, ...]
     matrix: int
     copied: int
     layers: int
+    each_switch: bool
     turn: float
     rounds: int
     decoded: tuple[int, int]
@@ -87,10 +91,12 @@ SIZES: Mapping[str, Size] = {
         recipe=(20, 5),
         tuned=100,
         shapes=4,
+        compiler="inductor",
         memory_rows=(20, 80),
         matrix=8192,
         copied=4 * 2**30,
         layers=2,
+        each_switch=True,
         turn=3.0,
         rounds=3,
         decoded=(128, 128),
@@ -100,16 +106,18 @@ SIZES: Mapping[str, Size] = {
         small="tiny",
         decoders=("tiny",),
         dtype="bfloat16",
-        packings=(Packing("208_640", "best_fit", 2), Packing("128_400", "next_fit", 2)),
+        packings=(Packing("208_640", "best_fit", 2),),
         decoder_rows=2,
         decoder_examples=2,
         recipe=(2, 2),
         tuned=2,
         shapes=1,
-        memory_rows=(1,),
+        compiler="aot_eager",
+        memory_rows=(),
         matrix=256,
         copied=2**20,
         layers=1,
+        each_switch=False,
         turn=0.0,
         rounds=1,
         decoded=(2, 4),

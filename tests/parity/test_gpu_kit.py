@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import shutil
 import subprocess
@@ -14,6 +16,10 @@ import pytest
 
 from benchmarks.kit import rows
 from benchmarks.kit.run import SLICES
+from benchmarks.steps.variants import PLAIN, SWITCHES
+from fsa_base.networks.llama.config import LlamaConfig
+from fsa_base.networks.t5.network import T5Config
+from t5x.models import DecoderOnlyModel
 from tests.conftest import data_directory
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +84,7 @@ def test_the_whole_kit_runs_where_tensorflow_and_seqio_are_missing(kit, bare, tm
     assert len(files) <= 6
     assert all(file.is_file() and file.stat().st_size < 16 * 2**20 for file in files)
     step = {row["part"]: row for row in found if row["slice"] == "step"}
-    assert [name.split(",")[0] for name in step] == ["ours", "transformers", "PyTorch tuned", "ours"]
+    assert [name.split(",")[0] for name in step] == ["ours", "ours with all switches", "transformers", "PyTorch tuned"]
     losses = [row["loss"] for row in step.values()]
     assert max(losses) / min(losses) < 1.01
     assert all(row["real_tflops"] > 0 for row in step.values())
@@ -104,6 +110,12 @@ def test_slices_for_which_no_time_is_left_are_named(kit, bare, tmp_path):
     found = measured(kit, tmp_path / "out", bare, "--slices", "environment,step", "--seconds", "0")
     left_out = [(row["slice"], row["skipped"]) for row in found]
     assert left_out == [("environment", "no time left"), ("step", "no time left")]
+
+
+def test_every_switch_is_known_to_a_network_or_its_model():
+    known = {field.name for config in (T5Config, LlamaConfig) for field in dataclasses.fields(config)}
+    known |= inspect.signature(DecoderOnlyModel).parameters.keys()
+    assert {field for fields in (PLAIN, *SWITCHES.values()) for field in fields} <= known
 
 
 def test_all_slices_together_take_25_minutes_at_most():
