@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from benchmarks.steps.operations import per_target_token
 
 WARM_UP = 2
 READY = 0.7
-"""Share of the time that is left in which contenders must be ready, so that a slow one does not cost the others theirs."""
+"""Share of the time left in which contenders must be ready, so that a slow one does not cost the others theirs."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,13 @@ def switches(run: Slice) -> list[list[Entry]]:
     return in_groups([ours(run, name, packing, size.model, fields) for name, fields in forms.items()])
 
 
-def decoders(run: Slice) -> list[list[Entry]]:
-    """Decoder-only models: ours and PyTorch tuned."""
-    groups = []
+def decoders(run: Slice) -> Iterator[list[Entry]]:
+    """Decoder-only models: ours and PyTorch tuned. The weights of each are made before it starts."""
     everything = variants.everything(*fast_path(run, "llama"))
     for size in run.size.decoders:
         plain = decoder(run, f"ours, {size}", size)
         switched = decoder(run, f"ours with all switches, {size}", size, everything)
-        groups.append([plain, switched, tuned(run, f"PyTorch tuned, {size}", plain.folder, run.size.decoder_examples)])
-    return groups
+        yield [plain, switched, tuned(run, f"PyTorch tuned, {size}", plain.folder, run.size.decoder_examples)]
 
 
 XLA_FLAGS: Mapping[str, str] = {
@@ -161,7 +159,7 @@ def in_groups(entries: Sequence[Entry], count: int = 3) -> list[list[Entry]]:
     return [[first, *others[at : at + count - 1]] for at in range(0, len(others), count - 1)]
 
 
-CONTESTS: Mapping[str, Callable[[Slice], list[list[Entry]]]] = {
+CONTESTS: Mapping[str, Callable[[Slice], Iterable[list[Entry]]]] = {
     "step": step,
     "switches": switches,
     "decoder": decoders,

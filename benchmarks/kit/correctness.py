@@ -63,14 +63,20 @@ def batch(run: Slice, data: str, packing: str) -> dict[str, jax.Array]:
     return {name: jnp.asarray(features[name][:ROWS]) for name in features.files}
 
 
-def differentiate(network: Network, dtype: str, fields: Mapping[str, Any]) -> Found:
-    """Loss and gradients without dropout, from weights that the seed decides."""
+def random_weights(network: Network) -> Any:
+    """Parameters that the seed decides; all forms of a network have the same."""
+    model = model_of({**network.settings, **variants.PLAIN}, network.module)
+    shapes = dict.fromkeys(network.batch, (1, 1))
+    return jax.jit(lambda key: model.get_initial_variables(key, shapes)["params"])(jax.random.PRNGKey(0))
+
+
+def differentiate(network: Network, weights: Any, dtype: str, fields: Mapping[str, Any]) -> Found:
+    """Loss and gradients without dropout."""
     model = model_of({**network.settings, "dtype": dtype, **fields}, network.module)
-    variables = model.get_initial_variables(jax.random.PRNGKey(0), dict.fromkeys(network.batch, (1, 1)))
     # In float32 products are not rounded to TF32.
     with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
         step = jax.jit(jax.value_and_grad(lambda params: model.loss_fn(params, network.batch, None)[0]))
-        loss, gradients = step(variables["params"])
+        loss, gradients = step(weights)
     leaves = jax.tree_util.tree_leaves_with_path(gradients)
     names = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves)
     vectors = (np.asarray(leaf, np.float32).ravel() for _, leaf in leaves)
@@ -100,9 +106,10 @@ def _norm(vectors: list[np.ndarray]) -> float:
 def compare(run: Slice, name: str, network: Network) -> None:
     """Writes a row for every form of a network, the plain one in float32 first."""
     plain: dict[str, Found] = {}
+    weights = random_weights(network)
 
     def against_plain(dtype: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        found = differentiate(network, dtype, fields)
+        found = differentiate(network, weights, dtype, fields)
         if fields == variants.PLAIN:
             plain[dtype] = found
         measured = difference(found, plain["float32"])
