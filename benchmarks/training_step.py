@@ -157,7 +157,8 @@ def compare(options: argparse.Namespace) -> None:
             first = number % len(contenders)
             for one in (*contenders[first:], *contenders[:first]):
                 one.train(options.seconds)
-            print(".", end="", file=sys.stderr, flush=True)
+                speeds = ", ".join(f"{value:.2f} {unit}/s" for unit, value in one.turns[-1].items())
+                print(f"round {number + 1}: {one.name}: {speeds}", file=sys.stderr, flush=True)
         for one in contenders:
             one.close()
     command = " ".join(["python -m benchmarks training_step", *sys.argv[1:]])
