@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from _contender import ROOT, STEPS, Contender, ContenderError, environment
+from _contender import ROOT, STEPS, UNITS, Contender, ContenderError, environment
 from _machine import processor
 
 WARM_UP = 2
@@ -157,7 +157,7 @@ def compare(options: argparse.Namespace) -> None:
             first = number % len(contenders)
             for one in (*contenders[first:], *contenders[:first]):
                 one.train(options.seconds)
-                speeds = ", ".join(f"{value:.2f} {unit}/s" for unit, value in one.turns[-1].items())
+                speeds = ", ".join(f"{one.turns[-1][f'{unit}_per_second']:.2f} {unit}/s" for unit in UNITS)
                 print(f"round {number + 1}: {one.name}: {speeds}", file=sys.stderr, flush=True)
         for one in contenders:
             one.close()
