@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,12 @@ ROOT = Path(__file__).parents[2]
 LACKING = ("tensorflow", "seqio", "clu", "jaxtyping", "wadler_lindig", "wrapt", "filelock", "gin")
 """The wheels of the kit have those of them that it needs."""
 
-# Packages come from a copy of site-packages, and from nowhere else, such as this checkout.
+# Packages come from a folder that stands for site-packages, not from an installed checkout.
 _SITE = """
 import sys
 
-given = [entry for entry in sys.path if "site-packages" not in entry and not entry.startswith({checkout!r})]
+others = ("site-packages", "__editable__")
+given = [entry for entry in sys.path if not any(part in entry for part in others)]
 sys.path[:] = [*given, {packages!r}]
 """
 
@@ -55,10 +55,11 @@ def bare(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("bare")
     packages = folder / "packages"
     packages.mkdir()
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if not entry.name.startswith(LACKING) and entry.suffix != ".pth":
-            (packages / entry.name).symlink_to(entry)
-    (folder / "sitecustomize.py").write_text(_SITE.format(checkout=str(ROOT), packages=str(packages)))
+    for entry in (entry for folder in sys.path if "site-packages" in folder for entry in Path(folder).iterdir()):
+        link = packages / entry.name
+        if not entry.name.startswith(LACKING) and entry.suffix != ".pth" and not link.is_symlink():
+            link.symlink_to(entry)
+    (folder / "sitecustomize.py").write_text(_SITE.format(packages=str(packages)))
     return os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(folder), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
