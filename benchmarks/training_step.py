@@ -22,86 +22,22 @@ none. All models read T5's tokens. In bfloat16, parameters and optimizer states 
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from _contender import ROOT, STEPS, UNITS, Contender, ContenderError, environment
 from _machine import processor
 
-from fsa_jax.common.training_engine import KEEPING_MEMORY
-
-ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 2
-"""Steps before the first round. The first one compiles; a step of tuned PyTorch goes through all shapes."""
+"""Turns before the first round. The first compiles, and a turn of the tuned PyTorch goes through all its shapes."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
 """Largest relative difference between the losses of two contenders, by the dtype of the activations."""
-
-
-class Contender:
-    """A process of benchmarks/steps that trains when it is asked.
-
-    Args:
-      name: name in the table.
-      command: its command line.
-      checkout: the checkout whose packages it imports.
-      device: ``cpu``, ``cuda`` or ``tpu``.
-    """
-
-    def __init__(self, name: str, command: Sequence[str], checkout: Path = ROOT, device: str = "cpu") -> None:
-        self.name = name
-        self.turns: list[dict[str, float]] = []
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, *command],
-            env=environment(checkout, device),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-
-    @functools.cached_property
-    def loss(self) -> float:
-        """Loss of the first examples without dropout. Waits until the process has started."""
-        return self._answer()["loss"]
-
-    def train(self, seconds: float) -> None:
-        """Trains for about ``seconds``, whole steps, and stores examples and tokens per second."""
-        found = self._ask({"seconds": seconds})
-        self.turns.append({unit: found[unit] / found["seconds"] for unit in ("examples", "tokens")})
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-    def _ask(self, question: Mapping[str, Any]) -> dict[str, float]:
-        assert self._process.stdin is not None
-        print(json.dumps(question), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._log.seek(0)
-            sys.exit(f"{self.name} ended:\n{self._log.read()[-3000:]}")
-        return json.loads(line)
-
-
-def environment(checkout: Path, device: str = "cpu") -> dict[str, str]:
-    """The environment in which the packages of a checkout are imported."""
-    packages = (checkout, checkout / "base", checkout / "runtime")
-    # All contenders have their state on the device at the same time, so none may reserve it.
-    jax = {"JAX_PLATFORMS": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    return os.environ | KEEPING_MEMORY | jax | {"PYTHONPATH": os.pathsep.join(map(str, packages))}
 
 
 def table(contenders: Sequence[Contender], groups: Sequence[Sequence[str]]) -> str:
@@ -121,16 +57,17 @@ def table(contenders: Sequence[Contender], groups: Sequence[Sequence[str]]) -> s
 
 
 def _ratio(one: Contender, peer: Contender, unit: str) -> str:
-    ratios = [mine[unit] / theirs[unit] for mine, theirs in zip(one.turns, peer.turns, strict=True)]
+    pace = f"{unit}_per_second"
+    ratios = [mine[pace] / theirs[pace] for mine, theirs in zip(one.turns, peer.turns, strict=True)]
     return f"{statistics.geometric_mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _median(contender: Contender, unit: str) -> float:
-    return statistics.median(turn[unit] for turn in contender.turns)
+    return statistics.median(turn[f"{unit}_per_second"] for turn in contender.turns)
 
 
 def _spread(contender: Contender, unit: str, form: str) -> str:
-    values = [turn[unit] for turn in contender.turns]
+    values = [turn[f"{unit}_per_second"] for turn in contender.turns]
     return f"{form} ({form} to {form})".format(statistics.median(values), min(values), max(values))
 
 
@@ -159,8 +96,8 @@ def write(options: argparse.Namespace, folder: str) -> None:
 
 def contenders_of(options: argparse.Namespace, folder: str) -> tuple[list[Contender], list[list[str]]]:
     """Starts all contenders; also returns the names of the plain and of the tuned ones of PyTorch."""
-    steps, device, rows = ROOT / "benchmarks" / "steps", options.device, str(options.rows)
-    ours, theirs = str(steps / "jax_step.py"), str(steps / "torch_step.py")
+    device, rows = options.device, str(options.rows)
+    ours, theirs = str(STEPS / "jax_step.py"), str(STEPS / "torch_step.py")
     dtype = ["--dtype", options.dtype]
     found = [Contender("ours", [ours, folder, "best_fit", rows, str(ROOT), *dtype], device=device)]
     if options.before:
@@ -196,7 +133,14 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, help="append the table to this file")
-    options = parser.parse_args()
+    try:
+        compare(parser.parse_args())
+    except ContenderError as error:
+        sys.exit(str(error))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Lets the contenders of these options train, and reports their speeds."""
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
         write(options, folder)
@@ -213,7 +157,7 @@ def main() -> None:
             first = number % len(contenders)
             for one in (*contenders[first:], *contenders[:first]):
                 one.train(options.seconds)
-                speeds = ", ".join(f"{value:.2f} {unit}/s" for unit, value in one.turns[-1].items())
+                speeds = ", ".join(f"{one.turns[-1][f'{unit}_per_second']:.2f} {unit}/s" for unit in UNITS)
                 print(f"round {number + 1}: {one.name}: {speeds}", file=sys.stderr, flush=True)
         for one in contenders:
             one.close()

@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("examples", type=int)
     parser.add_argument("--tuned", type=int, metavar="SHAPES", default=0)
+    parser.add_argument("--compiler", default="inductor", help="torch.compile's backend; aot_eager generates no code")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--attention", default="sdpa", help="transformers' attn_implementation")
     parser.add_argument("--device", default="cpu")
@@ -112,7 +113,7 @@ def main() -> None:
         torch.set_float32_matmul_precision("high" if options.dtype == "bfloat16" else "highest")
         torch._dynamo.config.recompile_limit = 2 * options.tuned
         # On a CPU a shape takes many minutes, and its products are the same library calls in all shapes.
-        forward = torch.compile(model, dynamic=device == "cpu")
+        forward = torch.compile(model, dynamic=device == "cpu", backend=options.compiler)
         batches = by_length(examples, size, options.tuned, device)
     else:
         forward = model
@@ -140,7 +141,10 @@ def main() -> None:
             count, tokens = count + size, tokens + batch.tokens
         return count, tokens
 
-    turns.serve(loss, step, torch.cuda.synchronize if device == "cuda" else lambda: None)
+    if device == "cuda":
+        turns.serve(loss, step, torch.cuda.synchronize, torch.cuda.max_memory_allocated)
+    else:
+        turns.serve(loss, step, lambda: None, lambda: None)
 
 
 if __name__ == "__main__":

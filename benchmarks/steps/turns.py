@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def serve(loss: float, step: Callable[[], tuple[int, int]], wait: Callable[[], Any]) -> None:
+def serve(
+    loss: float, step: Callable[[], tuple[int, int]], wait: Callable[[], Any], peak_bytes: Callable[[], int | None]
+) -> None:
     """Says the loss before training; then, for every question ``{"seconds": S}``, makes one step or more for S seconds.
 
     The number of steps follows from the pace of the turn before. So a device need not be waited for within a turn.
@@ -18,6 +20,7 @@ def serve(loss: float, step: Callable[[], tuple[int, int]], wait: Callable[[], A
       loss: loss of the first examples without dropout.
       step: starts one step; returns its numbers of examples and of real target tokens.
       wait: waits until all steps have ended.
+      peak_bytes: most memory of the device that was in use so far, if it is known.
     """
     _say({"loss": loss})
     pace = float("inf")
@@ -32,7 +35,7 @@ def serve(loss: float, step: Callable[[], tuple[int, int]], wait: Callable[[], A
         wait()
         seconds = time.perf_counter() - began
         pace = seconds / steps
-        _say({"seconds": seconds, "examples": examples, "tokens": tokens})
+        _say({"seconds": seconds, "examples": examples, "tokens": tokens, "steps": steps, "peak_bytes": peak_bytes()})
 
 
 def _say(answer: dict[str, Any]) -> None:
