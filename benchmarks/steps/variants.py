@@ -12,18 +12,16 @@ PLAIN: Mapping[str, Any] = {
     "logits_in_dtype": False,
     "embedding_gradient": "scatter",
     "attention_implementation": "plain",
-    "loss_slices": 1,
+    "logits_chunk_mib": 0,
 }
 SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "logits in the dtype": {"logits_in_dtype": True},
     "one-hot embedding gradient": {"embedding_gradient": "one_hot"},
-    "loss in slices": {"loss_slices": 4},
+    "loss in chunks": {"logits_chunk_mib": None},
     "attention recomputed": {"attention_implementation": "recompute"},
     "cuDNN attention": {"attention_implementation": "cudnn"},
 }
 """Where two switches set the same field, the later one counts if all are on."""
-NETWORKS: Mapping[str, tuple[str, ...]] = {"loss in slices": ("llama",)}
-"""Networks that have a switch; those that are not named here are in all."""
 GPU_ONLY = ("cuDNN attention",)
 """Switches for bfloat16 activations on an NVIDIA GPU."""
 
@@ -37,11 +35,7 @@ def switches(network: str, dtype: str, backend: str) -> dict[str, dict[str, Any]
       backend: JAX's name of the device's platform. The same.
     """
     on_gpu = backend == "gpu" and dtype == "bfloat16"
-    return {
-        name: {**PLAIN, **fields}
-        for name, fields in SWITCHES.items()
-        if network in NETWORKS.get(name, (network,)) and (on_gpu or name not in GPU_ONLY)
-    }
+    return {name: {**PLAIN, **fields} for name, fields in SWITCHES.items() if on_gpu or name not in GPU_ONLY}
 
 
 def everything(network: str, dtype: str, backend: str) -> dict[str, Any]:
