@@ -14,7 +14,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fsa_jax.serving.prediction_record import Output
-from fsa_jax.serving.search import BeamSearch, Found, Greedy, map_rows
+
+Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
+"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
+
+Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "batch length"]]
+"""Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
 
 IMPOSSIBLE = -1e9
 """Logit of an id that is not in the vocabulary."""
@@ -28,6 +33,10 @@ _SMALLER = 4
 _WORTH = 64
 """Tokens that the longest output may still get, so that this is worth compiling the smaller batch."""
 _NONE = -1
+_BLOCK = 128
+"""Ids of which the most likely one is found together; vocabularies are usually padded to a multiple of this."""
+_OF_CONTEXT = "context_"
+"""Beginning of the names of what a cache has once for all beams of an example."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,76 @@ def padded_length(longest: int) -> int:
     return length
 
 
+def map_rows(change: Callable[..., Array], *caches: Any, offset: int, context: bool = True) -> Any:
+    """Applies ``change`` to the leaves of caches that have rows; others, such as an index of all rows, stay.
+
+    Args:
+      change: function of a leaf of each cache.
+      *caches: caches of a network.
+      offset: axis of the rows; 1 if layers are stacked on axis 0.
+      context: whether to apply it also to what a cache has once for all beams of an example.
+    """
+
+    def apply(path: tuple[Any, ...], leaf: Array, *others: Array) -> Array:
+        shared = jax.tree_util.keystr(path[-1:], simple=True).startswith(_OF_CONTEXT)
+        return change(leaf, *others) if leaf.ndim > offset and (context or not shared) else leaf
+
+    return jax.tree_util.tree_map_with_path(apply, *caches)
+
+
+@flax.struct.dataclass
+class Greedy:
+    """Greedy decoding: each token is the most likely one, up to the end token or the greatest length.
+
+    Attributes:
+      position: number of tokens so far, of each row.
+      tokens: last token of each row.
+      cache: cache of the network.
+      settled: whether an output has ended.
+      ids: outputs so far, with zeros after the end.
+      log_probs: log-probabilities of ``ids``.
+    """
+
+    position: Int[Array, " batch"]
+    tokens: Int[Array, "batch 1"]
+    cache: Any
+    settled: Bool[Array, " batch"]
+    ids: Int[Array, "batch length"]
+    log_probs: Float[Array, "batch length"]
+
+    @classmethod
+    def start(cls, tokens: Int[Array, "batch 1"], cache: Any, length: int) -> Greedy:
+        """The state before the first token.
+
+        Args:
+          tokens: token before the outputs.
+          cache: cache of the network.
+          length: longest output in tokens.
+        """
+        none = jnp.zeros((tokens.shape[0], length), jnp.int32)
+        return cls(none[:, 0], tokens, cache, none[:, 0] > 0, none, none.astype(jnp.float32))
+
+    def advance(self, step: Step, end_id: int) -> Greedy:
+        """The state after one more token."""
+        logits, cache = step(self.tokens, self.cache)
+        chosen, log_probs = _most_likely(logits)
+        length = self.ids.shape[1]
+        here = (jnp.arange(length)[None, :] == self.position[:, None]) & ~self.settled[:, None]
+        position = self.position + ~self.settled
+        return Greedy(
+            position=position,
+            tokens=chosen,
+            cache=cache,
+            settled=self.settled | (chosen[:, 0] == end_id) | (position == length),
+            ids=jnp.where(here, chosen, self.ids),
+            log_probs=jnp.where(here, log_probs, self.log_probs),
+        )
+
+    def found(self) -> Found:
+        """The outputs so far, and their log-probabilities as scores."""
+        return self.ids, jnp.sum(self.log_probs, axis=1), self.log_probs
+
+
 @flax.struct.dataclass
 class _Batch:
     """Rows that are decoded together: their inputs, padded, and the state of their search."""
@@ -68,34 +147,38 @@ class Generator:
     So few shapes are compiled, and rows do not wait for the longest output of a batch.
 
     Args:
-      module: ``Transformer`` or ``LlamaTransformer``.
-      parameters: parameters of the module.
-      decoder_only: whether the module is decoder-only (``LlamaTransformer``).
+      parameters: parameters of the network.
+      read: reads padded inputs ``(parameters, inputs, mask)``; returns the token before each output, and a cache.
+      step: takes a step ``(parameters, inputs, last tokens, cache)``; returns logits, and the updated cache.
+      search: begins a search ``(tokens, cache)`` with what ``read`` returned.
+      offset: axis of the rows in the cache; 1 if layers are stacked on axis 0.
+      decoder_only: whether inputs are padded on the left, and are part of the cache.
       end_ids: ids that end an output; outputs always show the first of them.
       rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
-      decoding: settings of decoding.
+      length: longest output in tokens.
     """
 
     def __init__(
         self,
-        module: Any,
         parameters: Any,
         *,
+        read: Callable[..., tuple[Array, Any]],
+        step: Callable[..., tuple[Array, Any]],
+        search: Callable[[Array, Any], Any],
+        offset: int,
         decoder_only: bool,
         end_ids: Sequence[int],
         rows: int,
-        decoding: Decoding,
+        length: int,
     ) -> None:
         self._parameters = jax.device_put(parameters)
         self._decoder_only = decoder_only
         self._end_ids = tuple(end_ids)
-        self._length = decoding.max_length
-        offset = int(module.scan_layers)
-        read, step = (_read_prompts, _step_prompts) if decoder_only else (_encode, _step_encoded)
+        self._length = length
         restrict = partial(_restrict, end_ids=self._end_ids, rows=rows)
-        self._start = partial(_start, partial(read, module), decoding, offset)
+        self._start = partial(_start, read, search)
         self._fill = jax.jit(partial(_fill, self._start, offset), donate_argnums=1)
-        continued = partial(_continue, partial(step, module, restrict), self._end_ids[0])
+        continued = partial(_continue, step, restrict, self._end_ids[0])
         self._continue = jax.jit(continued, donate_argnums=1)
         self._smaller = jax.jit(partial(_smaller, offset))
         self._offset = offset
@@ -186,6 +269,20 @@ class Generator:
         return Output(ids, score, log_probs[: len(ids)])
 
 
+def _most_likely(logits: Float[Array, "rows vocab"]) -> tuple[Int[Array, "rows 1"], Float[Array, "rows 1"]]:
+    """The most likely id, the first of equal ones, and its log-probability.
+
+    On a CPU, argmax and log_softmax of whole rows take five times as long.
+    """
+    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % _BLOCK)), constant_values=-jnp.inf)
+    blocks = blocks.reshape(logits.shape[0], -1, _BLOCK)
+    highest = jnp.max(blocks, axis=-1)
+    block = jnp.argmax(highest, axis=-1)
+    place = jnp.argmax(jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0], axis=-1)
+    others = jnp.exp(logits - jnp.max(highest, axis=-1, keepdims=True))
+    return (block * _BLOCK + place).astype(jnp.int32)[:, None], -jnp.log(jnp.sum(others, axis=-1, keepdims=True))
+
+
 def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], rows: int) -> Float[Array, "rows vocab"]:
     """Logits without padding ids, and with all end tokens merged into one, because the searches know only one end."""
     ids = jnp.arange(logits.shape[-1])
@@ -199,24 +296,13 @@ def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], r
 
 def _start(
     read: Callable[..., tuple[Array, Any]],
-    decoding: Decoding,
-    offset: int,
+    search: Callable[[Array, Any], Any],
     parameters: Any,
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
-) -> Greedy | BeamSearch:
+) -> Any:
     """Reads inputs, and returns a search for their outputs."""
-    tokens, cache = read(parameters, inputs, mask)
-    if decoding.beams == 1:
-        return Greedy.start(tokens, cache, decoding.max_length)
-    return BeamSearch.start(
-        tokens,
-        cache,
-        decoding.max_length,
-        beams=decoding.beams,
-        length_penalty=decoding.length_penalty,
-        offset=offset,
-    )
+    return search(*read(parameters, inputs, mask))
 
 
 def _fill(
@@ -242,15 +328,19 @@ def _fill(
 
 
 def _continue(
-    step: Callable, end_id: int, parameters: Any, batch: _Batch, enough: Int[Array, ""]
+    step: Callable, restrict: Callable, end_id: int, parameters: Any, batch: _Batch, enough: Int[Array, ""]
 ) -> tuple[_Batch, Found]:
     """Continues until at most ``enough`` outputs have not ended; also returns what was found so far."""
 
     def going_on(search: Any) -> Bool[Array, ""]:
         return jnp.sum(~search.settled) > enough
 
+    def restricted(last: Array, cache: Any) -> tuple[Array, Any]:
+        logits, cache = step(parameters, batch.inputs, last, cache)
+        return restrict(logits), cache
+
     def advance(search: Any) -> Any:
-        return search.advance(partial(step, parameters, batch.inputs), end_id)
+        return search.advance(restricted, end_id)
 
     search = jax.lax.while_loop(going_on, advance, batch.search)
     return _Batch(batch.inputs, search), search.found()
@@ -291,75 +381,3 @@ def _with_room(search: Any, kind: str, more: int) -> Any:
         return jnp.pad(leaf, ((0, 0),) * (leaf.ndim - 1) + ((0, more),))
 
     return search.replace(cache=jax.tree_util.tree_map_with_path(longer, search.cache))
-
-
-def _encode(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
-) -> tuple[Int[Array, "batch 1"], Any]:
-    """The beginning token of each row, and a cache with a place for it and the encoder's output for attention."""
-    del mask  # Padding is id 0.
-    variables = {"params": parameters}
-    encoded = module.apply(variables, inputs, enable_dropout=False, method=module.encode)
-    tokens = jnp.zeros_like(inputs[:, :1])
-    _, filled = module.apply(
-        variables,
-        encoded,
-        inputs,
-        tokens,
-        tokens,
-        enable_dropout=False,
-        prefill=True,
-        prefill_lengths=tokens[:, 0],
-        mutable=["cache"],
-        method=module.decode,
-    )
-    return tokens, filled["cache"]
-
-
-def _step_encoded(
-    module: Any, restrict: Callable, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
-) -> tuple[Array, Any]:
-    keys = (leaf for path, leaf in jax.tree_util.tree_leaves_with_path(cache) if _named(path, "cached_key"))
-    logits, changed = module.apply(
-        {"params": parameters, "cache": cache},
-        None,  # What attention needs of the encoder's output is in the cache.
-        inputs,
-        last,
-        last,
-        enable_dropout=False,
-        decode=True,
-        max_decode_length=next(keys).shape[-1],
-        mutable=["cache"],
-        method=module.decode,
-    )
-    return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]
-
-
-def _read_prompts(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
-) -> tuple[Int[Array, "batch 1"], Any]:
-    """The last token of each prompt, and a cache with the others.
-
-    Prompts are padded on the left, so that all prompts end, and all answers start, in the same column.
-    """
-    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
-    _, filled = module.apply(
-        {"params": parameters},
-        inputs,
-        decoder_segment_ids=mask,
-        enable_dropout=False,
-        prefill=True,
-        prefill_lengths=jnp.full((inputs.shape[0],), inputs.shape[1] - 1),
-        mutable=["cache"],
-    )
-    return inputs[:, -1:], filled["cache"]
-
-
-def _step_prompts(
-    module: Any, restrict: Callable, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
-) -> tuple[Array, Any]:
-    del inputs  # They are in the cache.
-    logits, changed = module.apply(
-        {"params": parameters, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
-    )
-    return restrict(jnp.squeeze(logits, axis=1)), changed["cache"]

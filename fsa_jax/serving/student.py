@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
 from fsa_jax.serving.ct2 import DESCRIPTION
-from fsa_jax.serving.jax_decoding import Decoding, Generator
+from fsa_jax.serving.jax_decoding import Decoding, Generator, Greedy
 from fsa_jax.tokenizers import Tokenizer
 from fsa_jax.tokenizers.chat import ChatTokenizer
 from fsa_jax.tokenizers.t5 import ROW_PADDING, T5Tokenizer, find_vocabulary
@@ -56,7 +61,7 @@ class Student:
 
     def generator(self, decoding: Decoding) -> Generator:
         """A generator that decodes with this student."""
-        return Generator(
+        return generator_of(
             self.module,
             self.parameters,
             decoder_only=self.tokens.decoder_only,
@@ -176,3 +181,111 @@ def _check_shapes(checkpoint: Path, family: Family, config: Any, parameters: dic
 def read_json(file: Path) -> dict[str, Any]:
     """The content of a JSON file that this project wrote; {} if the file does not exist."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def generator_of(
+    module: Any, parameters: Any, *, decoder_only: bool, end_ids: Sequence[int], rows: int, decoding: Decoding
+) -> Generator:
+    """A generator that decodes with one network and one set of parameters.
+
+    Args:
+      module: ``Transformer`` or ``LlamaTransformer``.
+      parameters: parameters of the module.
+      decoder_only: whether the module is decoder-only (``LlamaTransformer``).
+      end_ids: ids that end an output; outputs always show the first of them.
+      rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
+      decoding: settings of decoding.
+    """
+    read, step = (_read_prompts, _step_prompts) if decoder_only else (_encode, _step_encoded)
+    offset, length = int(module.scan_layers), decoding.max_length
+    if decoding.beams == 1:
+        search = partial(Greedy.start, length=length)
+    else:
+        from fsa_jax.serving.beam_search import BeamSearch
+
+        options = {"beams": decoding.beams, "length_penalty": decoding.length_penalty, "offset": offset}
+        search = partial(BeamSearch.start, length=length, **options)
+    return Generator(
+        parameters,
+        read=partial(read, module),
+        step=partial(step, module),
+        search=search,
+        offset=offset,
+        decoder_only=decoder_only,
+        end_ids=end_ids,
+        rows=rows,
+        length=length,
+    )
+
+
+def _encode(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+) -> tuple[Int[Array, "batch 1"], Any]:
+    """The beginning token of each row, and a cache with a place for it and the encoder's output for attention."""
+    del mask  # Padding is id 0.
+    variables = {"params": parameters}
+    encoded = module.apply(variables, inputs, enable_dropout=False, method=module.encode)
+    tokens = jnp.zeros_like(inputs[:, :1])
+    _, filled = module.apply(
+        variables,
+        encoded,
+        inputs,
+        tokens,
+        tokens,
+        enable_dropout=False,
+        prefill=True,
+        prefill_lengths=tokens[:, 0],
+        mutable=["cache"],
+        method=module.decode,
+    )
+    return tokens, filled["cache"]
+
+
+def _step_encoded(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+) -> tuple[Array, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(cache)
+    keys = (leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "cached_key")
+    logits, changed = module.apply(
+        {"params": parameters, "cache": cache},
+        None,  # What attention needs of the encoder's output is in the cache.
+        inputs,
+        last,
+        last,
+        enable_dropout=False,
+        decode=True,
+        max_decode_length=next(keys).shape[-1],
+        mutable=["cache"],
+        method=module.decode,
+    )
+    return jnp.squeeze(logits, axis=1), changed["cache"]
+
+
+def _read_prompts(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+) -> tuple[Int[Array, "batch 1"], Any]:
+    """The last token of each prompt, and a cache with the others.
+
+    Prompts are padded on the left, so that all prompts end, and all answers start, in the same column.
+    """
+    # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
+    _, filled = module.apply(
+        {"params": parameters},
+        inputs,
+        decoder_segment_ids=mask,
+        enable_dropout=False,
+        prefill=True,
+        prefill_lengths=jnp.full((inputs.shape[0],), inputs.shape[1] - 1),
+        mutable=["cache"],
+    )
+    return inputs[:, -1:], filled["cache"]
+
+
+def _step_prompts(
+    module: Any, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+) -> tuple[Array, Any]:
+    del inputs  # They are in the cache.
+    logits, changed = module.apply(
+        {"params": parameters, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
+    )
+    return jnp.squeeze(logits, axis=1), changed["cache"]

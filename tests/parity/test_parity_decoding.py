@@ -13,7 +13,8 @@ from small_models import FAMILIES, T5_FAMILIES, load, padded, token_rows
 
 from fsa_base.networks.llama.network import LlamaTransformer
 from fsa_base.networks.t5.network import Transformer
-from fsa_jax.serving.jax_decoding import Decoding, Generator
+from fsa_jax.serving.jax_decoding import Decoding
+from fsa_jax.serving.student import generator_of
 
 LENGTH = 24
 SHARE = 0.3
@@ -78,7 +79,7 @@ def test_decodes_are_those_of_transformers(family, torch_model, sentence_ids, tm
         expected = torch_decodes(model, rows, beams, end)
         lengths = {len(row) for row in expected if row[-1] == end}
         assert len(lengths) > 1, "the comparison needs outputs that end, at different lengths"
-        generate = Generator(
+        generate = generator_of(
             Transformer(config) if is_t5 else LlamaTransformer(config),
             parameters,
             decoder_only=not is_t5,
@@ -96,7 +97,7 @@ def test_outputs_do_not_depend_on_the_other_rows(torch_model, sentence_ids):
     model, directory = torch_model("qwen3")
     rows = token_rows(sentence_ids[::8], model.config.vocab_size)
     config, parameters = load(directory)
-    generate = Generator(
+    generate = generator_of(
         LlamaTransformer(config),
         parameters,
         decoder_only=True,

@@ -1,4 +1,4 @@
-"""Greedy and beam search with a student in JAX, token by token.
+"""Beam search with a student in JAX, token by token.
 
 Choices and scores are those of transformers' ``generate``. The engine's beam search, which evaluation during training
 uses, follows T5X: it lets a beam finish from anywhere among twice as many candidates as beams, and returns unfinished
@@ -9,7 +9,6 @@ beam at the greatest length. Served outputs must be the same in all three, so se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,87 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Step = Callable[[Int[Array, "rows 1"], Any], tuple[Float[Array, "rows vocab"], Any]]
-"""A decoding step: takes the last tokens and the cache; returns the logits of the next tokens and the updated cache."""
-
-Found = tuple[Int[Array, "batch length"], Float[Array, " batch"], Float[Array, "batch length"]]
-"""Result of a search: ids, with zeros after the end; scores; and the log-probability of each id."""
+from fsa_jax.serving.jax_decoding import Found, Step, map_rows
 
 _NEVER = -1e9
-_BLOCK = 128
-"""Ids of which the most likely one is found together; vocabularies are usually padded to a multiple of this."""
-_OF_CONTEXT = "context_"
-"""Beginning of the names of what a cache has once for all beams of an example."""
-
-
-def map_rows(change: Callable[..., Array], *caches: Any, offset: int, context: bool = True) -> Any:
-    """Applies ``change`` to the leaves of caches that have rows; others, such as an index of all rows, stay.
-
-    Args:
-      change: function of a leaf of each cache.
-      *caches: caches of a network.
-      offset: axis of the rows; 1 if layers are stacked on axis 0.
-      context: whether to apply it also to what a cache has once for all beams of an example.
-    """
-
-    def apply(path: tuple[Any, ...], leaf: Array, *others: Array) -> Array:
-        shared = jax.tree_util.keystr(path[-1:], simple=True).startswith(_OF_CONTEXT)
-        return change(leaf, *others) if leaf.ndim > offset and (context or not shared) else leaf
-
-    return jax.tree_util.tree_map_with_path(apply, *caches)
-
-
-@flax.struct.dataclass
-class Greedy:
-    """Greedy decoding: each token is the most likely one, up to the end token or the greatest length.
-
-    Attributes:
-      position: number of tokens so far, of each row.
-      tokens: last token of each row.
-      cache: cache of the network.
-      settled: whether an output has ended.
-      ids: outputs so far, with zeros after the end.
-      log_probs: log-probabilities of ``ids``.
-    """
-
-    position: Int[Array, " batch"]
-    tokens: Int[Array, "batch 1"]
-    cache: Any
-    settled: Bool[Array, " batch"]
-    ids: Int[Array, "batch length"]
-    log_probs: Float[Array, "batch length"]
-
-    @classmethod
-    def start(cls, tokens: Int[Array, "batch 1"], cache: Any, length: int) -> Greedy:
-        """The state before the first token.
-
-        Args:
-          tokens: token before the outputs.
-          cache: cache of the network.
-          length: longest output in tokens.
-        """
-        none = jnp.zeros((tokens.shape[0], length), jnp.int32)
-        return cls(none[:, 0], tokens, cache, none[:, 0] > 0, none, none.astype(jnp.float32))
-
-    def advance(self, step: Step, end_id: int) -> Greedy:
-        """The state after one more token."""
-        logits, cache = step(self.tokens, self.cache)
-        chosen, log_probs = _most_likely(logits)
-        length = self.ids.shape[1]
-        here = (jnp.arange(length)[None, :] == self.position[:, None]) & ~self.settled[:, None]
-        position = self.position + ~self.settled
-        return Greedy(
-            position=position,
-            tokens=chosen,
-            cache=cache,
-            settled=self.settled | (chosen[:, 0] == end_id) | (position == length),
-            ids=jnp.where(here, chosen, self.ids),
-            log_probs=jnp.where(here, log_probs, self.log_probs),
-        )
-
-    def found(self) -> Found:
-        """The outputs so far, and their log-probabilities as scores."""
-        return self.ids, jnp.sum(self.log_probs, axis=1), self.log_probs
 
 
 @flax.struct.dataclass
@@ -208,20 +129,6 @@ class BeamSearch:
     def found(self) -> Found:
         """The best outputs that are done, and their scores."""
         return self.done[:, 0], self.done_scores[:, 0], self.done_log_probs[:, 0]
-
-
-def _most_likely(logits: Float[Array, "rows vocab"]) -> tuple[Int[Array, "rows 1"], Float[Array, "rows 1"]]:
-    """The most likely id, the first of equal ones, and its log-probability.
-
-    On a CPU, argmax and log_softmax of whole rows take five times as long.
-    """
-    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % _BLOCK)), constant_values=-jnp.inf)
-    blocks = blocks.reshape(logits.shape[0], -1, _BLOCK)
-    highest = jnp.max(blocks, axis=-1)
-    block = jnp.argmax(highest, axis=-1)
-    place = jnp.argmax(jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0], axis=-1)
-    others = jnp.exp(logits - jnp.max(highest, axis=-1, keepdims=True))
-    return (block * _BLOCK + place).astype(jnp.int32)[:, None], -jnp.log(jnp.sum(others, axis=-1, keepdims=True))
 
 
 def _chosen(rows: Array, indices: Int[Array, "batch chosen"]) -> Array:
