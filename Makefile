@@ -6,7 +6,7 @@ CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_file
 # Tests of whole trainings: killed, interrupted, with a full disk, or with several processes. More than a quarter of the
 # time of all tests.
 SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_full_disk.py test_interrupts.py \
-  test_distributed.py test_several_processes.py test_partitioning_two_processes.py)
+  test_distributed.py test_several_processes.py test_partitioning_two_processes.py test_saves_in_flight.py)
 # Number of pytest workers; CI has 2 cores.
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1

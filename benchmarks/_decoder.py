@@ -43,7 +43,9 @@ def transformers(model: Path, length: int, batch_size: int, vocabulary: Path | N
     import torch
     from transformers import T5ForConditionalGeneration
 
-    network: Any = T5ForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
+    network: Any = T5ForConditionalGeneration.from_pretrained(
+        model, dtype=torch.float32, trust_remote_code=False
+    ).eval()
 
     def decode(rows: Rows) -> Rows:
         found: Rows = []
