@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "runtime"))
 
 import tiny_run
 
+from fsa_base.checkpoint_files import STATE
 from t5x import checkpoints
 
 PERIOD = 4
@@ -35,9 +36,9 @@ PERIOD = 4
 def leaves(checkpoint: Path) -> dict[str, np.ndarray]:
     """All leaves of a checkpoint by path; fails if one cannot be read."""
     with ocp.PyTreeCheckpointer() as reader:
-        tree = reader.metadata(checkpoint / checkpoints.STATE).item_metadata.tree
+        tree = reader.metadata(checkpoint / STATE).item_metadata.tree
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        state = reader.restore(checkpoint / checkpoints.STATE, restore_args=arguments)
+        state = reader.restore(checkpoint / STATE, restore_args=arguments)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
