@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 from _machine import processor
+from step_cost import FEATURES, MODEL, PACKED
 
 from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.training import optim
@@ -35,8 +36,6 @@ SIZES: dict[str, dict[str, int]] = {
     "large": {"emb_dim": 1024, "num_heads": 16, "num_encoder_layers": 24, "num_decoder_layers": 24, "mlp_dim": 4096},
 }
 """T5 v1.0 by the names of gin/models/t5_1_0_*.gin."""
-FEATURES = {"encoder": ("input_tokens",), "decoder": ("input_tokens", "target_tokens", "loss_weights")}
-PACKED = ("segment_ids", "positions")
 SHARE = 0.9
 """Share of a device's memory that JAX takes for arrays; the rest is for its code and libraries."""
 
@@ -82,9 +81,7 @@ def main() -> None:
     for name in options.models:
         for dtype in options.dtypes:
             # Layers are scanned, because they are compiled much faster and need about the same memory.
-            config = dataclasses.replace(
-                T5Config(vocab_size=32128, logits_via_embedding=True, dtype=dtype, scan_layers=True), **SIZES[name]
-            )
+            config = dataclasses.replace(MODEL, dtype=dtype, scan_layers=True, **SIZES[name])
             needed = [memory(config, rows, tuple(options.row_lengths)) for rows in (few, many)]
             row = (needed[1] - needed[0]) / (many - few)
             fixed = needed[0] - few * row

@@ -246,7 +246,6 @@ def _chunk_sums_forward(
         logits = jnp.dot(x, matrix, preferred_element_type=jnp.float32)
         new, backward = jax.vjp(lambda logits: loss_sums(logits, ids, weight, label_smoothing, z_loss), logits)
         gradient = backward(LossSums(jnp.float32(1), jnp.float32(0), jnp.float32(0)))[0].astype(x.dtype)
-        gradient = jax.lax.optimization_barrier(gradient)
         matrix_gradient += jnp.einsum("bse,bsv->ev", x, gradient, preferred_element_type=jnp.float32)
         return (LossSums(*map(jnp.add, sums, new)), matrix_gradient), jnp.dot(gradient, matrix.T)
 
