@@ -27,11 +27,13 @@ from fsa_base.checkpoint_files import DATASET, STATE, checkpoint_steps
 from fsa_base.disk import free_path, sync
 from fsa_base.errors import CheckpointError
 from t5x.checkpointing.background import Background
+from t5x.checkpointing.host_copy import HostCopy, is_in_host_memory
 from t5x.distributed import processes
 
 _INTERIM = "interim"
 _TEMPORARY = re.compile(r"checkpoint_\d+\.tmp-\w+")
 _DAMAGED_SUFFIX = ".corrupt"
+_BYTES_IN_FLIGHT = 200_000_000
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -101,6 +103,7 @@ class CheckpointManager:
         self.being_scored: Callable[[], set[int]] = set
         self._interim: dict[int, bool] = {}
         self._background = Background()
+        self._copy = HostCopy()
 
     def save(
         self,
@@ -133,7 +136,7 @@ class CheckpointManager:
         with self._errors(final, partial):
             self._begin(partial, step, save_dataset, interim)
             written = _for_saving(state_dict, self.save_dtype, transformations)
-            written = written if wait else _detached(written)
+            written = written if wait else self._copy.of(written)
 
         def write(copied: Callable[[], None]) -> float:
             with self._errors(final, partial):
@@ -198,9 +201,14 @@ class CheckpointManager:
         With several processes, the main threads wait until ``copied`` is called. After that, nothing here may use
         collectives of JAX, which would meet those of the steps; Orbax uses the barriers of JAX's coordination service.
         """
+        # Compressed, trained weights are 8% smaller, and writing and reading them takes two to four times as long.
+        arrays = ocp.BasePyTreeCheckpointHandler(
+            save_concurrent_bytes=_bytes_in_flight(state_dict), use_compression=False
+        )
         # Otherwise, if the directory cannot be created, Orbax's other threads wait for it for minutes.
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-        with ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=options) as checkpointer:
+        handler = ocp.PyTreeCheckpointHandler(handler_impl=arrays)
+        with ocp.AsyncCheckpointer(handler, async_options=options) as checkpointer:
             checkpointer.save(partial / STATE, args=ocp.args.PyTreeSave(state_dict))
             copied()
             checkpointer.wait_until_finished()
@@ -322,17 +330,14 @@ def _delete(path: epath.Path) -> None:
     doomed.rmtree(missing_ok=True)
 
 
-def _detached(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of the arrays that are in the memory of CPU devices.
+def _bytes_in_flight(state_dict: dict[str, Any]) -> int | None:
+    """Returns how many bytes are written at the same time; None if the arrays are in an accelerator's memory.
 
-    Orbax copies arrays from accelerators, but takes a view of these, and the next step, to which they are donated,
-    writes its results to the same memory.
+    On a machine without one, the steps use the memory and the cores that writing uses: writing everything at once
+    slows down single steps, writing in pieces slows down more of them by less. An array is written in one piece.
     """
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if _is_in_host_memory(leaf) else leaf, state_dict)
-
-
-def _is_in_host_memory(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and next(iter(leaf.devices())).platform == "cpu"
+    sizes = [leaf.nbytes for leaf in jax.tree.leaves(state_dict) if is_in_host_memory(leaf)]
+    return max(_BYTES_IN_FLIGHT, max(sizes) + 1) if sizes else None
 
 
 def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequence[Callable]) -> dict[str, Any]:
