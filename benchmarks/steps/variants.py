@@ -18,6 +18,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "logits in the dtype": {"logits_in_dtype": True},
     "one-hot embedding gradient": {"embedding_gradient": "one_hot"},
     "loss in chunks": {"logits_chunk_mib": None},
+    "attention in blocks": {"attention_implementation": "blocks"},
     "attention recomputed": {"attention_implementation": "recompute"},
     "cuDNN attention": {"attention_implementation": "cudnn"},
 }

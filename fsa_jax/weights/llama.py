@@ -107,7 +107,7 @@ def student_config(
     remat: bool = False,
     logits_in_dtype: bool = False,
     embedding_gradient: str = "scatter",
-    attention_implementation: str = "plain",
+    attention_implementation: str = "blocks",
 ) -> LlamaConfig:
     """The configuration of an imported model, for gin.
 

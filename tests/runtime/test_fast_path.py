@@ -26,6 +26,7 @@ from t5x.train_state import FlaxOptimTrainState
 from t5x.trainer import Trainer
 
 SIZES: dict[str, Any] = {"vocab_size": 384, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 64}
+SIZES |= {"attention_implementation": "plain"}
 CONFIGS: dict[str, Any] = {
     "t5": t5.T5Config(num_encoder_layers=1, num_decoder_layers=1, logits_via_embedding=True, **SIZES),
     "llama": LlamaConfig(num_kv_heads=2, num_layers=1, **SIZES),

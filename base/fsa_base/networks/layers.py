@@ -31,9 +31,10 @@ ACTIVATIONS = {
 EMBEDDING_GRADIENTS = ("scatter", "one_hot")
 """Ways to sum the gradients of an embedding table; see :func:`lookup`."""
 
-ATTENTION_IMPLEMENTATIONS = ("plain", "recompute", "cudnn")
-"""Ways to compute attention in training: weights that are kept for the backward pass, weights that are computed again
-there, and cuDNN's kernel (:func:`fsa_base.networks.fused_attention.cudnn_attention`)."""
+ATTENTION_IMPLEMENTATIONS = ("plain", "blocks", "recompute", "cudnn")
+"""Ways to compute attention in training: all weights at once, causal attention in blocks
+(:func:`fsa_base.networks.causal_attention.in_causal_blocks`), weights that are computed again in the backward pass, and
+cuDNN's kernel (:func:`fsa_base.networks.fused_attention.cudnn_attention`)."""
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 embedding_init = nn.initializers.normal(stddev=1.0)
@@ -52,7 +53,7 @@ class Mode:
       enable_dropout: whether dropout is used (training).
       decode: whether to decode one token per row, with keys and values of earlier tokens in the ``cache`` collection.
       prefill: whether to read whole prompts and store their keys and values in the cache.
-      causal: whether no token attends to a later one. The masks say the same; a fused attention skips such keys.
+      causal: whether no token attends to a later one. The masks say the same; attention skips such keys.
     """
 
     enable_dropout: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int
 
+from fsa_base.networks.causal_attention import in_causal_blocks
 from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import LayerNorm, Mode, constrain
 from fsa_base.networks.llama.config import LlamaConfig, rotary_frequencies
@@ -91,7 +93,8 @@ class GroupedQueryAttention(nn.Module):
             key = LayerNorm(config.dtype, config.norm_epsilon, name="key_norm")(key)
 
         stepping = self.mode.decode and self.has_variable("cache", "cached_key")
-        if self.mode.decode or self.mode.prefill:
+        cached = self.mode.decode or self.mode.prefill
+        if cached:
             cache = self._cache(key.shape)
             if stepping:
                 positions = (cache["index"].value - cache["start"].value)[:, None]
@@ -102,12 +105,17 @@ class GroupedQueryAttention(nn.Module):
         elif self.mode.prefill:
             self._fill(cache, key, value, start, prefill_lengths)
 
-        if config.attention_implementation == "cudnn" and not (self.mode.decode or self.mode.prefill):
+        implementation = config.attention_implementation
+        if implementation == "cudnn" and not cached:
             scale, causal = config.head_dim**-0.5, self.mode.causal
             attended = cudnn_attention(query, key, value, mask[:, 0], None, scale=scale, causal=causal)
         else:
-            recompute = config.attention_implementation == "recompute"
-            attended = (jax.checkpoint(attend) if recompute else attend)(query, key, value, mask)
+            compute = attend
+            if self.mode.causal and not cached and implementation != "plain":
+                compute = functools.partial(in_causal_blocks, attend)
+            if implementation == "recompute":
+                compute = jax.checkpoint(compute)
+            attended = compute(query, key, value, mask)
         attended = attended.reshape(*x.shape[:2], -1)
         return Projection(x.shape[-1], ("joined_kv", "embed"), False, config.dtype, name="out")(attended)
 

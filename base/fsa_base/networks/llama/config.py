@@ -59,9 +59,10 @@ class LlamaConfig:
       logits_in_dtype: whether logits have ``dtype``, too, instead of float32; the loss is float32 in both cases.
       embedding_gradient: how the gradients of the embedding table are summed: ``"scatter"`` or, as a matrix product,
         ``"one_hot"`` (:func:`fsa_base.networks.layers.lookup`).
-      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"recompute"``, which
-        computes the attention weights again in the backward pass instead of keeping them; or ``"cudnn"``, a fused
-        kernel for NVIDIA GPUs and bfloat16 activations.
+      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"blocks"``, which
+        does not compute most of the weights of later keys (:mod:`fsa_base.networks.causal_attention`);
+        ``"recompute"``, which computes the weights again in the backward pass instead of keeping them, also in blocks;
+        or ``"cudnn"``, a fused kernel for NVIDIA GPUs and bfloat16 activations.
 
     Raises:
       SettingError: a value is impossible for a model.
@@ -85,7 +86,7 @@ class LlamaConfig:
     remat: bool = False
     logits_in_dtype: bool = False
     embedding_gradient: str = "scatter"
-    attention_implementation: str = "plain"
+    attention_implementation: str = "blocks"
 
     def __post_init__(self):
         # gin gives dtypes as strings; fields of a Flax module must be hashable.

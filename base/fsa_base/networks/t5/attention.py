@@ -5,6 +5,7 @@ Relative positions are a learned bias for each head and bucket of distances; all
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import numpy as np
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from fsa_base.networks.causal_attention import in_causal_blocks
 from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import Linear, Mode, constrain
 
@@ -170,14 +172,18 @@ class MultiHeadAttention(nn.Module):
         value = self._dropout(value)
         # Steps of decoding have one query, also in the attention to the encoder, which has no cache.
         cached = self.mode.decode or self.mode.prefill or inputs.shape[1] == 1
+        causal = self.mode.causal and not self.fixed_context and not cached
         if self.implementation == "cudnn" and mask is not None and not cached:
-            causal = self.mode.causal and not self.fixed_context
             outputs = cudnn_attention(query, key, value, mask, bias, scale=1.0, causal=causal)
         else:
             if self.float32_logits:
                 query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-            recompute = self.implementation == "recompute"
-            outputs = (jax.checkpoint(attend) if recompute else attend)(query, key, value, mask, bias)
+            compute = attend
+            if causal and self.implementation != "plain":
+                compute = functools.partial(in_causal_blocks, attend)
+            if self.implementation == "recompute":
+                compute = jax.checkpoint(compute)
+            outputs = compute(query, key, value, mask, bias)
         outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
         return Linear(inputs.shape[-1], ("joined_kv", "embed"), self.dtype, kernel_init, name="out")(outputs)
 

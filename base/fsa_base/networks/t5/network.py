@@ -55,9 +55,10 @@ class T5Config:
       logits_in_dtype: whether logits have ``dtype``, too, instead of float32; the loss is float32 in both cases.
       embedding_gradient: how the gradients of the embedding table are summed: ``"scatter"`` or, as a matrix product,
         ``"one_hot"`` (:func:`fsa_base.networks.layers.lookup`).
-      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"recompute"``, which
-        computes the attention weights again in the backward pass instead of keeping them; or ``"cudnn"``, a fused
-        kernel for NVIDIA GPUs and bfloat16 activations.
+      attention_implementation: how attention is computed where there is no cache: ``"plain"``; ``"blocks"``, which
+        does not compute most of the weights of later keys (:mod:`fsa_base.networks.causal_attention`);
+        ``"recompute"``, which computes the weights again in the backward pass instead of keeping them, also in blocks;
+        or ``"cudnn"``, a fused kernel for NVIDIA GPUs and bfloat16 activations.
 
     Raises:
       SettingError: a value that no model can have.
