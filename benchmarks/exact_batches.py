@@ -41,8 +41,8 @@ def main() -> None:
     targets = drawn[..., 1].sum() / options.batches
     print(f"{options.batches} batches of {options.examples} examples, {targets:,.0f} target tokens each\n")
     print(
-        "| rows | rows of a batch: mean (deviation) | most | enough | target positions | filled | plain best-fit: rows | "
-        "target positions | filled |"
+        "| rows | rows of a batch: mean (deviation) | most | enough | target positions | filled | "
+        "plain best-fit: rows | target positions | filled |"
     )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in options.rows:

@@ -67,7 +67,7 @@ def stream(of: datasets.DatasetConfig, converter: Any, count: int, shard: int = 
 
 
 def unpacked(of: datasets.DatasetConfig) -> datasets.DatasetConfig:
-    return dataclasses.replace(of, pack=False, batch_size=of.examples_per_batch)
+    return dataclasses.replace(of, pack=False, batch_size=of.examples_per_batch or 0)
 
 
 @settings(max_examples=3)
@@ -163,7 +163,7 @@ def test_settings_that_cannot_be(settings: dict[str, Any], converter: Any, messa
         datasets.get_dataset(config(**settings), 0, 2, converter)
 
 
-class _LongLater(tf.Module):
+class _LongLater:
     """Short examples, and from the one with number ``start`` on long ones: what the check at the start cannot see."""
 
     def __init__(self, start: int) -> None:
@@ -180,7 +180,7 @@ def test_a_batch_that_does_not_fit_ends_training_with_its_state_saved(tmp_path: 
     start = 24 * (exact_batches.CHECKED + 1)
     seqio.TaskRegistry.add(
         "long_later",
-        source=seqio.FunctionDataSource(_LongLater(start).dataset, splits=("train",)),
+        source=seqio.FunctionDataSource(_LongLater(start).dataset, splits=("train",)),  # type: ignore[arg-type]
         preprocessors=[seqio.preprocessors.append_eos],
         output_features=tiny_tasks.FEATURES,
     )
@@ -195,7 +195,8 @@ def test_a_batch_that_does_not_fit_ends_training_with_its_state_saved(tmp_path: 
         run("stopped", batch_size=8)
     steps = exact_batches.CHECKED + 1
     assert str(error.value) == (
-        f"batch {steps + 1} of the training data: expected 24 examples that fit into 8 rows, found examples that need 12\n"
+        f"batch {steps + 1} of the training data: expected 24 examples that fit into 8 rows, "
+        "found examples that need 12\n"
         "  to fix it: the same command with --gin.BATCH_SIZE=13: it goes on with the same examples in the same order"
     )
     assert f"error in the training data: saved checkpoint_{steps}" in capfd.readouterr().err
