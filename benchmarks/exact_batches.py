@@ -20,7 +20,7 @@ from fsa_jax.data.packing import WINDOW, best_fit
 from t5x.data.exact_batches import DEVIATIONS
 
 
-def rows(drawn: np.ndarray, room: tuple[int, int]) -> np.ndarray:
+def rows(drawn: np.ndarray, room: tuple[int, ...]) -> np.ndarray:
     """The number of rows that each batch of drawn lengths (batches, examples, 2) needs."""
     place = tf.function(best_fit, input_signature=[tf.TensorSpec([None, 2], tf.int32), tf.TensorSpec([2], tf.int32)])
     return np.array([int(tf.reduce_max(place(tf.constant(batch, tf.int32), tf.constant(room)))) + 1 for batch in drawn])
