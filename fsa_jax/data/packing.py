@@ -32,6 +32,10 @@ class _BestFit(seqio.FeatureConverter):
     Args:
       row_lengths: length of each task feature in a packed row. If None, TASK_FEATURE_LENGTHS. Without packing, it is
         not used.
+      examples_per_batch: packs exactly so many examples into every ``rows_per_batch`` rows, of which some may stay
+        unused. If None, as many as fit. The engine passes both, those of its process
+        (``DatasetConfig.examples_per_batch``). Without packing, they are not used.
+      rows_per_batch: see ``examples_per_batch``.
       use_custom_packing_ops: must be False; these operations are another way to pack.
       arguments: as those of SeqIO's converter.
 
@@ -40,7 +44,12 @@ class _BestFit(seqio.FeatureConverter):
     """
 
     def __init__(
-        self, row_lengths: Mapping[str, int] | None = None, use_custom_packing_ops: bool = False, **arguments: Any
+        self,
+        row_lengths: Mapping[str, int] | None = None,
+        examples_per_batch: int | None = None,
+        rows_per_batch: int | None = None,
+        use_custom_packing_ops: bool = False,
+        **arguments: Any,
     ) -> None:
         if use_custom_packing_ops:
             raise SettingError(
@@ -53,6 +62,7 @@ class _BestFit(seqio.FeatureConverter):
             raise _error("a length for each feature, or None", row_lengths)
         super().__init__(**arguments)
         self._row_lengths = row_lengths
+        self._examples, self._rows = examples_per_batch, rows_per_batch
 
     @property
     def packing(self) -> str | None:
@@ -70,7 +80,9 @@ class _BestFit(seqio.FeatureConverter):
         return super()._convert_features(ds, self._lengths(task_feature_lengths))  # pyright: ignore[reportAbstractUsage]
 
     def _pack_or_pad(self, ds: tf.data.Dataset, packed_lengths: Mapping[str, int]) -> tf.data.Dataset:
-        return packed(ds, packed_lengths) if self.pack else super()._pack_or_pad(ds, packed_lengths)
+        if not self.pack:
+            return super()._pack_or_pad(ds, packed_lengths)
+        return packed(ds, packed_lengths, self._examples, self._rows)
 
     def _lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
         """The lengths of a packed row, or those of the task without packing.
@@ -99,13 +111,19 @@ class BestFitChatFeatureConverter(_BestFit, ChatFeatureConverter):
     """The converter for decoder-only students, with best-fit packing."""
 
 
-def packed(dataset: tf.data.Dataset, lengths: Mapping[str, int]) -> tf.data.Dataset:
-    """Rows of examples that are packed best-fit, in windows of WINDOW examples.
+def packed(
+    dataset: tf.data.Dataset, lengths: Mapping[str, int], examples: int | None = None, batch_rows: int | None = None
+) -> tf.data.Dataset:
+    """Rows of examples that are packed best-fit, in windows of WINDOW examples, or of ``examples``.
 
     Args:
       dataset: dicts of int32 arrays (tokens,), one per example, without padding; other features than those in
         ``lengths`` are dropped.
       lengths: length of each feature in a row. Longer features are cut.
+      examples: number of examples that are packed together into exactly ``batch_rows`` rows. Unused rows are zeros,
+        and fewer examples at the end of the data are dropped. If they do not fit, the dataset raises
+        InvalidArgumentError, as t5x/data/exact_batches.py describes.
+      batch_rows: see ``examples``.
 
     Returns:
       Dicts of int32 arrays (length,), padded with 0. For each feature NAME also ``NAME_segment_ids``, the number of the
@@ -122,6 +140,9 @@ def packed(dataset: tf.data.Dataset, lengths: Mapping[str, int]) -> tf.data.Data
         }
         tokens = {name: tf.cast(column.row_lengths(), tf.int32) for name, column in columns.items()}
         row = best_fit(tf.stack([tokens[name] for name in lengths], axis=1), room)
+        if batch_rows is not None:
+            needed = tf.reduce_max(row) + 1
+            tf.debugging.Assert(needed <= batch_rows, [tf.strings.format("{} rows are needed", needed)])
         order = tf.argsort(row, stable=True)
         row = tf.gather(row, order)
         first = tf.math.segment_min(tf.range(tf.size(row)), row)
@@ -135,10 +156,11 @@ def packed(dataset: tf.data.Dataset, lengths: Mapping[str, int]) -> tf.data.Data
                 (f"{name}_segment_ids", tf.repeat(segment, sizes)),
                 (f"{name}_positions", tf.ragged.range(sizes).values),
             ):
-                rows[feature] = tf.RaggedTensor.from_row_lengths(values, of_row).to_tensor(shape=[None, length])
+                rows[feature] = tf.RaggedTensor.from_row_lengths(values, of_row).to_tensor(shape=[batch_rows, length])
         return rows
 
-    windows = dataset.map(cut, num_parallel_calls=tf.data.AUTOTUNE).ragged_batch(WINDOW)
+    windows = dataset.map(cut, num_parallel_calls=tf.data.AUTOTUNE)
+    windows = windows.ragged_batch(examples or WINDOW, drop_remainder=examples is not None)
     return windows.map(pack, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
 

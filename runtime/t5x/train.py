@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import jax
 
-from fsa_base.errors import SettingError, require_choice
+from fsa_base.errors import DataError, SettingError, require_choice
 from t5x.checkpointing.config import CheckpointConfig
 from t5x.configuration import command_line
 from t5x.data import datasets
@@ -144,7 +144,12 @@ def train(
         trainer.require_memory()
         hooks.before_first_step(compilation_seconds)
         while not hooks.should_stop(step) and step < last:
-            metrics = trainer.train_step(next(setup.data))
+            try:
+                batch = next(setup.data)
+            except DataError:
+                hooks.save_before_error(step)
+                raise
+            metrics = trainer.train_step(batch)
             step += 1
             hooks.after_step(step, metrics)
         hooks.end(step)

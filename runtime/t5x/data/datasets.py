@@ -19,6 +19,7 @@ import jax
 from fsa_base import extras
 from fsa_base.errors import DataError, SettingError, VocabularyError
 from t5x import installed
+from t5x.data.exact_batches import ExactBatches, require_valid
 from t5x.distributed import processes
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class DatasetConfig:
       runtime_preprocessors: Functions ``fn(dataset) -> dataset``, applied in order to the model's features.
       num_prefetch_threads: Size of a separate thread pool for this dataset. If None, TensorFlow's pool is used.
       num_workers: Ignored; tf.data has no worker processes.
+      examples_per_batch: Exactly so many examples are in every batch, in up to ``batch_size`` packed rows
+        (t5x/data/exact_batches.py). If None, as many as fit.
     """
 
     mixture_or_task_name: Any
@@ -64,12 +67,15 @@ class DatasetConfig:
     runtime_preprocessors: Sequence[Callable[[Any], Any]] | None = None
     num_prefetch_threads: int | None = None
     num_workers: int = 0
+    examples_per_batch: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, numbers.Integral) or self.batch_size < 1:
             raise SettingError(
                 "BATCH_SIZE", expected="a positive integer", found=repr(self.batch_size), fix="--gin.BATCH_SIZE=128"
             )
+        if self.examples_per_batch is not None:
+            require_valid(self.examples_per_batch, self.batch_size, self.pack)
         for feature, length in (self.task_feature_lengths or {}).items():
             if length is not None and length < 1:
                 raise SettingError(
@@ -213,6 +219,13 @@ def wall_clock_seed() -> int:
     return processes.broadcast(int(time.time()))
 
 
+def exact_batches_of(cfg: DatasetConfig, num_shards: int) -> ExactBatches | None:
+    """Returns the packed batches with an exact number of examples; None if ``cfg`` has others."""
+    if cfg.examples_per_batch is None or not cfg.pack:
+        return None
+    return ExactBatches(cfg.examples_per_batch, cfg.batch_size, num_shards)
+
+
 def get_dataset(
     cfg: DatasetConfig,
     shard_id: int,
@@ -252,7 +265,9 @@ def get_dataset(
             found=str(cfg.batch_size),
             fix=f"--gin.BATCH_SIZE={-(-cfg.batch_size // num_shards) * num_shards}",
         )
-    converter = feature_converter_cls(pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops)
+    make = functools.partial(feature_converter_cls, pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops)
+    exact = exact_batches_of(cfg, num_shards)
+    converter = make() if exact is None else exact.converter(make)
     dataset = seqio.get_dataset(
         mixture_or_task_name=provider,
         task_feature_lengths=cfg.task_feature_lengths,  # type: ignore[arg-type]
@@ -355,7 +370,7 @@ def get_whole_split_datasets(
         else:
             config = dataclasses.replace(cfg, mixture_or_task_name=found)
             check(config)
-            single = dataclasses.replace(config, batch_size=num_shards)
+            single = dataclasses.replace(config, batch_size=num_shards, examples_per_batch=None)
             rows = get_dataset(single, shard_id, num_shards, feature_converter_cls, num_epochs=1).unbatch()
             by_task[name] = rows
         size = cfg.batch_size // num_shards
@@ -395,8 +410,6 @@ def verify_matching_vocabs(cfg: DatasetConfig, model: BaseModel) -> None:
 
 def feature_shapes(dataset: Any, batch_size: int) -> dict[str, Any]:
     """Returns shape and dtype of every feature of a whole batch, as ``jax.ShapeDtypeStruct``."""
-    import jax
-
     return {
         name: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype)
         for name, spec in dataset.element_spec.items()

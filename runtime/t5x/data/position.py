@@ -9,7 +9,8 @@ cannot be saved in this way; this is an error.
 
 A position is valid for the same task, split, rows (and their content, if known), lengths, batch size and packing. If
 one of them differs, the data starts from the beginning. With another number of processes, each of which takes a part
-of the examples, the same number of batches is skipped. In both cases a message is printed.
+of the examples, the same number of batches is skipped. In both cases a message is printed. If the number of examples of
+a batch is set (t5x/data/exact_batches.py), batch size and packing may differ.
 """
 
 from __future__ import annotations
@@ -73,11 +74,16 @@ class TrainingData:
         self._name = f"train_ds-{shard_id:03}-of-{num_shards:03}"
         self._config = config
         self._make = lambda seeded: get_dataset(seeded, shard_id, num_shards, converter)
+        self._exact = datasets.exact_batches_of(config, num_shards)
         self._save_iterator = save_iterator
         self.taken = 0
         self._iterator: Any = None
         datasets.check(config)
         self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
+        if self._exact is not None and self._exact.rows < self._exact.examples:
+            # Another dataset object: after an iteration, this one's next would be shuffled in another order.
+            enough = dataclasses.replace(config, seed=self.seed, batch_size=self._exact.examples)
+            self._exact.require_rows(self._make(enough))
         # Computed at the start: the files may grow while the run continues with the rows that it has.
         self._identity = _identity(config, converter)
 
@@ -107,7 +113,8 @@ class TrainingData:
         # A second iteration over the same dataset object would be shuffled in another order.
         if position["seed"] != self.seed or self._iterator is not None:
             self._build(position["seed"])
-        if self._save_iterator and (directory / f"{self._name}.index").exists():
+        state_fits = position.get("shapes", self._shapes()) == self._shapes()
+        if self._save_iterator and state_fits and (directory / f"{self._name}.index").exists():
             self._iterator = self._restored(directory / self._name)
         else:
             self._iterator = self._passed_over(position["batches"])
@@ -160,7 +167,13 @@ class TrainingData:
         return {name: value.numpy() for name, value in batch.items()}
 
     def _next(self, iterator: Any, taken: int) -> Any:
-        batch = next(iterator, None)
+        try:
+            batch = next(iterator, None)
+        except datasets.tensorflow().errors.InvalidArgumentError as error:
+            overflow = None if self._exact is None else self._exact.overflow(error, taken + 1)
+            if overflow is None:
+                raise
+            raise overflow from error
         if batch is None:
             raise DataError(
                 f"task {self._config.name}, split {self._config.split!r}",
@@ -170,9 +183,13 @@ class TrainingData:
             )
         return batch
 
+    def _shapes(self) -> dict[str, list[int]]:
+        """Shape of every feature, in whose form tf.data's iterator keeps batches that it has prepared."""
+        return {name: list(spec.shape) for name, spec in self.dataset.element_spec.items()}
+
     def save(self, directory: epath.Path) -> None:
         """Writes the position to ``directory``, the ``dataset/`` of a checkpoint."""
-        position = {"batches": self.taken, "seed": self.seed, **self._identity}
+        position = {"batches": self.taken, "seed": self.seed, "shapes": self._shapes(), **self._identity}
         (directory / f"{self._name}.json").write_text(json.dumps(position))
         if self._save_iterator and self._iterator is not None:
             tf = datasets.tensorflow()
@@ -250,12 +267,18 @@ def _identity(config: DatasetConfig, converter: Any) -> dict[str, Any]:
         "name": config.name,
         "split": config.split,
         "lengths": dict(config.task_feature_lengths or {}),
-        "batch_size": config.batch_size,
-        # A converter of its own packing describes it in an attribute.
-        "pack": getattr(converter(pack=config.pack), "packing", None) or config.pack,
+        **_batches(config, converter),
         "shuffle": config.shuffle,
         "use_cached": config.use_cached,
     }
+
+
+def _batches(config: DatasetConfig, converter: Any) -> dict[str, Any]:
+    if config.examples_per_batch is not None:
+        return {"batch_size": f"exactly {config.examples_per_batch} examples"}
+    # A converter of its own packing describes it in an attribute.
+    packing = getattr(converter(pack=config.pack), "packing", None)
+    return {"batch_size": config.batch_size, "pack": packing or config.pack}
 
 
 def _rows(task: seqio.Task, config: DatasetConfig) -> int | None:

@@ -276,6 +276,14 @@ class RunHooks:
         """Returns whether a signal or an action requests a stop after ``step``; the same on every process."""
         return self._preemption.should_stop(step) or self._actions.should_stop()
 
+    def save_before_error(self, step: int) -> None:
+        """Saves the state of a run that ends with an error in its data. Several processes save nothing then: those
+        without the error are already in the next step.
+        """
+        if self._saver is not None and jax.process_count() == 1:
+            self._saver.save(step, interim=True)
+            self._progress.say(f"error in the training data: saved checkpoint_{step}")
+
     def end(self, step: int) -> None:
         """Saves the state if the run stopped early, and closes the hooks.
 

@@ -186,7 +186,9 @@ def parse(name: str, out: str) -> dict[str, Any]:
         macros = REQUIRED_BY_MODELS if "models/" in path or path in models else REQUIRED_BY_RUNS
         model = ["t5x/examples/t5/t5_1_1/tiny.gin"] if path in runs else []
         if path.startswith("gin/shared/"):
-            model = ["gin/models/t5_small.gin"]
+            # This one changes a recipe, the others are what recipes share.
+            exact = path.endswith("exact_batches.gin")
+            model = ["gin/distill_base.gin" if exact else "gin/models/t5_small.gin"]
         gin.clear_config()
         gin_utils.parse_gin_flags(
             ["."],
