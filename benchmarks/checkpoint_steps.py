@@ -20,17 +20,29 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from _contender import ROOT, environment
 from _machine import processor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "runtime"))
 
 PERIOD = 20
 WARM_UP = 5
 """Steps at the start that are left out."""
 MODES = ("async", "blocking")
+T5_SMALL: dict[str, Any] = {
+    "vocab_size": 32128,
+    "emb_dim": 512,
+    "num_heads": 8,
+    "head_dim": 64,
+    "mlp_dim": 2048,
+    "num_encoder_layers": 6,
+    "num_decoder_layers": 6,
+    "mlp_activations": ("relu",),
+    "logits_via_embedding": True,
+}
+"""gin/models/t5_1_0_small.gin, 61 million parameters; for ``tiny_run.model``."""
 
 
 def measure(directory: Path, asynchronous: bool, options: argparse.Namespace) -> dict[str, Any]:
@@ -59,17 +71,7 @@ def measure(directory: Path, asynchronous: bool, options: argparse.Namespace) ->
             self.times.append(time.monotonic())
             return False
 
-    model = tiny_run.model(
-        vocab_size=32128,
-        emb_dim=512,
-        num_heads=8,
-        head_dim=64,
-        mlp_dim=2048,
-        num_encoder_layers=6,
-        num_decoder_layers=6,
-        mlp_activations=("relu",),
-        logits_via_embedding=True,
-    )
+    model = tiny_run.model(**T5_SMALL)
     model.optimizer_def = optimizers.OptaxWrapper(optim.rms_scaled_adamw(lambda step: 1e-3))
     data = tiny_run.dataset(
         batch_size=options.rows,
@@ -93,13 +95,20 @@ def measure(directory: Path, asynchronous: bool, options: argparse.Namespace) ->
     return {"during": during, "others": others, "saves": [end - start for start, end in saves]}
 
 
-def in_process(mode: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One run in a process of its own."""
-    from fsa_jax.common.training_engine import KEEPING_MEMORY
+def in_process(script: str, checkout: Path, directory: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a script measures in a process of its own, with the sources of ``checkout``, as the last line of its output.
 
-    command = [sys.executable, __file__, *sys.argv[1:], "--measure", mode, "--directory", str(directory)]
-    environment = {**os.environ, **KEEPING_MEMORY, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    Args:
+      script: this script, or another one of this folder that measures a run.
+      checkout: the checkout whose packages, and tests/runtime/tiny_run.py, are imported.
+      directory: the run's folder; it is deleted before and after.
+      arguments: arguments of the script besides ``--directory``.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    variables = environment(checkout) | {"XLA_FLAGS": ""}
+    variables["PYTHONPATH"] = f"{checkout / 'tests' / 'runtime'}{os.pathsep}{variables['PYTHONPATH']}"
+    command = [sys.executable, script, *arguments, "--directory", str(directory)]
+    run = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     shutil.rmtree(directory, ignore_errors=True)
     if run.returncode:
         sys.exit(run.returncode)
@@ -133,7 +142,8 @@ def main(options: argparse.Namespace) -> int:
     found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in options.modes}
     for _ in range(options.rounds):
         for mode in options.modes:
-            found[mode].append(in_process(mode, options.directory / "run", options))
+            arguments = [*sys.argv[1:], "--measure", mode]
+            found[mode].append(in_process(__file__, ROOT, options.directory / "run", arguments))
     ratios = {mode: report(mode, found[mode]) for mode in options.modes}
     return int(ratios.get("async", 0) > options.bound)
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from _contender import ROOT
+from checkpoint_steps import T5_SMALL, in_process
+
 BATCH = {"encoder_input_tokens": (8, 16), "decoder_input_tokens": (8, 16), "decoder_target_tokens": (8, 16)}
 
 
@@ -28,33 +25,12 @@ def measure(directory: Path) -> dict[str, float]:
     import jax
     import numpy as np
     import optax
+    import tiny_run
 
-    from t5x import models, optimizers, partitioning, utils
-    from t5x.examples.t5 import network
+    from t5x import optimizers, partitioning, utils
 
-    class Vocabulary:
-        eos_id, vocab_size = 1, 32100
-
-        def decode(self, ids: Iterable[int]) -> str:
-            return " ".join(map(str, ids))
-
-    config = network.T5Config(
-        vocab_size=32128,
-        emb_dim=512,
-        num_heads=6,
-        head_dim=64,
-        mlp_dim=1024,
-        num_encoder_layers=8,
-        num_decoder_layers=8,
-        mlp_activations=("gelu", "linear"),
-        logits_via_embedding=True,
-    )
-    model = models.EncoderDecoderModel(
-        module=network.Transformer(config),
-        input_vocabulary=Vocabulary(),
-        output_vocabulary=Vocabulary(),
-        optimizer_def=optimizers.OptaxWrapper(optax.adam(1e-3)),
-    )
+    model = tiny_run.model(**T5_SMALL)
+    model.optimizer_def = optimizers.OptaxWrapper(optax.adam(1e-3))
     initializer = utils.TrainStateInitializer(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,
@@ -77,18 +53,6 @@ def measure(directory: Path) -> dict[str, float]:
     return {"save": saved - began, "restore": done - saved, "parameters": parameters, "megabytes": size / 1e6}
 
 
-def in_process(checkout: Path, directory: Path) -> dict[str, float]:
-    """One measurement with the sources in ``checkout``."""
-    shutil.rmtree(directory, ignore_errors=True)
-    environment = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'runtime'}", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, __file__, "--measure", "--directory", str(directory)]
-    run = subprocess.run(command, env=environment, cwd=directory.parent, capture_output=True, text=True, check=False)
-    shutil.rmtree(directory, ignore_errors=True)
-    if run.returncode:
-        raise SystemExit(run.stderr)
-    return json.loads(run.stdout.splitlines()[-1])
-
-
 def main(options: argparse.Namespace) -> None:
     if options.measure:
         print(json.dumps(measure(options.directory)))
@@ -99,7 +63,8 @@ def main(options: argparse.Namespace) -> None:
     for turn in range(options.rounds):
         order = list(checkouts) if turn % 2 == 0 else list(checkouts)[::-1]
         for name in order:
-            found[name].append(in_process(checkouts[name], options.directory.resolve() / "run"))
+            run = options.directory.resolve() / "run"
+            found[name].append(in_process(__file__, checkouts[name], run, ["--measure"]))
     for name, rows in found.items():
         print(f"{name}: {checkouts[name]}, {rows[0]['parameters']:,} parameters, {rows[0]['megabytes']:,.0f} MB")
         for what in ("save", "restore"):

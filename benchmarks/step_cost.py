@@ -5,8 +5,8 @@
 The student is T5 v1.0 small; every variant differs in one number from ``--rows`` rows of 128/400 tokens and six layers.
 All are compiled first; then each makes one step in every round, in turn. The table has the median and range of the
 seconds of a step, the ratio to the seconds of the first variant (geometric mean and range of the ratios within a
-round), and the same ratio of floating-point operations (``operations``). The rows are full, because padding costs as
-much as text.
+round), and the same ratio of floating-point operations (steps/operations.py). The rows are full, because padding costs
+as much as text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from _machine import processor
 from steps.engine import trainer_of
+from steps.operations import of_examples
 
 from fsa_base.networks.t5.network import T5Config, Transformer
 from fsa_jax.common.training_engine import KEEPING_MEMORY
@@ -55,27 +56,10 @@ class Variant:
 
 
 def operations(of: Variant) -> float:
-    """Floating-point operations of the matrix products of a step, in TFLOP.
-
-    With E inputs and D targets in a row, width d, joined heads h, feed-forward width m and V rows of the vocabulary,
-    the multiplications of a row are::
-
-        encoder layer   E (4dh + 2dm)  +  2EEh
-        decoder layer   D (6dh + 2dm)  +  2Edh  +  2DDh + 2DEh
-        logits          DdV
-
-    In a decoder layer, four of the six projections of the targets are those of self-attention, and the cross-attention
-    projects the inputs to keys and values. Each multiplication is two operations (with the addition), and the backward
-    pass computes two products for each of the forward pass. The optimizer has no matrix products.
-    """
-    config, inputs, targets = of.config, of.inputs, of.targets
-    width, heads = config.emb_dim, config.num_heads * config.head_dim
-    mlp = 2 * width * config.mlp_dim
-    encoder = inputs * (4 * width * heads + mlp) + 2 * inputs * inputs * heads
-    decoder = targets * (6 * width * heads + mlp) + 2 * inputs * width * heads
-    decoder += 2 * targets * (targets + inputs) * heads
-    row = of.layers * (encoder + decoder) + targets * width * config.vocab_size
-    return of.rows * row * 2 * 3 / 1e12
+    """Floating-point operations of a step, in TFLOP; all that is computed counts."""
+    settings = {**dataclasses.asdict(of.config), "network": "t5"}
+    lengths = (np.full(of.rows, length) for length in (of.inputs, of.targets))
+    return of_examples(settings, *lengths, masked=True) / 1e12
 
 
 def variants(rows: int) -> list[Variant]:

@@ -27,7 +27,6 @@ TOLERANCE = {"loss": 1e-5, "gradients": 1e-4}
 """Relative differences in float32. A GPU adds in another order each time, so gradients have more room than on a CPU."""
 BFLOAT16_SHARE = 1.5
 """How much farther from float32 than the plain network's bfloat16 a fast path may be."""
-ROWS = 4
 
 
 class Found(NamedTuple):
@@ -60,7 +59,7 @@ def networks(run: Slice) -> dict[str, Network]:
 def batch(run: Slice, data: str, packing: str) -> dict[str, jax.Array]:
     """The first packed rows of the kit's text."""
     features = np.load(run.data / data / f"{packing}.npz")
-    return {name: jnp.asarray(features[name][:ROWS]) for name in features.files}
+    return {name: jnp.asarray(features[name][: run.size.compared_rows]) for name in features.files}
 
 
 def random_weights(network: Network) -> Any:
@@ -75,8 +74,9 @@ def differentiate(network: Network, weights: Any, dtype: str, fields: Mapping[st
     model = model_of({**network.settings, "dtype": dtype, **fields}, network.module)
     # In float32 products are not rounded to TF32.
     with jax.default_matmul_precision("highest" if dtype == "float32" else "default"):
-        step = jax.jit(jax.value_and_grad(lambda params: model.loss_fn(params, network.batch, None)[0]))
-        loss, gradients = step(weights)
+        # The batch is an argument: of constants, XLA would compute arrays as large as the logits while it compiles.
+        step = jax.jit(jax.value_and_grad(lambda params, batch: model.loss_fn(params, batch, None)[0]))
+        loss, gradients = step(weights, network.batch)
     leaves = jax.tree_util.tree_leaves_with_path(gradients)
     names = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves)
     vectors = (np.asarray(leaf, np.float32).ravel() for _, leaf in leaves)

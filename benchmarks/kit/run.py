@@ -121,6 +121,8 @@ def child_environment(scratch: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONUNBUFFERED": "1",
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(scratch / "compiled")),
+        # Many contenders compile the same small programs, too.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         # Contenders share the device's memory, so none may take most of it at its start.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

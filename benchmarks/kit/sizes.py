@@ -42,11 +42,12 @@ class Size:
       recipe: examples of a backward pass of the released recipe, and passes of a step.
       tuned: examples of a backward pass of the tuned PyTorch.
       shapes: lengths that the tuned PyTorch compiles.
-      compiler: its compiler. On a CPU ``inductor`` takes minutes.
+      compiler: its compiler. On a CPU ``inductor`` takes minutes, ``aot_eager`` half a minute.
       memory_rows: rows of steps whose memory is compared.
       matrix: width of the square matrices with which the peak is measured.
       copied: bytes of the copies with which the bandwidth is measured.
       layers: layers of the encoder, and of the decoder, with which gradients are compared.
+      compared_rows: packed rows of which they are.
       each_switch: whether each switch of the fast path is compared by itself, besides all together.
       turn: seconds of a turn of a training step.
       rounds: turns of each contender.
@@ -68,6 +69,7 @@ class Size:
     matrix: int
     copied: int
     layers: int
+    compared_rows: int
     each_switch: bool
     turn: float
     rounds: int
@@ -96,6 +98,7 @@ SIZES: Mapping[str, Size] = {
         matrix=8192,
         copied=4 * 2**30,
         layers=2,
+        compared_rows=4,
         each_switch=True,
         turn=3.0,
         rounds=3,
@@ -106,17 +109,18 @@ SIZES: Mapping[str, Size] = {
         small="tiny",
         decoders=("tiny",),
         dtype="bfloat16",
-        packings=(Packing("208_640", "best_fit", 2),),
-        decoder_rows=2,
+        packings=(Packing("208_640", "best_fit", 1),),
+        decoder_rows=1,
         decoder_examples=2,
-        recipe=(2, 2),
+        recipe=(1, 2),
         tuned=2,
         shapes=1,
-        compiler="aot_eager",
+        compiler="eager",
         memory_rows=(),
         matrix=256,
         copied=2**20,
         layers=1,
+        compared_rows=1,
         each_switch=False,
         turn=0.0,
         rounds=1,
@@ -125,7 +129,7 @@ SIZES: Mapping[str, Size] = {
 }
 
 T5_FIELDS: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"emb_dim": 64, "num_heads": 4, "head_dim": 16, "mlp_dim": 128, **dict.fromkeys(LAYERS, 2)},
+    "tiny": {"emb_dim": 64, "num_heads": 4, "head_dim": 16, "mlp_dim": 128, **dict.fromkeys(LAYERS, 1)},
     "base": {"emb_dim": 768, "num_heads": 12, "head_dim": 64, "mlp_dim": 3072, **dict.fromkeys(LAYERS, 12)},
 }
 """Sizes of a T5, for what must not depend on transformers."""

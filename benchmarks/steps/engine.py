@@ -24,12 +24,18 @@ def trainer_of(
       learning_rate: function of the step.
       parameters: nested tree; by default random ones.
     """
-    # Only the structure of the variables depends on the shapes, so any length will do.
-    variables = dict(model.get_initial_variables(jax.random.PRNGKey(0), dict.fromkeys(features, (1, 1))))
-    if parameters is not None:
-        variables["params"] = parameters
     optimizer: Any = model.optimizer_def
-    state = FlaxOptimTrainState.create(optimizer, variables)
+
+    # One program: compiling each operation by itself takes longer than compiling the step.
+    @jax.jit
+    def new_state(parameters: Mapping[str, Any] | None) -> FlaxOptimTrainState:
+        # Only the structure of the variables depends on the shapes, so any length will do.
+        variables = dict(model.get_initial_variables(jax.random.PRNGKey(0), dict.fromkeys(features, (1, 1))))
+        if parameters is not None:
+            variables["params"] = parameters
+        return FlaxOptimTrainState.create(optimizer, variables)
+
+    state = new_state(parameters)
     partitioner = PjitPartitioner(num_partitions=1)
     axes = partitioner.get_mesh_axes(state)
     return Trainer(

@@ -88,9 +88,9 @@ class Training:
             parameters = traverse_util.unflatten_dict(dict(np.load(folder / "weights.npz")), sep="/")
         else:  # They have no length, so that of the features may be any.
             shapes = dict.fromkeys(features, (1, 1))
-            parameters = model.get_initial_variables(jax.random.PRNGKey(0), shapes)["params"]
+            parameters = jax.jit(lambda: model.get_initial_variables(jax.random.PRNGKey(0), shapes)["params"])()
         checked = dict(np.load(folder / f"check_{packing}.npz"))
-        self.loss = float(model.loss_fn(parameters, checked, None)[0])
+        self.loss = float(jax.jit(lambda *arguments: model.loss_fn(*arguments, None)[0])(parameters, checked))
         self._trainer = trainer_of(model, features, schedule, parameters)
         count = len(features["decoder_target_tokens"]) // rows
         self._batches = itertools.cycle(

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("examples", type=int)
     parser.add_argument("--tuned", type=int, metavar="SHAPES", default=0)
-    parser.add_argument("--compiler", default="inductor", help="torch.compile's backend; aot_eager generates no code")
+    parser.add_argument("--compiler", default="inductor", help="torch.compile's backend; eager generates no code")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--attention", default="sdpa", help="transformers' attn_implementation")
     parser.add_argument("--device", default="cpu")

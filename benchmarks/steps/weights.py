@@ -68,12 +68,12 @@ VOCABULARY = 32_128
 """Rows of T5's vocabulary, whose tokens all models read."""
 MODELS: dict[str, dict[str, Any]] = {
     "t5": {
-        "tiny": lambda: _t5(64, 128, num_layers=2, num_heads=4, d_kv=16),
+        "tiny": lambda: _t5(64, 128, num_layers=1, num_heads=4, d_kv=16),
         "small": lambda: _t5(512, 2048, num_layers=6, num_heads=8),
         "base": lambda: _t5(768, 3072, num_layers=12, num_heads=12),
     },
     "decoder": {
-        "tiny": lambda: _qwen(64, 128, layers=2, heads=4, rows=VOCABULARY),
+        "tiny": lambda: _qwen(64, 128, layers=1, heads=4, rows=VOCABULARY),
         "100m": lambda: _qwen(768, 2048, layers=12, heads=12, rows=VOCABULARY),
         "0.5b": lambda: _qwen(896, 4864, layers=24, heads=14, rows=151_936),
         "1b": _llama_1b,

@@ -84,6 +84,19 @@ def gradients(model: Any, params: Any, batch: Any, key: Any) -> tuple[Any, Any, 
     return loss, found, metrics["accuracy"].total
 
 
+@functools.cache
+def parameters(name: str, **switches: Any) -> Any:
+    """Random parameters, made by one program: to compile each operation by itself takes seconds."""
+    return jax.jit(functools.partial(new_state, model(name, **switches), batches(name)[0]))().params
+
+
+@functools.cache
+def bfloat16_gradients(name: str, switch: str | None) -> tuple[Any, Any, Any]:
+    """Loss, gradients and correct tokens of the first batch, with a switch, or with none."""
+    form = model(name, dtype="bfloat16", **({switch: FAST[switch]} if switch else {}))
+    return jax.jit(gradients, static_argnums=0)(form, parameters(name), batches(name)[0], jax.random.PRNGKey(1))
+
+
 @pytest.mark.parametrize("mesh", [(1, 1), (8, 1), (4, 2)], ids=["1x1", "8x1", "4x2"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_are_those_of_the_plain_step(name, mesh):
@@ -120,11 +133,8 @@ def test_loss_and_gradients_are_those_of_the_plain_step(name, mesh):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("switch", ["logits_in_dtype", "embedding_gradient", "attention_implementation"])
 def test_a_switch_changes_bfloat16_gradients_by_rounding_only(name, switch):
-    batch, key = batches(name)[0], jax.random.PRNGKey(1)
-    params = new_state(model(name), batch).params
-    of = jax.jit(gradients, static_argnums=0)
-    loss, expected, _ = of(model(name, dtype="bfloat16"), params, batch, key)
-    found_loss, found, _ = of(model(name, dtype="bfloat16", **{switch: FAST[switch]}), params, batch, key)
+    loss, expected, _ = bfloat16_gradients(name, None)
+    found_loss, found, _ = bfloat16_gradients(name, switch)
     assert float(found_loss) == pytest.approx(float(loss), rel=1e-3)
     assert max(jax.tree.leaves(distance(found, expected))) < 4e-2
     if switch == "embedding_gradient":
@@ -134,8 +144,7 @@ def test_a_switch_changes_bfloat16_gradients_by_rounding_only(name, switch):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_have_the_type_of_the_activations_only_if_asked(name, tied):
-    batch = batches(name)[0]
-    params = new_state(model(name, logits_via_embedding=tied), batch).params
+    batch, params = batches(name)[0], parameters(name, logits_via_embedding=tied)
 
     def logits(dtype: str, asked: bool):
         made = model(name, dtype=dtype, logits_via_embedding=tied, logits_in_dtype=asked)
@@ -169,7 +178,7 @@ def test_the_loss_of_bfloat16_logits_is_computed_in_float32_and_keeps_no_float32
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_loss_in_chunks_never_holds_all_logits(name):
     quick, batch = model(name, logits_chunk_mib=CHUNK), batches(name)[0]
-    params = new_state(quick, batch).params
+    params = parameters(name)
     step = jax.jit(lambda params: jax.value_and_grad(quick.loss_fn, has_aux=True)(params, batch, None))
     rows, length = batch["decoder_target_tokens"].shape
     text = step.lower(params).as_text()

@@ -12,14 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from fsa_base.networks.t5.network import Transformer
+from fsa_jax.serving import jax_decoding
 from fsa_jax.serving.export_check import right_padded
-from fsa_jax.serving.jax_decoding import Decoding
+from fsa_jax.serving.jax_decoding import Decoding, Generator
 from fsa_jax.serving.student import Student, load_student
 
 REVIEWS = Path(__file__).parents[2] / "fsa_jax" / "serving" / "check_sentences.txt"
 END = 1
+NO_TEXT, LONG = 0, 1
+"""Places, in ``alone``, of an input without text and of one that needs more room than a batch has at first."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -69,6 +74,33 @@ def test_outputs_that_end_at_once_later_and_never(pairs_checkpoint, vocabulary, 
     for output, those in zip(found, log_probs, strict=True):
         np.testing.assert_allclose(output.log_probs, those, atol=1e-4)
         np.testing.assert_allclose(output.score, sum(those), atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def alone(pairs_checkpoint, vocabulary) -> tuple[Generator, list[list[int]], list[list[int]]]:
+    """A generator, inputs, and the greedy output of each; some end at once, some later, some never."""
+    student = load_student(pairs_checkpoint, vocabulary=vocabulary)
+    texts = REVIEWS.read_text("utf-8").splitlines()[:24]
+    inputs = [[END], *(student.tokens.encode_input(text, 32)[0] for text in texts)]
+    inputs.insert(LONG, inputs[1] * 10)
+    student = ending(student, inputs, 30, lambda ends: min(ends) <= 2 and max(ends) > 30 and len(set(ends)) >= 3)
+    return student.generator(Decoding(30)), inputs, without_cache(student, inputs, 30)[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(chosen=st.lists(st.integers(0, 25), max_size=40), batch_size=st.sampled_from([1, 4, 16]))
+@example(chosen=[], batch_size=4)
+@example(chosen=[7] * 20, batch_size=16)
+@example(chosen=[LONG, NO_TEXT], batch_size=1)
+@example(chosen=[*range(2, 26), LONG], batch_size=4)
+def test_every_input_gets_its_own_output_once(alone, chosen, batch_size):
+    """Whatever the number of inputs, their order and the rows of a batch."""
+    generator, inputs, expected = alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax_decoding, "_WORTH", 8)  # Batches become smaller for outputs as short as these, too.
+        ended = [pair for some in generator.stream([inputs[i] for i in chosen], batch_size) for pair in some]
+    assert sorted(place for place, _ in ended) == list(range(len(chosen)))
+    assert {place: output.ids for place, output in ended} == {at: expected[i] for at, i in enumerate(chosen)}
 
 
 def test_a_batch_becomes_smaller_for_the_last_outputs(checkpoint, vocabulary):
