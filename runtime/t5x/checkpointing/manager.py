@@ -33,7 +33,6 @@ from t5x.distributed import processes
 _INTERIM = "interim"
 _TEMPORARY = re.compile(r"checkpoint_\d+\.tmp-\w+")
 _DAMAGED_SUFFIX = ".corrupt"
-_BYTES_IN_FLIGHT = 200_000_000
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -334,10 +333,11 @@ def _bytes_in_flight(state_dict: dict[str, Any]) -> int | None:
     """Returns how many bytes are written at the same time; None if the arrays are in an accelerator's memory.
 
     On a machine without one, the steps use the memory and the cores that writing uses: writing everything at once
-    slows down single steps, writing in pieces slows down more of them by less. An array is written in one piece.
+    slows down single steps, writing in pieces slows down more of them by less. An array is written in one piece, so the
+    largest one decides.
     """
     sizes = [leaf.nbytes for leaf in jax.tree.leaves(state_dict) if is_in_host_memory(leaf)]
-    return max(_BYTES_IN_FLIGHT, max(sizes) + 1) if sizes else None
+    return max(sizes) + 1 if sizes else None
 
 
 def _for_saving(state_dict: Mapping[str, Any], dtype: Any, transformations: Sequence[Callable]) -> dict[str, Any]:
