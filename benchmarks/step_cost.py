@@ -34,6 +34,9 @@ from t5x.trainer import Trainer
 
 MODEL = T5Config(vocab_size=32128, logits_via_embedding=True)
 """gin/models/t5_1_0_small.gin."""
+SCHEDULE: Any = optim.cosine(total_steps=200_000)
+OPTIMIZER = optimizers.OptaxWrapper(optim.rms_scaled_adamw(SCHEDULE))
+"""The same object for all variants, because a compiled step takes only states of its own optimizer."""
 FEATURES = {"encoder": ("input_tokens",), "decoder": ("input_tokens", "target_tokens", "loss_weights")}
 PACKED = ("segment_ids", "positions")
 
@@ -86,15 +89,13 @@ def batch_of(of: Variant) -> dict[str, np.ndarray]:
 
 def compiled(of: Variant, batch: dict[str, np.ndarray]) -> Trainer:
     """A trainer whose step is compiled for the batch."""
-    schedule: Any = optim.cosine(total_steps=200_000)
-    optimizer = optimizers.OptaxWrapper(optim.rms_scaled_adamw(schedule))
     no_vocabulary: Any = None  # the loss needs none
     network = Transformer(of.config)
     normalizer = "NUM_REAL_TARGET_TOKENS"
     model = models.EncoderDecoderModel(
-        network, no_vocabulary, no_vocabulary, optimizer, loss_normalizing_factor=normalizer
+        network, no_vocabulary, no_vocabulary, OPTIMIZER, loss_normalizing_factor=normalizer
     )
-    trainer = trainer_of(model, batch, schedule)
+    trainer = trainer_of(model, batch, SCHEDULE)
     trainer.compile_train({name: jax.ShapeDtypeStruct(column.shape, column.dtype) for name, column in batch.items()})
     return trainer
 
