@@ -142,7 +142,7 @@ def packed(
         row = best_fit(tf.stack([tokens[name] for name in lengths], axis=1), room)
         if batch_rows is not None:
             needed = tf.reduce_max(row) + 1
-            tf.debugging.Assert(needed <= batch_rows, [tf.strings.format("{} rows are needed", needed)])
+            tf.debugging.Assert(needed <= batch_rows, [tf.strings.format("rows needed: {}", needed)])
         order = tf.argsort(row, stable=True)
         row = tf.gather(row, order)
         first = tf.math.segment_min(tf.range(tf.size(row)), row)

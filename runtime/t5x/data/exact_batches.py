@@ -23,7 +23,7 @@ from fsa_base.errors import DataError, SettingError, require_number
 from t5x.distributed import processes
 from t5x.progress import announce
 
-NEEDED = re.compile(r"(\d+) rows are needed")
+NEEDED = re.compile(r"rows needed: (\d+)")
 CHECKED = 64
 """Batches that are packed at the start, to find the number of rows."""
 DEVIATIONS = 5
