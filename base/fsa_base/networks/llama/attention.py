@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int
 
-from fsa_base.networks.causal_attention import in_causal_blocks
+from fsa_base.networks.causal_attention import computed_as
 from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import LayerNorm, Mode, constrain
 from fsa_base.networks.llama.config import LlamaConfig, rotary_frequencies
@@ -106,16 +105,12 @@ class GroupedQueryAttention(nn.Module):
             self._fill(cache, key, value, start, prefill_lengths)
 
         implementation = config.attention_implementation
+        causal = self.mode.causal and not cached
         if implementation == "cudnn" and not cached:
-            scale, causal = config.head_dim**-0.5, self.mode.causal
+            scale = config.head_dim**-0.5
             attended = cudnn_attention(query, key, value, mask[:, 0], None, scale=scale, causal=causal)
         else:
-            compute = attend
-            if self.mode.causal and not cached and implementation != "plain":
-                compute = functools.partial(in_causal_blocks, attend)
-            if implementation == "recompute":
-                compute = jax.checkpoint(compute)
-            attended = compute(query, key, value, mask)
+            attended = computed_as(implementation, attend, causal=causal)(query, key, value, mask)
         attended = attended.reshape(*x.shape[:2], -1)
         return Projection(x.shape[-1], ("joined_kv", "embed"), False, config.dtype, name="out")(attended)
 

@@ -5,7 +5,6 @@ Relative positions are a learned bias for each head and bucket of distances; all
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +14,7 @@ import numpy as np
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_base.networks.causal_attention import in_causal_blocks
+from fsa_base.networks.causal_attention import computed_as
 from fsa_base.networks.fused_attention import cudnn_attention
 from fsa_base.networks.layers import Linear, Mode, constrain
 
@@ -178,12 +177,7 @@ class MultiHeadAttention(nn.Module):
         else:
             if self.float32_logits:
                 query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-            compute = attend
-            if causal and self.implementation != "plain":
-                compute = functools.partial(in_causal_blocks, attend)
-            if self.implementation == "recompute":
-                compute = jax.checkpoint(compute)
-            outputs = compute(query, key, value, mask, bias)
+            outputs = computed_as(self.implementation, attend, causal=causal)(query, key, value, mask, bias)
         outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
         return Linear(inputs.shape[-1], ("joined_kv", "embed"), self.dtype, kernel_init, name="out")(outputs)
 
