@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -14,19 +12,6 @@ BLOCKS = 4
 was not faster on a CPU."""
 SHORTEST_BLOCK = 32
 """Queries that a block must have; with fewer, attention costs so little that one block is better."""
-
-
-def computed_as(implementation: str, attend: Callable[..., Array], *, causal: bool) -> Callable[..., Array]:
-    """``attend``, in blocks or recomputed in the backward pass as ``implementation`` of the configuration says.
-
-    Args:
-      implementation: one of ``ATTENTION_IMPLEMENTATIONS``; cuDNN's kernel is chosen elsewhere.
-      attend: as of :func:`in_causal_blocks`.
-      causal: whether no query attends to a later key, and there is no cache.
-    """
-    if causal and implementation != "plain":
-        attend = functools.partial(in_causal_blocks, attend)
-    return jax.checkpoint(attend) if implementation == "recompute" else attend
 
 
 def in_causal_blocks(

@@ -19,6 +19,7 @@ from flax.linen.partitioning import param_with_axes, scan_with_axes, with_shardi
 from jaxtyping import Array, Float, Int, Num
 
 from fsa_base.errors import SettingError, require_choice
+from fsa_base.networks.causal_attention import in_causal_blocks
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -110,6 +111,19 @@ def check_speed(config: Any) -> None:
             found="'cudnn'",
             fix=f"--gin.{setting}=\"'plain'\", or --gin.{kind}.dtype=\"'bfloat16'\"",
         )
+
+
+def attention_as(implementation: str, attend: Callable[..., Array], *, causal: bool) -> Callable[..., Array]:
+    """``attend``, in blocks or recomputed in the backward pass as ``implementation`` of the configuration says.
+
+    Args:
+      implementation: one of ``ATTENTION_IMPLEMENTATIONS``; cuDNN's kernel is chosen elsewhere.
+      attend: as of :func:`fsa_base.networks.causal_attention.in_causal_blocks`.
+      causal: whether no query attends to a later key, and there is no cache.
+    """
+    if causal and implementation != "plain":
+        attend = partial(in_causal_blocks, attend)
+    return jax.checkpoint(attend) if implementation == "recompute" else attend
 
 
 def constrain(x: Array, *axes: str) -> Array:

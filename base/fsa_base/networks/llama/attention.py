@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int
 
-from fsa_base.networks.causal_attention import computed_as
 from fsa_base.networks.fused_attention import cudnn_attention
-from fsa_base.networks.layers import LayerNorm, Mode, constrain
+from fsa_base.networks.layers import LayerNorm, Mode, attention_as, constrain
 from fsa_base.networks.llama.config import LlamaConfig, rotary_frequencies
 
 MASKED = -1e10
@@ -110,7 +109,7 @@ class GroupedQueryAttention(nn.Module):
             scale = config.head_dim**-0.5
             attended = cudnn_attention(query, key, value, mask[:, 0], None, scale=scale, causal=causal)
         else:
-            attended = computed_as(implementation, attend, causal=causal)(query, key, value, mask)
+            attended = attention_as(implementation, attend, causal=causal)(query, key, value, mask)
         attended = attended.reshape(*x.shape[:2], -1)
         return Projection(x.shape[-1], ("joined_kv", "embed"), False, config.dtype, name="out")(attended)
 

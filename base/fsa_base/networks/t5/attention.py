@@ -14,9 +14,8 @@ import numpy as np
 from flax.linen.partitioning import param_with_axes
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from fsa_base.networks.causal_attention import computed_as
 from fsa_base.networks.fused_attention import cudnn_attention
-from fsa_base.networks.layers import Linear, Mode, constrain
+from fsa_base.networks.layers import Linear, Mode, attention_as, constrain
 
 rel_embedding_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
@@ -177,7 +176,7 @@ class MultiHeadAttention(nn.Module):
         else:
             if self.float32_logits:
                 query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-            outputs = computed_as(self.implementation, attend, causal=causal)(query, key, value, mask, bias)
+            outputs = attention_as(self.implementation, attend, causal=causal)(query, key, value, mask, bias)
         outputs = constrain(outputs, "batch", "length", "heads", "kv").reshape(*inputs.shape[:2], -1)
         return Linear(inputs.shape[-1], ("joined_kv", "embed"), self.dtype, kernel_init, name="out")(outputs)
 
