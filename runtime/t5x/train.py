@@ -200,9 +200,15 @@ class TrainingSetup:
         layout = self.partitioner.get_data_layout(config.batch_size)
         converter = self.model.FEATURE_CONVERTER_CLS
         self.data = TrainingData(
-            config, layout.shard_id, layout.num_shards, converter, self.get_dataset_fn, self.save_iterator
+            config,
+            layout.shard_id,
+            layout.num_shards,
+            converter,
+            self.get_dataset_fn,
+            self.save_iterator,
+            rows_multiple=int(self.partitioner.mesh.shape["data"]),
         )
-        self.batch = datasets.feature_shapes(self.data.dataset, config.batch_size)
+        self.batch = datasets.feature_shapes(self.data.dataset, self.data.batch_size)
         self.initializer = self.train_state_initializer_cls(
             optimizer_def=self.model.optimizer_def,
             init_fn=self.model.get_initial_variables,

@@ -140,8 +140,23 @@ def test_a_position_is_valid_for_any_number_and_length_of_rows(tmp_path: Path, c
     assert "batch_size is exactly 10 examples and was exactly 12 examples; it starts FROM THE" in caplog.text
 
 
+def test_as_many_rows_as_examples_are_replaced_by_enough(tmp_path: Path):
+    data = position.TrainingData(config(batch_size=12), 0, 1, EncDec)
+    enough = data.batch_size
+    assert 5 < enough < 12
+    for multiple in (2, 3, 12):
+        rounded = position.TrainingData(config(batch_size=12), 0, 1, EncDec, rows_multiple=multiple)
+        assert rounded.batch_size == -(-enough // multiple) * multiple
+    for wanted in stream(unpacked(config()), seqio.EncDecFeatureConverter, 4):
+        found = next(data)
+        assert len(found["decoder_target_tokens"]) == enough
+        assert examples(found, ENCODER_DECODER) == examples(wanted, ENCODER_DECODER)
+    data.save(epath.Path(tmp_path))
+    assert examples(next(of_checkpoint(tmp_path)), ENCODER_DECODER) == examples(next(data), ENCODER_DECODER)
+
+
 def test_too_few_rows_are_an_error_at_the_start_which_names_enough():
-    with pytest.raises(SettingError, match=r"BATCH_SIZE: expected at least \d rows, so that any 12") as error:
+    with pytest.raises(SettingError, match=r"\.batch_size: expected at least \d rows, so that any 12") as error:
         position.TrainingData(config(batch_size=5), 0, 1, EncDec)
     assert "found 5" in str(error.value) and "(the first 8 batches need " in str(error.value)
     enough = int(error.value.fix.partition("=")[2].partition(",")[0])
@@ -197,7 +212,8 @@ def test_a_batch_that_does_not_fit_ends_training_with_its_state_saved(tmp_path: 
     assert str(error.value) == (
         f"batch {steps + 1} of the training data: expected 24 examples that fit into 8 rows, "
         "found examples that need 12\n"
-        "  to fix it: the same command with --gin.BATCH_SIZE=13: it goes on with the same examples in the same order"
+        "  to fix it: the same command with --gin.train/utils.DatasetConfig.batch_size=13: "
+        "it goes on with the same examples in the same order"
     )
     assert f"error in the training data: saved checkpoint_{steps}" in capfd.readouterr().err
     assert checkpoints.checkpoint_steps(tmp_path / "stopped") == [0, steps]
@@ -216,20 +232,27 @@ models.EncoderDecoderModel.feature_converter_cls = @packing.BestFitEncDecFeature
 """
 
 
-def test_the_gin_overlay_trains_with_exact_batches(tmp_path: Path):
+def test_the_gin_overlay_packs_the_batches_of_a_recipe(tmp_path: Path):
     (tmp_path / "packing.gin").write_text(PACKING)
-    arguments = tiny_run.train_arguments(
-        tmp_path / "run",
-        2,
-        f"--gin_file={tmp_path}/packing.gin",
-        "--gin_file=gin/shared/exact_batches.gin",
-        "--gin.BATCH_SIZE=9",
-        "--gin.train/utils.DatasetConfig.examples_per_batch=12",
-        "--gin.train.train_eval_dataset_cfg=None",
-    )
-    run = tiny_run.command("t5x.train", *arguments)
-    _, said = run.communicate(timeout=200)
-    assert run.returncode == 0, said
-    assert "every batch has exactly 12 examples in 9 rows; the first 64 batches need " in said
-    saved = json.loads((tmp_path / "run" / "checkpoint_2" / "dataset" / "train_ds-000-of-001.json").read_text())
-    assert saved["batches"] == 2 and saved["batch_size"] == "exactly 12 examples"
+    losses = {}
+    for name, overlay in (
+        ("padded", "--gin.train/utils.DatasetConfig.pack=False"),
+        ("packed", "--gin_file=gin/shared/exact_batches.gin"),
+    ):
+        arguments = tiny_run.train_arguments(
+            tmp_path / name,
+            2,
+            f"--gin_file={tmp_path}/packing.gin",
+            overlay,
+            "--gin.BATCH_SIZE=16",
+            "--gin.DROPOUT_RATE=0.0",
+            "--gin.train.train_eval_dataset_cfg=None",
+        )
+        run = tiny_run.command("t5x.train", *arguments)
+        _, said = run.communicate(timeout=200)
+        assert run.returncode == 0, said
+        losses[name] = tiny_run.losses(tmp_path / name)
+    assert "every batch has exactly 16 examples in 10 rows; the first 64 batches need 7.3 on average, 8 at most" in said
+    saved = json.loads((tmp_path / "packed" / "checkpoint_2" / "dataset" / "train_ds-000-of-001.json").read_text())
+    assert saved["batches"] == 2 and saved["batch_size"] == "exactly 16 examples"
+    np.testing.assert_allclose(losses["packed"], losses["padded"], rtol=2e-4)

@@ -49,7 +49,7 @@ class DatasetConfig:
       num_prefetch_threads: Size of a separate thread pool for this dataset. If None, TensorFlow's pool is used.
       num_workers: Ignored; tf.data has no worker processes.
       examples_per_batch: Exactly so many examples are in every batch, in up to ``batch_size`` packed rows
-        (t5x/data/exact_batches.py). If None, as many as fit.
+        (t5x/data/exact_batches.py). If both are equal, training chooses the number of rows. If None, as many as fit.
     """
 
     mixture_or_task_name: Any

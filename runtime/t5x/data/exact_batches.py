@@ -1,8 +1,8 @@
 """Batches of exactly N examples in packed rows (``DatasetConfig.examples_per_batch``).
 
 Every N examples of the data become one batch of ``batch_size`` rows, in which unused rows are zeros, so they have no
-weight. A position in the data counts batches. So with another number or length of rows, a run goes on with the same
-examples in the same order.
+weight. If ``batch_size`` is N too, training chooses a smaller number of rows that is enough. A position in the data
+counts batches. So with another number or length of rows, a run goes on with the same examples in the same order.
 
 A feature converter that can do this takes ``examples_per_batch`` and ``rows_per_batch``, those of one process. If so
 many examples need more rows, its dataset raises TensorFlow's InvalidArgumentError with :data:`NEEDED` in its message.
@@ -31,6 +31,8 @@ DEVIATIONS = 5
 distributed, one batch in three million needs more."""
 
 _SETTING = "DatasetConfig.examples_per_batch"
+_ROWS = "--gin.train/utils.DatasetConfig.batch_size"
+"""Not BATCH_SIZE, which gin/shared/exact_batches.gin has for the number of examples."""
 
 
 def require_valid(examples: int, rows: int, pack: bool) -> None:
@@ -84,30 +86,36 @@ class ExactBatches:
                 fix=f"--gin.train/utils.{_SETTING}=None, or bind such a converter to the model's feature_converter_cls",
             ) from error
 
-    def require_rows(self, dataset: Any) -> None:
-        """Checks with the first batches that a later batch is unlikely to need more rows.
+    def with_enough_rows(self, dataset: Any, multiple: int) -> ExactBatches:
+        """Chooses the number of rows if it is the number of examples, which is the most that packing can need.
+
+        A smaller number is kept. The first batches show how many are enough, so that a later one is unlikely to need
+        more.
 
         Args:
-          dataset: Batches of this process with as many rows as examples, which always suffice.
+          dataset: Batches of this process with as many rows as examples.
+          multiple: Number that divides the rows that are chosen.
 
         Raises:
           SettingError: More rows are needed.
         """
         used = [_used_rows(batch) for batch in dataset.take(CHECKED).as_numpy_iterator()]
         if not used:
-            return
+            return self
         mean, most = statistics.fmean(used), max(used)
         enough = max(most, math.ceil(mean + DEVIATIONS * statistics.pstdev(used)))
         enough = self.shards * processes.maximum(min(enough, self.examples // self.shards))
         need = f"the first {len(used)} batches need {mean * self.shards:.1f} on average, {most * self.shards} at most"
         if self.rows < enough:
             raise SettingError(
-                "BATCH_SIZE",
+                "DatasetConfig.batch_size",
                 expected=f"at least {enough} rows, so that any {self.examples} examples fit ({need})",
                 found=str(self.rows),
-                fix=f"--gin.BATCH_SIZE={enough}, or longer rows",
+                fix=f"{_ROWS}={enough}, or longer rows",
             )
-        announce(f"every batch has exactly {self.examples} examples in {self.rows} rows; {need}")
+        chosen = min(-(-enough // multiple) * multiple, self.rows) if self.rows == self.examples else self.rows
+        announce(f"every batch has exactly {self.examples} examples in {chosen} rows; {need}")
+        return dataclasses.replace(self, rows=chosen)
 
     def overflow(self, error: Exception, batch: int) -> DataError | None:
         """Returns the error of batch ``batch``, counted from 1, if ``error`` says that it needs more rows."""
@@ -120,7 +128,7 @@ class ExactBatches:
             f"batch {batch} of the training data",
             expected=f"{self.examples} examples that fit into {self.rows} rows",
             found=f"examples that need {needed}",
-            fix=f"the same command with --gin.BATCH_SIZE={more}: it goes on with the same examples in the same order",
+            fix=f"the same command with {_ROWS}={more}: it goes on with the same examples in the same order",
         )
 
     def _divisible(self, number: int) -> int:

@@ -51,6 +51,7 @@ class TrainingData:
       converter: SeqIO feature converter of the model.
       get_dataset: Creates the ``tf.data.Dataset``, like :func:`t5x.data.datasets.get_dataset`.
       save_iterator: Whether :meth:`save` also writes the state of tf.data's iterator.
+      rows_multiple: Number that divides the rows of a batch where they are chosen (t5x/data/exact_batches.py).
 
     Attributes:
       dataset: The ``tf.data.Dataset``, from the beginning.
@@ -70,6 +71,7 @@ class TrainingData:
         converter: Any,
         get_dataset: Any = datasets.get_dataset,
         save_iterator: bool = False,
+        rows_multiple: int = 1,
     ) -> None:
         self._name = f"train_ds-{shard_id:03}-of-{num_shards:03}"
         self._config = config
@@ -79,13 +81,19 @@ class TrainingData:
         self.taken = 0
         self._iterator: Any = None
         datasets.check(config)
-        self._build(datasets.wall_clock_seed() if config.seed is None else config.seed)
-        if self._exact is not None and self._exact.rows < self._exact.examples:
-            # Another dataset object: after an iteration, this one's next would be shuffled in another order.
-            enough = dataclasses.replace(config, seed=self.seed, batch_size=self._exact.examples)
-            self._exact.require_rows(self._make(enough))
+        seed = datasets.wall_clock_seed() if config.seed is None else config.seed
+        if self._exact is not None:
+            every = dataclasses.replace(config, seed=seed, batch_size=self._exact.examples)
+            self._exact = self._exact.with_enough_rows(self._make(every), rows_multiple)
+            self._config = dataclasses.replace(config, batch_size=self._exact.rows)
+        self._build(seed)
         # Computed at the start: the files may grow while the run continues with the rows that it has.
         self._identity = _identity(config, converter)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch, of all processes together."""
+        return self._config.batch_size
 
     def _build(self, seed: int) -> None:
         self.seed = seed
