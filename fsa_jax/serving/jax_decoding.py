@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -148,14 +149,17 @@ class Generator:
 
     Args:
       parameters: parameters of the network.
-      read: reads padded inputs ``(parameters, inputs, mask)``; returns the token before each output, and a cache.
-      step: takes a step ``(parameters, inputs, last tokens, cache)``; returns logits, and the updated cache.
+      read: reads padded inputs ``(variables, inputs, mask)``; returns the token before each output, and a cache.
+        Variables are the collections of the network: the parameters and, after ``read_prefix``, the prefix.
+      step: takes a step ``(variables, inputs, last tokens, cache)``; returns logits, and the updated cache.
       search: begins a search ``(tokens, cache)`` with what ``read`` returned.
       offset: axis of the rows in the cache; 1 if layers are stacked on axis 0.
       decoder_only: whether inputs are padded on the left, and are part of the cache.
       end_ids: ids that end an output; outputs always show the first of them.
       rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
       length: longest output in tokens.
+      prefix: ids with which inputs begin. It is read once for all that do, and that go on after it.
+      read_prefix: reads it ``(variables, ids of one row)``; returns the collection ``prefix`` of the network.
     """
 
     def __init__(
@@ -170,8 +174,12 @@ class Generator:
         end_ids: Sequence[int],
         rows: int,
         length: int,
+        prefix: Sequence[int],
+        read_prefix: Callable[..., Any],
     ) -> None:
-        self._parameters = jax.device_put(parameters)
+        self._variables = {"params": jax.device_put(parameters)}
+        self._prefix = list(prefix)
+        self._read_prefix = read_prefix
         self._decoder_only = decoder_only
         self._end_ids = tuple(end_ids)
         self._length = length
@@ -200,6 +208,20 @@ class Generator:
           log-probabilities of the ids. The score is the log-probability of the output, divided by the length penalty if
           there are several beams.
         """
+        length = len(self._prefix)
+        begins = [0 < length < len(row) and list(row[:length]) == self._prefix for row in inputs]
+        for with_prefix in (True, False):
+            places = [i for i, found in enumerate(begins) if found == with_prefix]
+            if not places:
+                continue
+            variables, cut = (self._with_prefix, length) if with_prefix else (self._variables, 0)
+            for ended in self._decode(variables, [inputs[i][cut:] for i in places], batch_size):
+                yield [(places[i], output) for i, output in ended]
+
+    def _decode(
+        self, variables: Any, inputs: Sequence[Sequence[int]], batch_size: int
+    ) -> Iterator[list[tuple[int, Output]]]:
+        """As ``stream``, with one set of variables for all inputs."""
         size = batch_size
         while max(1, len(inputs)) <= size // _SMALLER:
             size //= _SMALLER
@@ -211,9 +233,9 @@ class Generator:
             while taken < len(inputs) and len(free) >= some:
                 chosen = range(taken, min(taken + some, len(inputs)))
                 rows, free, taken = free[: len(chosen)], free[some:], chosen.stop
-                batch = self._filled(batch, size, inputs[chosen.start : chosen.stop], rows, some)
+                batch = self._filled(variables, batch, size, inputs[chosen.start : chosen.stop], rows, some)
                 places[rows] = chosen
-            batch, found = self._continue(self._parameters, batch, size - some if taken < len(inputs) else left)
+            batch, found = self._continue(variables, batch, size - some if taken < len(inputs) else left)
             settled = np.asarray(batch.search.settled)
             ended = np.flatnonzero(settled & (places != _NONE))
             if len(ended):
@@ -230,7 +252,19 @@ class Generator:
                     batch, places, size = self._smaller(batch, kept), places[kept], len(kept)
                     left = size // _SMALLER
 
-    def _filled(self, batch: Any, size: int, inputs: Sequence[Sequence[int]], rows: np.ndarray, some: int) -> _Batch:
+    @property
+    def prefix_is_read(self) -> bool:
+        """Whether a call could use the prefix so far."""
+        return "_with_prefix" in vars(self)
+
+    @functools.cached_property
+    def _with_prefix(self) -> dict[str, Any]:
+        read = jax.jit(self._read_prefix)
+        return {**self._variables, "prefix": read(self._variables, np.asarray([self._prefix], np.int32))}
+
+    def _filled(
+        self, variables: Any, batch: Any, size: int, inputs: Sequence[Sequence[int]], rows: np.ndarray, some: int
+    ) -> _Batch:
         """The batch of ``size`` rows with ``inputs`` in ``rows``."""
         length = padded_length(max(map(len, inputs)))
         ids, mask = np.zeros((some, length), np.int32), np.zeros((some, length), np.int32)
@@ -238,15 +272,15 @@ class Generator:
             where = slice(length - len(row), length) if self._decoder_only else slice(0, len(row))
             ids[i, where], mask[i, where] = row, 1
         if batch is None:
-            batch = self._empty(ids, mask, size)
+            batch = self._empty(variables, ids, mask, size)
         batch = self._longer(batch, max(_ROOM, length) - batch.inputs.shape[1])
         # Rows that are missing are written to a row after the last, which is nowhere.
         rows = np.concatenate([rows, np.full(some - len(rows), size)])
-        return self._fill(self._parameters, batch, ids, mask, rows)
+        return self._fill(variables, batch, ids, mask, rows)
 
-    def _empty(self, ids: np.ndarray, mask: np.ndarray, size: int) -> _Batch:
+    def _empty(self, variables: Any, ids: np.ndarray, mask: np.ndarray, size: int) -> _Batch:
         """A batch without outputs to find, with room for inputs of the length of ``ids``."""
-        shapes = jax.eval_shape(self._start, self._parameters, ids, mask)
+        shapes = jax.eval_shape(self._start, variables, ids, mask)
 
         def zeros(leaf: Any, axis: int) -> Array:
             rows = leaf.shape[axis] // len(ids) * size
@@ -297,18 +331,18 @@ def _restrict(logits: Float[Array, "rows vocab"], *, end_ids: tuple[int, ...], r
 def _start(
     read: Callable[..., tuple[Array, Any]],
     search: Callable[[Array, Any], Any],
-    parameters: Any,
+    variables: Any,
     inputs: Int[Array, "batch length"],
     mask: Int[Array, "batch length"],
 ) -> Any:
     """Reads inputs, and returns a search for their outputs."""
-    return search(*read(parameters, inputs, mask))
+    return search(*read(variables, inputs, mask))
 
 
 def _fill(
     start: Callable[..., Any],
     offset: int,
-    parameters: Any,
+    variables: Any,
     batch: _Batch,
     inputs: Int[Array, "some length"],
     mask: Int[Array, "some length"],
@@ -322,13 +356,13 @@ def _fill(
         rest = () if old.ndim == axis + 1 else (..., slice(new.shape[-1]))
         return old.at[(*place, *rest)].set(new, mode="drop")
 
-    found = start(parameters, inputs, mask)
+    found = start(variables, inputs, mask)
     ids = jnp.pad(inputs, ((0, 0), (0, batch.inputs.shape[1] - inputs.shape[1])))
     return _Batch(put(batch.inputs, ids, 0), _map_search(put, batch.search, offset, found))
 
 
 def _continue(
-    step: Callable, restrict: Callable, end_id: int, parameters: Any, batch: _Batch, enough: Int[Array, ""]
+    step: Callable, restrict: Callable, end_id: int, variables: Any, batch: _Batch, enough: Int[Array, ""]
 ) -> tuple[_Batch, Found]:
     """Continues until at most ``enough`` outputs have not ended; also returns what was found so far."""
 
@@ -336,7 +370,7 @@ def _continue(
         return jnp.sum(~search.settled) > enough
 
     def restricted(last: Array, cache: Any) -> tuple[Array, Any]:
-        logits, cache = step(parameters, batch.inputs, last, cache)
+        logits, cache = step(variables, batch.inputs, last, cache)
         return restrict(logits), cache
 
     def advance(search: Any) -> Any:

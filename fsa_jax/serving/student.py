@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
 from fsa_base.errors import CheckpointError, SettingError, VocabularyError
@@ -68,6 +69,7 @@ class Student:
             end_ids=self.tokens.end_ids,
             rows=self.rows,
             decoding=decoding,
+            prefix=self.tokens.prefix if isinstance(self.tokens, ChatTokenizer) else (),
         )
 
 
@@ -184,7 +186,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def generator_of(
-    module: Any, parameters: Any, *, decoder_only: bool, end_ids: Sequence[int], rows: int, decoding: Decoding
+    module: Any,
+    parameters: Any,
+    *,
+    decoder_only: bool,
+    end_ids: Sequence[int],
+    rows: int,
+    decoding: Decoding,
+    prefix: Sequence[int] = (),
 ) -> Generator:
     """A generator that decodes with one network and one set of parameters.
 
@@ -195,6 +204,7 @@ def generator_of(
       end_ids: ids that end an output; outputs always show the first of them.
       rows: number of real ids; this and higher ids are padding of the embedding and are never chosen.
       decoding: settings of decoding.
+      prefix: ids with which prompts begin, so that they are read once; for a decoder-only module.
     """
     read, step = (_read_prompts, _step_prompts) if decoder_only else (_encode, _step_encoded)
     offset, length = int(module.scan_layers), decoding.max_length
@@ -215,15 +225,16 @@ def generator_of(
         end_ids=end_ids,
         rows=rows,
         length=length,
+        prefix=prefix,
+        read_prefix=partial(_read_prefix, module),
     )
 
 
 def _encode(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+    module: Any, variables: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
 ) -> tuple[Int[Array, "batch 1"], Any]:
     """The beginning token of each row, and a cache with a place for it and the encoder's output for attention."""
     del mask  # Padding is id 0.
-    variables = {"params": parameters}
     encoded = module.apply(variables, inputs, enable_dropout=False, method=module.encode)
     tokens = jnp.zeros_like(inputs[:, :1])
     _, filled = module.apply(
@@ -242,12 +253,12 @@ def _encode(
 
 
 def _step_encoded(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+    module: Any, variables: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
 ) -> tuple[Array, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(cache)
     keys = (leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "cached_key")
     logits, changed = module.apply(
-        {"params": parameters, "cache": cache},
+        {**variables, "cache": cache},
         None,  # What attention needs of the encoder's output is in the cache.
         inputs,
         last,
@@ -262,7 +273,7 @@ def _step_encoded(
 
 
 def _read_prompts(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
+    module: Any, variables: Any, inputs: Int[Array, "batch length"], mask: Int[Array, "batch length"]
 ) -> tuple[Int[Array, "batch 1"], Any]:
     """The last token of each prompt, and a cache with the others.
 
@@ -270,7 +281,7 @@ def _read_prompts(
     """
     # The first decoding step processes the last token of the prompt; its logits choose the first token of the answer.
     _, filled = module.apply(
-        {"params": parameters},
+        variables,
         inputs,
         decoder_segment_ids=mask,
         enable_dropout=False,
@@ -281,11 +292,22 @@ def _read_prompts(
     return inputs[:, -1:], filled["cache"]
 
 
+def _read_prefix(module: Any, variables: Any, prefix: Int[Array, "1 length"]) -> Any:
+    """The keys and values of a prefix that prompts share, as the network's collection ``prefix``."""
+    _, filled = module.apply(variables, prefix, enable_dropout=False, prefill=True, mutable=["cache"])
+    kept = {
+        (*path[:-1], path[-1].removeprefix("cached_")): leaf
+        for path, leaf in flatten_dict(filled["cache"]).items()
+        if path[-1] in ("cached_key", "cached_value")
+    }
+    return unflatten_dict(kept)
+
+
 def _step_prompts(
-    module: Any, parameters: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
+    module: Any, variables: Any, inputs: Int[Array, "batch length"], last: Array, cache: Any
 ) -> tuple[Array, Any]:
     del inputs  # They are in the cache.
     logits, changed = module.apply(
-        {"params": parameters, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
+        {**variables, "cache": cache}, last, enable_dropout=False, decode=True, mutable=["cache"]
     )
     return jnp.squeeze(logits, axis=1), changed["cache"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,13 @@ class ChatTokenizer:
             turns, tokenize=False, add_generation_prompt=True, **TEMPLATE_ARGUMENTS
         )
         return self._ids(str(rendered))
+
+    @functools.cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """The ids before the review, which prompts have in common, unless the review's first letters change them."""
+        prompts = (self._prompt(review) for review in ("a", "The", "1", '"?'))
+        columns = zip(*prompts, strict=False)
+        return tuple(ids[0] for ids in itertools.takewhile(lambda ids: len(set(ids)) == 1, columns))
 
     def encode_input(self, text: str, limit: int) -> tuple[list[int], bool]:
         """The ids of the prompt up to the answer, at most ``limit``, and whether the review was cut.

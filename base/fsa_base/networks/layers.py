@@ -304,7 +304,7 @@ def apply_layers(
     if config.scan_layers:
         layer = scan_with_axes(
             layer,
-            variable_axes={"params": 0, "cache": 0},
+            variable_axes={"params": 0, "cache": 0, "prefix": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=cast(Any, nn.broadcast),
             length=count,

@@ -43,6 +43,24 @@ def attend(
     return jnp.einsum("bkgqs,bskd->bqkgd", weights, value).reshape(query.shape)
 
 
+def attend_after(
+    prefix: tuple[Float[Array, "kv_heads head_dim length"], Float[Array, "kv_heads head_dim length"]],
+    query: Float[Array, "batch queries heads head_dim"],
+    key: Float[Array, "batch keys kv_heads head_dim"],
+    value: Float[Array, "batch keys kv_heads head_dim"],
+    mask: Bool[Array, "#batch 1 1 #queries #keys"],
+) -> Float[Array, "batch queries heads head_dim"]:
+    """Like :func:`attend`, after ``prefix``: keys and values of earlier tokens, which are the same for all rows."""
+    prefix_key, prefix_value = prefix
+    grouped = query.reshape(*query.shape[:2], key.shape[2], -1, query.shape[3])
+    own = jnp.einsum("bqkgd,bskd->bkgqs", grouped, key).astype(jnp.float32) * query.shape[3] ** -0.5
+    of_prefix = jnp.einsum("bqkgd,kds->bkgqs", grouped, prefix_key).astype(jnp.float32) * query.shape[3] ** -0.5
+    logits = jnp.concatenate([of_prefix, jnp.where(mask, own, MASKED)], axis=-1)
+    first, rest = jnp.split(jax.nn.softmax(logits, axis=-1).astype(value.dtype), [prefix_key.shape[-1]], axis=-1)
+    attended = jnp.einsum("bkgqs,kds->bqkgd", first, prefix_value) + jnp.einsum("bkgqs,bskd->bqkgd", rest, value)
+    return attended.reshape(query.shape)
+
+
 class Projection(nn.Module):
     """A linear layer: a matrix ``kernel`` and optionally a ``bias``."""
 
@@ -68,6 +86,9 @@ class GroupedQueryAttention(nn.Module):
     head_dim, length); ``cache_index``, the next slot to write, as one number for all rows or, after a prefill, one per
     row; and ``cache_start`` (batch), the first slot of a row that is not padding, from which its positions count. The
     first call in mode ``decode`` creates the cache, with the length of its input; later calls take one token per row.
+
+    The collection ``prefix``, if there is one, has ``key`` (rotated) and ``value`` (1, kv heads, head_dim, length) of
+    tokens that are before those of every row of the cache.
     """
 
     config: LlamaConfig
@@ -92,10 +113,14 @@ class GroupedQueryAttention(nn.Module):
 
         stepping = self.mode.decode and self.has_variable("cache", "cached_key")
         cached = self.mode.decode or self.mode.prefill
+        prefix = None
         if cached:
             cache = self._cache(key.shape)
             if stepping:
                 positions = (cache["index"].value - cache["start"].value)[:, None]
+            if self.has_variable("prefix", "key"):
+                prefix = (self.get_variable("prefix", "key")[0], self.get_variable("prefix", "value")[0])
+                positions = positions + prefix[0].shape[-1]
         frequencies = rotary_frequencies(config)
         query, key = rotate(query, positions, frequencies), rotate(key, positions, frequencies)
         if stepping:
@@ -108,6 +133,8 @@ class GroupedQueryAttention(nn.Module):
         if implementation == "cudnn" and not cached:
             scale = config.head_dim**-0.5
             attended = cudnn_attention(query, key, value, mask[:, 0], None, scale=scale, causal=causal)
+        elif prefix is not None:
+            attended = attend_after(prefix, query, key, value, mask)
         else:
             attended = attention_as(implementation, attend, causal=causal)(query, key, value, mask)
         attended = attended.reshape(*x.shape[:2], -1)
