@@ -124,7 +124,7 @@ class Benchmark:
                     steps += one * (seeds + max(0, len(rates) - 1))
             hours = steps * found["seconds"] / 3600
             total += hours
-            memory = f", {found['bytes'] / 2**30:.2f} GiB a step" if found["bytes"] else ""
+            memory = f", {found['bytes'] / 2**30:.2f} GiB a step" if "bytes" in found else ""
             self._say(
                 f"{student.name}: {len(self._datasets)} tasks, {seeds} seeds, {steps:,} steps of "
                 f"{found['seconds']:.3g} s{memory}: {hours:.2f} hours of training"
@@ -174,8 +174,7 @@ class Benchmark:
         ended: set[int] = set()
 
         def watch() -> None:
-            bar.n = sum(job.steps_done() for job in jobs) if unit == "steps" else len(ended)
-            bar.refresh()
+            bar.update((sum(job.steps_done() for job in jobs) if unit == "steps" else len(ended)) - bar.n)
 
         with tqdm(total=total, unit=f" {unit}", mininterval=1.0) as bar:
             pool.run(commands, watch, lambda index, seconds: ended.add(index), failed)
@@ -299,7 +298,7 @@ class Benchmark:
     def _fastest(self, student: Student) -> int:
         job = self._job(student, self._datasets[0], 1.0, self._default_rate(student), self._settings.seeds)
         sizes = tuple(size for size in _SIZES if size <= len(self._settings.seeds))
-        found = [entry for entry in self._measured(job, sizes) if "seconds" in entry]
+        found = self._measured(job, sizes)
         for entry in found:
             self._say(f"   {entry['together']} together: {entry['together'] / entry['seconds']:.3g} steps/s")
         return max(found, key=lambda entry: entry["together"] / entry["seconds"])["together"]

@@ -51,18 +51,16 @@ class BenchmarkSettings(Record):
             require_number(f"--{name.replace('_', '-')}", getattr(self, name), 1, whole=True)
         for name in ("tasks", "seeds", "train_shares", "learning_rates"):
             values = getattr(self, name)
-            option = f"--{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-').removesuffix('s')}"
             if len(set(values)) < len(values):
                 raise SettingError(option, expected="different values", found=str(list(values)), fix="leave one out")
             if not values and name != "learning_rates":
                 raise SettingError(option, expected="one value or more", found="none", fix=f"leave out {option}")
         for share in self.train_shares:
             if not 0 < share <= 1:
-                raise SettingError(
-                    "--train-shares", expected="above 0, up to 1", found=str(share), fix="0.1 is a tenth"
-                )
+                raise SettingError("--train-share", expected="above 0, up to 1", found=str(share), fix="0.1 is a tenth")
         for rate in self.learning_rates:
-            require_number("--learning-rates", rate, 0, above=True)
+            require_number("--learning-rate", rate, 0, above=True)
         return self
 
     def recipe(self) -> dict[str, Any]:

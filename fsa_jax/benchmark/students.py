@@ -85,7 +85,7 @@ class Student:
                 "LEARNING_RATE",
                 expected=f"a number in {' or '.join(self.gin_files)}",
                 found="none",
-                fix="--learning-rates 3e-4",
+                fix="--learning-rate 3e-4",
             )
         return found
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def command(
-    output: Path,
-    student: list[str],
+    output: Path | None = None,
+    student: list[str] | None = None,
     task: list[str] | None = None,
-    seeds: list[int] | None = None,
-    train_shares: list[float] | None = None,
-    learning_rates: list[float] | None = None,
+    seed: list[int] | None = None,
+    train_share: list[float] | None = None,
+    learning_rate: list[float] | None = None,
     epochs: int = 20,
     batch_size: int = 16,
     share_seed: int = 0,
@@ -33,9 +33,9 @@ def command(
       student: students as NAME=WHERE: a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, an output folder of fsa
         import-hf, or a model on the Hub; scratch:gin/models/X.gin is a student with random weights.
       task: labelled sentences, such as rest14; by default all in the data folder.
-      seeds: random seeds of fine-tuning; by default the ten of the released recipe.
-      train_shares: shares of the training sentences, such as 0.01 0.1 1; by default 1.
-      learning_rates: learning rates; the one with the best validation F1 of the first seed is used; by default that of
+      seed: random seeds of fine-tuning; by default the ten of the released recipe.
+      train_share: shares of the training sentences, such as 0.01 0.1 1; by default 1.
+      learning_rate: learning rates; the one with the best validation F1 of the first seed is used; by default that of
         the recipe.
       epochs: epochs of fine-tuning; the one with the best validation F1 is scored.
       batch_size: sentences of a step.
@@ -51,8 +51,8 @@ def command(
       engine_flags: flags of the engine to pass on; they can also be written as they are, such as --gin.NAME=VALUE.
 
     Example:
-      fsa benchmark bench --student distilled=runs/reviews --student scratch=scratch:gin/models/t5_small.gin
-      fsa benchmark bench --student base=google-t5/t5-base --task rest14 --seeds 42 52 62
+      fsa benchmark --student distilled=runs/reviews scratch=scratch:gin/models/t5_small.gin --output bench
+      fsa benchmark --student base=google-t5/t5-base --task rest14 --seed 42 52 62 --output bench
     """
     from fsa_base.errors import SettingError, require_choice
     from fsa_jax.benchmark.flow import Benchmark
@@ -66,6 +66,13 @@ def command(
     from fsa_jax.training.train_command import labels_of
 
     require_engine()
+    if not student or output is None:
+        raise SettingError(
+            "--student and --output",
+            expected="a student or more, and a folder for the results",
+            found="no --output" if student else "no --student",
+            fix="fsa benchmark --student mine=runs/mine --output bench",
+        )
     root = data or data_dir()
     known = label_sets(root)
     if not known:
@@ -80,9 +87,9 @@ def command(
         names.append(str(found))
     settings = BenchmarkSettings(
         tasks=tuple(names),
-        seeds=tuple(seeds or SEEDS),
-        train_shares=tuple(train_shares or (1.0,)),
-        learning_rates=tuple(learning_rates or ()),
+        seeds=tuple(seed or SEEDS),
+        train_shares=tuple(train_share or (1.0,)),
+        learning_rates=tuple(learning_rate or ()),
         epochs=epochs,
         batch_size=batch_size,
         share_seed=share_seed,

@@ -97,6 +97,7 @@ def train(
     seeds: Sequence[int] = (42,),
     together: int = 1,
     measure: Sequence[int] = (),
+    score: str = "f1",
     **unused: Any,
 ) -> None:
     """Trains every seed that has not ended, in groups, and scores each after every epoch.
@@ -117,6 +118,7 @@ def train(
       seeds: Random seeds, all different.
       together: Number of seeds of a group.
       measure: Sizes of groups to measure, instead of training.
+      score: Name of the metric by which the best weights are chosen.
       unused: Other arguments of :func:`t5x.train.train`, which have no effect here: the loss is not evaluated.
 
     Raises:
@@ -150,7 +152,7 @@ def train(
         announce("all seeds have ended")
         return
     runs.choose_rows(seeds)
-    scorer = _Scorer(model, infer_eval_dataset_cfg, partitioner, model_dir, inference_evaluator_cls)
+    scorer = _Scorer(model, infer_eval_dataset_cfg, partitioner, model_dir, inference_evaluator_cls, score)
     for group in todo:
         for seed in group:
             summarize_config_fn(str(seed_directory(model_dir, seed)), None, 0)
@@ -172,6 +174,7 @@ class _Runs:
         self._setup, self._config, self._restore, self._trainer_cls = setup, config, restore, trainer_cls
         self.partitioner, self.model_dir = partitioner, model_dir
         self._setups: dict[int, TrainingSetup] = {}
+        self._steps: dict[int, _Stacked] = {}
 
     def choose_rows(self, seeds: Sequence[int]) -> None:
         """Gives the batches of all seeds the same number of rows, so that groups of any seeds compute the same."""
@@ -202,16 +205,27 @@ class _Runs:
         path = restoring.resolve_paths(self._restore)[-1]
         return setup.initializer.from_path(path, self._restore, setup.init_rng)
 
+    def stacked(self, setup: TrainingSetup, size: int) -> _Stacked:
+        """Returns the compiled step for groups of ``size`` seeds."""
+        if size not in self._steps:
+            self._steps[size] = _Stacked(self, setup, size)
+        return self._steps[size]
+
     def trainer(self, setup: TrainingSetup) -> Trainer:
+        """Returns the trainer whose step is compiled."""
         return setup.trainer(self._trainer_cls, [], self.model_dir)
 
 
 class _Stacked:
-    """The trainer's step for a group: states, batches and keys have a leading axis of seeds."""
+    """The trainer's step for groups of one size: states, batches and keys have a leading axis of seeds.
 
-    def __init__(self, runs: _Runs, setups: Sequence[TrainingSetup]) -> None:
-        first = setups[0]
-        size = len(setups)
+    Args:
+      runs: Creates the trainer.
+      like: The data and shapes of any seed.
+      size: Seeds of a group.
+    """
+
+    def __init__(self, runs: _Runs, like: TrainingSetup, size: int) -> None:
         whole = runs.partitioner
         devices = int(whole.mesh.shape["data"])
         spread = devices > 1 and size % devices == 0
@@ -219,19 +233,23 @@ class _Stacked:
         over_seeds = "data" if spread else None
         self.axes = jax.tree.map(
             lambda spec: PartitionSpec(over_seeds, *(axis if axis != "data" or not spread else None for axis in spec)),
-            first.initializer.train_state_axes,
+            like.initializer.train_state_axes,
             is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
         )
         self.shapes: Any = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), first.initializer.shapes
+            lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), like.initializer.shapes
         )
-        self._data = PartitionSpec("data") if spread else PartitionSpec(None, "data")
-        self._keys = jnp.stack([setup.trainer_rng for setup in setups])
-        trainer = runs.trainer(first)
-        self._step = self.partitioner.partition(
-            jax.vmap(trainer.train_function), (self.axes, self._data, None), (self.axes, None), donate_argnums=(0,)
+        data = PartitionSpec("data") if spread else PartitionSpec(None, "data")
+        self._sharding = self.partitioner.shardings(data)
+        step = self.partitioner.partition(
+            jax.vmap(runs.trainer(like).train_function), (self.axes, data, None), (self.axes, None), donate_argnums=(0,)
         )
-        self._sharding = self.partitioner.shardings(self._data)
+        batch = {name: jax.ShapeDtypeStruct((size, *spec.shape), spec.dtype) for name, spec in like.batch.items()}
+        keys = jax.ShapeDtypeStruct((size, *like.trainer_rng.shape), like.trainer_rng.dtype)
+        self._step = step.lower(self.shapes, batch, keys).compile()
+        self.memory = StepMemory.of(self._step)
+        if self.memory is not None:
+            self.memory.require(device_memory_limit())
 
     def stack(self, states: Iterator[TrainState]) -> TrainState:
         """Returns the states of all seeds as one; at any time, one more is in memory."""
@@ -239,19 +257,14 @@ class _Stacked:
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *hosts)
         return jax.device_put(stacked, self.partitioner.shardings(self.axes))
 
-    def compiled_memory(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int | None:
-        """Compiles the step; returns the bytes that it needs on a device, or None if not known."""
-        size = self._keys.shape[0]
-        batches = {name: jax.ShapeDtypeStruct((size, *spec.shape), spec.dtype) for name, spec in batch.items()}
-        compiled = self._step.lower(self.shapes, batches, self._keys).compile()
-        memory = StepMemory.of(compiled)
-        return None if memory is None else memory.arguments + memory.temporary
-
-    def step(self, state: TrainState, batches: Sequence[Mapping[str, Any]]) -> tuple[TrainState, Mapping[str, Any]]:
+    def step(
+        self, state: TrainState, batches: Sequence[Mapping[str, Any]], keys: jax.Array
+    ) -> tuple[TrainState, Mapping[str, Any]]:
+        """Returns the state and the metrics after one step of every seed."""
         batch = {
             name: jax.device_put(np.stack([each[name] for each in batches]), self._sharding) for name in batches[0]
         }
-        return self._step(state, batch, self._keys)
+        return self._step(state, batch, keys)
 
 
 class Group:
@@ -275,14 +288,15 @@ class Group:
         """Trains to the last step, from the newest saved epoch."""
         announce(f"seeds {', '.join(map(str, self._seeds))} {'together' if len(self._seeds) > 1 else ''}".strip())
         setups = [self._runs.setup(seed) for seed in self._seeds]
-        stacked = _Stacked(self._runs, setups)
+        stacked = self._runs.stacked(setups[0], len(setups))
+        keys = jnp.stack([setup.trainer_rng for setup in setups])
         state, step, results = self._begin(stacked, setups)
         while step < total_steps:
             began = time.monotonic()
             last = min((step // epoch_steps + 1) * epoch_steps, total_steps)
             losses = []
             while step < last:
-                state, metrics = stacked.step(state, [next(setup.data) for setup in setups])
+                state, metrics = stacked.step(state, [next(setup.data) for setup in setups], keys)
                 losses.append(metrics[LOSS])
                 step += 1
             for values in _per_seed(losses, len(self._seeds)):
@@ -362,9 +376,8 @@ class _Scorer:
       partitioner: Distributes arrays over the devices.
       model_dir: Directory of all seeds.
       evaluator_cls: ``seqio.Evaluator``.
+      metric: Name of the metric that is the score.
     """
-
-    METRIC = "f1"
 
     def __init__(
         self,
@@ -373,6 +386,7 @@ class _Scorer:
         partitioner: PjitPartitioner,
         model_dir: str,
         evaluator_cls: Callable[..., Any],
+        metric: str,
     ) -> None:
         # SeqIO's loggers write to one directory, but every seed has its own.
         unlogged = functools.partial(evaluator_cls, logger_cls=[])
@@ -390,7 +404,7 @@ class _Scorer:
         self._evaluator = evaluation.InferenceEvaluator(
             lambda: seqio_evaluator, config.batch_size, model, partitioner, axes
         )
-        self._model_dir = model_dir
+        self._model_dir, self._metric = model_dir, metric
 
     def score(self, seed: int, params: Any, step: int) -> float:
         """Returns the score, and appends all scores to the file of the seed's metrics."""
@@ -403,7 +417,7 @@ class _Scorer:
         rows.append({"step": step, **{name: float(value) for name, value in values.items()}})
         with replacing(file) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return float(values[self.METRIC])
+        return float(values[self._metric])
 
     def forget(self, seed: int) -> None:
         """Deletes the scores and the best weights of a seed that begins anew."""
@@ -422,21 +436,26 @@ def _measure(runs: _Runs, seeds: Sequence[int], sizes: Sequence[int], steps: int
     setup = runs.setup(seeds[0])
     batch = next(setup.data)
     found = []
+    keys = setup.trainer_rng[None]
     for size in sizes:
-        stacked = _Stacked(runs, [setup] * size)
-        memory = stacked.compiled_memory(setup.batch)
-        limit = device_memory_limit()
-        entry: dict[str, Any] = {"together": size, "bytes": memory, "limit": limit}
-        if memory is None or limit is None or memory <= limit:
-            state = stacked.stack(runs.first_state(setup) for _ in range(size))
-            state, metrics = stacked.step(state, [batch] * size)
-            jax.block_until_ready(metrics)
-            began = time.monotonic()
-            for _ in range(steps):
-                state, metrics = stacked.step(state, [batch] * size)
-            jax.block_until_ready(metrics)
-            entry["seconds"] = (time.monotonic() - began) / steps
-            del state
+        entry: dict[str, Any] = {"together": size}
+        try:
+            stacked = _Stacked(runs, setup, size)
+        except SettingError as error:  # It does not fit into the memory of a device.
+            announce(f"{size} together: {error.found}")
+            continue
+        if stacked.memory is not None:
+            entry["bytes"] = stacked.memory.arguments + stacked.memory.temporary
+        state = stacked.stack(runs.first_state(setup) for _ in range(size))
+        together = jnp.repeat(keys, size, axis=0)
+        state, metrics = stacked.step(state, [batch] * size, together)
+        jax.block_until_ready(metrics)
+        began = time.monotonic()
+        for _ in range(steps):
+            state, metrics = stacked.step(state, [batch] * size, together)
+        jax.block_until_ready(metrics)
+        entry["seconds"] = (time.monotonic() - began) / steps
+        del state
         found.append(entry)
         announce(json.dumps(entry))
     _write_json(Path(runs.model_dir) / "measured.json", found)
