@@ -19,7 +19,7 @@ from fsa_jax.common.records import LabelledSentence, Understanding
 from fsa_jax.data import benchmark_files, teacher_text
 from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
-from fsa_jax.text.pairs import ACSA, ATSA
+from fsa_jax.text.tuples import CODECS
 
 EXAMPLE: Any = {
     "row": tf.TensorSpec((), tf.int64),
@@ -28,8 +28,6 @@ EXAMPLE: Any = {
     "targets": tf.TensorSpec((), tf.string),
 }
 """Features of both sources: the row number, the id of the review or sentence, and two texts."""
-
-CODECS: Mapping[str, Any] = {"atsa": ATSA, "acsa": ACSA}
 
 SMALL = 2**15
 """Caches of at most this many examples are read in the order of the source (``fsa_jax.data.task_builders``)."""
@@ -156,13 +154,13 @@ class _LinesOfFiles:
 
 
 class FsaSource(TextSource):
-    """Sentences of one FSA dataset and their pairs as text.
+    """Sentences of one FSA dataset and their pairs, triples or quadruples as text.
 
     Splits: ``train``, ``validation`` (dev.json), ``test`` (test.json and hard_test.json, as in the paper), and of the
     test set ``original``, ``hard``, ``implicit`` and ``multi``. Only the paper's datasets must have hard_test.json.
 
     Args:
-      name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the kind of pairs.
+      name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the codec.
     """
 
     def __init__(self, name: str) -> None:
@@ -213,7 +211,8 @@ class FsaSource(TextSource):
         unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)
         if unreadable:
             logging.getLogger(__name__).warning(
-                "%s %s: %d aspects are left out of the targets, because their text has ';' or '|' in it",
+                "%s %s: %d aspects are left out of the targets, because their text has ';' or '|' in it, or their "
+                "opinion words are not in the sentence",
                 self._name,
                 split,
                 unreadable,

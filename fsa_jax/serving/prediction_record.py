@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, get_args
 
 from fsa_jax.common.records import LabelledAspect, Opinion, Record
 from fsa_jax.text import analysis
-from fsa_jax.text.pairs import ACSA, ATSA, SEPARATOR, PairCodec
+from fsa_jax.text.pairs import ACSA, ATSA, SEPARATOR, Codec
 
 Task = Literal["atsa", "acsa", "analysis", "rewriting"]
 TASKS: tuple[str, ...] = get_args(Task)
-PAIR_TASKS: dict[str, PairCodec] = {"atsa": ATSA, "acsa": ACSA}
+PAIR_TASKS: dict[str, Codec] = {"atsa": ATSA, "acsa": ACSA}
 """Tasks whose predictions have aspects, with the codec that reads them."""
 LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "analysis": 400, "rewriting": 400}
 """Output length in tokens: fine-tuned students decode up to 100, distilled ones were trained on up to 400 (arXiv
@@ -108,7 +108,7 @@ def read_prediction(
     )
 
 
-def _pairs(codec: PairCodec, generated: str, text: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
+def _pairs(codec: Codec, generated: str, text: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Pairs with their spans: from the separator before a pair (or the beginning) to the end of its polarity."""
     start = 0
     for part in generated.split(SEPARATOR):
