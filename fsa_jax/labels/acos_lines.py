@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from fsa_jax.labels.raw import Notes, RawLabel, RawSentence, UnusableLabels, lines_of
 
 QUADRUPLE = re.compile(r"(-?\d{1,6}),(-?\d{1,6}) (\S+) ([012]) (-?\d{1,6}),(-?\d{1,6})", re.ASCII)
+BEGIN = re.compile(r"-?\d{1,6},-?\d{1,6} ", re.ASCII)
+"""How a quadruple begins; by this the format is recognised."""
 _POLARITIES = ("negative", "neutral", "positive")
 _NOT_NAMED = (-1, -1)
 _WORD = re.compile(r"\S+")

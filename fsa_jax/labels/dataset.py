@@ -126,15 +126,16 @@ def _make(parts: dict[str, list[CheckedSentence]], missing: tuple[str, ...], see
     texts = [sentence.text for sentence in sentences]
     groups = near_identical_groups(texts)
     shares = [1 - HELD_OUT * len(missing), *(HELD_OUT for _ in missing)]
-    chosen = split_groups(groups, texts, shares, seed)
+    labelled = [bool(sentence.labels) for sentence in sentences]
+    chosen = split_groups(groups, texts, labelled, shares, seed)
     for number, part in enumerate(("train", *missing)):
         parts[part] = [sentence for sentence, at in zip(sentences, chosen, strict=True) if at == number]
         if not any(sentence.labels for sentence in parts[part]):
             raise DataError(
                 shown(path),
-                expected=f"enough different sentences to take {' and '.join(missing)} from",
-                found=f"{len(set(groups)):,}, of which {part} would get {len(parts[part])}, none with a label",
-                fix=f"give files for {', '.join(('train', *missing))}, more sentences, or another --seed",
+                expected=f"enough different sentences with labels to take {' and '.join(missing)} from",
+                found=f"{len(set(groups)):,}, too few with labels",
+                fix=f"give files for {', '.join(('train', *missing))}, or more sentences",
             )
     return sum(size > 1 for size in Counter(groups).values())
 

@@ -152,11 +152,11 @@ def _recognised(path: Path, text: str) -> str:
     tests: dict[str, Callable[[str], bool]] = {
         "tuples": lambda line: tuple_lines.MARK in line,
         "jsonl": lambda line: line.lstrip().startswith("{"),
-        "acos": lambda line: any(acos_lines.QUADRUPLE.fullmatch(part.strip()) for part in line.split("\t")[1:]),
+        "acos": lambda line: any(map(acos_lines.BEGIN.match, line.split("\t")[1:])),
         "atepc": lambda line: pyabsa_lines.TAGGED.fullmatch(line.strip()) is not None,
     }
     for name, test in tests.items():
-        if 2 * sum(map(test, lines)) > len(lines):
+        if 2 * sum(map(test, lines)) >= len(lines):
             return name
     if any(pyabsa_lines.TERM_MARK in line for line in lines[:3]):
         return "apc"

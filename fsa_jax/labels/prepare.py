@@ -82,7 +82,7 @@ def prepare(
     labels = read_labels(source, seed=seed, lenient=lenient)
     chosen = codec or codec_of(labels)
     dataset = f"{chosen}/{name}"
-    rows = {part: _rows(labels.parts[part], part, chosen) for part in SPLITS}
+    rows = _rows(labels, chosen)
     report = _report(labels, source, chosen, key, lenient)
     folder = out / "fsa" / dataset
     with written_aside(
@@ -144,7 +144,11 @@ def _word(name: str) -> str:
 
 
 def codec_of(labels: OwnLabels) -> str:
-    """The codec with the most parts that all labels have; else the one that fits most labels."""
+    """The codec with the most parts that all labels have.
+
+    If there is none, as in SemEval 2014, where terms and categories do not belong together, it is that of the terms,
+    unless there are less than half as many of them as categories.
+    """
     fits = Counter(
         codec
         for sentences in labels.parts.values()
@@ -155,7 +159,9 @@ def codec_of(labels: OwnLabels) -> str:
     )
     total = sum(len(sentence.labels) for sentences in labels.parts.values() for sentence in sentences)
     complete = [codec for codec in CODECS if fits[codec] == total]
-    return complete[-1] if complete else max(CODECS, key=lambda codec: fits[codec])
+    if complete:
+        return complete[-1]
+    return "atsa" if 2 * fits["atsa"] >= fits["acsa"] else "acsa"
 
 
 def _fits(label: CheckedLabel, codec: str) -> bool:
@@ -167,18 +173,24 @@ def _fits(label: CheckedLabel, codec: str) -> bool:
     )
 
 
-def _rows(sentences: list[CheckedSentence], part: str, codec: str) -> list[dict[str, Any]]:
-    """The sentences as the project's files have them, with the labels that the codec can write, and unique ids."""
-    seen: Counter[str] = Counter()
-    rows = []
-    for sentence in sentences:
-        identity = sentence.id or f"{part}-{sentence.line}"
-        seen[identity] += 1
-        if seen[identity] > 1:
-            identity = f"{identity}#{seen[identity]}"
-            seen[identity] += 1
-        aspects = [_aspect(label.aspect) for label in sentence.labels if _fits(label, codec)]
-        rows.append({"ID": identity, "sentence": sentence.text, "aspects": aspects})
+def _rows(labels: OwnLabels, codec: str) -> dict[str, list[dict[str, Any]]]:
+    """The sentences of each part as the project's files have them, with the labels that the codec can write.
+
+    An id that is there twice gets a number, because scores are kept by id.
+    """
+    used: set[str] = set()
+    times: Counter[str] = Counter()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part in SPLITS:
+        rows[part] = []
+        for sentence in labels.parts[part]:
+            identity = wanted = sentence.id or f"{part}-{sentence.line}"
+            while identity in used:
+                times[wanted] += 1
+                identity = f"{wanted}#{times[wanted] + 1}"
+            used.add(identity)
+            aspects = [_aspect(label.aspect) for label in sentence.labels if _fits(label, codec)]
+            rows[part].append({"ID": identity, "sentence": sentence.text, "aspects": aspects})
     return rows
 
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from fsa_jax.text.words import hash64, normalise
 
 SIMILAR = 0.8
-"""Texts are near-identical if at least this share of the words of both (each counted once) is in both (Jaccard)."""
+"""Texts are near-identical if at least this share of their words, each counted once, is in both (Jaccard)."""
 
 
 def near_identical_groups(texts: Sequence[str]) -> list[int]:
     """The number of the group of each text: the number of its first text.
 
-    Texts are in one group if a chain of near-identical texts links them. Case, punctuation and the order of words do not
-    matter. Candidates are found by their rarest words (prefix filtering, Bayardo et al. 2007), so all similar pairs are
+    Texts are in one group if a chain of near-identical texts links them. Case, punctuation and the order of words do
+    not matter. Candidates are found by their rarest words (prefix filtering, Bayardo et al. 2007), so all similar pairs are
     found without comparing all pairs.
 
     Args:
@@ -53,15 +53,19 @@ def near_identical_groups(texts: Sequence[str]) -> list[int]:
     return [roots[number] for number in group]
 
 
-def split_groups(groups: Sequence[int], texts: Sequence[str], shares: Sequence[float], seed: int) -> list[int]:
+def split_groups(
+    groups: Sequence[int], texts: Sequence[str], labelled: Sequence[bool], shares: Sequence[float], seed: int
+) -> list[int]:
     """The part of each text, such that parts have the given shares and no group is in two parts.
 
-    Groups come in the order of a seeded hash of their first text, and fill the parts from the last one on; the first
-    part gets the rest. So another order of the sentences in the file gives the same parts, if no groups are near-identical.
+    Groups come in the order of a seeded hash of their first text, and fill the parts from the last one on; each of these
+    begins with a group that has labels. The first part gets the rest. So another order of the sentences in the file
+    gives the same parts, if no groups are near-identical.
 
     Args:
       groups: the group of each text, from :func:`near_identical_groups`.
       texts: the texts.
+      labelled: whether each text has labels.
       shares: the share of each part of all texts; they add up to 1.
       seed: random seed.
 
@@ -69,13 +73,19 @@ def split_groups(groups: Sequence[int], texts: Sequence[str], shares: Sequence[f
       For each text the number of its part, from 0. A part is empty if there are too few groups.
     """
     sizes = Counter(groups)
-    order = sorted(sizes, key=lambda group: (hash64(texts[group], seed), group))
-    total = len(groups)
+    with_labels = {group for group, has_labels in zip(groups, labelled, strict=True) if has_labels}
+    waiting = sorted(sizes, key=lambda group: (hash64(texts[group], seed), group))
     part_of: dict[int, int] = {}
-    waiting = iter(order)
     for part in range(len(shares) - 1, 0, -1):
-        wanted, held = max(1, round(shares[part] * total)), 0
-        while held < wanted and (group := next(waiting, None)) is not None:
+        wanted, held = max(1, round(shares[part] * len(groups))), 0
+        first = next((group for group in waiting if group in with_labels), None)
+        chosen = [] if first is None else [first, *(group for group in waiting if group != first)]
+        taken = set()
+        for group in chosen:
+            if held >= wanted:
+                break
             part_of[group] = part
+            taken.add(group)
             held += sizes[group]
+        waiting = [group for group in waiting if group not in taken]
     return [part_of.get(group, 0) for group in groups]
