@@ -110,7 +110,7 @@ def test_opinions_about_whole_reviews(tmp_path: Path) -> None:
 def _lines(*labels: str) -> str:
     """Lines of a ``####`` file with enough other sentences for a split."""
     others = [
-        f"Number {word} has nice bread .####[['bread', 'food', 'positive']]" for word in "a b c d e f g h i j".split()
+        f"Number {word} has nice bread .####[['bread', 'food', 'positive']]" for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
     ]
     return "\n".join([*labels, *others]) + "\n"
 
@@ -133,7 +133,7 @@ def test_abbreviated_polarities(tmp_path: Path, written: str, polarity: str) -> 
 def test_numbers_as_polarities_are_understood_together(tmp_path: Path) -> None:
     rows = "text,target,polarity\n" + "".join(
         f"The {word} stands on table {number} with {word * 2},{word},{polarity}\n"
-        for number, (word, polarity) in enumerate(zip("tea ale rum gin soup".split() * 2, [*"01201"] * 2, strict=True))
+        for number, (word, polarity) in enumerate(zip(["tea", "ale", "rum", "gin", "soup"] * 2, [*"01201"] * 2, strict=True))
     )
     found = [x.aspect.polarity for s in _all(_read(tmp_path, rows, "own.csv")).values() for x in s.labels]
     assert sorted(set(found)) == ["negative", "neutral", "positive"]
