@@ -1,4 +1,4 @@
-"""Labels of one's own by their path: prepared on first use in a cache folder, and found by a word like other datasets."""
+"""Labels of one's own by their path: prepared at first use in a cache folder, and found by a word as others are."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def resolve_task(word: str, data_root: Path, *, codec: str | None = None, seed: 
     """The dataset that a word of ``--task`` means.
 
     Args:
-      word: a dataset of the data directory (``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``); or the path of a file or
-        folder of labels in any format, which are prepared in the cache folder; or a folder that ``fsa labels --out`` or
-        this project's layout has. A dataset of the data directory comes before a path of the same name; ``./NAME`` is
-        always a path.
+      word: a dataset of the data directory (``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``); or the path of a file
+        or folder of labels in any format, which are prepared in the cache folder; or a folder in this project's layout,
+        such as that of ``fsa labels --out``. A dataset of the data directory comes before a path of the same name;
+        ``./NAME`` is always a path.
       data_root: the data directory.
       codec: the codec for labels that are prepared; None for the one of the labels.
       seed: random seed of the split of labels that have none.

@@ -134,7 +134,7 @@ def name_of(source: Path) -> str:
     # A folder may have dots in its name; a file may have several suffixes (train.txt.atepc).
     own = path.name.split(".")[0] if path.is_file() else path.name
     name = _word(own)
-    if len(name) <= 2 or name in ("data", "label", "labels", *SPLITS):
+    if len(name) <= 2 or name in ("data", "label", "labels", "raw", *SPLITS):
         name = "_".join(filter(None, (_word(path.parent.name), name)))
     return name[:_LONGEST_NAME].strip("_") or "labels"
 

@@ -82,7 +82,9 @@ def files_of(source: Path) -> tuple[dict[str, Path], list[str]]:
     _require_one_each(source, by_part, candidates)
     found = {part: source / files[0] for part, files in by_part.items()}
     used = {path.name for path in found.values()}
-    return {part: found[part] for part in SPLITS if part in found}, [name for name in names if name not in used]
+    return {part: found[part] for part in SPLITS if part in found}, [
+        name for name in names if name not in used and not is_of_the_system(name)
+    ]
 
 
 def part_of(name: str) -> str | None:

@@ -16,8 +16,8 @@ def near_identical_groups(texts: Sequence[str]) -> list[int]:
     """The number of the group of each text: the number of its first text.
 
     Texts are in one group if a chain of near-identical texts links them. Case, punctuation and the order of words do
-    not matter. Candidates are found by their rarest words (prefix filtering, Bayardo et al. 2007), so all similar pairs are
-    found without comparing all pairs.
+    not matter. Candidates are found by their rarest words (prefix filtering, Bayardo et al. 2007), so all similar pairs
+    are found without comparing all pairs.
 
     Args:
       texts: the texts.
@@ -58,9 +58,9 @@ def split_groups(
 ) -> list[int]:
     """The part of each text, such that parts have the given shares and no group is in two parts.
 
-    Groups come in the order of a seeded hash of their first text, and fill the parts from the last one on; each of these
-    begins with a group that has labels. The first part gets the rest. So another order of the sentences in the file
-    gives the same parts, if no groups are near-identical.
+    Groups come in the order of a seeded hash of their first text, and fill the parts from the last one on; each of
+    these begins with a group that has labels. The first part gets the rest. So another order of the sentences in the
+    file gives the same parts, if no texts are near-identical.
 
     Args:
       groups: the group of each text, from :func:`near_identical_groups`.

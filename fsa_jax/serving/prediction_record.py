@@ -16,8 +16,8 @@ TASKS: tuple[str, ...] = get_args(Task)
 PAIR_TASKS: Mapping[str, Codec] = CODECS
 """Tasks whose predictions have aspects, with the codec that reads them: pairs, and also triples and quadruples."""
 LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "tasd": 160, "asqp": 200, "analysis": 400, "rewriting": 400}
-"""Output length in tokens: students fine-tuned on pairs decode up to 100, distilled ones were trained on up to 400 (arXiv
-2412.18552); ``fsa train`` trains on as many of triples and quadruples as here."""
+"""Output length in tokens: students fine-tuned on pairs decode up to 100, distilled ones were trained on up to 400
+(arXiv 2412.18552); ``fsa train`` trains on as many of triples and quadruples as here."""
 NO_TEXT = "no text"
 
 
@@ -39,14 +39,15 @@ class PredictedAspect(LabelledAspect):
     """An aspect that a student predicts."""
 
     log_probability: float | None = None
-    """Sum of the log-probabilities of the tokens that spell the aspect's tuple; docs/serving.md defines them exactly."""
+    """Sum of the log-probabilities of the tokens that spell the tuple of the aspect; docs/serving.md has the details."""
 
 
 class Prediction(Record):
     """One prediction.
 
     ``aspects`` is set by the tasks atsa (target, polarity, offsets), acsa (category, polarity), tasd (all of them) and
-    asqp (opinion words too), ``opinions`` by analysis. ``generated`` is the text of the student; for rewriting it is the only result.
+    asqp (opinion words too), ``opinions`` by analysis. ``generated`` is the text of the student; for rewriting it is
+    the only result.
     """
 
     id: str
@@ -120,7 +121,7 @@ def _tuples(codec: Codec, generated: str, text: str) -> Iterator[tuple[tuple[str
 
 
 def _fields(parts: dict[str, str], text: str, last: dict[str, int]) -> dict[str, Any]:
-    """The fields of an aspect. In triples and quadruples, NULL is a target, or opinion words, that the text does not name."""
+    """The fields of an aspect. In triples and quadruples, NULL is a target or are opinion words that are not named."""
     fields: dict[str, Any] = dict(parts)
     if "opinion_words" in parts:
         fields["opinion_words"] = () if parts["opinion_words"] == NULL else (parts["opinion_words"],)

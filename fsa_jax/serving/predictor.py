@@ -106,8 +106,8 @@ class Predictor:
       model: for ``jax`` a checkpoint, the MODEL_DIR of a run, MODEL_DIR@best or MODEL_DIR@newest, an output directory
         of ``fsa import-hf`` or a Hugging Face directory; for ``ct2`` an output directory of ``fsa export-ct2``. Or a
         repository on the Hub with one of the last two: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
-      task: kind of the outputs: ``atsa``, ``acsa``, ``tasd``, ``asqp``, ``analysis`` or ``rewriting``; by default the one for which a
-        run was trained, ``atsa`` for exports and imports.
+      task: kind of the outputs: ``atsa``, ``acsa``, ``tasd``, ``asqp``, ``analysis`` or ``rewriting``; by default
+        the one for which a run was trained, ``atsa`` for exports and imports.
       engine: ``jax`` or ``ct2``; by default the one that fits ``model``.
       beams: number of beams; 1 for greedy decoding.
       max_input_length: longest input in tokens; longer reviews are cut, and their predictions have ``cut`` set.

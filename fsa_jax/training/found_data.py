@@ -109,7 +109,7 @@ def find_for_task(directory: Path, task: str | None) -> tuple[FoundData, str | N
 
 
 def _is_path(task: str) -> bool:
-    """Whether a word is a path; tasks of tasks.py begin with ``fsa_``, and would be files of that name only by chance."""
+    """Whether a word is a path. Tasks of tasks.py begin with ``fsa_``, and are not."""
     return "/" in task or os.sep in task or (not task.startswith("fsa_") and Path(task).exists())
 
 

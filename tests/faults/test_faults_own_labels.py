@@ -1,5 +1,4 @@
-"""Label files of all formats with faults: read, and then usable by everything else, or refused with one error that names
-the file."""
+"""Label files of all formats with faults: read, and then usable, or refused with one error that names the file."""
 
 from __future__ import annotations
 
@@ -61,8 +60,8 @@ ODD = (
     *("a" * 300_000, "(" * 5000, "[" * 5000, "é" * 100, "𝕏", "ﬀ", "İ", "__import__('os').abort()", "B-ASP", "-999"),
 )
 _VALUES = r"positive|negative|neutral|Positive|Negative|Neutral|POS|NEG|NEU"
-_BOMB = """<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">
-<!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;"><!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;">]>"""
+_ENTITIES = [f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcde", "bcdef", strict=True)]
+_BOMB = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{"".join(_ENTITIES)}]>'
 
 
 def _polarity(text: str, rng: random.Random) -> tuple[str, str]:
@@ -71,7 +70,7 @@ def _polarity(text: str, rng: random.Random) -> tuple[str, str]:
         return "no polarity to change", text + rng.choice(ODD)
     place, value = (
         rng.choice(places),
-        rng.choice(["happy", "", "2", "-1", "conflict", "POSITIVE", "positive negative", "NULL"]),
+        rng.choice(["happy", "", "2", "-1", "conflict", "POSITIVE", "good bad", "NULL"]),
     )
     return f"polarity at {place.start()} is {value!r}", text[: place.start()] + value + text[place.end() :]
 

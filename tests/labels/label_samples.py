@@ -82,7 +82,7 @@ def table(delimiter: str = ",") -> str:
     for text, labels in SENTENCES:
         for label in labels:
             start = text.index(label.target) if label.target else ""
-            end = start + len(label.target) if label.target else ""
+            end = text.index(label.target) + len(label.target) if label.target else ""
             cells = [label.target or "NULL", label.category, label.polarity, start, end, label.opinion or "NULL"]
             writer.writerow([text, *cells])
         if not labels:
@@ -181,7 +181,8 @@ def semeval16() -> str:
         sentences.append(f'<sentence id="7:{number}">\n{body}</sentence>\n')
     extra = '<sentence id="7:99" OutOfScope="TRUE"><text>Was here before .</text></sentence>\n'
     inner = "".join(sentences) + extra
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Reviews><Review rid="7"><sentences>\n{inner}</sentences></Review></Reviews>\n'
+    document = f'<Reviews><Review rid="7"><sentences>\n{inner}</sentences></Review></Reviews>\n'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{document}'
 
 
 def _big(category: str) -> str:

@@ -109,9 +109,7 @@ def test_opinions_about_whole_reviews(tmp_path: Path) -> None:
 
 def _lines(*labels: str) -> str:
     """Lines of a ``####`` file with enough other sentences for a split."""
-    others = [
-        f"Number {word} has nice bread .####[['bread', 'food', 'positive']]" for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
-    ]
+    others = [f"Number {word} has nice bread .####[['bread', 'food', 'positive']]" for word in "abcdefghij"]
     return "\n".join([*labels, *others]) + "\n"
 
 
@@ -131,9 +129,10 @@ def test_abbreviated_polarities(tmp_path: Path, written: str, polarity: str) -> 
 
 
 def test_numbers_as_polarities_are_understood_together(tmp_path: Path) -> None:
+    words = ["tea", "ale", "rum", "gin", "soup"]
     rows = "text,target,polarity\n" + "".join(
         f"The {word} stands on table {number} with {word * 2},{word},{polarity}\n"
-        for number, (word, polarity) in enumerate(zip(["tea", "ale", "rum", "gin", "soup"] * 2, [*"01201"] * 2, strict=True))
+        for number, (word, polarity) in enumerate(zip(words * 2, [*"01201"] * 2, strict=True))
     )
     found = [x.aspect.polarity for s in _all(_read(tmp_path, rows, "own.csv")).values() for x in s.labels]
     assert sorted(set(found)) == ["negative", "neutral", "positive"]
@@ -194,10 +193,11 @@ def test_an_error_names_file_and_line(tmp_path: Path, name: str, content: str | 
 
 
 def test_entities_are_refused(tmp_path: Path) -> None:
-    bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>\n<sentences><sentence><text>&b;</text></sentence></sentences>'
+    body = "<sentences><sentence><text>&b;</text></sentence></sentences>"
+    bomb = f'<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>\n{body}'
     with pytest.raises(DataError, match="entity"):
         _read(tmp_path, bomb, "bomb.xml")
-    outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>\n<sentences><sentence><text>&a;</text></sentence></sentences>'
+    outside = f'<!DOCTYPE x [<!ENTITY b SYSTEM "file:///etc/passwd">]>\n{body}'
     with pytest.raises(DataError, match="entity"):
         _read(tmp_path, outside, "outside.xml")
 

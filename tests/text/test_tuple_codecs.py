@@ -92,15 +92,20 @@ def test_any_prediction_is_read(prediction: str, sentence_text: str) -> None:
 
 
 def test_the_text_of_triples_and_quadruples() -> None:
+    aspects = [
+        {"target": "tea", "category": "DRINKS#QUALITY", "polarity": "positive", "start": 34, "end": 37},
+        {"target": "staff", "category": "SERVICE#GENERAL", "polarity": "conflict", "start": 4, "end": 9},
+        {"category": "RESTAURANT#GENERAL", "polarity": "neutral"},
+    ]
+    words = [("good",), ("rude", "quick"), ()]
     sentence = LabelledSentence(
         id="1",
         text="The staff was rude but quick, the tea good.",
-        aspects=(
-            LabelledAspect(target="tea", category="DRINKS#QUALITY", polarity="positive", start=34, end=37, opinion_words=("good",)),
-            LabelledAspect(target="staff", category="SERVICE#GENERAL", polarity="conflict", start=4, end=9, opinion_words=("rude", "quick")),
-            LabelledAspect(category="RESTAURANT#GENERAL", polarity="neutral", opinion_words=()),
+        aspects=tuple(
+            LabelledAspect.model_validate({**aspect, "opinion_words": opinions})
+            for aspect, opinions in zip(aspects, words, strict=True)
         ),
-    )  # fmt: skip
+    )
     assert TASD.encode(sentence) == (
         "NULL | restaurant general | neutral ; staff | service general | conflict ; tea | drinks quality | positive"
     )
@@ -114,9 +119,7 @@ def test_the_text_of_triples_and_quadruples() -> None:
 def test_scores_of_quadruples() -> None:
     text = "The tea was good."
     gold = [ASQP.decode("tea | drinks | positive | good ; NULL | place | neutral | NULL", text)]
-    predicted = ASQP.decode(
-        "tea | drinks | positive | good ; tea | drinks | positive | bad ; tea | drinks | positive ; NULL | place | neutral | good",
-        text,
-    )
+    wrong = ["tea | drinks | positive | bad", "tea | drinks | positive", "NULL | place | neutral | good"]
+    predicted = ASQP.decode(" ; ".join(["tea | drinks | positive | good", *wrong]), text)
     assert len(predicted) == 2
     assert tuple_f1(gold, [predicted]).percent() == {"precision": 50.0, "recall": 50.0, "f1": 50.0}
