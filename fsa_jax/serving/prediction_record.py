@@ -39,7 +39,7 @@ class PredictedAspect(LabelledAspect):
     """An aspect that a student predicts."""
 
     log_probability: float | None = None
-    """Sum of the log-probabilities of the tokens that spell the tuple of the aspect; docs/serving.md has the details."""
+    """Log-probability of the tokens that spell the aspect's tuple, summed; docs/serving.md defines which these are."""
 
 
 class Prediction(Record):
