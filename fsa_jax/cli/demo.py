@@ -48,9 +48,9 @@ def command(
     """
     from pathlib import Path
 
+    from fsa_jax.benchmark.processes import CommandFailed
     from fsa_jax.common.terminal import console
     from fsa_jax.demo.flow import Demo
-    from fsa_jax.demo.processes import CommandFailed
     from fsa_jax.demo.settings import DemoSettings
 
     settings = DemoSettings(

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "labels": "show what is read from a file or folder of labels of your own, and convert them to the project's layout",
     "train": "distil a student from teacher text, or fine-tune it on labels",
     "eval": "score a fine-tuned student on the test sentences",
+    "benchmark": "fine-tune and score students with several seeds; every prediction is stored",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
     "push": "upload an exported student or a corpus to the Hugging Face Hub",

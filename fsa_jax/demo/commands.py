@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from fsa_jax.benchmark.processes import Command
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.common.training_engine import KEEPING_MEMORY
-from fsa_jax.demo.processes import Command
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.tokenizers.t5 import VOCABULARY_VARIABLE
 

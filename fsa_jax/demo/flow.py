@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from fsa_jax.benchmark.processes import Command, CommandFailed, Pool, last_step
 from fsa_jax.demo import run_outputs, train_vocabulary
 from fsa_jax.demo.commands import Commands
 from fsa_jax.demo.ledger import Ledger, Stage, claimed
 from fsa_jax.demo.page import Circumstances, claim, page, table
 from fsa_jax.demo.plan import Finetuning, Plan
-from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step
 from fsa_jax.demo.results import ARMS, Results, best_rate
 from fsa_jax.demo.settings import DemoSettings, Layout
 from fsa_jax.evaluation.report import render

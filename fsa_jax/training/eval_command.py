@@ -138,7 +138,7 @@ def eval_command(
         environment |= _student(run, base)
         model = "chat"
     else:
-        model, network = _network(run.config)
+        model, network = network_of(run.config.arguments("T5Config"))
         bindings |= network
         environment |= _vocabulary(run, vocabulary)
     # The lengths of a run that was fine-tuned on these labels fit them; those of distillation are longer than needed.
@@ -173,9 +173,8 @@ def _labels(run: Run, data: FoundData, task: str | None) -> str:
     return labels
 
 
-def _network(config: run_config.RunConfig) -> tuple[str, dict[str, Any]]:
-    """The file in gin/models, and the bindings of what is different in the run."""
-    found = config.arguments("T5Config")
+def network_of(found: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The file in gin/models for a T5 with these settings of ``T5Config``, and bindings for what is different."""
     size = recipes.size_of(found)
     model = recipes.SIZES[size].model if size else "t5"
     known = {"dtype": recipes.SIZES[size].dtype if size else _BF16, **(recipes.SIZES[size].network if size else {})}

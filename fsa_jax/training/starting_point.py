@@ -63,13 +63,14 @@ def existing(where: str) -> Path | None:
     return next(iter([*with_checkpoints, *found]), None)
 
 
-def find(where: str) -> StartingPoint:
-    """Finds the checkpoint that ``--from`` names.
+def find(where: str, option: str = "--from") -> StartingPoint:
+    """Finds the checkpoint that an option names.
 
     Args:
       where: a checkpoint, a run's MODEL_DIR (its newest checkpoint), MODEL_DIR@best, MODEL_DIR@newest, an output
         directory of ``fsa import-hf``, the name of a student in ``runs/``, with or without ``@best``, or a model on the
         Hub, which is imported into ``weights/``. A local path wins.
+      option: the option, for errors.
 
     Raises:
       FsaError: there is no checkpoint, or the model of the Hub cannot be imported.
@@ -79,7 +80,7 @@ def find(where: str) -> StartingPoint:
     if path is not None:
         return _at(checkpoint_files.find_checkpoints(runs.resolve(path))[-1])
     raise CheckpointError(
-        f"--from {shown(Path(where))}",
+        f"{option} {shown(Path(where))}",
         expected="a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, an output directory of fsa import-hf, or a model "
         "on the Hub",
         found="nothing" if "/" in where else f"neither that nor {RUNS / where}",

@@ -149,7 +149,7 @@ class Trainer:
         self.weight_metrics_computer = weight_metrics_computer
         data = partitioner.data_partition_spec
         self._train: PartitionedFunction | jax.stages.Compiled = partitioner.partition(
-            self._train_function, (train_state_axes, data, None), (train_state_axes, None), donate_argnums=(0,)
+            self.train_function, (train_state_axes, data, None), (train_state_axes, None), donate_argnums=(0,)
         )
         self._eval: PartitionedFunction = partitioner.partition(self._eval_function, (train_state_axes, data), None)
 
@@ -218,9 +218,10 @@ class Trainer:
                 )
         return merged
 
-    def _train_function(
+    def train_function(
         self, state: FlaxOptimTrainState, batch: Batch, rng: jax.Array
     ) -> tuple[FlaxOptimTrainState, MetricMap]:
+        """Returns the state after one step, and the metrics of the step; what :meth:`train_step` compiles."""
         dropout_rng = jax.random.fold_in(rng, state.step)
         gradients, metrics, flax_mutables = self._gradients(state, batch, dropout_rng)
         learning_rate = self.learning_rate_fn(state.step)

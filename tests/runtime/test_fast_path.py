@@ -208,7 +208,7 @@ def train_step(model: Any, batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
     trainer = Trainer(
         model, state, PjitPartitioner(num_partitions=1), [], None, axes, jax.random.PRNGKey(0), schedule, None
     )
-    return trainer._train_function, state
+    return trainer.train_function, state
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -16,12 +16,12 @@ def test_precompile_prints_the_memory_and_training_reuses_the_compiled_step(tmp_
     assert written == ["lowered_hlo_post_optimization", "lowered_hlo_pre_optimization"]
     assert all((tmp_path / "run" / name).read_text().startswith("HloModule") for name in written)
 
-    steps = sorted(cache.rglob("jit__train_function-*-cache"))
+    steps = sorted(cache.rglob("jit_train_function-*-cache"))
     assert len(steps) == 1
     process = tiny_run.command("t5x.main", "--run_mode=train", *arguments, devices=2)
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors
-    assert sorted(cache.rglob("jit__train_function-*-cache")) == steps
+    assert sorted(cache.rglob("jit_train_function-*-cache")) == steps
 
 
 def test_export_is_an_error_that_names_the_commands_for_it():

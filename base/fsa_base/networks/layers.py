@@ -37,6 +37,9 @@ ATTENTION_IMPLEMENTATIONS = ("plain", "blocks", "recompute", "cudnn")
 (:func:`fsa_base.networks.causal_attention.in_causal_blocks`), weights that are computed again in the backward pass, and
 cuDNN's kernel (:func:`fsa_base.networks.fused_attention.cudnn_attention`)."""
 
+_VOCABULARY_BLOCK = 128
+"""Ids of which the most likely one is found together; vocabularies are usually padded to a multiple of this."""
+
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 embedding_init = nn.initializers.normal(stddev=1.0)
 
@@ -281,6 +284,22 @@ def output_logits(config: Any, embedding: Embedding, x: Float[Array, "batch leng
         return constrain(embedding.attend(x) / scale, "batch", "length", "vocab")
     # Logits in a narrow dtype would be rounded twice if they were scaled.
     return embedding.attend(x.astype(jnp.float32) / scale, dtype, head or jnp.dot)
+
+
+def most_likely(logits: Float[Array, "rows vocab"]) -> tuple[Int[Array, "rows 1"], Float[Array, "rows 1"]]:
+    """The most likely id, the first of equal ones, and its log-probability.
+
+    On a CPU, argmax and log_softmax of whole rows take five times as long.
+    """
+    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % _VOCABULARY_BLOCK)), constant_values=-jnp.inf)
+    blocks = blocks.reshape(logits.shape[0], -1, _VOCABULARY_BLOCK)
+    highest = jnp.max(blocks, axis=-1)
+    block = jnp.argmax(highest, axis=-1)
+    place = jnp.argmax(jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0], axis=-1)
+    others = jnp.exp(logits - jnp.max(highest, axis=-1, keepdims=True))
+    return (block * _VOCABULARY_BLOCK + place).astype(jnp.int32)[:, None], -jnp.log(
+        jnp.sum(others, axis=-1, keepdims=True)
+    )
 
 
 def apply_layers(

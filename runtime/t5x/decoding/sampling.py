@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fsa_base.errors import SettingError
+from fsa_base.networks.layers import most_likely
 from t5x.decoding.networks import DecodingState, TokensToLogits, repeat_cache, repeat_for_decodes
 
 _IMPOSSIBLE = -1e7
@@ -155,6 +156,9 @@ def _sample(
     logits = logits.astype(jnp.float32)
     if temperature == 0:
         temperature, topk, topp = 1.0, 1, 0.0
+    if topk == 1:  # Of equal logits the first; needs no random numbers.
+        token, log_prob = most_likely(logits)
+        return token, jnp.zeros_like(log_prob) if rescale else log_prob
     scores = logits / temperature
     if topk:
         scores = _at_least(scores, jax.lax.top_k(scores, topk)[0][:, -1:])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsa_jax.demo.processes import Command, CommandFailed, Pool, last_step
+from fsa_jax.benchmark.processes import Command, CommandFailed, Pool, last_step
 
 
 def python(code: str, directory: Path, log: Path | None = None) -> Command:
@@ -114,7 +114,7 @@ def test_the_commands_of_a_killed_demo_end(tmp_path):
     code = f"""
 import os, sys
 from pathlib import Path
-from fsa_jax.demo.processes import Command, Pool
+from fsa_jax.benchmark.processes import Command, Pool
 child = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
 Pool(1).run([Command((sys.executable, "-c", child), dict(os.environ), Path({str(tmp_path)!r}))])
 """

@@ -24,7 +24,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 class CommandFailed(RuntimeError):
-    """A command of the demo ended with an error; its output was shown."""
+    """A command ended with an error; its output was shown."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Pool:
         commands: Sequence[Command],
         watch: Callable[[], None] = lambda: None,
         done: Callable[[int, float], None] = lambda index, seconds: None,
+        failed: Callable[[int, CommandFailed], None] | None = None,
     ) -> None:
         """Runs all commands to the end.
 
@@ -83,9 +84,10 @@ class Pool:
           commands: commands, in the order in which they start.
           watch: function that is called several times per second.
           done: function that is called with the index and the seconds of a command that ended without an error.
+          failed: function that is called with the index of a command that ended with an error, and the others go on.
 
         Raises:
-          CommandFailed: a command ended with an error; the others were stopped.
+          CommandFailed: a command ended with an error, without ``failed``; the others were stopped.
         """
         waiting = list(enumerate(commands))
         running: dict[int, Running] = {}
@@ -103,7 +105,11 @@ class Pool:
                     del running[index]
                     free.append(child.cores)
                     if status:
-                        raise CommandFailed(_failure(child.command, status))
+                        error = CommandFailed(_failure(child.command, status))
+                        if failed is None:
+                            raise error
+                        failed(index, error)
+                        continue
                     done(index, time.monotonic() - child.began)
                 watch()
                 time.sleep(_POLL_SECONDS)

@@ -1,0 +1,95 @@
+"""``python -m fsa_jax.benchmark.predict_runs SPEC``: the fine-tuned students of some runs predict the test sentences.
+
+A process of its own, so that the command that waits for it holds no memory of the device.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from fsa_base import checkpoint_files
+from fsa_base.errors import FsaError
+from fsa_jax.benchmark.jobs import load_dataset
+from fsa_jax.common.records import LabelledSentence
+from fsa_jax.evaluation.prediction_runs import PREDICTIONS_FILE, SentencePrediction, write_predictions
+from fsa_jax.evaluation.subsets import Subset, select
+from fsa_jax.serving.prediction_record import LONGEST_OUTPUT, PAIR_TASKS
+
+LONGEST_INPUT = 128
+"""Tokens of a sentence, as in the fine-tuning recipe (TASK_FEATURE_LENGTHS)."""
+
+
+def subsets_of(sentence: LabelledSentence) -> tuple[str, ...]:
+    """The subsets to which a sentence belongs; ``implicit`` only if its opinion words are annotated."""
+    annotated = all(aspect.opinion_words is not None for aspect in sentence.aspects)
+    known: tuple[Subset, ...] = get_args(Subset)
+    return tuple(subset for subset in known if (subset != "implicit" or annotated) and select([sentence], subset))
+
+
+def stored_predictions(
+    kind: str, sentences: Sequence[LabelledSentence], generated: Sequence[str]
+) -> list[SentencePrediction]:
+    """Reads generated texts as the released rule does.
+
+    Args:
+      kind: the codec, such as ``atsa``.
+      sentences: the test sentences.
+      generated: the student's text about each.
+    """
+    codec = PAIR_TASKS[kind]
+    hard = [sentence for sentence in sentences if sentence.hard]
+    numbered = {sentence.id for sentence in sentences if not sentence.hard} & {sentence.id for sentence in hard}
+    return [
+        SentencePrediction(
+            # Some datasets number their original and their hard sentences alike.
+            id=f"hard-{sentence.id}" if sentence.hard and numbered else sentence.id,
+            text=sentence.text,
+            gold=tuple(codec.decode(codec.encode(sentence), sentence.text)),
+            predicted=tuple(codec.decode(text, sentence.text)),
+            generated=text,
+            subsets=subsets_of(sentence),
+        )
+        for sentence, text in zip(sentences, generated, strict=True)
+    ]
+
+
+def predict(spec: dict) -> None:
+    """Writes the predictions of every run in ``spec`` that has none yet."""
+    from fsa_jax.serving.predictor import Predictor
+
+    dataset = load_dataset(Path(spec["root"]), spec["dataset"])
+    sentences = dataset.test
+    for folder in map(Path, spec["folders"]):
+        if (folder / PREDICTIONS_FILE).is_file():
+            continue
+        step = checkpoint_files.checkpoint_steps(folder)[-1]
+        predictor = Predictor(
+            folder / f"checkpoint_{step}",
+            task=dataset.kind,  # pyright: ignore[reportArgumentType]
+            vocabulary=spec["vocabulary"],
+            base=spec["base"],
+            max_input_length=LONGEST_INPUT,
+            max_output_length=LONGEST_OUTPUT[dataset.kind],
+        )
+        found = predictor.predict([sentence.text for sentence in sentences], batch_size=spec["batch_size"])
+        generated = [prediction.generated for prediction in found]
+        write_predictions(folder / PREDICTIONS_FILE, stored_predictions(dataset.kind, sentences, generated))
+        print(f"{folder}: {len(sentences)} predictions", flush=True)
+
+
+def main() -> int:
+    """Runs the command."""
+    try:
+        predict(json.loads(Path(sys.argv[1]).read_text()))
+    except FsaError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
