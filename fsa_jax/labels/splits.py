@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 
 from fsa_jax.text.words import hash64, normalise
 
 SIMILAR = 0.8
 """Texts are near-identical if at least this share of their words, each counted once, is in both (Jaccard)."""
+
+_COMPARED = 200
+"""Each of a text's rare words leads to at most so many other texts. More have the same rare words only if thousands of
+texts follow a template; then the nearest in length are compared, and chains link the rest."""
 
 
 def near_identical_groups(texts: Sequence[str]) -> list[int]:
@@ -33,7 +37,7 @@ def near_identical_groups(texts: Sequence[str]) -> list[int]:
             parent[number] = number = parent[parent[number]]
         return number
 
-    holders: defaultdict[str, list[int]] = defaultdict(list)
+    holders: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_COMPARED))
     # By size: a text is compared with shorter ones only, of which those that are too short are skipped.
     for found, number in sorted(first.items(), key=lambda item: (len(item[0]), item[1])):
         rarest = sorted(found, key=lambda word: (frequency[word], word))
