@@ -6,7 +6,8 @@ from fsa_jax.common.paths import data_dir
 from fsa_jax.data.ablations import ABLATIONS
 from fsa_jax.data.benchmark_files import RELEASED, label_sets, task_of
 from fsa_jax.data.corpus_source import WHOLE, CorpusSource
-from fsa_jax.data.sources import TeacherTextSource
+from fsa_jax.data.own_labels import TASK
+from fsa_jax.data.sources import CODECS, FsaSource, OwnLabelsSource, TeacherTextSource
 from fsa_jax.data.task_builders import add_fsa, add_teacher_text
 
 # Teacher text in the released layout, $FSA_DATA_DIR/teacher/*.jsonl. The mixtures alternate between the two forms,
@@ -24,7 +25,12 @@ for suffix, ablation in {"": WHOLE, **ABLATIONS}.items():
 
 # The FSA benchmark of the paper, $FSA_DATA_DIR/fsa, and the user's own datasets there.
 for dataset in dict.fromkeys((*RELEASED, *label_sets(data_dir()))):
-    add_fsa(task_of(dataset), dataset)
+    add_fsa(task_of(dataset), FsaSource(dataset))
 seqio.MixtureRegistry.add(
     "fsa_benchmark", [task_of(dataset) for dataset in RELEASED], default_rate=seqio.mixing_rate_num_examples
 )
+
+# Labels of one's own in any known format, $FSA_LABELS: in the form of the labels, or in a given one.
+add_fsa(TASK, OwnLabelsSource())
+for codec in CODECS:
+    add_fsa(f"{TASK}_{codec}", OwnLabelsSource(codec))

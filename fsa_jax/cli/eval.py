@@ -47,7 +47,8 @@ def command(
 
     require_engine()
     run = eval_command.find_run(model_dir)
-    found = found_data.find(data or Path(run.environment.get(DATA_DIR_VARIABLE, data_dir())))
+    directory = data or Path(run.environment.get(DATA_DIR_VARIABLE, data_dir()))
+    found, task = found_data.find_for_task(directory, task)
     commands = {
         name: eval_command.eval_command(
             run,

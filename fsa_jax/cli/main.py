@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "check": "check teacher text against the reviews, fix it, keep or drop it; writes an HTML report",
     "import-hf": "convert T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 weights to a checkpoint to start training from",
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
+    "labels": "show what is read from a file or folder of labels of your own, and convert them to the project's layout",
     "train": "distil a student from teacher text, or fine-tune it on labels",
     "eval": "score a fine-tuned student on the test sentences",
     "benchmark": "fine-tune and score students with several seeds; every prediction is stored",

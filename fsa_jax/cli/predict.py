@@ -11,7 +11,7 @@ def command(
     model: Path,
     input: Path,
     output: Path,
-    task: Literal["atsa", "acsa", "analysis", "rewriting"] | None = None,
+    task: Literal["atsa", "acsa", "tasd", "asqp", "analysis", "rewriting"] | None = None,
     engine: Literal["jax", "ct2"] | None = None,
     batch_size: int = 32,
     beams: int = 1,
@@ -41,13 +41,14 @@ def command(
         standard input.
       output: .csv file (one row per aspect), .parquet file (one row per review), or .jsonl or another name for JSON
         lines, which are not compressed; - for JSON lines on standard output.
-      task: atsa (targets), acsa (categories), analysis or rewriting (teacher text); by default the one for which the
-        run was trained, and atsa for exports.
+      task: atsa (targets), acsa (categories), tasd (both), asqp (and opinion words), analysis or rewriting (teacher
+        text); by default the one for which the run was trained, and atsa for exports.
       engine: jax or ct2; by default the one that fits the model.
       batch_size: number of reviews that are decoded together; it changes the speed, not the predictions.
       beams: number of beams; 1 for greedy decoding.
       max_input_length: longest input in tokens; reviews that are cut are counted.
-      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
+      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 160 for tasd, 200 for
+        asqp, 400 for teacher text.
       min_score: aspects with a smaller probability, 0 to 1, are left out and counted.
       input_format: format of the input, if its suffix does not say it; standard input is by default JSON lines if it
         begins with a brace, else one review per line.

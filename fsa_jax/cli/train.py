@@ -34,7 +34,8 @@ def command(
       from_: what to start from: a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, the name of a student, an output
         folder of fsa import-hf (also of a decoder-only model), or a model on the Hub such as google-t5/t5-base, which
         is imported into weights/; by default random weights.
-      task: labels to fine-tune on, such as rest14, or a task of tasks.py, such as fsa_corpus_grounded.
+      task: labels to fine-tune on, such as rest14, or the path of labels in any known format (docs/labels.md), such as
+        my_reviews.csv; or a task of tasks.py, such as fsa_corpus_grounded.
       steps: number of training steps; by default that of the recipe, for labels 20 epochs.
       batch_size: number of examples (rows, if packed) per step.
       learning_rate: highest learning rate.
@@ -46,6 +47,7 @@ def command(
     Example:
       fsa train --data data --student reviews --size 10m
       fsa train --data data --student restaurants --from reviews --task rest14
+      fsa train --data data --student mine --from reviews --task my_reviews.csv
     """
     from fsa_base.errors import SettingError
     from fsa_jax.common.paths import data_dir
@@ -56,7 +58,7 @@ def command(
     require_engine()
     if not student:
         raise SettingError("--student", expected="a name for the run", found="none", fix="--student first")
-    found = found_data.find(data or data_dir())
+    found, task = found_data.find_for_task(data or data_dir(), task)
     print("found", found, file=sys.stderr)
     options = TrainOptions(
         student=student,

@@ -16,11 +16,20 @@ from fsa_base import untrusted_json
 from fsa_base.errors import DataError
 from fsa_jax.common.paths import require_file
 from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence, Polarity
+from fsa_jax.text.tuples import CODECS
 
 RELEASED = ("atsa/rest14", "atsa/laptop14", "acsa/rest16", "acsa/laptop16")
 """The paper's datasets."""
 RELEASE = "https://github.com/HITSZ-HLT/FSA-Distillation"
 _OWN = "see docs/data.md, labels of your own"
+KINDS = tuple(CODECS)
+"""The folders of datasets, each with the codec of its name: ``atsa``, ``acsa``, ``tasd``, ``asqp``."""
+_NEEDED = {
+    "acsa": ("category",),
+    "tasd": ("target", "category"),
+    "asqp": ("target", "category", "opinion_words"),
+}
+"""The keys that an aspect must have, by the folder; elsewhere a target."""
 
 _SHOWN = 300
 """Largest number of characters of a found value in an error."""
@@ -36,7 +45,7 @@ def label_sets(root: Path) -> list[str]:
     """
     return sorted(
         "/".join(file.parts[-3:-1])
-        for kind in ("atsa", "acsa")
+        for kind in KINDS
         for file in (root / "fsa" / kind).glob("*/train.json")
         if file.with_name("dev.json").is_file() and re.fullmatch(r"\w+", file.parts[-2], re.ASCII)
     )
@@ -55,7 +64,8 @@ def load(path: str | Path) -> list[LabelledSentence]:
     sentence. A sentence without an ID gets its number, from 1; a target without offsets those of its first occurrence.
 
     Args:
-      path: the file. Below a folder ``acsa``, aspects must have a category; elsewhere, a target (which may be null).
+      path: the file. Below a folder ``acsa``, aspects must have a category; below ``tasd`` and ``asqp`` also a target,
+        which may be null; below ``asqp`` opinion words too; elsewhere, a target.
 
     Raises:
       MissingDataError: there is no such file.
@@ -73,7 +83,7 @@ def load(path: str | Path) -> list[LabelledSentence]:
         else _OWN,
     )
     fix = f"compare with the released file, or fetch it again from {RELEASE}" if released else _OWN
-    needed = "category" if path.parent.parent.name == "acsa" else "target"
+    needed = _NEEDED.get(path.parent.parent.name, ("target",))
     hard = path.name.startswith("hard")
     sentences: list[LabelledSentence] = []
     place = ":1"
@@ -109,7 +119,7 @@ class _Unusable(Exception):
         self.found = found
 
 
-def _sentence(row: Any, number: int, hard: bool, needed: str) -> LabelledSentence:
+def _sentence(row: Any, number: int, hard: bool, needed: tuple[str, ...]) -> LabelledSentence:
     text, aspects = (_value(row, key, "a sentence") for key in ("sentence", "aspects"))
     identity = row.get("ID", number)
     if not isinstance(identity, str | int) or isinstance(identity, bool):
@@ -123,13 +133,15 @@ def _sentence(row: Any, number: int, hard: bool, needed: str) -> LabelledSentenc
     )
 
 
-def _aspect(row: Any, text: str, needed: str) -> LabelledAspect:
-    _, polarity = (_value(row, key, "an aspect") for key in (needed, "polarity"))
+def _aspect(row: Any, text: str, needed: tuple[str, ...]) -> LabelledAspect:
+    *_, polarity = (_value(row, key, "an aspect") for key in (*needed, "polarity"))
     target, category = row.get("target"), row.get("category")
     if polarity not in POLARITIES:
         raise _Unusable(f"a polarity of {', '.join(POLARITIES)}", repr(polarity))
     if not (category is None or isinstance(category, str)):
         raise _Unusable("a category or null", repr(category))
+    if len(needed) > 1 and not category:
+        raise _Unusable("a category", repr(category))
     if target in (None, "NULL"):
         target = start = end = None
     elif not isinstance(target, str) or not target.strip():

@@ -3,16 +3,14 @@
 To use them in gin: ``MIXTURE_OR_TASK_MODULE = "fsa_jax.data.chat_tasks"``.
 """
 
-import functools
-
 import seqio
 
 from fsa_jax.common.paths import data_dir
 from fsa_jax.data.benchmark_files import RELEASED, label_sets, task_of
 from fsa_jax.data.chat import ChatVocabulary, add_chat
-from fsa_jax.data.sources import CODECS, FsaSource, TeacherTextSource
-from fsa_jax.data.task_builders import _postprocess as postprocess
-from fsa_jax.evaluation.task_metrics import pair_scores
+from fsa_jax.data.own_labels import TASK
+from fsa_jax.data.sources import CODECS, FsaSource, OwnLabelsSource, TeacherTextSource
+from fsa_jax.data.task_builders import scoring
 
 VOCABULARY = ChatVocabulary()
 
@@ -21,10 +19,10 @@ add_chat("fsa_chat_rewriting", TeacherTextSource("rewriting"), VOCABULARY)
 seqio.MixtureRegistry.add("fsa_chat_distill", ["fsa_chat_analysis", "fsa_chat_rewriting"], default_rate=1.0)
 
 for dataset in dict.fromkeys((*RELEASED, *label_sets(data_dir()))):
-    add_chat(
-        task_of(dataset, chat=True),
-        FsaSource(dataset),
-        VOCABULARY,
-        postprocess_fn=functools.partial(postprocess, CODECS[dataset.split("/")[0]]),
-        metric_fns=[pair_scores],
-    )
+    source = FsaSource(dataset)
+    add_chat(task_of(dataset, chat=True), source, VOCABULARY, **scoring(source))
+
+for codec in (None, *CODECS):
+    source = OwnLabelsSource(codec)
+    name = f"{TASK.replace('fsa_', 'fsa_chat_')}{f'_{codec}' if codec else ''}"
+    add_chat(name, source, VOCABULARY, **scoring(source))

@@ -6,6 +6,7 @@ import abc
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import tensorflow as tf
 
 from fsa_jax.common.paths import data_dir
 from fsa_jax.common.records import LabelledSentence, Understanding
-from fsa_jax.data import benchmark_files, teacher_text
+from fsa_jax.data import benchmark_files, own_labels, teacher_text
 from fsa_jax.data.shuffling import InMemory
 from fsa_jax.evaluation.subsets import SUBSETS, select
-from fsa_jax.text.pairs import ACSA, ATSA
+from fsa_jax.labels.prepare import PreparedLabels
+from fsa_jax.text.pairs import Codec
+from fsa_jax.text.tuples import CODECS
 
 EXAMPLE: Any = {
     "row": tf.TensorSpec((), tf.int64),
@@ -28,8 +31,6 @@ EXAMPLE: Any = {
     "targets": tf.TensorSpec((), tf.string),
 }
 """Features of both sources: the row number, the id of the review or sentence, and two texts."""
-
-CODECS: Mapping[str, Any] = {"atsa": ATSA, "acsa": ACSA}
 
 SMALL = 2**15
 """Caches of at most this many examples are read in the order of the source (``fsa_jax.data.task_builders``)."""
@@ -156,19 +157,33 @@ class _LinesOfFiles:
 
 
 class FsaSource(TextSource):
-    """Sentences of one FSA dataset and their pairs as text.
+    """Sentences of one FSA dataset and their pairs, triples or quadruples as text.
 
     Splits: ``train``, ``validation`` (dev.json), ``test`` (test.json and hard_test.json, as in the paper), and of the
     test set ``original``, ``hard``, ``implicit`` and ``multi``. Only the paper's datasets must have hard_test.json.
 
     Args:
-      name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the kind of pairs.
+      name: name of the dataset, such as ``atsa/rest14``; the part before the slash chooses the codec.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(splits=("train", "validation", "test", *(subset for subset in SUBSETS if subset != "all")))
-        self._name = name
-        self._codec = CODECS[name.split("/")[0]]
+        self._given_name = name
+
+    @property
+    def root(self) -> Path:
+        """The data directory."""
+        return data_dir()
+
+    @property
+    def name(self) -> str:
+        """The dataset in it, such as ``atsa/rest14``."""
+        return self._given_name
+
+    @property
+    def codec(self) -> Codec:
+        """The codec of the dataset."""
+        return CODECS[self.name.split("/")[0]]
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [split]
@@ -199,8 +214,8 @@ class FsaSource(TextSource):
 
     def _files(self, split: str) -> list[Path]:
         names = {"train": ["train.json"], "validation": ["dev.json"]}.get(split, ["test.json", "hard_test.json"])
-        files = [data_dir() / "fsa" / self._name / name for name in names]
-        if self._name not in benchmark_files.RELEASED and not files[-1].is_file():
+        files = [self.root / "fsa" / self.name / name for name in names]
+        if self.name not in benchmark_files.RELEASED and not files[-1].is_file():
             return files[:1]  # The user's own dataset need not have hard sentences.
         return files
 
@@ -210,11 +225,12 @@ class FsaSource(TextSource):
         """Examples in the order of the files. The task shuffles, not this method."""
         del shuffle, seed
         sentences = self.sentences(split)
-        unreadable = sum(len(self._codec.unreadable(sentence)) for sentence in sentences)
+        unreadable = sum(len(self.codec.unreadable(sentence)) for sentence in sentences)
         if unreadable:
             logging.getLogger(__name__).warning(
-                "%s %s: %d aspects are left out of the targets, because their text has ';' or '|' in it",
-                self._name,
+                "%s %s: %d aspects are left out of the targets, because their text has ';' or '|' in it, or their "
+                "opinion words are not in the sentence",
+                self.name,
                 split,
                 unreadable,
             )
@@ -222,13 +238,37 @@ class FsaSource(TextSource):
             "row": tf.range(len(sentences), dtype=tf.int64),
             "id": tf.constant([sentence.id for sentence in sentences], tf.string),
             "inputs": tf.constant([sentence.text for sentence in sentences], tf.string),
-            "targets": tf.constant([self._codec.encode(sentence) for sentence in sentences], tf.string),
+            "targets": tf.constant([self.codec.encode(sentence) for sentence in sentences], tf.string),
         }
         dataset = tf.data.Dataset.from_tensor_slices(columns)
         return dataset.shard(shard_info.num_shards, shard_info.index) if shard_info else dataset
 
     def __str__(self) -> str:
-        return f"FsaSource({self._name})"
+        return f"{type(self).__name__}({self._given_name})"
+
+
+class OwnLabelsSource(FsaSource):
+    """The labels of ``$FSA_LABELS``, in any known format; nothing is read until data are requested.
+
+    Args:
+      codec: the codec; None for the one with the most parts that the labels have.
+    """
+
+    def __init__(self, codec: str | None = None) -> None:
+        super().__init__(codec or "any")
+        self._codec_name = codec
+
+    @property
+    def root(self) -> Path:
+        return self._labels.root
+
+    @property
+    def name(self) -> str:
+        return self._labels.dataset
+
+    @property
+    def _labels(self) -> PreparedLabels:
+        return own_labels.of_environment(os.environ.get(own_labels.LABELS_VARIABLE, ""), self._codec_name)
 
 
 def _load(path: Path) -> tuple[LabelledSentence, ...]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from fsa_base.errors import DataError
 from fsa_jax.common.training_engine import installed_engine
 from fsa_jax.data.shuffling import InMemory, fits, shuffled
-from fsa_jax.data.sources import CODECS, SMALL, FsaSource, TextSource
+from fsa_jax.data.sources import SMALL, FsaSource, TextSource
 from fsa_jax.data.vocabulary import ReviewVocabulary
 from fsa_jax.evaluation.task_metrics import pair_scores, read_pairs
 
@@ -163,22 +163,20 @@ def add_teacher_text(name: str, source: seqio.DataSource) -> seqio.Task:
     return _add(OrderedTask(name, source, output_features(ReviewVocabulary()), PREPROCESSORS))
 
 
-def add_fsa(name: str, dataset: str) -> seqio.Task:
-    """Registers a task from sentences to the pairs of an FSA dataset. Scores follow the released rule, in percent."""
-    return _add(
-        OrderedTask(
-            name,
-            FsaSource(dataset),
-            output_features(ReviewVocabulary()),
-            PREPROCESSORS,
-            postprocess_fn=functools.partial(_postprocess, CODECS[dataset.split("/")[0]]),
-            metric_fns=[pair_scores],
-        )
-    )
+def add_fsa(name: str, source: FsaSource) -> seqio.Task:
+    """Registers a task from sentences to the tuples of a dataset. Scores follow the released rule, in percent."""
+    return _add(OrderedTask(name, source, output_features(ReviewVocabulary()), PREPROCESSORS, **scoring(source)))
 
 
-def _postprocess(codec: Any, output: str, example: Mapping[str, Any], is_target: bool = False, **_: Any) -> Any:
-    return read_pairs(codec, output, example, is_target)
+def scoring(source: FsaSource) -> dict[str, Any]:
+    """The arguments of a task that parse and score its outputs."""
+    return {"postprocess_fn": functools.partial(_postprocess, source), "metric_fns": [pair_scores]}
+
+
+def _postprocess(
+    source: FsaSource, output: str, example: Mapping[str, Any], is_target: bool = False, **_: Any
+) -> list[tuple[str, ...]]:
+    return read_pairs(source.codec, output, example, is_target)
 
 
 def _add(task: OrderedTask) -> seqio.Task:

@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from fsa_jax.evaluation.released_rule import tuple_f1
 
-Pairs = list[tuple[str, str]]
+Pairs = list[tuple[str, ...]]
+"""Pairs, or triples or quadruples."""
 
 
 class Codec(Protocol):
-    """A codec of ``fsa_jax.text.pairs``."""
+    """A codec of ``fsa_jax.text``."""
 
     def decode(self, text: str, sentence_text: str) -> Pairs: ...
 

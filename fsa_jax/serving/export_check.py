@@ -21,6 +21,7 @@ from fsa_jax.serving.inputs import read_rows
 from fsa_jax.serving.jax_decoding import Decoding
 from fsa_jax.serving.student import Student
 from fsa_jax.text.pairs import SEPARATOR, read_pairs
+from fsa_jax.text.tuples import read_tuples
 from fsa_jax.tokenizers import Tokenizer
 
 TOLERANCES = {
@@ -149,7 +150,9 @@ class Reference:
 
 
 def _is_pairs(text: str) -> bool:
-    return not text.strip() or len(read_pairs(text)) == text.count(SEPARATOR) + 1
+    """Whether a text is pairs, triples or quadruples; terms need not be those of a sentence."""
+    forms = [read_pairs(text), *(read_tuples(text, text, size) for size in (3, 4))]
+    return not text.strip() or text.count(SEPARATOR) + 1 in map(len, forms)
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:

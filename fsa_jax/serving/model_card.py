@@ -137,7 +137,9 @@ def _result(score: Score, pipeline: str, make: Any) -> Any:
 def _task(record: TrainingRecord, agreement: Agreement) -> str:
     """The task of ``fsa predict`` for this student."""
     trained = record.stages[-1].task if record.stages else ""
-    named = next((task for task in TASKS if f"_{task}" in trained), None)
+    # The first one: the name of a dataset may contain another.
+    found = [task for task in TASKS if f"_{task}" in trained]
+    named = min(found, key=lambda task: trained.index(f"_{task}"), default=None)
     return named or ("atsa" if agreement.answers == "pairs" else "analysis")
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from fsa_jax.common.records import LabelledAspect, Opinion, Record
 from fsa_jax.text import analysis
-from fsa_jax.text.pairs import ACSA, ATSA, SEPARATOR, PairCodec
+from fsa_jax.text.pairs import SEPARATOR, Codec
+from fsa_jax.text.tuples import CODECS, NULL
 
-Task = Literal["atsa", "acsa", "analysis", "rewriting"]
+Task = Literal["atsa", "acsa", "tasd", "asqp", "analysis", "rewriting"]
 TASKS: tuple[str, ...] = get_args(Task)
-PAIR_TASKS: dict[str, PairCodec] = {"atsa": ATSA, "acsa": ACSA}
-"""Tasks whose predictions have aspects, with the codec that reads them."""
-LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "analysis": 400, "rewriting": 400}
-"""Output length in tokens: fine-tuned students decode up to 100, distilled ones were trained on up to 400 (arXiv
-2412.18552)."""
+PAIR_TASKS: Mapping[str, Codec] = CODECS
+"""Tasks whose predictions have aspects, with the codec that reads them: pairs, and also triples and quadruples."""
+LONGEST_OUTPUT = {"atsa": 100, "acsa": 100, "tasd": 160, "asqp": 200, "analysis": 400, "rewriting": 400}
+"""Output length in tokens: students fine-tuned on pairs decode up to 100, distilled ones were trained on up to 400
+(arXiv 2412.18552); ``fsa train`` trains on as many of triples and quadruples as here."""
 NO_TEXT = "no text"
 
 
@@ -38,14 +39,15 @@ class PredictedAspect(LabelledAspect):
     """An aspect that a student predicts."""
 
     log_probability: float | None = None
-    """Sum of the log-probabilities of the tokens that spell the aspect's pair; docs/serving.md defines them exactly."""
+    """Log-probability of the tokens that spell the aspect's tuple, summed; docs/serving.md defines which these are."""
 
 
 class Prediction(Record):
     """One prediction.
 
-    ``aspects`` is set by the tasks atsa (target, polarity, offsets) and acsa (category, polarity), ``opinions`` by
-    analysis. ``generated`` is the text of the student; for rewriting it is the only result.
+    ``aspects`` is set by the tasks atsa (target, polarity, offsets), acsa (category, polarity), tasd (all of them) and
+    asqp (opinion words too), ``opinions`` by analysis. ``generated`` is the text of the student; for rewriting it is
+    the only result.
     """
 
     id: str
@@ -91,10 +93,11 @@ def read_prediction(
     opinions: tuple[Opinion, ...] = ()
     if task in PAIR_TASKS:
         last: dict[str, int] = {}
-        for name, polarity, span in _pairs(PAIR_TASKS[task], generated, text):
-            place = _next_place(name, text, last) if task == "atsa" else {"category": name}
+        codec = PAIR_TASKS[task]
+        for parts, span in _tuples(codec, generated, text):
+            fields = _fields(dict(zip(codec.parts, parts, strict=True)), text, last)
             scored = round(log_probability(*span), 4) + 0.0 if log_probability else None  # no -0.0
-            aspects.append(PredictedAspect.model_validate({**place, "polarity": polarity, "log_probability": scored}))
+            aspects.append(PredictedAspect.model_validate({**fields, "log_probability": scored}))
     elif task == "analysis":
         opinions = tuple(parsed.opinion for parsed in analysis.parse(generated).opinions)
     return Prediction(
@@ -108,13 +111,24 @@ def read_prediction(
     )
 
 
-def _pairs(codec: PairCodec, generated: str, text: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Pairs with their spans: from the separator before a pair (or the beginning) to the end of its polarity."""
+def _tuples(codec: Codec, generated: str, text: str) -> Iterator[tuple[tuple[str, ...], tuple[int, int]]]:
+    """Tuples with their spans: from the separator before a tuple (or the beginning) to its last character."""
     start = 0
     for part in generated.split(SEPARATOR):
-        for name, polarity in codec.decode(part, text):
-            yield name, polarity, (start, start + len(part.rstrip()))
+        for parts in codec.decode(part, text):
+            yield parts, (start, start + len(part.rstrip()))
         start += len(part) + len(SEPARATOR)
+
+
+def _fields(parts: dict[str, str], text: str, last: dict[str, int]) -> dict[str, Any]:
+    """The fields of an aspect. In triples and quadruples, NULL is a target or are opinion words that are not named."""
+    fields: dict[str, Any] = dict(parts)
+    if "opinion_words" in parts:
+        fields["opinion_words"] = () if parts["opinion_words"] == NULL else (parts["opinion_words"],)
+    if "target" in parts:
+        implicit = "category" in parts and parts["target"] == NULL
+        fields |= {"target": None} if implicit else _next_place(parts["target"], text, last)
+    return fields
 
 
 def _next_place(term: str, text: str, last: dict[str, int]) -> dict[str, str | int]:

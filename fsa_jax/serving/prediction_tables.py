@@ -18,6 +18,8 @@ TABLES = (".csv", ".parquet")
 COLUMNS: dict[Task, tuple[str, ...]] = {
     "atsa": ("target", "polarity", "start", "end", "log_probability"),
     "acsa": ("category", "polarity", "log_probability"),
+    "tasd": ("target", "category", "polarity", "start", "end", "log_probability"),
+    "asqp": ("target", "category", "polarity", "opinion_words", "start", "end", "log_probability"),
     "analysis": ("target", "aspects", "sentiment", "reasoning"),
     "rewriting": ("generated",),
 }
@@ -29,6 +31,7 @@ _ASPECT = pyarrow.struct(
         "target": pyarrow.string(),
         "category": pyarrow.string(),
         "polarity": pyarrow.string(),
+        "opinion_words": pyarrow.list_(pyarrow.string()),
         "start": pyarrow.int64(),
         "end": pyarrow.int64(),
         "log_probability": pyarrow.float64(),
@@ -80,7 +83,11 @@ def write_csv(predictions: Path, out: Path, *, task: Task) -> None:
             opinions = [
                 {**opinion.model_dump(), "aspects": ", ".join(opinion.aspects)} for opinion in prediction.opinions
             ]
-            table.writerows(review | part for part in [*map(dict, prediction.aspects), *opinions] or [{}])
+            aspects = [
+                {**dict(aspect), "opinion_words": ", ".join(aspect.opinion_words or ())}
+                for aspect in prediction.aspects
+            ]
+            table.writerows(review | part for part in [*aspects, *opinions] or [{}])
 
 
 def write_parquet(predictions: Path, out: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import fsa_jax
 from fsa_base import checksums, run_config, runs
 from fsa_base.errors import SettingError, require_choice, require_number
 from fsa_base.untrusted_json import has_lone_surrogate
+from fsa_jax.data import own_labels
 from fsa_jax.serving.prediction_record import (
     LONGEST_OUTPUT,
     PAIR_TASKS,
@@ -80,8 +81,16 @@ def _task_of(model: Path) -> Task:
     except SettingError:  # The checkpoint itself may be whole.
         return "atsa"
     name = str(trained.name if isinstance(trained, run_config.Reference) else trained).replace("chat_", "")
-    if name.startswith("fsa_acsa"):
-        return "acsa"
+    for task in PAIR_TASKS:
+        if name.startswith((f"fsa_{task}_", f"{own_labels.TASK}_{task}")):
+            return cast(Task, task)
+    if name == own_labels.TASK:
+        raise SettingError(
+            "task",
+            expected=f"{' or '.join(PAIR_TASKS)}: the form of the labels of {own_labels.LABELS_VARIABLE}",
+            found=f"none, and the run was trained on {name}, which does not say it",
+            fix="--task atsa, or the form that fsa labels shows",
+        )
     if name.startswith(("fsa_rewriting", "fsa_corpus_rewriting")):
         return "rewriting"
     is_text = name.startswith(("fsa_analysis", "fsa_distill", "fsa_corpus")) or name.endswith("corpus_task")
@@ -97,12 +106,13 @@ class Predictor:
       model: for ``jax`` a checkpoint, the MODEL_DIR of a run, MODEL_DIR@best or MODEL_DIR@newest, an output directory
         of ``fsa import-hf`` or a Hugging Face directory; for ``ct2`` an output directory of ``fsa export-ct2``. Or a
         repository on the Hub with one of the last two: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
-      task: kind of the outputs: ``atsa``, ``acsa``, ``analysis`` or ``rewriting``; by default the one for which a
-        run was trained, ``atsa`` for exports and imports.
+      task: kind of the outputs: ``atsa``, ``acsa``, ``tasd``, ``asqp``, ``analysis`` or ``rewriting``; by default
+        the one for which a run was trained, ``atsa`` for exports and imports.
       engine: ``jax`` or ``ct2``; by default the one that fits ``model``.
       beams: number of beams; 1 for greedy decoding.
       max_input_length: longest input in tokens; longer reviews are cut, and their predictions have ``cut`` set.
-      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 400 for teacher text.
+      max_output_length: longest output in tokens; by default 100 for atsa and acsa, 160 for
+        tasd, 200 for asqp, 400 for teacher text.
       base: for a trained decoder-only student, the output directory of ``fsa import-hf`` from which training started.
       vocabulary: SentencePiece model of a T5 student, if it is not next to the weights.
       instruction: text before the review in the user's turn, for a decoder-only student that was trained with one; an

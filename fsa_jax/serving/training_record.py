@@ -12,9 +12,13 @@ from fsa_base import checkpoint_files, runs
 from fsa_base.run_config import CONFIG, Reference, RunConfig, read_config
 from fsa_jax.serving.student import read_json
 from fsa_jax.serving.training_corpus import TrainingCorpus, find_corpus, is_teacher_text
+from fsa_jax.text.tuples import CODECS
 from fsa_jax.weights.import_model import RECORD as IMPORT_RECORD
 
-_FSA_TASKS = ("fsa_atsa", "fsa_acsa", "fsa_chat_atsa", "fsa_chat_acsa", "fsa_benchmark")
+_FSA_TASKS = (
+    "fsa_benchmark",
+    *(f"fsa_{chat}{name}" for chat in ("", "chat_") for name in (*CODECS, "labels")),
+)
 _SETTINGS = (
     ("Batch size", "DatasetConfig.batch_size"),
     ("Longest texts in tokens", "DatasetConfig.task_feature_lengths"),

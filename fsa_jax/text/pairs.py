@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from fsa_jax.common.records import POLARITIES, LabelledAspect, LabelledSentence
 
@@ -113,19 +113,21 @@ def decode_categories(text: str, sentence_text: str) -> list[tuple[str, str]]:
     return read_pairs(text)
 
 
-class PairCodec(NamedTuple):
+class Codec(NamedTuple):
     """How labelled sentences become target texts, and how predictions are read.
 
     Attributes:
-      encode: writes a sentence's pairs; its second argument is the order.
-      decode: reads pairs from a target or a prediction about a sentence.
+      parts: what the tuples consist of.
+      encode: writes a sentence's tuples; its second argument is the order.
+      decode: reads tuples from a target or a prediction about a sentence.
       unreadable: the aspects that the form cannot hold.
     """
 
+    parts: tuple[str, ...]
     encode: Callable[..., str]
-    decode: Callable[[str, str], list[tuple[str, str]]]
+    decode: Callable[[str, str], list[tuple[str, ...]]]
     unreadable: Callable[[LabelledSentence], list[LabelledAspect]]
 
 
-ATSA = PairCodec(encode_targets, decode_targets, unreadable_targets)
-ACSA = PairCodec(encode_categories, decode_categories, unreadable_categories)
+ATSA = Codec(("target", "polarity"), encode_targets, cast(Any, decode_targets), unreadable_targets)
+ACSA = Codec(("category", "polarity"), encode_categories, cast(Any, decode_categories), unreadable_categories)

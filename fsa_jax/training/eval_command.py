@@ -12,13 +12,14 @@ from fsa_base import checkpoint_files, run_config, runs
 from fsa_base.errors import CheckpointError, DataError, SettingError, require_choice
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE, shown
 from fsa_jax.data.benchmark_files import task_of
+from fsa_jax.data.own_labels import labels_of
 from fsa_jax.evaluation.subsets import SUBSETS
 from fsa_jax.tokenizers.t5 import ROWS, VOCABULARY_VARIABLE
 from fsa_jax.training import recipes, run_record
 from fsa_jax.training.engine_command import EngineCommand, refuse_bound_names
 from fsa_jax.training.found_data import FoundData
 from fsa_jax.training.starting_point import existing, model_dir, size_of_run
-from fsa_jax.training.train_command import labels_of, refuse_vocabulary
+from fsa_jax.training.train_command import refuse_vocabulary
 
 SPLITS = ("test", *(subset for subset in SUBSETS if subset != "all"))
 _BF16 = "bfloat16"
@@ -154,7 +155,7 @@ def _labels(run: Run, data: FoundData, task: str | None) -> str:
     words = [name.split("/")[1] for name in data.labels]
     if not words:
         raise SettingError(
-            "--data", expected="labelled sentences: fsa/{atsa,acsa}/NAME", found=str(data), fix="--data DIR"
+            "--data", expected="labelled sentences: fsa/{atsa,acsa,tasd,asqp}/NAME", found=str(data), fix="--data DIR"
         )
     if task is not None:
         if labels := labels_of(task, data.labels):

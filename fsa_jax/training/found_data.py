@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsa_base.errors import MissingDataError
 from fsa_jax.common.paths import shown
-from fsa_jax.data import benchmark_files
+from fsa_jax.data import benchmark_files, own_labels
 
 FORMS = ("analysis", "rewriting")
 
@@ -65,13 +65,12 @@ def find(directory: Path) -> FoundData:
     corpora = [root / "corpus" / "sentiment_corpus", root / "sentiment_corpus"]
     corpus = next((path for path in corpora if path.is_dir()), None)
     forms = tuple(form for form in FORMS if corpus is not None and (corpus / form).is_dir())
-    vocabulary = root / "t5_vocab" / "spiece.model"
     found = FoundData(
         root,
         forms,
         len(list((root / "teacher").glob("*.jsonl"))),
         tuple(benchmark_files.label_sets(root)),
-        vocabulary if vocabulary.is_file() else None,
+        _vocabulary(root),
     )
     if not (found.corpus or found.teacher_files or found.labels):
         names = sorted(path.name for path in directory.iterdir())
@@ -79,12 +78,44 @@ def find(directory: Path) -> FoundData:
         raise MissingDataError(
             f"--data {shown(directory)}",
             expected="sentiment_corpus/ (output of fsa corpus), teacher/*.jsonl (the papers' layout) or "
-            "fsa/{atsa,acsa}/NAME/{train,dev}.json (labelled sentences)",
+            "fsa/{atsa,acsa,tasd,asqp}/NAME/{train,dev}.json (labelled sentences)",
             found=listed.encode("utf-8", "replace").decode() or "an empty folder",
             fix="fsa corpus CHECKED DIR builds a corpus from the output of fsa check, or from teacher text; then give "
             "--data DIR",
         )
     return found
+
+
+def find_for_task(directory: Path, task: str | None) -> tuple[FoundData, str | None]:
+    """Looks for data like :func:`find`; the task may also be the path of labels in any format.
+
+    Args:
+      directory: the data directory.
+      task: the word of ``--task``, None without one.
+
+    Returns:
+      The data, and the task. If it was a path, the data are those of the prepared labels, with the vocabulary of
+      ``directory``, and the task is their name (``tasd/my_reviews``).
+
+    Raises:
+      FsaError: there are no data, or the labels cannot be used.
+    """
+    if task is None or not _is_path(task) or own_labels.labels_of(task, benchmark_files.label_sets(_root(directory))):
+        return find(directory), task
+    root, dataset = own_labels.resolve_task(task, _root(directory))
+    found = find(root)
+    vocabulary = _vocabulary(_root(directory))
+    return replace(found, vocabulary=vocabulary or found.vocabulary), dataset
+
+
+def _is_path(task: str) -> bool:
+    """Whether a word is a path. Tasks of tasks.py begin with ``fsa_``, and are not."""
+    return "/" in task or os.sep in task or (not task.startswith("fsa_") and Path(task).exists())
+
+
+def _vocabulary(root: Path) -> Path | None:
+    vocabulary = root / "t5_vocab" / "spiece.model"
+    return vocabulary if vocabulary.is_file() else None
 
 
 def _root(directory: Path) -> Path:
@@ -94,6 +125,6 @@ def _root(directory: Path) -> Path:
         return directory.parent
     if directory.name == "teacher" and any(directory.glob("*.jsonl")):
         return directory.parent
-    if directory.name == "fsa" and ((directory / "atsa").is_dir() or (directory / "acsa").is_dir()):
+    if directory.name == "fsa" and any((directory / kind).is_dir() for kind in benchmark_files.KINDS):
         return directory.parent
     return directory

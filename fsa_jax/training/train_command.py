@@ -12,6 +12,7 @@ from fsa_base.errors import SettingError, require_choice, require_number
 from fsa_jax.common.paths import DATA_DIR_VARIABLE, STUDENT_VARIABLE
 from fsa_jax.data import benchmark_files
 from fsa_jax.data.benchmark_files import task_of
+from fsa_jax.data.own_labels import labels_of
 from fsa_jax.tokenizers.t5 import ROW_PADDING, ROWS, VOCABULARY_VARIABLE, T5Tokenizer, configured_vocabulary
 from fsa_jax.training import earlier_run
 from fsa_jax.training.earlier_run import EarlierRun
@@ -25,6 +26,8 @@ FINETUNING_BATCH = 16
 EPOCHS = 20
 """Epochs of fine-tuning, from the paper."""
 CHAT_EPOCHS = 5
+_LONG_TARGETS = {"tasd": 160, "asqp": 200}
+"""Longest targets in tokens of triples and quadruples; the recipes' 100 are for pairs."""
 GIN_OPTIONS = {
     "MODEL_DIR": "--student",
     "MIXTURE_OR_TASK_NAME": "--task",
@@ -71,18 +74,6 @@ class Labels:
     name: str
     training: int
     dev: int
-
-
-def labels_of(task: str, known: Sequence[str]) -> str | None:
-    """The FSA dataset that a word means: ``rest14``, ``atsa/rest14`` or ``fsa_atsa_rest14``; None if it is none.
-
-    Raises:
-      SettingError: the word means several datasets.
-    """
-    found = [name for name in known if task in (name, name.split("/")[1], task_of(name), task_of(name, chat=True))]
-    if len(found) > 1:
-        raise SettingError("--task", expected=" or ".join(found), found=task, fix=f"--task {found[0]}")
-    return found[0] if found else None
 
 
 def train_command(options: TrainOptions, data: FoundData, start: StartingPoint | None = None) -> EngineCommand:
@@ -149,7 +140,7 @@ def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
     if stage == "finetune" and not data.labels:
         raise SettingError(
             "--stage finetune",
-            expected="labelled sentences in --data: fsa/{atsa,acsa}/NAME/{train,dev}.json",
+            expected="labelled sentences in --data: fsa/{atsa,acsa,tasd,asqp}/NAME/{train,dev}.json",
             found=str(data),
             fix="put the labels there (docs/data.md), or --stage distill",
         )
@@ -158,7 +149,7 @@ def _stage(options: TrainOptions, data: FoundData, labels: str | None) -> str:
             raise SettingError(
                 f"--task {options.task}",
                 expected="a task of tasks.py, such as fsa_corpus, or the name of labels in --data: "
-                "fsa/{atsa,acsa}/NAME/{train,dev}.json",
+                "fsa/{atsa,acsa,tasd,asqp}/NAME/{train,dev}.json",
                 found=str(data),
                 fix="put the labels there (docs/data.md), or give the --data that has them",
             )
@@ -217,13 +208,16 @@ def _finetuning(options: TrainOptions, labels: Labels, size: str) -> dict[str, A
     epoch = max(1, labels.training // batch)
     steps = options.steps or epoch * (CHAT_EPOCHS if size == CHAT else EPOCHS)
     task = task_of(labels.name, chat=size == CHAT)
-    return {
+    bindings: dict[str, Any] = {
         "MIXTURE_OR_TASK_NAME": task,
         "TRAIN_STEPS": steps,
         "EVAL_PERIOD": min(epoch, steps),
         "EVAL_STEPS": max(1, labels.dev // batch),
         "BEST_BY": f"inference_eval/{task}/f1",
     }
+    if longest := _LONG_TARGETS.get(labels.name.split("/")[0]):
+        bindings["TASK_FEATURE_LENGTHS"] = {"inputs": 192 if size == CHAT else 128, "targets": longest}
+    return bindings
 
 
 def _distillation(options: TrainOptions, data: FoundData, size: str) -> dict[str, Any]:

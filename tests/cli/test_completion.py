@@ -20,7 +20,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 CASES = [
     (["fsa", "teach"], {"teach", "teach-report"}),
     (["fsa", "predict", "--te"], {"--text-column"}),
-    (["fsa", "predict", "m", "in", "out", "--task", "a"], {"atsa", "acsa", "analysis"}),
+    (["fsa", "predict", "m", "in", "out", "--task", "a"], {"atsa", "acsa", "asqp", "analysis"}),
     (["fsa", "sample", "a", "--no-over"], {"--no-overwrite"}),
     (["fsa", "completion", ""], {"bash", "zsh", "fish"}),
     (["fsa", "predict", "m", "revi"], {"reviews.jsonl"}),
