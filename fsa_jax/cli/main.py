@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
     "train": "distil a student from teacher text, or fine-tune it on labels",
     "eval": "score a fine-tuned student on the test sentences",
+    "compare": "compare students on stored predictions: differences with intervals and tests over seeds and sentences",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
     "push": "upload an exported student or a corpus to the Hugging Face Hub",

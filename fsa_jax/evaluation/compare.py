@@ -17,7 +17,7 @@ from fsa_jax.evaluation.tuple_counts import Tuples, exact_counts, f1_of_totals
 from fsa_jax.evaluation.variance_components import Components, components
 
 RESAMPLES = 10_000
-_DRAWN_AT_ONCE = 4_000_000
+_DRAWN_AT_ONCE = 1_000_000
 """Drawn sentences in memory at once."""
 
 

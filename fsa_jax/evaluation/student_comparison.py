@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -156,60 +157,26 @@ def compare_students(
     comparisons: list[Comparison] = []
     uncompared: list[Uncompared] = []
     unpaired: list[str] = []
+    settings = _Settings(subsets, scorings, resamples, confidence, seed, progress)
     for first, second in itertools.combinations(students, 2):
         for cell in sorted(first.runs.keys() | second.runs.keys()):
-
-            def refuse(why: str, cell: Cell = cell, pair: tuple[str, str] = (first.name, second.name)) -> None:
-                names = {"first": pair[0], "second": pair[1]}
-                uncompared.append(Uncompared(**names, task=cell.task, share=cell.share, why=why))
-
+            pair = _Pair(first, second, cell)
             lacking = [student.name for student in (first, second) if not student.runs.get(cell)]
             if lacking:
-                refuse(f"{lacking[0]} has no final run")
+                uncompared.append(pair.uncompared(f"{lacking[0]} has no final run"))
                 continue
-            runs = [first.runs[cell], second.runs[cell]]
-            seeds = [[run.seed for run in arm] for arm in runs]
+            found, without_sentences = _compare(pair, settings)
+            comparisons += found
+            uncompared += without_sentences
+            seeds = [" ".join("?" if run.seed is None else str(run.seed) for run in runs) for runs in pair.runs]
             if seeds[0] != seeds[1]:
-                of_both = " and ".join(" ".join(map(_shown, arm)) for arm in seeds)
-                unpaired.append(f"{first.name}, {second.name}, {cell.task}, share {cell.share:g}: {of_both}")
-            predictions = aligned([*runs[0], *runs[1]])
-            for subset in subsets:
-                chosen = [at for at, sentence in enumerate(predictions[0]) if subset in sentence.subsets]
-                if not chosen:
-                    refuse(f"no sentence is in the subset {subset}")
-                    continue
-                rows = [[run[at] for at in chosen] for run in predictions]
-                for scoring in scorings:
-                    progress(f"{first.name} and {second.name}, {cell.task}, {subset}, {scoring}")
-                    counts = np.stack([_counts(run, scoring) for run in rows])
-                    one, other = counts[: len(runs[0])], counts[len(runs[0]) :]
-                    found = compare_counts(one, other, resamples, confidence, seed)
-                    sides = [
-                        _side(student.name, arm, model.f1)
-                        for student, arm, model in zip((first, second), runs, found.components.models, strict=True)
-                    ]
-                    comparisons.append(
-                        Comparison(
-                            **cell._asdict(),
-                            subset=subset,
-                            scoring=scoring,
-                            sentences=len(chosen),
-                            first=sides[0],
-                            second=sides[1],
-                            **_statistics(found),
-                            given_runs=GivenRuns(
-                                permutation_p=sentence_permutation_p(one, other, resamples, seed),
-                                mcnemar=tuple(mcnemar_of_runs(a, b) for a, b in zip(one, other, strict=False)),
-                            ),
-                        )
-                    )
-    corrected = with_holm(comparisons)
+                unpaired.append(f"{pair}: seeds {seeds[0]} and {seeds[1]}")
     return StudentComparison(
-        comparisons=tuple(corrected),
+        comparisons=tuple(with_holm(comparisons)),
         uncompared=tuple(uncompared),
         gaps=tuple(gap for student in students for gap in student.gaps),
         unpaired=tuple(unpaired),
-        tests=sum(comparison.p is not None for comparison in corrected),
+        tests=sum(comparison.p is not None for comparison in comparisons),
         resamples=resamples,
         seed=seed,
     )
@@ -243,6 +210,66 @@ def hedges_g(first: np.ndarray, second: np.ndarray) -> float | None:
 def superiority(first: np.ndarray, second: np.ndarray) -> float:
     """The share of pairs of runs in which the second is better; equal ones count half (Mann and Whitney's U)."""
     return float(stats.mannwhitneyu(second, first).statistic / (len(first) * len(second)))
+
+
+@dataclass(frozen=True)
+class _Settings:
+    subsets: Sequence[str]
+    scorings: Sequence[Scoring]
+    resamples: int
+    confidence: float
+    seed: int
+    progress: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    first: Contestant
+    second: Contestant
+    cell: Cell
+
+    @property
+    def runs(self) -> tuple[list[FinalRun], list[FinalRun]]:
+        return self.first.runs[self.cell], self.second.runs[self.cell]
+
+    def uncompared(self, why: str) -> Uncompared:
+        return Uncompared(first=self.first.name, second=self.second.name, **self.cell._asdict(), why=why)
+
+    def __str__(self) -> str:
+        return f"{self.first.name} and {self.second.name}, {self.cell.task}, share {self.cell.share:g}"
+
+
+def _compare(pair: _Pair, settings: _Settings) -> tuple[list[Comparison], list[Uncompared]]:
+    predictions = aligned([*pair.runs[0], *pair.runs[1]])
+    counts = {scoring: np.stack([_counts(run, scoring) for run in predictions]) for scoring in settings.scorings}
+    comparisons, uncompared = [], []
+    for subset in settings.subsets:
+        chosen = [at for at, sentence in enumerate(predictions[0]) if subset in sentence.subsets]
+        if not chosen:
+            uncompared.append(pair.uncompared(f"no sentence is in the subset {subset}"))
+            continue
+        for scoring in settings.scorings:
+            settings.progress(f"{pair}, {subset}, {scoring}")
+            first, second = np.split(counts[scoring][:, chosen], [len(pair.runs[0])])
+            found = compare_counts(first, second, settings.resamples, settings.confidence, settings.seed)
+            models = found.components.models
+            given_runs = GivenRuns(
+                permutation_p=sentence_permutation_p(first, second, settings.resamples, settings.seed),
+                mcnemar=tuple(mcnemar_of_runs(one, other) for one, other in zip(first, second, strict=False)),
+            )
+            comparisons.append(
+                Comparison(
+                    **pair.cell._asdict(),
+                    subset=subset,
+                    scoring=scoring,
+                    sentences=len(chosen),
+                    first=_side(pair.first.name, pair.runs[0], models[0].f1),
+                    second=_side(pair.second.name, pair.runs[1], models[1].f1),
+                    given_runs=given_runs,
+                    **_statistics(found),
+                )
+            )
+    return comparisons, uncompared
 
 
 def _counts(run: Sequence[SentencePrediction], scoring: Scoring) -> np.ndarray:
@@ -294,6 +321,3 @@ def _deviations(parts: Components) -> Deviations:
     }
     return Deviations(**{name: 100 * max(variance, 0.0) ** 0.5 for name, variance in variances.items()})
 
-
-def _shown(seed: int | None) -> str:
-    return "unknown" if seed is None else str(seed)
