@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from _machine import processor
 from scipy import stats
 
-from _machine import processor
 from fsa_jax.evaluation.checkpoint_tests import mcnemar_of_runs, sentence_permutation_p
 from fsa_jax.evaluation.compare import compare_counts
 from fsa_jax.evaluation.tuple_counts import f1_of_totals
@@ -93,7 +93,9 @@ class Setting:
         return f"| {self.seeds} | {deviation} | {self.own_ease:g} | {self.difference:g} "
 
 
-def trial(setting: Setting, curve: tuple[np.ndarray, np.ndarray], sentences: int, resamples: int, seed: int) -> list[bool]:
+def trial(
+    setting: Setting, curve: tuple[np.ndarray, np.ndarray], sentences: int, resamples: int, seed: int
+) -> list[bool]:
     """Which tests reject in one trial, in the order of ``TESTS``."""
     # Every setting has its own draws, so that their results are independent.
     rng = np.random.default_rng([seed, *str(setting).encode()])

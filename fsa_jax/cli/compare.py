@@ -70,10 +70,8 @@ def command(
             seed,
             show,
         )
-    for index, table in enumerate(comparison_tables.rich_tables(report)):
+    for table in comparison_tables.rich_tables(report):
         console().print(table)
-        if index < 2:
-            console().print(comparison_tables.explanations(report)[index])
     for note in comparison_tables.notes(report):
         console().print(printable(note))
     for path, text in (

@@ -37,9 +37,7 @@ def mcnemar_of_runs(first: np.ndarray, second: np.ndarray) -> McNemar:
     return McNemar(first_only=first_only, second_only=second_only, p=p)
 
 
-def sentence_permutation_p(
-    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> float:
+def sentence_permutation_p(first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """Tests whether the given runs of two models differ on other sentences: a paired permutation test, two-sided.
 
     Every resample exchanges the two models on random sentences, all runs together; the statistic is the difference of

@@ -174,9 +174,7 @@ def _of_output(output: Path) -> list[Contestant]:
     return list(students.values())
 
 
-def _gaps(
-    student: str, cells: dict[tuple[Cell, int], dict[str, FinalRun]], unscored: Sequence[RunRecord]
-) -> list[Gap]:
+def _gaps(student: str, cells: dict[tuple[Cell, int], dict[str, FinalRun]], unscored: Sequence[RunRecord]) -> list[Gap]:
     gaps = []
     for (cell, seed), scored in sorted(cells.items(), key=lambda item: item[0]):
         if student in scored:

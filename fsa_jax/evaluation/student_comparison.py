@@ -320,4 +320,3 @@ def _deviations(parts: Components) -> Deviations:
         "rest_second": second.rest,
     }
     return Deviations(**{name: 100 * max(variance, 0.0) ** 0.5 for name, variance in variances.items()})
-
