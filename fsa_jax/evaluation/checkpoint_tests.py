@@ -32,9 +32,7 @@ def mcnemar_of_runs(first: np.ndarray, second: np.ndarray) -> McNemar:
     one, other = _is_right(first), _is_right(second)
     first_only, second_only = int((one & ~other).sum()), int((other & ~one).sum())
     table = [[int((one & other).sum()), first_only], [second_only, int((~one & ~other).sum())]]
-    # Without a sentence on which they differ, statsmodels divides by zero in some versions.
-    p = float(mcnemar(table, exact=True).pvalue) if first_only + second_only else 1.0
-    return McNemar(first_only=first_only, second_only=second_only, p=p)
+    return McNemar(first_only=first_only, second_only=second_only, p=float(mcnemar(table, exact=True).pvalue))
 
 
 def sentence_permutation_p(first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:

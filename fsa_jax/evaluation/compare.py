@@ -187,7 +187,7 @@ def share_as_extreme(drawn: np.ndarray, observed: float) -> float:
 
     Values that differ only by rounding are equal, as in scipy.stats.permutation_test.
     """
-    tolerance = abs(observed) * 1e-9 + 1e-12
+    tolerance = abs(observed) * 1e-9 + 1e-12 if np.isfinite(observed) else 0.0
     return (1 + int((drawn >= observed - tolerance).sum())) / (1 + len(drawn))
 
 
