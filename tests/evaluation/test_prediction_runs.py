@@ -77,7 +77,9 @@ def test_damaged_predictions_are_read_or_refused_with_their_place(tmp_path, data
 @in_one_folder
 @given(st.data())
 def test_a_damaged_run_is_read_or_refused_with_its_place(tmp_path, data):
-    content = bytearray(RunRecord(student="a", task="atsa/rest14", learning_rate=3e-4, seed=42).model_dump_json(), "utf-8")
+    content = bytearray(
+        RunRecord(student="a", task="atsa/rest14", learning_rate=3e-4, seed=42).model_dump_json(), "utf-8"
+    )
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / RUN_FILE).write_bytes(content)
     try:
