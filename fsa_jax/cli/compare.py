@@ -42,7 +42,7 @@ def command(
     """
     from tqdm import tqdm
 
-    from fsa_base.errors import require_choice, require_number
+    from fsa_base.errors import SettingError, require_choice, require_number
     from fsa_jax.common.terminal import console, printable
     from fsa_jax.evaluation import comparison_tables
     from fsa_jax.evaluation.contestants import find_contestants
@@ -54,7 +54,11 @@ def command(
     require_number("--confidence", confidence, 0.5, 0.999)
     require_number("--seed", seed, 0, whole=True)
     for name in subset or ():
-        require_choice("--subset", name, SUBSETS, "--subset {choice}")
+        require_choice("--subset", name, SUBSETS, "{setting} {choice}")
+    for path in (markdown, latex, json):
+        if path and not path.parent.is_dir():
+            fix = f"mkdir -p {path.parent}"
+            raise SettingError(path, expected="a file in an existing folder", found=f"no folder {path.parent}", fix=fix)
     with tqdm(unit=" comparisons", disable=None) as bar:
 
         def show(what: str) -> None:
