@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pydantic import BaseModel
+
+from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError, SettingError
 from fsa_jax.common.records import Record
 from fsa_jax.evaluation.prediction_runs import (
@@ -20,6 +24,8 @@ from fsa_jax.evaluation.prediction_runs import (
     read_run,
 )
 
+SETTINGS_FILE = "benchmark.json"
+"""What ``fsa benchmark`` was to run, in its output folder."""
 NO_TASK = "predictions"
 """The task of prediction files whose folder has no ``run.json``."""
 
@@ -49,7 +55,8 @@ class Gap(Record):
     share: float
     seed: int
     kind: Literal["failed", "unfinished", "missing"]
-    """"missing": another run of this output has the seed, and this student and task have not."""
+    """"missing": the benchmark was to make it, or another student or task of the output has the seed; there is no
+    ``run.json``."""
     why: str = ""
 
 
@@ -142,13 +149,14 @@ def _named(argument: str) -> tuple[str, str]:
 def _of_output(output: Path) -> list[Contestant]:
     """All students in an output of ``fsa benchmark``; of a run's folder, its student."""
     root = output / RUNS if (output / RUNS).is_dir() else output
-    folders = sorted({file.parent for name in (RUN_FILE, PREDICTIONS_FILE) for file in root.rglob(name)})
+    folders = sorted(file.parent for file in root.rglob(RUN_FILE))
     if not folders:
         fix = "name the output folder of fsa benchmark"
         raise MissingDataError(output, expected="runs of fsa benchmark", found="no run.json", fix=fix)
-    students: dict[str, Contestant] = {}
+    planned = _planned(output)
+    students = {name: Contestant(name, str(output)) for name in sorted(planned.students)}
     unscored: list[RunRecord] = []
-    cells: dict[tuple[Cell, int], dict[str, FinalRun]] = {}
+    cells: dict[tuple[Cell, int], dict[str, FinalRun]] = {key: {} for key in planned.runs()}
     for folder in folders:
         record = read_run(folder)
         students.setdefault(record.student, Contestant(record.student, str(output)))
@@ -172,6 +180,35 @@ def _of_output(output: Path) -> list[Contestant]:
         for runs in student.runs.values():
             runs.sort(key=lambda run: run.seed or 0)
     return list(students.values())
+
+
+class _PlannedSettings(BaseModel):
+    tasks: tuple[str, ...] = ()
+    train_shares: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+class _Plan(BaseModel):
+    """The part of ``benchmark.json`` that is needed here; unknown fields are ignored."""
+
+    students: dict[str, object] = {}
+    settings: _PlannedSettings = _PlannedSettings()
+
+    def runs(self) -> list[tuple[Cell, int]]:
+        grid = itertools.product(self.settings.tasks, self.settings.train_shares, self.settings.seeds)
+        return [(Cell(task, share), seed) for task, share, seed in grid]
+
+
+def _planned(output: Path) -> _Plan:
+    """What the benchmark was to run; nothing if the folder does not say it."""
+    path = output / SETTINGS_FILE
+    if not path.is_file():
+        return _Plan()
+    try:
+        return _Plan.model_validate(untrusted_json.parse(path.read_bytes()))
+    except ValueError as error:
+        fix = "start fsa benchmark again"
+        raise DataError(path, expected="the settings of a benchmark", found=str(error)[:300], fix=fix) from None
 
 
 def _gaps(student: str, cells: dict[tuple[Cell, int], dict[str, FinalRun]], unscored: Sequence[RunRecord]) -> list[Gap]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from comparison_outputs import predictions, write_output, write_run
 
@@ -65,6 +67,23 @@ def test_runs_that_failed_or_are_missing_are_gaps(tmp_path):
         [(62, "failed", "out of memory")],
         [(52, "missing", ""), (62, "unfinished", "")],
     ]
+
+
+def test_planned_runs_that_were_never_started_are_gaps(tmp_path):
+    write_output(tmp_path, {"a": 0.5}, seeds=(42,))
+    plan = {
+        "students": {"a": {}, "b": {}},
+        "settings": {"tasks": ["atsa/rest14"], "train_shares": [1.0], "seeds": [42, 52]},
+    }
+    (tmp_path / "benchmark.json").write_text(json.dumps(plan))
+    found = find_contestants([str(tmp_path)])
+    assert [(student.name, [(gap.seed, gap.kind) for gap in student.gaps]) for student in found] == [
+        ("a", [(52, "missing")]),
+        ("b", [(42, "missing"), (52, "missing")]),
+    ]
+    (tmp_path / "benchmark.json").write_text('{"students": 3}')
+    with pytest.raises(DataError, match="the settings of a benchmark"):
+        find_contestants([str(tmp_path)])
 
 
 def test_two_final_runs_of_one_seed_are_refused(tmp_path):
