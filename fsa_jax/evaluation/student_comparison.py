@@ -187,7 +187,7 @@ def with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     tested = [index for index, comparison in enumerate(comparisons) if comparison.p is not None]
     result = list(comparisons)
     if tested:
-        corrected = multipletests([comparisons[index].p for index in tested], LEVEL, method="holm")[1]
+        corrected = np.asarray(multipletests([comparisons[index].p for index in tested], LEVEL, method="holm")[1])
         for index, p in zip(tested, corrected, strict=True):
             result[index] = comparisons[index].model_copy(update={"p_holm": float(p)})
     return result

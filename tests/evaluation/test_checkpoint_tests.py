@@ -40,8 +40,9 @@ def test_the_permutation_of_sentences_is_that_of_scipy(seed, skill):
         rng=1,
     )
     # Four standard errors of both.
-    tolerance = 4 * (2 * expected.pvalue * (1 - expected.pvalue) / 2000) ** 0.5 + 0.002
-    assert sentence_permutation_p(first, second, 2000) == pytest.approx(expected.pvalue, abs=tolerance)
+    p = float(expected.pvalue)
+    tolerance = 4 * (2 * p * (1 - p) / 2000) ** 0.5 + 0.002
+    assert sentence_permutation_p(first, second, 2000) == pytest.approx(p, abs=tolerance)
 
 
 @given(st.integers(0, 1000), st.floats(-1, 1))
