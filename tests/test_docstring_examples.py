@@ -11,7 +11,9 @@ import pytest
 @pytest.mark.parametrize(
     "module",
     [
+        "fsa_jax.common.latex",
         "fsa_jax.evaluation.released_rule",
+        "fsa_jax.evaluation.tuple_counts",
         "fsa_jax.text.analysis",
         "fsa_jax.text.pairs",
         "fsa_jax.training.optim",

@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "train": "distil a student from teacher text, or fine-tune it on labels",
     "eval": "score a fine-tuned student on the test sentences",
     "benchmark": "fine-tune and score students with several seeds; every prediction is stored",
+    "compare": "compare students on stored predictions: differences with intervals and tests over seeds and sentences",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",
     "push": "upload an exported student or a corpus to the Hugging Face Hub",

@@ -141,7 +141,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     if not path.is_file():
         raise MissingDataError(path, expected="a run of fsa benchmark", found="nothing", fix="correct the path")
-    return _record(RunRecord, path.read_text(encoding="utf-8"), str(path))
+    return _record(RunRecord, path.read_bytes(), str(path))
 
 
 def read_scored_run(folder: Path) -> ScoredRun:
@@ -161,7 +161,7 @@ def _numbered(lines: Iterable[str], path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(path, expected="UTF-8 text", found=str(error), fix="delete it and start again") from error
 
 
-def _record(kind: type[_Kind], text: str, place: str) -> _Kind:
+def _record(kind: type[_Kind], text: str | bytes, place: str) -> _Kind:
     fix = "delete the run's folder and start fsa benchmark again"
     try:
         return kind.model_validate(untrusted_json.parse(text))
