@@ -1,0 +1,1 @@
+"""Whole evaluations: what distillation is worth, measured with students and labelled sentences."""
