@@ -36,8 +36,8 @@ Kind = Literal["atsa", "acsa"]
 NEUTRAL_INPUTS = ("N/A", "The {target}.")
 """Inputs without content, whose mean gives the prior: one of Zhao et al. (2021), and the target without a sentence.
 
-They were chosen on dev and training sentences of the demo (docs/zero_shot.md). With an empty input, a student may give a
-polarity a probability of 1e-9, by which nothing can be divided.
+They were chosen on dev and training sentences of the demo (docs/zero_shot.md). With an empty input, a student may give
+a polarity a probability of 1e-9, by which nothing can be divided.
 """
 MOST_INPUT = 512
 """Longest input in tokens, as in ``fsa predict``."""
@@ -129,7 +129,9 @@ def _subsets(sentence: LabelledSentence) -> tuple[str, ...]:
     """The subsets of a sentence; without annotated opinion words it cannot be in ``implicit``."""
     annotated = all(aspect.opinion_words is not None for aspect in sentence.aspects)
     return tuple(
-        subset for subset in SUBSETS if (subset != "implicit" or annotated) and select([sentence], subset)  # pyright: ignore[reportArgumentType]
+        subset
+        for subset in SUBSETS
+        if (subset != "implicit" or annotated) and select([sentence], subset)  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -158,8 +160,9 @@ class ZeroShot:
           task: name of the dataset, for the predictions.
         """
         given = self._scores([(example.sentence.text, example.question) for example in examples])
+        questions = [example.question for example in examples]
         priors = [
-            self._scores([(neutral.format(target=question.target), question) for question in self._questions(examples)])
+            self._scores([(neutral.format(target=question.target), question) for question in questions])
             for neutral in NEUTRAL_INPUTS
         ]
         predictions = []
@@ -182,10 +185,6 @@ class ZeroShot:
                 )
             )
         return predictions
-
-    @staticmethod
-    def _questions(examples: Sequence[Example]) -> list[Question]:
-        return [example.question for example in examples]
 
     def _scores(self, asked: Sequence[tuple[str, Question]]) -> dict[FormName, np.ndarray]:
         """Log-probabilities (questions, polarities) by form: the texts of a polarity exclude each other, so they are
@@ -248,7 +247,8 @@ class ZeroShot:
 
     def _require_different(self, ids: Sequence[tuple[int, ...]], sizes: Sequence[int], example: str) -> None:
         """Refuses a vocabulary that lacks the characters of the words, so that two polarities have the same ids."""
-        groups = [set(part) for part in np.split(np.array([*ids, ()], object)[:-1], np.cumsum(sizes)[:-1])]
+        rest = iter(ids)
+        groups = [set(itertools.islice(rest, size)) for size in sizes]
         if any(one & other for one, other in itertools.combinations(groups, 2)):
             raise VocabularyError(
                 "the student's vocabulary",

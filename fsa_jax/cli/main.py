@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "import-hf": "convert T5, Flan-T5, Llama-3.2, Qwen2.5 or Qwen3 weights to a checkpoint to start training from",
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
     "train": "distil a student from teacher text, or fine-tune it on labels",
+    "zero-shot": "ask distilled students for polarities without fine-tuning, calibrated, with intervals",
     "eval": "score a fine-tuned student on the test sentences",
     "export-hf": "export a student as a Hugging Face model, checked with PyTorch; --push uploads it to the Hub",
     "export-ct2": "export a student as a CTranslate2 model, quantised and checked",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError
@@ -55,7 +55,7 @@ class PolarityPrediction(Record):
     gold: Polarity
     subsets: tuple[str, ...]
     """The subsets of the test set to which the sentence belongs; ``all`` is always one of them."""
-    forms: dict[str, FormScores] = {}
+    forms: dict[str, FormScores] = Field(default_factory=dict)
     """What a student says, by form; empty for a teacher."""
     said: ScoredPolarity | None = None
     """What a teacher answered; None for a student, and for a teacher without a usable answer."""

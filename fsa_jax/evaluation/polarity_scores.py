@@ -99,9 +99,7 @@ def bootstrap(
     }
 
 
-def _confusions(
-    sentences: Sequence[str], gold: Sequence[str], predicted: Sequence[str | None]
-) -> np.ndarray:
+def _confusions(sentences: Sequence[str], gold: Sequence[str], predicted: Sequence[str | None]) -> np.ndarray:
     """Counts (sentences, polarities, answers) of the answers to each polarity; the last answer is none."""
     rows = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
     counts = np.zeros((len(rows), len(SCORED_POLARITIES), len(SCORED_POLARITIES) + 1), np.int64)
@@ -111,9 +109,7 @@ def _confusions(
     return counts
 
 
-def _difference(
-    counts: Sequence[np.ndarray], gold: Sequence[str]
-) -> np.ndarray:
+def _difference(counts: Sequence[np.ndarray], gold: Sequence[str]) -> np.ndarray:
     """The metrics (resamples, metrics) of counts (resamples, polarities, answers), or of the first minus the second."""
     used = [place for place, polarity in enumerate(SCORED_POLARITIES) if polarity in gold]
     values = []

@@ -1,8 +1,8 @@
 """Texts that ask a student for the polarity of a target or a category: the beginning of an analysis, or a rewriting.
 
-A form has several texts for each polarity, of which a student finds one more likely than the others. The texts are those
-of teachers: an analysis (:mod:`fsa_jax.text.analysis`) up to its sentiment, and sentences in the first person like those
-of a rewriting. Several words for one polarity, because teachers write "Very Positive" and "Positive", and the middle of
+A form has several texts for each polarity, and a student says how likely each of them is. The texts are those of
+teachers: an analysis (:mod:`fsa_jax.text.analysis`) up to its sentiment, and sentences in the first person like those of
+a rewriting. Several words for one polarity, because teachers write "Very Positive" and "Positive", and the middle of
 the scale as "Neutral", "Mild Sentiment" or "Mixed" (all are in the released text of arXiv 2412.18552).
 """
 
@@ -78,8 +78,8 @@ def analysis_beginning(question: Question) -> str:
 def texts_of(form: FormName, question: Question) -> Texts:
     """The texts of a form.
 
-    ``analysis`` has no line with an aspect, as if the teacher had left it out; ``analysis-aspect`` has one, and needs an
-    aspect. A text of these two ends with the line end after the sentiment, so that "Positive" is no beginning of
+    ``analysis`` has no line with an aspect, as if the teacher had left it out; ``analysis-aspect`` has one, and needs
+    an aspect. A text of these two ends with the line end after the sentiment, so that "Positive" is no beginning of
     "Positive (Mild)", and the texts exclude each other.
     """
     if form == "rewriting":
@@ -91,9 +91,7 @@ def texts_of(form: FormName, question: Question) -> Texts:
             raise ValueError("this form needs an aspect")
         aspects = (question.aspect,)
     before = _before_sentiment(question.target, aspects)
-    return {
-        polarity: tuple(f"{before} {word}\n" for word in SENTIMENT_WORDS[polarity]) for polarity in SENTIMENT_WORDS
-    }
+    return {polarity: tuple(f"{before} {word}\n" for word in SENTIMENT_WORDS[polarity]) for polarity in SENTIMENT_WORDS}
 
 
 def _before_sentiment(target: str, aspects: tuple[str, ...]) -> str:
