@@ -25,7 +25,7 @@ def command(
     """Asks distilled students which polarity each target or category has, and scores the answers.
 
     The texts that a student would write are scored, given the sentence and without it (docs/zero_shot.md). Labels with
-    the polarity conflict are left out and counted. With several students and tasks, each student is scored on each task.
+    the polarity conflict are left out and counted. Each student is scored on each task.
 
     Args:
       students: students, each as WHERE or NAME=WHERE; WHERE is a checkpoint, MODEL_DIR@best or MODEL_DIR@newest of a
@@ -35,8 +35,8 @@ def command(
       split: sentences to score; test has the original and the hard ones.
       output: folder for all predictions and the tables; without it, they are only printed.
       forms: forms of the question whose probabilities are averaged; by default those that the student was taught.
-      decision: probabilities that decide. calibrated: those with the sentence divided by those without it. batch: divided
-        by their mean over the dataset. uncalibrated: as they are.
+      decision: probabilities that decide. calibrated: those with the sentence divided by those without it. batch:
+        divided by their mean over the dataset. uncalibrated: as they are.
       data: folder with the labels, in the layout of docs/data.md; by default FSA_DATA_DIR, else data/.
       vocabulary: SentencePiece model of T5 students, if it is not next to the weights.
       base: for trained decoder-only students, the output directory of fsa import-hf from which training started.

@@ -71,7 +71,7 @@ class PolarityPrediction(Record):
 def calibrate(uncalibrated: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Probabilities divided by those without the sentence, normalised; the polarities are the last axis of both.
 
-    This is contextual calibration (Zhao et al. 2021, arXiv 2102.09690, with a diagonal matrix and no bias), and the same
+    This is contextual calibration (Zhao et al. 2021, arXiv 2102.09690, a diagonal matrix without a bias), and the same
     as comparing pointwise mutual information with the sentence (Holtzman et al. 2021, arXiv 2104.08315).
 
     Example:

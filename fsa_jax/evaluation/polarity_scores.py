@@ -90,7 +90,7 @@ def bootstrap(
     for begin in range(0, RESAMPLES, _AT_ONCE):
         size = min(_AT_ONCE, RESAMPLES - begin)
         times = rng.multinomial(total, np.full(total, 1 / total), size=size)
-        drawn.append(_difference([np.tensordot(times, one, axes=1) for one in counts], gold))
+        drawn.append(_difference([np.tensordot(times.astype(float), one, axes=1) for one in counts], gold))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
     return {
@@ -100,9 +100,12 @@ def bootstrap(
 
 
 def _confusions(sentences: Sequence[str], gold: Sequence[str], predicted: Sequence[str | None]) -> np.ndarray:
-    """Counts (sentences, polarities, answers) of the answers to each polarity; the last answer is none."""
+    """Counts (sentences, polarities, answers) of the answers to each polarity; the last answer is none.
+
+    They are floats, because products of integer matrices are slow.
+    """
     rows = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-    counts = np.zeros((len(rows), len(SCORED_POLARITIES), len(SCORED_POLARITIES) + 1), np.int64)
+    counts = np.zeros((len(rows), len(SCORED_POLARITIES), len(SCORED_POLARITIES) + 1))
     places: dict[str | None, int] = {polarity: place for place, polarity in enumerate(SCORED_POLARITIES)}
     for sentence, right, said in zip(sentences, gold, predicted, strict=True):
         counts[rows[sentence], places[right], places.get(said, len(SCORED_POLARITIES))] += 1
@@ -114,7 +117,7 @@ def _difference(counts: Sequence[np.ndarray], gold: Sequence[str]) -> np.ndarray
     used = [place for place, polarity in enumerate(SCORED_POLARITIES) if polarity in gold]
     values = []
     for one in counts:
-        right = np.einsum("bpp->bp", one[:, :, : len(SCORED_POLARITIES)]).astype(float)
+        right = np.einsum("bpp->bp", one[:, :, : len(SCORED_POLARITIES)])
         sizes = one.sum(axis=2) + one[:, :, : len(SCORED_POLARITIES)].sum(axis=1)
         f1 = np.where(sizes > 0, 2 * right / np.maximum(sizes, 1), 0.0)[:, used].mean(axis=1)
         values.append(np.stack([f1, right.sum(axis=1) / np.maximum(one.sum(axis=(1, 2)), 1)], axis=1))

@@ -203,7 +203,7 @@ class ContinuationScorer:
                 method=self._module.decode,
             )
         real = jnp.arange(logits.shape[-1]) < self._rows
-        return jnp.where(real, logits.astype(jnp.float32), IMPOSSIBLE)
+        return jnp.where(real[None, None, :], logits.astype(jnp.float32), IMPOSSIBLE)
 
     def _scores(
         self,
@@ -219,11 +219,11 @@ class ContinuationScorer:
         """Sums of the log-probabilities of the ``count`` tokens from ``first`` on; the shape of ``width`` is the
         largest count."""
         steps = jnp.arange(width.shape[0])
-        places = first[:, None] + steps
+        places = first[:, None] + steps[None, :]
         log_probs = jax.nn.log_softmax(self._logits(variables, inputs, encoded, owner, ids, places), axis=-1)
         targets = jnp.take_along_axis(ids, jnp.minimum(places, ids.shape[1] - 1), axis=1)
         chosen = jnp.take_along_axis(log_probs, targets[:, :, None], axis=-1)[..., 0]
-        return jnp.sum(jnp.where(steps < count[:, None], chosen, 0.0), axis=1)
+        return jnp.sum(jnp.where(steps[None, :] < count[:, None], chosen, 0.0), axis=1)
 
     def _most_likely(
         self,
@@ -246,7 +246,7 @@ class ContinuationScorer:
             step, ids, ended = state
             place = (given + step)[:, None]
             token = jnp.argmax(self._logits(variables, inputs, encoded, owner, ids, place)[:, 0], axis=-1)
-            ids = jnp.where(jnp.arange(ids.shape[1]) == place, token[:, None].astype(ids.dtype), ids)
+            ids = jnp.where(jnp.arange(ids.shape[1])[None, :] == place, token[:, None].astype(ids.dtype), ids)
             return step + 1, ids, ended | jnp.isin(token, stops)
 
         return jax.lax.while_loop(going_on, advance, (jnp.int32(0), ids, jnp.zeros(given.shape, bool)))[1]

@@ -1,8 +1,8 @@
 """Texts that ask a student for the polarity of a target or a category: the beginning of an analysis, or a rewriting.
 
 A form has several texts for each polarity, and a student says how likely each of them is. The texts are those of
-teachers: an analysis (:mod:`fsa_jax.text.analysis`) up to its sentiment, and sentences in the first person like those of
-a rewriting. Several words for one polarity, because teachers write "Very Positive" and "Positive", and the middle of
+teachers: an analysis (:mod:`fsa_jax.text.analysis`) up to its sentiment, and sentences in the first person like those
+of a rewriting. Several words for one polarity, because teachers write "Very Positive" and "Positive", and the middle of
 the scale as "Neutral", "Mild Sentiment" or "Mixed" (all are in the released text of arXiv 2412.18552).
 """
 
