@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from fsa_jax.benchmark.zero_shot_tables import (
     score_lines,
     tables,
 )
+from fsa_jax.benchmark.zero_shot_teacher import ZeroShotTeacher
 from fsa_jax.common.atomic_directory import only_files, written_aside
 from fsa_jax.common.markdown import escaped
 from fsa_jax.common.paths import shown
@@ -123,7 +125,7 @@ class Evaluation:
 
 
 def evaluate(
-    students: Sequence[NamedStudent],
+    students: Sequence[NamedStudent | ZeroShotTeacher],
     tasks: Sequence[Task],
     output: Path | None = None,
     *,
@@ -138,7 +140,7 @@ def evaluate(
     and are not computed again.
 
     Args:
-      students: the students; their names are different.
+      students: the students and teachers; their names are different.
       tasks: the datasets; their names are different.
       output: folder to write; None to write nothing.
       forms: forms of the question; by default all that a student was taught.
@@ -149,9 +151,13 @@ def evaluate(
     Raises:
       SettingError: two students or tasks have the same name, or the output cannot be written.
     """
-    _require_names("students", [student.name for student in students], "NAME=WHERE gives one another name")
+    _require_names("students", [file_name(student.name) for student in students], "NAME=WHERE gives one another name")
     _require_names("--task", [task.name for task in tasks], "name each task once")
-    chosen = {student.name: choose_forms(student, tuple(forms) if forms else None) for student in students}
+    chosen = {
+        student.name: choose_forms(student, tuple(forms) if forms else None)
+        for student in students
+        if isinstance(student, NamedStudent)
+    }
     settings = {
         "students": {student.name: student.identity for student in students},
         "tasks": {task.name: [checksums.file_digest(file) for file in task.files] for task in tasks},
@@ -167,23 +173,32 @@ def evaluate(
         for student in students:
             scorer = None
             for task in tasks:
-                path = folder / PREDICTIONS / f"{student.name}--{task.name.replace('/', '-')}.jsonl"
+                path = folder / PREDICTIONS / f"{file_name(student.name)}--{task.name.replace('/', '-')}.jsonl"
                 if path.is_file():
                     say(f"{student.name}, {task.name}: {len(task.examples)} predictions were made before")
                 else:
-                    scorer = scorer or ZeroShot(student.student, chosen[student.name])
-                    before = scorer.cut
-                    predictions = scorer.predict(task.examples, student.name, task.name)
+                    cut = ""
+                    if isinstance(student, ZeroShotTeacher):
+                        predictions = student.predict(task.examples, task.name)
+                    else:
+                        scorer = scorer or ZeroShot(student.student, chosen[student.name])
+                        before = scorer.cut
+                        predictions = scorer.predict(task.examples, student.name, task.name)
+                        cut = f", {scorer.cut - before} inputs were cut" if scorer.cut > before else ""
                     partial = path.with_suffix(".partial")
                     write_predictions(partial, predictions)
                     partial.replace(path)
-                    cut = f", {scorer.cut - before} sentences were cut" if scorer.cut > before else ""
                     say(f"{student.name}, {task.name}: {len(predictions)} predictions{cut}")
                 # What was written is read again, so that the tables are those of the files.
                 runs[student.name, task.name] = read_predictions(path)
         found = tables(runs, decision)
         _write(folder, found, tasks, settings)
     return Evaluation(found, runs)
+
+
+def file_name(student: str) -> str:
+    """The name of a student, or of a teacher such as ``org/model``, in the name of a file."""
+    return re.sub(r"[^\w.-]+", "-", student, flags=re.ASCII)
 
 
 @contextmanager

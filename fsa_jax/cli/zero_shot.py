@@ -20,6 +20,13 @@ def command(
     instruction: str = "",
     untrained: bool = True,
     seed: int = 0,
+    teacher: str | None = None,
+    store: Path | None = None,
+    endpoint: str | None = None,
+    api_key_variable: str = "OPENAI_API_KEY",
+    max_cost: float | None = None,
+    price_input: float | None = None,
+    price_output: float | None = None,
     overwrite: bool = False,
 ) -> None:
     """Asks distilled students which polarity each target or category has, and scores the answers.
@@ -43,6 +50,13 @@ def command(
       instruction: text before the review in the user's turn (decoder-only students).
       untrained: whether each student is compared with an untrained one of its size.
       seed: random seed of untrained students.
+      teacher: model that is asked the same questions, by vLLM on this machine or at an endpoint.
+      store: folder of the teacher's answers, which are asked and paid once; not one of teacher text to distil from.
+      endpoint: base URL of an OpenAI-compatible server of the teacher; without it, vLLM runs here (docs/teacher.md).
+      api_key_variable: environment variable with the key of the endpoint.
+      max_cost: limit on the cost of the teacher; needs prices.
+      price_input: price of a million input tokens of the teacher.
+      price_output: price of a million output tokens of the teacher.
       overwrite: whether to replace an earlier output, or the unfinished one of other settings.
 
     Example:
@@ -52,21 +66,29 @@ def command(
 
     from fsa_base.errors import SettingError
     from fsa_jax.benchmark.zero_shot_run import evaluate, load_task
-    from fsa_jax.benchmark.zero_shot_students import load_named
+    from fsa_jax.benchmark.zero_shot_students import NamedStudent, load_named
     from fsa_jax.benchmark.zero_shot_tables import difference_lines, domain_lines, score_lines
+    from fsa_jax.benchmark.zero_shot_teacher import ZeroShotTeacher
     from fsa_jax.common.paths import data_dir
-    from fsa_jax.common.terminal import console, printable
+    from fsa_jax.common.terminal import console
 
     if not task:
         raise SettingError("--task", expected="a dataset", found="none", fix="--task rest14")
+    if (teacher is None) != (store is None):
+        given, missing = ("--teacher", "--store") if store is None else ("--store", "--teacher")
+        raise SettingError(missing, expected=f"both {given} and {missing}", found="one of them", fix=f"add {missing}")
     tasks = [load_task(name, split, data or data_dir()) for name in task]
     for one in tasks:
         left_out = ", ".join(f"{count} {reason}" for reason, count in one.left_out.items()) or "none"
-        print(printable(f"{one.name}: {len(one.examples)} labels; left out: {left_out}"), file=sys.stderr, flush=True)
-    loaded = []
+        _say(f"{one.name}: {len(one.examples)} labels; left out: {left_out}")
+    loaded: list[NamedStudent | ZeroShotTeacher] = []
     for given in [students] if isinstance(students, str) else students:
         student = load_named(given, base=base, vocabulary=vocabulary, instruction=instruction, seed=seed)
         loaded += [student, student.untrained(seed)] if untrained and not student.scratch else [student]
+    if teacher is not None and store is not None:
+        options = {"endpoint": endpoint, "api_key_variable": api_key_variable, "max_cost": max_cost}
+        options |= {"price_input": price_input, "price_output": price_output}
+        loaded.append(ZeroShotTeacher(teacher, store, options, _say))
     found = evaluate(
         loaded,
         tasks,
@@ -74,7 +96,7 @@ def command(
         forms=forms,
         decision=decision,
         overwrite=overwrite,
-        say=lambda line: print(printable(line), file=sys.stderr, flush=True),
+        say=_say,
     ).tables
     terminal = console()
     titles = (
@@ -91,3 +113,9 @@ def command(
             terminal.print(table)
     if output is not None:
         terminal.print(f"wrote {output}/predictions, results.json and zero_shot.md", soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    from fsa_jax.common.terminal import printable
+
+    print(printable(line), file=sys.stderr, flush=True)

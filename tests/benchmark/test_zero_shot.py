@@ -170,7 +170,7 @@ def test_labels_that_are_left_out_are_counted():
 
 
 def test_acsa_data_without_categories_is_an_error():
-    with pytest.raises(DataError, match="category.*sentence 7|sentence 7.*category"):
+    with pytest.raises(DataError, match="sentence 7"):
         examples_of([labelled(("a", "positive"))], "acsa", "acsa/mine")
 
 
