@@ -1,7 +1,7 @@
 """Asks a teacher the questions of a zero-shot evaluation, through the job, the store and the engines of ``fsa teach``.
 
-A question is stored as a review with a prompt of its own (prompts/polarity-v1.yaml), so that answers are paid once, and a
-stopped evaluation goes on. Use a store of its own for it: the answers are no teacher text to distil from.
+A question is stored as a review with a prompt of its own (prompts/polarity-v1.yaml), so that answers are paid once, and
+a stopped evaluation goes on. Use a store of its own for it: the answers are no teacher text to distil from.
 """
 
 from __future__ import annotations

@@ -142,17 +142,18 @@ def test_a_question_that_is_asked_twice_has_one_answer(taught, vocabulary, data)
     assert answers(first, "uncalibrated") == answers(second[:0:-1], "uncalibrated")
 
 
-def test_an_untrained_student_of_a_gin_file(vocabulary, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
-    student = load_named("scratch:gin/models/t5_tiny.gin", vocabulary=None if has_t5() else vocabulary)
-    assert student.scratch and student.name == "scratch-t5_tiny"
-    assert student.student.config.num_encoder_layers > 0
-
-
-def has_t5() -> bool:
-    from fsa_jax.tokenizers.t5 import configured_vocabulary
-
-    return configured_vocabulary() is not None
+def test_an_untrained_student_of_a_gin_file(vocabulary, tmp_path):
+    file = tmp_path / "t5_own.gin"
+    sizes = "emb_dim = 16\n  num_heads = 2\n  num_encoder_layers = 1\n  num_decoder_layers = 2\n  mlp_dim = 24"
+    file.write_text(f'include "gin/models/t5.gin"\nVOCABULARY_ROWS = 256\nnetwork.T5Config:\n  {sizes}\n')
+    student = load_named(f"scratch:{file}", vocabulary=vocabulary)
+    assert student.scratch and student.name == "scratch-t5_own"
+    config = student.student.config
+    assert (config.vocab_size, config.num_decoder_layers, config.head_dim) == (256, 2, 64)
+    with pytest.raises(MissingDataError):
+        load_named("scratch:gin/models/t5_none.gin")
+    with pytest.raises(SettingError, match="decoder-only"):
+        load_named("scratch:gin/models/chat.gin")
 
 
 def labelled(*labels: tuple[str | None, str]) -> LabelledSentence:
