@@ -99,7 +99,7 @@ def examples_of(sentences: Iterable[LabelledSentence], kind: Kind, place: str) -
                 continue
             if len(found) > 1:
                 left_out["repeated"] += len(found) - 1
-            (gold,) = (polarity for polarity in SCORED_POLARITIES if polarity in different)
+            gold: ScoredPolarity = next(polarity for polarity in SCORED_POLARITIES if polarity in different)
             target, category = (name, None) if kind == "atsa" else (None, name)
             examples.append(Example(sentence, target, category, gold, subsets))
     if not examples:

@@ -109,7 +109,7 @@ def read_answer(text: str) -> ScoredPolarity | None:
     labelled = [line[len(_LABEL) :] for line in lines if line.casefold().startswith(_LABEL)]
     sentiments = {parse_sentiment(line) for line in labelled or lines}
     said = {sentiment and sentiment.removeprefix("very ") for sentiment in sentiments}
-    found = [polarity for polarity in SCORED_POLARITIES if polarity in said]
+    found: list[ScoredPolarity] = [polarity for polarity in SCORED_POLARITIES if polarity in said]
     return found[0] if len(said) == len(found) == 1 else None
 
 

@@ -47,7 +47,8 @@ def polarity_scores(gold: Sequence[str], predicted: Sequence[str | None]) -> Pol
     with warnings.catch_warnings():
         # scikit-learn warns of labels that are only predicted.
         warnings.simplefilter("ignore")
-        each = f1_score(gold, said, labels=labels, average=None, zero_division=0.0)
+        # scikit-learn's annotations allow only text here.
+        each = f1_score(gold, said, labels=labels, average=None, zero_division=0.0)  # pyright: ignore[reportArgumentType]
         accuracy = accuracy_score(gold, said)
     by_label = dict(zip(labels, np.asarray(each, float).tolist(), strict=True))
     return PolarityScores(float(np.mean(each)), float(accuracy), by_label)

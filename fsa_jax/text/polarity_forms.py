@@ -17,7 +17,7 @@ from fsa_jax.common.records import Opinion
 from fsa_jax.text import analysis
 
 ScoredPolarity = Literal["positive", "negative", "neutral"]
-SCORED_POLARITIES: tuple[ScoredPolarity, ...] = get_args(ScoredPolarity)
+SCORED_POLARITIES: tuple[ScoredPolarity, ScoredPolarity, ScoredPolarity] = get_args(ScoredPolarity)
 """The polarities between which a student chooses; "conflict" has no place on a teacher's scale."""
 
 FormName = Literal["analysis", "analysis-aspect", "rewriting"]

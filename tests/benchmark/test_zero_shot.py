@@ -16,7 +16,7 @@ from fsa_jax.benchmark.zero_shot_run import evaluate, load_task, recompute
 from fsa_jax.benchmark.zero_shot_students import load_named, split_name
 from fsa_jax.benchmark.zero_shot_tables import read_runs
 from fsa_jax.cli import main as cli
-from fsa_jax.common.records import LabelledAspect, LabelledSentence
+from fsa_jax.common.records import LabelledAspect, LabelledSentence, Polarity
 from fsa_jax.evaluation.polarity_predictions import answers
 from fsa_jax.tokenizers.t5 import T5Tokenizer
 from fsa_jax.weights.weight_checkpoints import save_weights
@@ -156,14 +156,20 @@ def test_an_untrained_student_of_a_gin_file(vocabulary, tmp_path):
         load_named("scratch:gin/models/chat.gin")
 
 
-def labelled(*labels: tuple[str | None, str]) -> LabelledSentence:
+def labelled(*labels: tuple[str | None, Polarity]) -> LabelledSentence:
     return LabelledSentence(
         id="7", text="x", aspects=tuple(LabelledAspect(target=target, polarity=polarity) for target, polarity in labels)
     )
 
 
 def test_labels_that_are_left_out_are_counted():
-    labels = [("a", "positive"), ("a", "positive"), ("b", "positive"), ("b", "negative"), (None, "negative")]
+    labels: list[tuple[str | None, Polarity]] = [
+        ("a", "positive"),
+        ("a", "positive"),
+        ("b", "positive"),
+        ("b", "negative"),
+        (None, "negative"),
+    ]
     examples, left_out = examples_of([labelled(*labels, ("c", "conflict"), ("d", "conflict"))], "atsa", "here")
     assert [(example.target, example.gold) for example in examples] == [("a", "positive")]
     assert left_out == {"repeated": 1, "several polarities of one target": 2, "without a target": 1, "conflict": 2}

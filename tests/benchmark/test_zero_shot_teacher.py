@@ -15,7 +15,7 @@ from fsa_jax.benchmark.zero_shot import examples_of
 from fsa_jax.benchmark.zero_shot_run import Task, evaluate, recompute
 from fsa_jax.benchmark.zero_shot_teacher import ZeroShotTeacher, read_answer
 from fsa_jax.cli import main as cli
-from fsa_jax.common.records import LabelledAspect, LabelledSentence
+from fsa_jax.common.records import LabelledAspect, LabelledSentence, Polarity
 
 ANSWERS = {"food": "Sentiment: Very Positive", "staff": "Sentiment: Negative", "menu": "I would rather not say."}
 
@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def task() -> Task:
-    labels = [("food", "positive"), ("staff", "positive"), ("menu", "neutral")]
+    labels: list[tuple[str, Polarity]] = [("food", "positive"), ("staff", "positive"), ("menu", "neutral")]
     aspects = tuple(LabelledAspect(target=target, polarity=polarity) for target, polarity in labels)
     # The same ID in the original and in the hard set, as in the released data.
     sentences = [

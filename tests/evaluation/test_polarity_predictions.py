@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, MissingDataError
+from fsa_jax.common.records import Polarity
 from fsa_jax.evaluation.polarity_predictions import (
     PolarityPrediction,
     answers,
@@ -23,7 +24,9 @@ from fsa_jax.text.polarity_forms import SCORED_POLARITIES
 LOG_PROBS = st.lists(st.floats(-30, -0.01), min_size=3, max_size=3)
 
 
-def prediction(number: int, *log_probs: list[float], prior: list[float], gold: str = "positive") -> PolarityPrediction:
+def prediction(
+    number: int, *log_probs: list[float], prior: list[float], gold: Polarity = "positive"
+) -> PolarityPrediction:
     forms = {f"form-{i}": form_scores(one, [prior]) for i, one in enumerate(log_probs)}
     return PolarityPrediction(
         student="s",

@@ -25,7 +25,7 @@ def test_the_difference_is_that_of_scikit_learn(rows):
     assert found["macro F1"].mean == pytest.approx(other.macro_f1 - one.macro_f1)
     assert found["accuracy"].mean == pytest.approx(other.accuracy - one.accuracy)
     labels = sorted(set(gold))
-    assert one.macro_f1 == pytest.approx(f1_score(gold, first, labels=labels, average="macro", zero_division=0.0))
+    assert one.macro_f1 == pytest.approx(f1_score(gold, first, labels=labels, average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 
 def test_no_answer_is_wrong():
