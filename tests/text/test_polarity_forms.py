@@ -58,7 +58,7 @@ def test_an_analysis_with_an_aspect_needs_one():
 
 def test_the_feelings_include_those_of_the_demos_teacher():
     for sentiment, feelings in _FEELINGS.items():
-        assert set(feelings) <= set(FEELINGS[sentiment.removeprefix("very ")]  # pyright: ignore[reportArgumentType])
+        assert set(feelings) <= set(FEELINGS[sentiment.removeprefix("very ")])  # pyright: ignore[reportArgumentType])
 
 
 @pytest.mark.parametrize(
