@@ -1,1 +1,2 @@
-"""Whole evaluations of students: ``fsa benchmark`` fine-tunes and scores them; its runs are stored and resumed."""
+"""Whole evaluations, which say what distillation is worth: ``fsa benchmark`` fine-tunes and scores students, ``fsa
+zero-shot`` scores students that were not fine-tuned."""

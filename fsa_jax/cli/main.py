@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "corpus": "build a TFDS dataset from checked teacher text, with provenance, statistics and a card",
     "labels": "show what is read from a file or folder of labels of your own, and convert them to the project's layout",
     "train": "distil a student from teacher text, or fine-tune it on labels",
+    "zero-shot": "ask distilled students for polarities without fine-tuning, calibrated, with intervals",
     "eval": "score a fine-tuned student on the test sentences",
     "benchmark": "fine-tune and score students with several seeds; every prediction is stored",
     "compare": "compare students on stored predictions: differences with intervals and tests over seeds and sentences",

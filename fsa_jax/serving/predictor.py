@@ -42,7 +42,7 @@ def is_exported(model: Path) -> bool:
     return (model / CT2_MODEL).is_file() or (model / "config.json").is_file()
 
 
-def _located(model: Path) -> tuple[Path, dict[str, Any]]:
+def located(model: Path) -> tuple[Path, dict[str, Any]]:
     """Finds the files of a model: a local path, or else a repository on the Hub (:func:`hub.fetch`).
 
     Args:
@@ -163,7 +163,7 @@ class Predictor:
         require_number("max_input_length", max_input_length, 2, whole=True)
         require_number("max_output_length", max_output_length, 1, whole=True)
         require_number("threads", threads, 0, whole=True)
-        path, on_hub = _located(Path(model))
+        path, on_hub = located(Path(model))
         self.task: Task = task or _task_of(path)
         length = LONGEST_OUTPUT[self.task] if max_output_length is None else max_output_length
         self.engine: Engine = engine or ("ct2" if (path / CT2_MODEL).is_file() else "jax")

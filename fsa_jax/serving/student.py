@@ -72,6 +72,39 @@ class Student:
             prefix=self.tokens.prefix if isinstance(self.tokens, ChatTokenizer) else (),
         )
 
+    def untrained(self, seed: int) -> Student:
+        """The same student with random weights, those with which a training from scratch starts.
+
+        Args:
+          seed: random seed of the weights.
+        """
+        return dataclasses.replace(self, step=0, parameters=_random_parameters(self.family, self.config, seed))
+
+
+def untrained_t5(config: t5.T5Config, *, vocabulary: Path | None = None, seed: int = 0) -> Student:
+    """A T5 with random weights, those with which a training from scratch starts.
+
+    Args:
+      config: its configuration.
+      vocabulary: SentencePiece model; by default FSA_VOCAB, else the one in the data directory.
+      seed: random seed of the weights.
+
+    Raises:
+      VocabularyError: the vocabulary does not fit the configuration.
+    """
+    config = dataclasses.replace(config, dtype=jnp.float32)
+    rows = config.vocab_size
+    tokens = _tokens(t5.FAMILY, None, vocabulary, rows, "")
+    parameters = _random_parameters(t5.FAMILY, config, seed)
+    return Student(Path("scratch"), 0, t5.FAMILY, config, parameters, {}, None, tokens, rows)
+
+
+def _random_parameters(family: Family, config: Any, seed: int) -> dict[str, Any]:
+    ones = jnp.ones((1, 4), jnp.int32)
+    inputs = (ones,) if family.decoder_only else (ones, ones, ones)
+    init = jax.jit(partial(family.module(config).init, enable_dropout=False))
+    return jax.tree.map(np.asarray, init(jax.random.PRNGKey(seed), *inputs)["params"])
+
 
 def load_student(
     model: Path, *, base: Path | None = None, vocabulary: Path | None = None, instruction: str = ""
