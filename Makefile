@@ -6,7 +6,8 @@ CONFORMANCE := tests/runtime/test_conformance.py tests/runtime/test_project_file
 # Tests of whole trainings: killed, interrupted, with a full disk, or with several processes. More than a quarter of the
 # time of all tests.
 SURVIVAL := $(addprefix tests/runtime/,test_resume.py test_train_full_disk.py test_interrupts.py \
-  test_distributed.py test_several_processes.py test_partitioning_two_processes.py test_saves_in_flight.py)
+  test_distributed.py test_several_processes.py test_partitioning_two_processes.py test_saves_in_flight.py \
+  test_train_seeds.py)
 # Number of pytest workers; CI has 2 cores.
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
@@ -38,7 +39,8 @@ engine-alone: .venv/.installed
 # The long form of the fault tests, and kills at random moments: more than 20,000 cases, to be run by hand.
 # FAULTS_SEED=1 draws other cases.
 faults: .venv/.installed
-	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults tests/runtime/test_train_kills.py $(TEST_ARGS)
+	FAULTS=long $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/faults tests/runtime/test_train_kills.py \
+	  tests/benchmark/test_benchmark.py $(TEST_ARGS)
 
 # Tests with real vLLM, in a separate environment.
 test-teacher: .venv-teacher/.installed

@@ -19,11 +19,15 @@ from fsa_jax.common.training_engine import KEEPING_MEMORY
 from fsa_jax.data import benchmark_files
 from fsa_jax.data.benchmark_files import task_of
 from fsa_jax.evaluation.prediction_runs import RUN_FILE, RunKey, RunRecord
+from fsa_jax.serving.prediction_record import LONGEST_OUTPUT
 
 ROW = {"inputs": 256, "targets": 128}
 """Tokens of a row of the training batches of a T5. The sentences of a batch fit into two or three such rows, in which
 fewer places stay empty than in rows of the recipe's lengths, 128 and 100. Neither cuts a sentence of the released
 tasks."""
+
+LONGEST_INPUT = 128
+"""Tokens of a sentence, as in the recipe (TASK_FEATURE_LENGTHS)."""
 
 _RESULT = "result.json"
 """What ``t5x.train_seeds`` writes for a seed that has ended."""
@@ -194,7 +198,12 @@ class Job:
             "LEARNING_RATE": self.rate,
         }
         if not self.student.chat:
-            bindings["train/utils.DatasetConfig.task_feature_lengths"] = ROW
+            longest = LONGEST_OUTPUT[self.dataset.kind]
+            bindings["train/utils.DatasetConfig.task_feature_lengths"] = {
+                **ROW,
+                "targets": max(ROW["targets"], longest),
+            }
+            bindings["TASK_FEATURE_LENGTHS"] = {"inputs": LONGEST_INPUT, "targets": longest}
         files = [*self.student.gin_files, "gin/shared/exact_batches.gin"]
         files += ["gin/shared/train_share.gin"] if share else []
         words = [

@@ -13,14 +13,11 @@ from typing import get_args
 
 from fsa_base import checkpoint_files
 from fsa_base.errors import FsaError
-from fsa_jax.benchmark.jobs import load_dataset
+from fsa_jax.benchmark.jobs import LONGEST_INPUT, load_dataset
 from fsa_jax.common.records import LabelledSentence
 from fsa_jax.evaluation.prediction_runs import PREDICTIONS_FILE, SentencePrediction, write_predictions
 from fsa_jax.evaluation.subsets import Subset, select
 from fsa_jax.serving.prediction_record import LONGEST_OUTPUT, PAIR_TASKS
-
-LONGEST_INPUT = 128
-"""Tokens of a sentence, as in the fine-tuning recipe (TASK_FEATURE_LENGTHS)."""
 
 
 def subsets_of(sentence: LabelledSentence) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ def command(
       output: folder of the benchmark.
       student: students as NAME=WHERE: a checkpoint, MODEL_DIR or MODEL_DIR@best of a run, an output folder of fsa
         import-hf, or a model on the Hub; scratch:gin/models/X.gin is a student with random weights.
-      task: labelled sentences, such as rest14; by default all in the data folder.
+      task: labelled sentences, such as rest14, or the path of labels in any known format (docs/labels.md); by default
+        all in the data folder.
       seed: random seeds of fine-tuning; by default the ten of the released recipe.
       train_share: shares of the training sentences, such as 0.01 0.1 1; by default 1.
       learning_rate: learning rates; the one with the best validation F1 of the first seed is used; by default that of
@@ -54,7 +55,7 @@ def command(
       fsa benchmark --student distilled=runs/reviews scratch=scratch:gin/models/t5_small.gin --output bench
       fsa benchmark --student base=google-t5/t5-base --task rest14 --seed 42 52 62 --output bench
     """
-    from fsa_base.errors import SettingError, require_choice
+    from fsa_base.errors import SettingError
     from fsa_jax.benchmark.flow import Benchmark
     from fsa_jax.benchmark.jobs import load_dataset
     from fsa_jax.benchmark.settings import SEEDS, BenchmarkSettings
@@ -62,8 +63,8 @@ def command(
     from fsa_jax.common.paths import data_dir
     from fsa_jax.common.terminal import console
     from fsa_jax.data.benchmark_files import label_sets
+    from fsa_jax.data.own_labels import resolve_task
     from fsa_jax.training.engine_command import require_engine
-    from fsa_jax.training.train_command import labels_of
 
     require_engine()
     if not student or output is None:
@@ -74,19 +75,17 @@ def command(
             fix="fsa benchmark --student mine=runs/mine --output bench",
         )
     root = data or data_dir()
-    known = label_sets(root)
-    if not known:
+    words = task or label_sets(root)
+    if not words:
         raise SettingError(
-            "--data", expected="labelled sentences: fsa/{atsa,acsa}/NAME", found=str(root), fix="--data DIR"
+            "--task",
+            expected="labelled sentences in the data folder (fsa/{atsa,acsa}/NAME), or the path of labels",
+            found=f"none in {root}",
+            fix="--data DIR, or --task my_reviews.csv (docs/labels.md)",
         )
-    names = []
-    for word in task or known:
-        found = labels_of(word, known)
-        if found is None:
-            require_choice("--task", word, [name.split("/")[1] for name in known], "{setting} {choice}")
-        names.append(str(found))
+    datasets = [load_dataset(*resolve_task(word, root)) for word in words]
     settings = BenchmarkSettings(
-        tasks=tuple(names),
+        tasks=tuple(dataset.name for dataset in datasets),
         seeds=tuple(seed or SEEDS),
         train_shares=tuple(train_share or (1.0,)),
         learning_rates=tuple(learning_rate or ()),
@@ -99,7 +98,7 @@ def command(
     benchmark = Benchmark(
         output,
         students,
-        [load_dataset(root, name) for name in names],
+        datasets,
         settings,
         flags=engine_flags or (),
         corpus=corpus,

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from fsa_jax.evaluation.released_rule import tuple_f1
+from fsa_jax.text.pairs import Codec
 
 Pairs = list[tuple[str, ...]]
 """Pairs, or triples or quadruples."""
-
-
-class Codec(Protocol):
-    """A codec of ``fsa_jax.text``."""
-
-    def decode(self, text: str, sentence_text: str) -> Pairs: ...
 
 
 def read_pairs(codec: Codec, output: str, example: Mapping[str, Any], is_target: bool) -> Pairs:

@@ -116,7 +116,8 @@ drawn_counts = st.builds(
 @settings(max_examples=40)
 @given(drawn_counts, st.integers(0, 5))
 def test_the_order_of_the_models_only_changes_the_sign(arms, seed):
-    forward, backward = compare_counts(*arms, 99, seed=seed), compare_counts(arms[1], arms[0], 99, seed=seed)
+    first, second = arms
+    forward, backward = (compare_counts(*pair, 99, seed=seed) for pair in ((first, second), (second, first)))
     assert forward.p == backward.p
     assert forward.difference.mean == pytest.approx(-backward.difference.mean)
     assert forward.difference.low == pytest.approx(-backward.difference.high)
