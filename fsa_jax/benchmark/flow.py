@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,7 +75,8 @@ class Benchmark:
         """
         with _claimed(self._output) as held:
             identities = {student.name: student.identity() for student in self._students}
-            record_settings(self._output, self._settings, identities, self._flags)
+            tasks = {dataset.name: dataset.identity() for dataset in self._datasets}
+            record_settings(self._output, self._settings, identities, self._flags, tasks)
             self._device = _device()
             overlaps = self._overlaps()
             groups = self._groups()
@@ -87,6 +88,7 @@ class Benchmark:
                 for share in self._settings.train_shares
                 for student in self._students
             ]
+            search: list[Job] = []
             if len(rates) > 1:
                 first = self._settings.seeds[:1]
                 search = [self._job(*cell, rate, first) for cell in cells for rate in rates]
@@ -97,6 +99,9 @@ class Benchmark:
                 if rate is not None:
                     finals.append(self._job(*cell, rate, self._settings.seeds, groups[cell[0].name]))
             self._train("fine-tuning", finals, pool)
+            chosen = {job.directory for job in finals}
+            others = [job for job in search if job.directory not in chosen]
+            self._delete_weights(job.folder(seed) for job in others for seed in job.seeds)
             self._predict(finals, pool)
             self._record(finals)
             lines = self._lines(cells, finals, overlaps)
@@ -216,9 +221,13 @@ class Benchmark:
                 scored = not job.dataset.test or (folder / PREDICTIONS_FILE).is_file()
                 error = None if job.result(seed) and scored else self._errors.get(job.directory, "was not trained")
                 job.write_record(job.record(seed, self._device, error))
-                if error is None and not self._keep:
-                    for checkpoint in folder.glob("checkpoint_*"):
-                        shutil.rmtree(checkpoint)
+            self._delete_weights(job.folder(seed) for seed in job.seeds if tables.ended(job.folder(seed)))
+
+    def _delete_weights(self, folders: Iterable[Path]) -> None:
+        if not self._keep:
+            for folder in folders:
+                for checkpoint in folder.glob("checkpoint_*"):
+                    shutil.rmtree(checkpoint)
 
     def _is_recorded(self, job: Job) -> bool:
         return all(tables.ended(job.folder(seed)) for seed in job.seeds)

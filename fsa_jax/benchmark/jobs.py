@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsa_base import checksums
 from fsa_jax.benchmark.processes import Command
 from fsa_jax.benchmark.settings import BenchmarkSettings
 from fsa_jax.benchmark.students import Student
@@ -50,6 +51,11 @@ class Dataset:
     training: int
     validation: int
     test: tuple[LabelledSentence, ...]
+
+    def identity(self) -> dict[str, str]:
+        """Hashes of its files."""
+        folder = self.root / "fsa" / self.name
+        return {file.name: checksums.file_digest(file) for file in sorted(folder.glob("*.json"))}
 
     @property
     def kind(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from fsa_base import checkpoint_files
-from fsa_base.errors import FsaError
+from fsa_base.errors import DataError, FsaError
 from fsa_jax.benchmark.jobs import LONGEST_INPUT, load_dataset
 from fsa_jax.common.records import LabelledSentence
 from fsa_jax.evaluation.prediction_runs import PREDICTIONS_FILE, SentencePrediction, write_predictions
@@ -63,9 +63,16 @@ def predict(spec: dict) -> None:
     for folder in map(Path, spec["folders"]):
         if (folder / PREDICTIONS_FILE).is_file():
             continue
-        step = checkpoint_files.checkpoint_steps(folder)[-1]
+        steps = checkpoint_files.checkpoint_steps(folder)
+        if not steps:
+            raise DataError(
+                folder,
+                expected="the weights of a fine-tuned student",
+                found="none: those of learning rates that were not chosen are deleted",
+                fix="delete this folder and start the benchmark again, which trains the student again",
+            )
         predictor = Predictor(
-            folder / f"checkpoint_{step}",
+            folder / f"checkpoint_{steps[-1]}",
             task=dataset.kind,  # pyright: ignore[reportArgumentType]
             vocabulary=spec["vocabulary"],
             base=spec["base"],

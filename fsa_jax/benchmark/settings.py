@@ -68,7 +68,13 @@ class BenchmarkSettings(Record):
         return {"epochs": self.epochs, "batch_size": self.batch_size, "share_seed": self.share_seed}
 
 
-def record_settings(output: Path, settings: BenchmarkSettings, students: dict[str, Any], flags: list[str]) -> None:
+def record_settings(
+    output: Path,
+    settings: BenchmarkSettings,
+    students: dict[str, Any],
+    flags: list[str],
+    tasks: dict[str, Any] | None = None,
+) -> None:
     """Writes the settings into the output folder; refuses to mix runs of different recipes or students in one folder.
 
     Students, tasks, seeds, shares and learning rates may be added.
@@ -78,26 +84,30 @@ def record_settings(output: Path, settings: BenchmarkSettings, students: dict[st
       settings: the settings.
       students: identity of each student by name.
       flags: flags that are passed on to the engine.
+      tasks: identity of each task's sentences by name.
 
     Raises:
       SettingError: the folder has runs with another recipe, or a student of the same name that is another one.
     """
     file = output / SETTINGS_FILE
     recipe = {**settings.recipe(), "engine flags": flags}
-    known: dict[str, Any] = {}
+    named = {
+        **{f"student {name}": json.loads(json.dumps(identity)) for name, identity in students.items()},
+        **{f"task {name}": identity for name, identity in (tasks or {}).items()},
+    }
     if file.exists():
         try:
             known = untrusted_json.parse(file.read_bytes())
-            earlier, found = dict(known["recipe"]), dict(known["students"])
+            earlier, found = dict(known["recipe"]), dict(known["identities"])
         except (untrusted_json.UntrustedJsonError, KeyError, TypeError, ValueError) as error:
             raise SettingError(
                 file, expected="the settings of a benchmark", found=str(error), fix="choose another --output"
             ) from error
         _require_same(output, "recipe", earlier, recipe)
-        for name in set(found) & set(students):
-            _require_same(output, f"student {name}", found[name], json.loads(json.dumps(students[name])))
-        students = {**found, **students}
-    content = {"recipe": recipe, "students": students, "settings": settings.model_dump(mode="json")}
+        for name in sorted(set(found) & set(named)):
+            _require_same(output, name, found[name], named[name])
+        named = {**found, **named}
+    content = {"recipe": recipe, "identities": named, "settings": settings.model_dump(mode="json")}
     output.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial:
         partial.write_text(json.dumps(content, indent=1))

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsa_base import checksums, run_config
 from fsa_base.errors import MissingDataError, SettingError
-from fsa_jax.common import installed_files
+from fsa_jax.common.gin_contents import contents_digest, with_includes
 from fsa_jax.common.paths import STUDENT_VARIABLE, shown
 from fsa_jax.tokenizers.t5 import ROW_PADDING, VOCABULARY_VARIABLE, T5Tokenizer, configured_vocabulary
 from fsa_jax.training import recipes, starting_point
@@ -63,8 +63,7 @@ class Student:
     def identity(self) -> dict[str, Any]:
         """What determines its weights, network and vocabulary, as JSON values."""
         return {
-            "where": self.where,
-            "gin_files": list(self.gin_files),
+            "gin_files": {name: contents_digest(name) for name in self.gin_files},
             "bindings": dict(self.bindings),
             "weights": None if self.checkpoint is None else checksums.digest(self.checkpoint),
             "vocabulary": None if self.vocabulary is None else checksums.file_digest(self.vocabulary),
@@ -74,12 +73,10 @@ class Student:
         """The peak learning rate of its recipe."""
         found = None
         for name in self.gin_files:
-            file = gin_file(name)
-            for text in (file, *_included(file)):
-                value = run_config.read_config(text).macro("LEARNING_RATE")
-                if isinstance(value, int | float):
-                    found = float(value)
-                    break
+            # A file binds after those that it includes.
+            for file in reversed(with_includes(name).values()):
+                value = run_config.read_config(file).macro("LEARNING_RATE")
+                found = float(value) if isinstance(value, int | float) else found
         if found is None:
             raise SettingError(
                 "LEARNING_RATE",
@@ -128,7 +125,7 @@ def _split(word: str) -> tuple[str, str]:
 def _student(name: str, where: str, vocabulary: Path | None) -> Student:
     if where.startswith(SCRATCH):
         model = where.removeprefix(SCRATCH)
-        gin_file(model)
+        with_includes(model)
         bindings, environment = _t5_vocabulary(vocabulary)
         return Student(name, where, (model, _RECIPE), bindings, environment)
     start = starting_point.find(where, f"{_OPTION} {name}=")
@@ -183,22 +180,3 @@ def _t5_vocabulary(vocabulary: Path | None) -> tuple[dict[str, Any], dict[str, s
         )
     rows = -(-T5Tokenizer(found).size // ROW_PADDING) * ROW_PADDING
     return {"VOCABULARY_ROWS": rows}, {VOCABULARY_VARIABLE: str(found.absolute())}
-
-
-def gin_file(name: str) -> Path:
-    """The gin file of a name, searched as the engine does: below the working directory, then in the installed files.
-
-    Raises:
-      MissingDataError: there is none.
-    """
-    places = (Path.cwd(), installed_files.root())
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    searched = " or ".join(str(place) for place in places)
-    raise MissingDataError(name, expected=f"a gin file in {searched}", found="nothing", fix="correct the path")
-
-
-def _included(file: Path) -> list[Path]:
-    names = re.findall(r"""^include[ \t]+["'](gin/.+?)["']""", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return [gin_file(name) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 
@@ -58,6 +59,7 @@ def command(
     from fsa_base.errors import SettingError
     from fsa_jax.benchmark.flow import Benchmark
     from fsa_jax.benchmark.jobs import load_dataset
+    from fsa_jax.benchmark.processes import CommandFailed
     from fsa_jax.benchmark.settings import SEEDS, BenchmarkSettings
     from fsa_jax.benchmark.students import read_students
     from fsa_jax.common.paths import data_dir
@@ -106,8 +108,12 @@ def command(
         keep_students=keep_students,
         console=console(),
     )
-    if dry_run:
-        benchmark.plan()
-        return 0
-    lines = benchmark.run()
+    try:
+        if dry_run:
+            benchmark.plan()
+            return 0
+        lines = benchmark.run()
+    except CommandFailed as error:
+        print(f"fsa benchmark: {error}", file=sys.stderr)
+        return 1
     return 1 if any(line.errors for line in lines) else 0

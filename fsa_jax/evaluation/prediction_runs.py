@@ -78,7 +78,7 @@ class RunRecord(RunKey):
     losses: tuple[float, ...] = ()
     """Training loss per target token of every step."""
     best_epoch: int | None = None
-    """The epoch (from 1) whose student made the predictions: the first with the best validation F1."""
+    """The epoch (from 1) whose student made the predictions: the last of those with the best validation F1."""
     training_sentences: int = 0
     seconds: float = 0.0
     """Training and validation, summed over all starts; of a run in a group, its share of the group's time."""

@@ -6,7 +6,7 @@ weights and the same dropout. The seeds of a group share one compiled step, whic
 device trains its own seeds; otherwise the batches are split, as in ``t5x.train``.
 
 ``MODEL_DIR/seed-42`` has the weights with the best score on the evaluated task, its scores after every epoch and the
-configuration, in the form of a MODEL_DIR. ``MODEL_DIR/group-42-52`` has the state of the group after the newest epoch,
+configuration, in the form of a MODEL_DIR. ``MODEL_DIR/group-42_52`` has the state of the group after the newest epoch,
 so that a run that was killed continues from there; it is deleted when the group has ended.
 """
 
@@ -50,6 +50,7 @@ LOSS = "cross_ent_loss"
 """Metric of a step; with ``LOSS_NORMALIZING_FACTOR = "NUM_REAL_TARGET_TOKENS"`` the loss per target token."""
 RESULT = "result.json"
 PROGRESS = "progress.json"
+_GROUP = "group-"
 
 
 @dataclasses.dataclass
@@ -146,8 +147,7 @@ def train(
     if measure:
         _measure(runs, seeds, measure)
         return
-    groups = [tuple(seeds[first : first + together]) for first in range(0, len(seeds), together)]
-    todo = [group for group in groups if not all((seed_directory(model_dir, seed) / RESULT).exists() for seed in group)]
+    todo = _groups(model_dir, seeds, together)
     if not todo:
         announce("all seeds have ended")
         return
@@ -157,6 +157,22 @@ def train(
         for seed in group:
             summarize_config_fn(str(seed_directory(model_dir, seed)), None, 0)
         Group(runs, group, scorer, checkpoint_cfg).train(total_steps, eval_period)
+
+
+def _groups(model_dir: str, seeds: Sequence[int], together: int) -> list[tuple[int, ...]]:
+    """Returns the groups to train: those that have begun, as they were, then the other seeds that have not ended."""
+    begun = [
+        tuple(map(int, directory.name.removeprefix(_GROUP).split("_")))
+        for directory in sorted(Path(model_dir).glob(f"{_GROUP}*"))
+    ]
+    begun = [group for group in begun if set(group) <= set(seeds)]
+    rest = [
+        seed
+        for seed in seeds
+        if seed not in {one for group in begun for one in group}
+        and not (seed_directory(model_dir, seed) / RESULT).exists()
+    ]
+    return [*begun, *(tuple(rest[first : first + together]) for first in range(0, len(rest), together))]
 
 
 class _Runs:
@@ -279,7 +295,7 @@ class Group:
 
     def __init__(self, runs: _Runs, seeds: Sequence[int], scorer: _Scorer, config: CheckpointConfig) -> None:
         self._runs, self._seeds, self._scorer = runs, tuple(seeds), scorer
-        self._directory = Path(runs.model_dir) / f"group-{'-'.join(map(str, seeds))}"
+        self._directory = Path(runs.model_dir) / f"{_GROUP}{'_'.join(map(str, seeds))}"
         save = config.save
         self._dtype = save.dtype if save is not None else "float32"
         self._manager = CheckpointManager(str(self._directory), save_dtype=None, keep=1)

@@ -141,12 +141,14 @@ def test_a_benchmark_that_is_killed_gives_the_same_numbers(world: Path, undistur
 
 def test_another_recipe_is_refused_in_the_same_folder(tmp_path: Path):
     settings = BenchmarkSettings(tasks=("atsa/rest14",))
-    record_settings(tmp_path, settings, {"a": {"weights": "1"}}, [])
+    record_settings(tmp_path, settings, {"a": {"weights": "1"}}, [], {"atsa/rest14": {"test.json": "1"}})
     record_settings(tmp_path, settings.model_copy(update={"seeds": (1,)}), {"b": {"weights": "2"}}, [])
     with pytest.raises(SettingError, match="epochs = 3"):
         record_settings(tmp_path, settings.model_copy(update={"epochs": 3}), {}, [])
     with pytest.raises(SettingError, match="student a"):
         record_settings(tmp_path, settings, {"a": {"weights": "other"}}, [])
+    with pytest.raises(SettingError, match="task atsa/rest14"):
+        record_settings(tmp_path, settings, {}, [], {"atsa/rest14": {"test.json": "other"}})
     with pytest.raises(SettingError, match="engine flags"):
         record_settings(tmp_path, settings, {}, ["--gin.DROPOUT_RATE=0.0"])
 

@@ -104,6 +104,15 @@ def test_a_stopped_group_continues_with_the_same_numbers(
         )
 
 
+def test_a_group_that_has_begun_is_continued_as_it_was(tmp_path: Path):
+    (tmp_path / "group-3_11").mkdir()
+    for seed in (3, 20):  # the group's directory is deleted after the results of all its seeds are written
+        directory = train_seeds.seed_directory(tmp_path, seed)
+        directory.mkdir()
+        (directory / train_seeds.RESULT).write_text("{}")
+    assert train_seeds._groups(str(tmp_path), (3, 11, 20, 21, 22, 23), 2) == [(3, 11), (21, 22), (23,)]
+
+
 def test_ended_seeds_are_not_trained_again(alone: Path):
     file = train_seeds.seed_directory(alone, SEEDS[0]) / train_seeds.RESULT
     before = file.stat().st_mtime_ns
