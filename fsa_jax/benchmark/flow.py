@@ -9,26 +9,41 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from tqdm import tqdm
 
 from fsa_base import disk
 from fsa_base.disk import replacing
-from fsa_base.errors import SettingError
+from fsa_base.errors import SettingError, require_number
 from fsa_jax.benchmark import tables
-from fsa_jax.benchmark.jobs import Dataset, Job
-from fsa_jax.benchmark.overlap import Overlap, find_overlaps, reviews_of
+from fsa_jax.benchmark.jobs import RESULT, Dataset, Job
+from fsa_jax.benchmark.overlap import LEAST, SHINGLE, Overlap, files_of, find_overlaps, reviews_of
 from fsa_jax.benchmark.processes import Command, CommandFailed, Pool
 from fsa_jax.benchmark.settings import BenchmarkSettings, record_settings
 from fsa_jax.benchmark.students import Student
 from fsa_jax.benchmark.tables import Line
-from fsa_jax.evaluation.prediction_runs import PREDICTIONS_FILE, ScoredRun, read_scored_run
+from fsa_jax.evaluation.prediction_runs import PREDICTIONS_FILE, RUN_FILE, ScoredRun, read_scored_run
+from fsa_jax.training.engine_command import refuse_bound_names
 
 RESULTS = "results.json"
+GIN_OPTIONS = {
+    "MODEL_DIR": "--output",
+    "MIXTURE_OR_TASK_NAME": "--task",
+    "INITIAL_CHECKPOINT_PATH": "--student",
+    "TRAIN_STEPS": "--epochs",
+    "EVAL_PERIOD": "--epochs",
+    "BATCH_SIZE": "--batch-size",
+    "LEARNING_RATE": "--learning-rate",
+    "RANDOM_SEED": "--seed",
+    "TRAIN_SHARE": "--train-share",
+    "SHARE_SEED": "--share-seed",
+    "VOCABULARY_ROWS": "--vocabulary",
+}
+"""The options for gin names that may not be bound by hand."""
 _OVERLAPS = "overlaps.json"
 _GROUPS = "grouping.json"
-_MEASURED = ".measured"
 _SIZES = (1, 2, 4, 8, 16)
 
 
@@ -60,6 +75,8 @@ class Benchmark:
         keep_students: bool = False,
         console: Console,
     ) -> None:
+        require_number("--workers", workers, 1, whole=True)
+        refuse_bound_names(flags, GIN_OPTIONS)
         self._output = output.absolute()
         self._students, self._datasets, self._settings = list(students), list(datasets), settings.check()
         self._flags, self._corpus, self._keep = list(flags), corpus, keep_students
@@ -98,6 +115,7 @@ class Benchmark:
                 rate = self._chosen_rate(*cell)
                 if rate is not None:
                     finals.append(self._job(*cell, rate, self._settings.seeds, groups[cell[0].name]))
+            self._retire(finals)
             self._train("fine-tuning", finals, pool)
             chosen = {job.directory for job in finals}
             others = [job for job in search if job.directory not in chosen]
@@ -152,14 +170,38 @@ class Benchmark:
         return rates[0] if rates else student.learning_rate()
 
     def _chosen_rate(self, student: Student, dataset: Dataset, share: float) -> float | None:
-        """The rate with the best validation F1 of the first seed, the smallest of equal ones; None if no run ended."""
+        """The rate with the best validation F1 of the first seed, the smallest of equal ones; None if one did not end."""
         rates = self._settings.learning_rates
         if len(rates) < 2:
             return self._default_rate(student)
         seed = self._settings.seeds[0]
-        scores = {rate: self._job(student, dataset, share, rate, (seed,)).validation_f1(seed) for rate in rates}
-        best = min(rates, key=lambda rate: (-scores[rate], rate))
-        return best if scores[best] >= 0 else None
+        jobs = [self._job(student, dataset, share, rate, (seed,)) for rate in rates]
+        if not all(job.is_trained for job in jobs):
+            return None  # The rate that could not be tried may be the best one.
+        return min(jobs, key=lambda job: (-job.validation_f1(seed), job.rate)).rate
+
+    def _retire(self, jobs: Sequence[Job]) -> None:
+        """Keeps one learning rate in each cell.
+
+        If another rate was chosen before, its runs are not the final ones any more. If the weights of the one chosen now
+        are deleted and its predictions were not made, it is trained again.
+        """
+        for job in jobs:
+            for other in job.directory.parent.glob(f"lr-*/seed-*/{PREDICTIONS_FILE}"):
+                if other.parents[1] != job.directory:
+                    other.rename(other.with_name(f"not-chosen-{PREDICTIONS_FILE}"))
+                    self._say(f"   {job}: the predictions in {other.parent} are not the final ones any more")
+            for folder in map(job.folder, job.seeds):
+                retired = folder / f"not-chosen-{PREDICTIONS_FILE}"
+                if retired.is_file():
+                    retired.rename(folder / PREDICTIONS_FILE)
+                if (
+                    job.dataset.test
+                    and not (folder / PREDICTIONS_FILE).is_file()
+                    and not [*folder.glob("checkpoint_*")]
+                ):
+                    for file in (RESULT, RUN_FILE):
+                        (folder / file).unlink(missing_ok=True)
 
     def _train(self, title: str, jobs: Sequence[Job], pool: Pool) -> None:
         todo = [job for job in jobs if not job.is_trained and not self._is_recorded(job)]
@@ -247,7 +289,7 @@ class Benchmark:
     ) -> Line:
         base = {"student": student.name, "task": dataset.name, "share": share}
         if job is None:
-            error = "no learning rate of the search could be trained"
+            error = "a learning rate of the search could not be trained (its log.txt says why), so none was chosen"
             errors = dict.fromkeys(self._settings.seeds, error)
             return Line(
                 **base, learning_rate=None, seeds=(), errors=errors, validation=(), scores={}, without_overlap={}
@@ -274,7 +316,11 @@ class Benchmark:
         if self._corpus is None:
             return None
         sentences = [sentence.text for dataset in self._datasets for sentence in dataset.test]
-        state = {"corpus": str(self._corpus.absolute()), "tasks": [dataset.name for dataset in self._datasets]}
+        state = {
+            "reviews": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files_of(self._corpus)],
+            "tasks": {dataset.name: dataset.identity() for dataset in self._datasets},
+            "rule": [SHINGLE, LEAST],
+        }
         file = self._output / _OVERLAPS
         if file.is_file() and (known := json.loads(file.read_text())).get("of") == state:
             return Overlap.model_validate(known["overlap"])
@@ -298,10 +344,10 @@ class Benchmark:
             elif self._device == "cpu" or len(self._settings.seeds) == 1:
                 groups[student.name] = 1
             else:
-                groups[student.name] = self._fastest(student)
+                known[student.name] = groups[student.name] = self._fastest(student)
             self._say(f"{student.name}: {groups[student.name]} seed(s) together")
         with replacing(file) as partial:
-            partial.write_text(json.dumps({**known, **groups}))
+            partial.write_text(json.dumps(known))
         return groups
 
     def _fastest(self, student: Student) -> int:
@@ -313,12 +359,9 @@ class Benchmark:
         return max(found, key=lambda entry: entry["together"] / entry["seconds"])["together"]
 
     def _measured(self, job: Job, sizes: Sequence[int]) -> list[dict]:
-        directory = self._output / _MEASURED / job.student.name
-        try:
-            Pool(1).run([job.command(self._flags, sizes, directory)])
-            return json.loads((directory / "measured.json").read_text())
-        finally:
-            shutil.rmtree(self._output / _MEASURED, ignore_errors=True)
+        with TemporaryDirectory() as temporary:
+            Pool(1).run([job.command(self._flags, sizes, Path(temporary))])
+            return json.loads(Path(temporary, "measured.json").read_text())
 
     def _explain(self, lines: Sequence[Line], overlaps: Overlap | None) -> None:
         self._say("F1 in percent by the released rule: mean ± standard deviation over seeds.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fsa_base import checksums
 from fsa_jax.benchmark.processes import Command
-from fsa_jax.benchmark.settings import BenchmarkSettings
+from fsa_jax.benchmark.settings import OVERLAYS, BenchmarkSettings
 from fsa_jax.benchmark.students import Student
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.common.records import LabelledSentence
@@ -30,7 +30,7 @@ tasks."""
 LONGEST_INPUT = 128
 """Tokens of a sentence, as in the recipe (TASK_FEATURE_LENGTHS)."""
 
-_RESULT = "result.json"
+RESULT = "result.json"
 """What ``t5x.train_seeds`` writes for a seed that has ended."""
 
 
@@ -72,6 +72,8 @@ def load_dataset(root: Path, name: str) -> Dataset:
     folder = root / "fsa" / name
     training, validation = (len(benchmark_files.load(folder / file)) for file in ("train.json", "dev.json"))
     files = [folder / file for file in ("test.json", "hard_test.json") if (folder / file).is_file()]
+    if files and name in benchmark_files.RELEASED:  # "all" is both together; loading a missing one is the error.
+        files = [folder / "test.json", folder / "hard_test.json"]
     return Dataset(
         name, root, training, validation, tuple(sentence for file in files for sentence in benchmark_files.load(file))
     )
@@ -137,7 +139,7 @@ class Job:
 
     def result(self, seed: int) -> dict[str, Any] | None:
         """What the training of a seed found; None if it has not ended."""
-        file = self.folder(seed) / _RESULT
+        file = self.folder(seed) / RESULT
         return json.loads(file.read_text()) if file.is_file() else None
 
     @property
@@ -210,8 +212,7 @@ class Job:
                 "targets": max(ROW["targets"], longest),
             }
             bindings["TASK_FEATURE_LENGTHS"] = {"inputs": LONGEST_INPUT, "targets": longest}
-        files = [*self.student.gin_files, "gin/shared/exact_batches.gin"]
-        files += ["gin/shared/train_share.gin"] if share else []
+        files = [*self.student.gin_files, *(OVERLAYS if share else OVERLAYS[:1])]
         words = [
             sys.executable,
             "-m",

@@ -87,34 +87,43 @@ def _found_in(review: str, sizes: Sequence[int], known: Mapping[tuple[str, ...],
     }
 
 
-def reviews_of(corpus: Path) -> Iterator[str]:
-    """Texts of the reviews of a corpus, each once if they are adjacent.
+def files_of(corpus: Path) -> list[Path]:
+    """The files of a corpus: teacher text in the papers' layout, or tables of reviews.
 
     Args:
-      corpus: a file or folder: teacher text in the papers' layout (``*.jsonl``, also in ``teacher/``), or an output of
-        ``fsa sample`` (``*.parquet`` with a column ``text``).
+      corpus: a file or folder: teacher text (``*.jsonl``, also in ``teacher/``), or an output of ``fsa sample``
+        (``*.parquet`` with a column ``text``).
 
     Raises:
       MissingDataError: there is neither.
     """
-    places = [corpus] if corpus.is_file() else [*corpus.glob("*.jsonl"), *corpus.glob("teacher/*.jsonl")]
-    texts = [file for file in sorted(places) if file.suffix == ".jsonl"]
-    tables = [file for file in sorted([corpus] if corpus.is_file() else corpus.glob("*.parquet")) if file not in texts]
-    if not texts and not tables:
+    patterns = ("*.jsonl", "teacher/*.jsonl", "*.parquet")
+    files = [corpus] if corpus.is_file() else [file for pattern in patterns for file in sorted(corpus.glob(pattern))]
+    if not files:
         raise MissingDataError(
             f"--corpus {corpus}",
             expected="teacher/*.jsonl, *.jsonl or *.parquet",
             found="none" if corpus.exists() else "nothing",
             fix="give the data directory of the distillation, or an output of fsa sample",
         )
+    return files
+
+
+def reviews_of(corpus: Path) -> Iterator[str]:
+    """Texts of the reviews of a corpus (:func:`files_of`); of equal adjacent ones, the first.
+
+    Raises:
+      MissingDataError: there are no files.
+    """
     previous = None
-    for file in texts:
+    for file in files_of(corpus):
+        if file.suffix == ".parquet":
+            import pyarrow.parquet
+
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=["text"]):
+                yield from (str(text) for text in batch.column("text").to_pylist() if text)
+            continue
         for row in teacher_text.read(file):
             if row.review != previous:
                 previous = row.review
                 yield row.review
-    for file in tables:
-        import pyarrow.parquet
-
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(columns=["text"]):
-            yield from (str(text) for text in batch.column("text").to_pylist() if text)

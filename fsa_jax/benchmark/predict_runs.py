@@ -38,20 +38,31 @@ def stored_predictions(
       generated: the student's text about each.
     """
     codec = PAIR_TASKS[kind]
-    hard = [sentence for sentence in sentences if sentence.hard]
-    numbered = {sentence.id for sentence in sentences if not sentence.hard} & {sentence.id for sentence in hard}
     return [
         SentencePrediction(
-            # Some datasets number their original and their hard sentences alike.
-            id=f"hard-{sentence.id}" if sentence.hard and numbered else sentence.id,
+            id=name,
             text=sentence.text,
             gold=tuple(codec.decode(codec.encode(sentence), sentence.text)),
             predicted=tuple(codec.decode(text, sentence.text)),
             generated=text,
             subsets=subsets_of(sentence),
         )
-        for sentence, text in zip(sentences, generated, strict=True)
+        for name, sentence, text in zip(_distinct_ids(sentences), sentences, generated, strict=True)
     ]
+
+
+def _distinct_ids(sentences: Sequence[LabelledSentence]) -> list[str]:
+    """The ids of sentences; a repeated one gets a number. Some datasets number original and hard sentences alike."""
+    taken = {sentence.id for sentence in sentences}
+    names: list[str] = []
+    seen: set[str] = set()
+    for sentence in sentences:
+        name, number = sentence.id, 2
+        while name in seen or (name != sentence.id and name in taken):
+            name, number = f"{sentence.id}-{number}", number + 1
+        seen.add(name)
+        names.append(name)
+    return names
 
 
 def predict(spec: dict) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fsa_base import untrusted_json
 from fsa_base.disk import replacing
 from fsa_base.errors import SettingError, require_number
+from fsa_jax.common.gin_contents import contents_digest
 from fsa_jax.common.records import Record
 
 SEEDS = (42, 52, 62, 72, 82, 142, 152, 162, 172, 182)
@@ -16,6 +18,8 @@ SEEDS = (42, 52, 62, 72, 82, 142, 152, 162, 172, 182)
 EPOCHS = 20
 BATCH_SIZE = 16
 SETTINGS_FILE = "benchmark.json"
+OVERLAYS = ("gin/shared/exact_batches.gin", "gin/shared/train_share.gin")
+"""The gin files after the recipe: of every training, and of those with a share of the sentences."""
 
 
 class BenchmarkSettings(Record):
@@ -72,8 +76,8 @@ def record_settings(
     output: Path,
     settings: BenchmarkSettings,
     students: dict[str, Any],
-    flags: list[str],
-    tasks: dict[str, Any] | None = None,
+    flags: Sequence[str],
+    tasks: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the settings into the output folder; refuses to mix runs of different recipes or students in one folder.
 
@@ -90,7 +94,7 @@ def record_settings(
       SettingError: the folder has runs with another recipe, or a student of the same name that is another one.
     """
     file = output / SETTINGS_FILE
-    recipe = {**settings.recipe(), "engine flags": flags}
+    recipe = {**settings.recipe(), **_recipe_of(flags)}
     named = {
         **{f"student {name}": json.loads(json.dumps(identity)) for name, identity in students.items()},
         **{f"task {name}": identity for name, identity in (tasks or {}).items()},
@@ -111,6 +115,14 @@ def record_settings(
     output.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial:
         partial.write_text(json.dumps(content, indent=1))
+
+
+def _recipe_of(flags: Sequence[str]) -> dict[str, Any]:
+    """What flags of the engine and the gin files of every training mean for its result."""
+    # The number of rows into which a batch is packed may be raised, as the error of a full batch says.
+    counting = [flag for flag in flags if not flag.startswith("--gin.train/utils.DatasetConfig.batch_size=")]
+    given = [flag.removeprefix("--gin_file=") for flag in flags if flag.startswith("--gin_file=")]
+    return {"engine flags": counting, "gin files": {name: contents_digest(name) for name in (*OVERLAYS, *given)}}
 
 
 def _require_same(output: Path, what: str, earlier: dict[str, Any], now: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from fsa_jax.teacher.store.reader import generations
 from fsa_jax.teacher.teach import teach
 from fsa_jax.text.analysis import parse_sentiment
 from fsa_jax.text.polarity_forms import SCORED_POLARITIES, ScoredPolarity
+from fsa_jax.text.words import hash64
 
 PROMPT = Path(__file__).parent / "prompts" / "polarity-v1.yaml"
 MAX_TOKENS = 32
@@ -115,7 +116,8 @@ def read_answer(text: str) -> ScoredPolarity | None:
 
 def _id(example: Example, task: str) -> str:
     part = "hard" if example.sentence.hard else "original"
-    return f"{task} {part} {example.sentence.id} {example.target or example.category}"
+    # With the text: sentences without an ID have the same numbers in every file.
+    return f"{task} {part} {example.sentence.id} {example.target or example.category} {hash64(_text(example)):016x}"
 
 
 def _text(example: Example) -> str:

@@ -154,7 +154,7 @@ def _of_output(output: Path) -> list[Contestant]:
         fix = "name the output folder of fsa benchmark"
         raise MissingDataError(output, expected="runs of fsa benchmark", found="no run.json", fix=fix)
     planned = _planned(output)
-    students = {name: Contestant(name, str(output)) for name in sorted(planned.students)}
+    students = {name: Contestant(name, str(output)) for name in planned.students}
     unscored: list[RunRecord] = []
     cells: dict[tuple[Cell, int], dict[str, FinalRun]] = {key: {} for key in planned.runs()}
     for folder in folders:
@@ -191,8 +191,12 @@ class _PlannedSettings(BaseModel):
 class _Plan(BaseModel):
     """The part of ``benchmark.json`` that is needed here; unknown fields are ignored."""
 
-    students: dict[str, object] = {}
+    identities: dict[str, object] = {}
     settings: _PlannedSettings = _PlannedSettings()
+
+    @property
+    def students(self) -> list[str]:
+        return sorted(name.removeprefix("student ") for name in self.identities if name.startswith("student "))
 
     def runs(self) -> list[tuple[Cell, int]]:
         grid = itertools.product(self.settings.tasks, self.settings.train_shares, self.settings.seeds)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from fsa_base import untrusted_json
 from fsa_base.errors import DataError, MissingDataError
@@ -69,6 +69,9 @@ class RunKey(Record):
 
 class RunRecord(RunKey):
     """The content of ``run.json``."""
+
+    # The losses of a training that diverged are no numbers; pydantic would write them as null.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     error: str | None = None
     """Why the run did not end; None if it did."""

@@ -58,7 +58,7 @@ def polarities_of(words: Iterable[str]) -> Mapping[str, Polarity]:
     Raises:
       UnusableLabels: numbers are neither from -1 to 1 nor from 0 to 2, or could be both. Its ``line`` is None.
     """
-    found = {word.strip().lower().removeprefix("+") or "+" for word in words}
+    found = {_plain(word) for word in words}
     numbers = {word for word in found if re.fullmatch(r"-?\d+(?:\.0)?", word, re.ASCII)}
     if not numbers:
         return _WORDS
@@ -67,13 +67,18 @@ def polarities_of(words: Iterable[str]) -> Mapping[str, Polarity]:
     listed = ", ".join(sorted(numbers))[:80]
     if "-1" in whole and whole <= _FROM_MINUS_ONE.keys():
         scheme = _FROM_MINUS_ONE
-    elif "2" in whole and whole <= _FROM_ZERO.keys():
+    elif {"0", "2"} <= whole <= _FROM_ZERO.keys():
         scheme = _FROM_ZERO
-    elif whole <= {"0", "1"}:
+    elif whole <= _FROM_ZERO.keys():
         raise UnusableLabels(None, expected, f"only {listed}, which have several meanings")
     else:
         raise UnusableLabels(None, expected, listed)
     return {**_WORDS, **scheme, **{f"{number}.0": polarity for number, polarity in scheme.items()}}
+
+
+def _plain(word: str) -> str:
+    """A polarity in lower case, a number without a plus sign."""
+    return word.strip().lower().removeprefix("+") or "+"
 
 
 class Checker:
@@ -113,7 +118,7 @@ class Checker:
         return CheckedSentence(raw.line, raw.id, raw.text, tuple(labels))
 
     def _label(self, raw: RawLabel, text: str) -> CheckedLabel | None:
-        polarity = self._polarities.get((raw.polarity or "").strip().lower())
+        polarity = self._polarities.get(_plain(raw.polarity or ""))
         if polarity is None:
             expected = f"a polarity of {', '.join(POLARITIES)} (or POS, NEG, NEU)"
             raise UnusableLabels(raw.line, expected, repr(raw.polarity))

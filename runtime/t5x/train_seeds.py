@@ -51,6 +51,7 @@ LOSS = "cross_ent_loss"
 RESULT = "result.json"
 PROGRESS = "progress.json"
 _GROUP = "group-"
+_ENDED = "ended-"
 
 
 @dataclasses.dataclass
@@ -151,7 +152,6 @@ def train(
     if not todo:
         announce("all seeds have ended")
         return
-    runs.choose_rows(seeds)
     scorer = _Scorer(model, infer_eval_dataset_cfg, partitioner, model_dir, inference_evaluator_cls, score)
     for group in todo:
         for seed in group:
@@ -161,17 +161,20 @@ def train(
 
 def _groups(model_dir: str, seeds: Sequence[int], together: int) -> list[tuple[int, ...]]:
     """Returns the groups to train: those that have begun, as they were, then the other seeds that have not ended."""
+
+    def has_ended(seed: int) -> bool:
+        return (seed_directory(model_dir, seed) / RESULT).exists()
+
+    for leftover in Path(model_dir).glob(f"{_ENDED}{_GROUP}*"):
+        shutil.rmtree(leftover)
     begun = [
         tuple(map(int, directory.name.removeprefix(_GROUP).split("_")))
         for directory in sorted(Path(model_dir).glob(f"{_GROUP}*"))
     ]
-    begun = [group for group in begun if set(group) <= set(seeds)]
-    rest = [
-        seed
-        for seed in seeds
-        if seed not in {one for group in begun for one in group}
-        and not (seed_directory(model_dir, seed) / RESULT).exists()
-    ]
+    # A group with only some of the seeds goes on as a whole, because its state belongs to all of them.
+    begun = [group for group in begun if set(group) & set(seeds)]
+    inside = {seed for group in begun for seed in group}
+    rest = [seed for seed in seeds if seed not in inside and not has_ended(seed)]
     return [*begun, *(tuple(rest[first : first + together]) for first in range(0, len(rest), together))]
 
 
@@ -189,30 +192,20 @@ class _Runs:
     ) -> None:
         self._setup, self._config, self._restore, self._trainer_cls = setup, config, restore, trainer_cls
         self.partitioner, self.model_dir = partitioner, model_dir
-        self._setups: dict[int, TrainingSetup] = {}
-        self._steps: dict[int, _Stacked] = {}
+        self._steps: dict[tuple[int, int], _Stacked] = {}
 
-    def choose_rows(self, seeds: Sequence[int]) -> None:
-        """Gives the batches of all seeds the same number of rows, so that groups of any seeds compute the same."""
-        file = Path(self.model_dir) / "rows.json"
-        if file.exists():
-            rows = int(json.loads(file.read_text())["rows"])
-        else:
-            rows = max(self._of(seed).data.batch_size for seed in seeds)
-            _write_json(file, {"rows": rows, "seeds": list(seeds)})
-        self._setups = {seed: setup for seed, setup in self._setups.items() if setup.data.batch_size == rows}
-        self._config = dataclasses.replace(self._config, batch_size=rows)
+    def setups(self, seeds: Sequence[int]) -> list[TrainingSetup]:
+        """Returns the data and keys of a group; its batches have the number of rows that is enough for all its seeds."""
+        setups = [self._of(seed, self._config) for seed in seeds]
+        rows = max(setup.data.batch_size for setup in setups)
+        config = dataclasses.replace(self._config, batch_size=rows)
+        return [
+            setup if setup.data.batch_size == rows else self._of(seed, config)
+            for seed, setup in zip(seeds, setups, strict=True)
+        ]
 
-    def setup(self, seed: int) -> TrainingSetup:
-        """Returns the data and keys of a seed; the caller owns them, since data have a position."""
-        self._of(seed)
-        return self._setups.pop(seed)
-
-    def _of(self, seed: int) -> TrainingSetup:
-        if seed not in self._setups:
-            config = dataclasses.replace(self._config, seed=seed)
-            self._setups[seed] = self._setup(train_dataset_cfg=config, random_seed=seed)
-        return self._setups[seed]
+    def _of(self, seed: int, config: DatasetConfig) -> TrainingSetup:
+        return self._setup(train_dataset_cfg=dataclasses.replace(config, seed=seed), random_seed=seed)
 
     def first_state(self, setup: TrainingSetup) -> TrainState:
         """Returns the state at step 0: of the checkpoint to start from, or random."""
@@ -223,9 +216,10 @@ class _Runs:
 
     def stacked(self, setup: TrainingSetup, size: int) -> _Stacked:
         """Returns the compiled step for groups of ``size`` seeds."""
-        if size not in self._steps:
-            self._steps[size] = _Stacked(self, setup, size)
-        return self._steps[size]
+        key = (size, setup.data.batch_size)
+        if key not in self._steps:
+            self._steps[key] = _Stacked(self, setup, size)
+        return self._steps[key]
 
     def trainer(self, setup: TrainingSetup) -> Trainer:
         """Returns the trainer whose step is compiled."""
@@ -303,7 +297,7 @@ class Group:
     def train(self, total_steps: int, epoch_steps: int) -> None:
         """Trains to the last step, from the newest saved epoch."""
         announce(f"seeds {', '.join(map(str, self._seeds))} {'together' if len(self._seeds) > 1 else ''}".strip())
-        setups = [self._runs.setup(seed) for seed in self._seeds]
+        setups = self._runs.setups(self._seeds)
         stacked = self._runs.stacked(setups[0], len(setups))
         keys = jnp.stack([setup.trainer_rng for setup in setups])
         state, step, results = self._begin(stacked, setups)
@@ -380,7 +374,8 @@ class Group:
         self._manager.wait()
         for result in results:
             _write_json(seed_directory(self._runs.model_dir, result.seed) / RESULT, dataclasses.asdict(result))
-        shutil.rmtree(self._directory, ignore_errors=True)
+        # Renamed first: a group whose directory is half deleted could neither go on nor end.
+        shutil.rmtree(self._directory.rename(self._directory.with_name(f"{_ENDED}{self._directory.name}")))
 
 
 class _Scorer:
@@ -448,8 +443,7 @@ class _Scorer:
 
 def _measure(runs: _Runs, seeds: Sequence[int], sizes: Sequence[int], steps: int = 5) -> None:
     """Writes the seconds of a step and its memory for groups of each size to ``MODEL_DIR/measured.json``."""
-    runs.choose_rows(seeds[:1])
-    setup = runs.setup(seeds[0])
+    (setup,) = runs.setups(seeds[:1])
     batch = next(setup.data)
     found = []
     keys = setup.trainer_rng[None]
@@ -458,6 +452,8 @@ def _measure(runs: _Runs, seeds: Sequence[int], sizes: Sequence[int], steps: int
         try:
             stacked = _Stacked(runs, setup, size)
         except SettingError as error:  # It does not fit into the memory of a device.
+            if not found:
+                raise
             announce(f"{size} together: {error.found}")
             continue
         if stacked.memory is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -18,15 +19,16 @@ from hypothesis import strategies as st
 
 from fsa_base.errors import DataError, FsaError, SettingError
 from fsa_jax.benchmark import tables
-from fsa_jax.benchmark.flow import RESULTS
+from fsa_jax.benchmark.flow import RESULTS, Benchmark
 from fsa_jax.benchmark.jobs import Job, load_dataset
 from fsa_jax.benchmark.overlap import find_overlaps
 from fsa_jax.benchmark.predict_runs import stored_predictions, subsets_of
 from fsa_jax.benchmark.settings import BenchmarkSettings, record_settings
 from fsa_jax.benchmark.students import Student, read_students
 from fsa_jax.common.records import LabelledAspect, LabelledSentence
+from fsa_jax.common.terminal import console
 from fsa_jax.demo import train_vocabulary
-from fsa_jax.evaluation.prediction_runs import read_scored_run, scored_folders
+from fsa_jax.evaluation.prediction_runs import RunRecord, read_run, read_scored_run, scored_folders
 from fsa_jax.evaluation.released_rule import tuple_f1
 from fsa_jax.synthetic.files import TEACHER_FILE, generate
 from fsa_jax.synthetic.oracle import Oracle
@@ -177,6 +179,63 @@ def test_unusable_students_are_errors(world: Path, word: str, monkeypatch: pytes
         read_students([word], world / "vocabulary" / "spiece.model")
 
 
+def test_flags_may_not_bind_what_options_are_for(world: Path, tmp_path: Path):
+    settings = BenchmarkSettings(tasks=("atsa/rest14",))
+    with pytest.raises(SettingError, match="--learning-rate"):
+        Benchmark(tmp_path, [], [], settings, flags=["--gin.LEARNING_RATE=1.0"], console=console())
+    with pytest.raises(SettingError, match="--workers"):
+        Benchmark(tmp_path, [], [], settings, workers=-1, console=console())
+
+
+def test_an_edited_gin_file_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    settings = BenchmarkSettings(tasks=("atsa/rest14",))
+    Path("mine.gin").write_text("DROPOUT_RATE = 0.0\n")
+    record_settings(tmp_path, settings, {}, ["--gin_file=mine.gin"])
+    record_settings(tmp_path, settings, {}, ["--gin_file=mine.gin", "--gin.train/utils.DatasetConfig.batch_size=3"])
+    Path("mine.gin").write_text("DROPOUT_RATE = 0.5\n")
+    with pytest.raises(SettingError, match="gin files"):
+        record_settings(tmp_path, settings, {}, ["--gin_file=mine.gin"])
+
+
+def test_one_learning_rate_of_a_cell_is_final(world: Path, tmp_path: Path):
+    dataset = load_dataset(world / "data", "atsa/rest14")
+    settings = BenchmarkSettings(tasks=(dataset.name,), seeds=(1,))
+    student = Student("tiny", "scratch:tiny.gin", ("tiny.gin",))
+    first, second = (Job(tmp_path, student, dataset, 1.0, rate, (1,), settings) for rate in (0.1, 0.01))
+    benchmark = Benchmark(tmp_path, [student], [dataset], settings, console=console())
+    for job in (first, second):
+        job.folder(1).mkdir(parents=True)
+        (job.folder(1) / "result.json").write_text("{}")
+    (first.folder(1) / "predictions.jsonl").write_text("{}")
+    (second.folder(1) / "checkpoint_3").mkdir()
+    benchmark._retire([second])
+    assert scored_folders(tmp_path) == []
+    assert second.is_trained
+    (second.folder(1) / "checkpoint_3").rmdir()
+    benchmark._retire([second])
+    assert not second.is_trained  # its weights are gone, so it must be trained again
+    benchmark._retire([first])
+    assert scored_folders(tmp_path) == [first.folder(1)]
+
+
+def test_a_training_that_diverged_is_stored_and_read(tmp_path: Path):
+    key = {"student": "a", "task": "atsa/rest14", "learning_rate": 0.1, "seed": 1}
+    record = RunRecord(**key, losses=(1.5, float("nan"), float("inf")))
+    (tmp_path / "run.json").write_text(record.model_dump_json())
+    losses = read_run(tmp_path).losses
+    assert (losses[0], losses[2]) == (1.5, float("inf"))
+    assert math.isnan(losses[1])
+
+
+@given(st.lists(st.sampled_from(["1", "2", "1-2", "1-3", "a"]), min_size=1, max_size=8))
+def test_every_prediction_has_its_own_id(ids: list[str]):
+    sentences = [sentence("the pizza", id=name) for name in ids]
+    found = [prediction.id for prediction in stored_predictions("atsa", sentences, [""] * len(ids))]
+    assert len(set(found)) == len(ids)
+    assert [name for name, first in zip(found, ids, strict=True) if name == first][:1] == ids[:1]
+
+
 def test_two_students_of_one_name_are_an_error(world: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(world)
     with pytest.raises(SettingError, match="twice"):
@@ -212,7 +271,7 @@ def test_predictions_are_read_by_the_released_rule():
     assert first.subsets == ("all", "original", "implicit", "multi")
     assert second.predicted == ()
     assert second.subsets == ("all", "hard")
-    assert (first.id, second.id) == ("1", "hard-1")
+    assert (first.id, second.id) == ("1", "1-2")
 
 
 def test_sentences_without_annotated_opinion_words_are_not_called_implicit():

@@ -72,7 +72,7 @@ def test_runs_that_failed_or_are_missing_are_gaps(tmp_path):
 def test_planned_runs_that_were_never_started_are_gaps(tmp_path):
     write_output(tmp_path, {"a": 0.5}, seeds=(42,))
     plan = {
-        "students": {"a": {}, "b": {}},
+        "identities": {"student a": {}, "student b": {}, "task atsa/rest14": {}},
         "settings": {"tasks": ["atsa/rest14"], "train_shares": [1.0], "seeds": [42, 52]},
     }
     (tmp_path / "benchmark.json").write_text(json.dumps(plan))
@@ -81,7 +81,7 @@ def test_planned_runs_that_were_never_started_are_gaps(tmp_path):
         ("a", [(52, "missing")]),
         ("b", [(42, "missing"), (52, "missing")]),
     ]
-    (tmp_path / "benchmark.json").write_text('{"students": 3}')
+    (tmp_path / "benchmark.json").write_text('{"identities": 3}')
     with pytest.raises(DataError, match="the settings of a benchmark"):
         find_contestants([str(tmp_path)])
 

@@ -111,6 +111,11 @@ def test_a_group_that_has_begun_is_continued_as_it_was(tmp_path: Path):
         directory.mkdir()
         (directory / train_seeds.RESULT).write_text("{}")
     assert train_seeds._groups(str(tmp_path), (3, 11, 20, 21, 22, 23), 2) == [(3, 11), (21, 22), (23,)]
+    assert train_seeds._groups(str(tmp_path), (11,), 1) == [(3, 11)]
+    assert train_seeds._groups(str(tmp_path), (20,), 1) == []
+    (tmp_path / "ended-group-20").mkdir()
+    assert train_seeds._groups(str(tmp_path), (20,), 1) == []
+    assert not (tmp_path / "ended-group-20").exists()
 
 
 def test_ended_seeds_are_not_trained_again(alone: Path):
