@@ -170,7 +170,7 @@ class Benchmark:
         return rates[0] if rates else student.learning_rate()
 
     def _chosen_rate(self, student: Student, dataset: Dataset, share: float) -> float | None:
-        """The rate with the best validation F1 of the first seed, the smallest of equal ones; None if one did not end."""
+        """The rate with the best validation F1 of the first seed, the smaller of equal ones; None if one did not end."""
         rates = self._settings.learning_rates
         if len(rates) < 2:
             return self._default_rate(student)
@@ -183,8 +183,8 @@ class Benchmark:
     def _retire(self, jobs: Sequence[Job]) -> None:
         """Keeps one learning rate in each cell.
 
-        If another rate was chosen before, its runs are not the final ones any more. If the weights of the one chosen now
-        are deleted and its predictions were not made, it is trained again.
+        If another rate was chosen before, its runs are not the final ones any more. If the one chosen now has neither
+        weights nor predictions, it is trained again.
         """
         for job in jobs:
             for other in job.directory.parent.glob(f"lr-*/seed-*/{PREDICTIONS_FILE}"):
@@ -192,14 +192,11 @@ class Benchmark:
                     other.rename(other.with_name(f"not-chosen-{PREDICTIONS_FILE}"))
                     self._say(f"   {job}: the predictions in {other.parent} are not the final ones any more")
             for folder in map(job.folder, job.seeds):
+                final = folder / PREDICTIONS_FILE
                 retired = folder / f"not-chosen-{PREDICTIONS_FILE}"
                 if retired.is_file():
-                    retired.rename(folder / PREDICTIONS_FILE)
-                if (
-                    job.dataset.test
-                    and not (folder / PREDICTIONS_FILE).is_file()
-                    and not [*folder.glob("checkpoint_*")]
-                ):
+                    retired.rename(final)
+                if job.dataset.test and not final.is_file() and not [*folder.glob("checkpoint_*")]:
                     for file in (RESULT, RUN_FILE):
                         (folder / file).unlink(missing_ok=True)
 

@@ -195,7 +195,7 @@ class _Runs:
         self._steps: dict[tuple[int, int], _Stacked] = {}
 
     def setups(self, seeds: Sequence[int]) -> list[TrainingSetup]:
-        """Returns the data and keys of a group; its batches have the number of rows that is enough for all its seeds."""
+        """Returns the data and keys of a group; its batches have as many rows as are enough for all its seeds."""
         setups = [self._of(seed, self._config) for seed in seeds]
         rows = max(setup.data.batch_size for setup in setups)
         config = dataclasses.replace(self._config, batch_size=rows)
