@@ -170,7 +170,7 @@ class Benchmark:
         return rates[0] if rates else student.learning_rate()
 
     def _chosen_rate(self, student: Student, dataset: Dataset, share: float) -> float | None:
-        """The rate with the best validation F1 of the first seed, the smaller of equal ones; None if one did not end."""
+        """The rate with the best validation F1 of the first seed, the smaller of equal ones; None if one failed."""
         rates = self._settings.learning_rates
         if len(rates) < 2:
             return self._default_rate(student)
