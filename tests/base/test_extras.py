@@ -70,6 +70,13 @@ def inputs(tmp_path: Path) -> Path:
     """Inputs with which every command can start."""
     for name in ("checked", "reviews.parquet", "store", "sentences.txt", "model_dir", "ct2"):
         subprocess.run(["tar", "xf", str(OLD / f"{name}.tar.xz"), "-C", str(tmp_path)], check=True)
+    labels = [
+        {"text": f"The pizza {n} was good.", "labels": [{"term": "pizza", "polarity": "positive"}]} for n in range(30)
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    for name in ("first", "second"):
+        row = {"id": "1", "text": "good", "gold": [], "predicted": [], "generated": "", "subsets": ["all"]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     return tmp_path
 
 
@@ -84,6 +91,10 @@ def words_of(command: str) -> list[str]:
         "check": ["store", "checked_now", "--reviews", "reviews.parquet", "--workers", "1"],
         "import-hf": ["model_dir", "imported"],
         "corpus": ["checked", "corpus"],
+        "labels": ["labels.jsonl"],
+        "compare": ["first.jsonl", "second.jsonl"],
+        "benchmark": ["--student", "a=scratch:gin/models/t5_demo.gin", "--output", "bench"],
+        "zero-shot": ["model_dir"],
         "train": ["--student", "small", "--size", "10m", "--dry-run"],
         "eval": ["model_dir"],
         "export-hf": ["model_dir", "exported"],

@@ -38,6 +38,7 @@ NOT_OURS = {
         "runtime/t5x/checkpointing/restoring.py",
         "pattern",
     ): "the user's own expression, from a gin file, on names of parameters",
+    ("fsa_jax/labels/checks.py", "pattern"): "the letters of a term, at most _LONGEST, with blanks between them",
     ("fsa_jax/teacher/http_client.py", "'|'.join((''.join(map(_forms, secret)) for secret in ordered))"): (
         "every repetition in it is bounded by 4"
     ),
