@@ -12,7 +12,7 @@ from typing import Any
 
 from fsa_base import checksums
 from fsa_jax.benchmark.processes import Command
-from fsa_jax.benchmark.settings import OVERLAYS, BenchmarkSettings
+from fsa_jax.benchmark.settings import OVERLAY, BenchmarkSettings
 from fsa_jax.benchmark.students import Student
 from fsa_jax.common.paths import DATA_DIR_VARIABLE
 from fsa_jax.common.records import LabelledSentence
@@ -29,6 +29,20 @@ tasks."""
 
 LONGEST_INPUT = 128
 """Tokens of a sentence, as in the recipe (TASK_FEATURE_LENGTHS)."""
+
+_SHARE = """from __gin__ import dynamic_registration
+
+from fsa_jax.data import train_subsets
+from t5x import utils
+
+train/utils.DatasetConfig.mixture_or_task_name = @train_subsets.training_share()
+train_subsets.training_share:
+  task = %MIXTURE_OR_TASK_NAME
+  module = %MIXTURE_OR_TASK_MODULE
+  fraction = %TRAIN_SHARE
+  seed = %SHARE_SEED
+"""
+"""Trains on a share of the sentences; validation is unchanged."""
 
 RESULT = "result.json"
 """What ``t5x.train_seeds`` writes for a seed that has ended."""
@@ -212,7 +226,12 @@ class Job:
                 "targets": max(ROW["targets"], longest),
             }
             bindings["TASK_FEATURE_LENGTHS"] = {"inputs": LONGEST_INPUT, "targets": longest}
-        files = [*self.student.gin_files, *(OVERLAYS if share else OVERLAYS[:1])]
+        place = (directory or self.directory).absolute()
+        files = [*self.student.gin_files, OVERLAY]
+        if share:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "share.gin").write_text(_SHARE)
+            files.append(str(place / "share.gin"))
         words = [
             sys.executable,
             "-m",

@@ -18,8 +18,8 @@ SEEDS = (42, 52, 62, 72, 82, 142, 152, 162, 172, 182)
 EPOCHS = 20
 BATCH_SIZE = 16
 SETTINGS_FILE = "benchmark.json"
-OVERLAYS = ("gin/shared/exact_batches.gin", "gin/shared/train_share.gin")
-"""The gin files after the recipe: of every training, and of those with a share of the sentences."""
+OVERLAY = "gin/shared/exact_batches.gin"
+"""The gin file after the recipe of every training."""
 
 
 class BenchmarkSettings(Record):
@@ -122,7 +122,7 @@ def _recipe_of(flags: Sequence[str]) -> dict[str, Any]:
     # The number of rows into which a batch is packed may be raised, as the error of a full batch says.
     counting = [flag for flag in flags if not flag.startswith("--gin.train/utils.DatasetConfig.batch_size=")]
     given = [flag.removeprefix("--gin_file=") for flag in flags if flag.startswith("--gin_file=")]
-    return {"engine flags": counting, "gin files": {name: contents_digest(name) for name in (*OVERLAYS, *given)}}
+    return {"engine flags": counting, "gin files": {name: contents_digest(name) for name in (OVERLAY, *given)}}
 
 
 def _require_same(output: Path, what: str, earlier: dict[str, Any], now: dict[str, Any]) -> None:
