@@ -227,7 +227,7 @@ class Benchmark:
     def _predict(self, jobs: Sequence[Job], pool: Pool) -> None:
         todo: list[tuple[Job, list[Path]]] = []
         for job in jobs:
-            folders = [job.folder(seed) for seed in job.seeds if job.result(seed) is not None]
+            folders = [job.folder(seed) for seed in job.seeds if job.has_ended(seed)]
             missing = [folder for folder in folders if not (folder / PREDICTIONS_FILE).is_file()]
             if job.dataset.test and missing:
                 todo.append((job, missing))
@@ -258,7 +258,7 @@ class Benchmark:
                 if tables.ended(folder):
                     continue
                 scored = not job.dataset.test or (folder / PREDICTIONS_FILE).is_file()
-                error = None if job.result(seed) and scored else self._errors.get(job.directory, "was not trained")
+                error = None if job.has_ended(seed) and scored else self._errors.get(job.directory, "was not trained")
                 job.write_record(job.record(seed, self._device, error))
             self._delete_weights(job.folder(seed) for seed in job.seeds if tables.ended(job.folder(seed)))
 

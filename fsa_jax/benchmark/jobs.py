@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fsa_base import checksums
+from fsa_base.disk import replacing
 from fsa_jax.benchmark.processes import Command
 from fsa_jax.benchmark.settings import OVERLAY, BenchmarkSettings
 from fsa_jax.benchmark.students import Student
@@ -153,13 +154,16 @@ class Job:
 
     def result(self, seed: int) -> dict[str, Any] | None:
         """What the training of a seed found; None if it has not ended."""
-        file = self.folder(seed) / RESULT
-        return json.loads(file.read_text()) if file.is_file() else None
+        return json.loads((self.folder(seed) / RESULT).read_text()) if self.has_ended(seed) else None
+
+    def has_ended(self, seed: int) -> bool:
+        """Whether the training of a seed has ended."""
+        return (self.folder(seed) / RESULT).is_file()
 
     @property
     def is_trained(self) -> bool:
         """Whether all seeds have ended."""
-        return all(self.result(seed) is not None for seed in self.seeds)
+        return all(map(self.has_ended, self.seeds))
 
     def validation_f1(self, seed: int) -> float:
         """The best F1 of a seed on the validation sentences, in percent; below 0 if it has not ended."""
@@ -168,11 +172,11 @@ class Job:
 
     def steps_done(self) -> int:
         """Steps of all seeds so far, each counted once for each seed."""
-        done = sum(self.steps for seed in self.seeds if self.result(seed) is not None)
+        done = sum(self.steps for seed in self.seeds if self.has_ended(seed))
         progress = self.directory / "progress.json"
         if progress.is_file():
             found = json.loads(progress.read_text())
-            done += sum(found["step"] for seed in found["seeds"] if self.result(seed) is None)
+            done += sum(found["step"] for seed in found["seeds"] if not self.has_ended(seed))
         return done
 
     def record(self, seed: int, device: str, error: str | None = None) -> RunRecord:
@@ -195,9 +199,8 @@ class Job:
         """Writes ``run.json`` of a run."""
         folder = self.output / record.folder
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{RUN_FILE}.partial"
-        partial.write_text(record.model_dump_json())
-        partial.replace(folder / RUN_FILE)
+        with replacing(folder / RUN_FILE) as partial:
+            partial.write_text(record.model_dump_json())
 
     def command(self, flags: Sequence[str], measure: Sequence[int] = (), directory: Path | None = None) -> Command:
         """The command that trains its seeds, or measures groups of some sizes.
@@ -207,11 +210,12 @@ class Job:
           measure: sizes of groups to measure instead of training.
           directory: MODEL_DIR in place of its own.
         """
+        place = directory or self.directory
         task = task_of(self.dataset.name, chat=self.student.chat)
         share = {} if self.share == 1 else {"TRAIN_SHARE": self.share, "SHARE_SEED": self.settings.share_seed}
         bindings = {
             **self.student.bindings,
-            "MODEL_DIR": str(directory or self.directory),
+            "MODEL_DIR": str(place),
             "MIXTURE_OR_TASK_NAME": task,
             "INITIAL_CHECKPOINT_PATH": str(self.student.checkpoint or ""),
             "TRAIN_STEPS": self.steps,
@@ -226,7 +230,6 @@ class Job:
                 "targets": max(ROW["targets"], longest),
             }
             bindings["TASK_FEATURE_LENGTHS"] = {"inputs": LONGEST_INPUT, "targets": longest}
-        place = (directory or self.directory).absolute()
         files = [*self.student.gin_files, OVERLAY]
         if share:
             place.mkdir(parents=True, exist_ok=True)
@@ -243,8 +246,7 @@ class Job:
             *([f"--measure_together={','.join(map(str, measure))}"] if measure else []),
             *flags,
         ]
-        log = (directory or self.directory) / "log.txt"
-        return Command(tuple(words), self.environment(), Path.cwd(), log)
+        return Command(tuple(words), self.environment(), Path.cwd(), place / "log.txt")
 
     def environment(self) -> dict[str, str]:
         """The environment of its commands."""

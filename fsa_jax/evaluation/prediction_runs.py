@@ -20,6 +20,7 @@ from typing import TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from fsa_base import untrusted_json
+from fsa_base.disk import replacing
 from fsa_base.errors import DataError, MissingDataError
 from fsa_jax.common.records import Record
 
@@ -103,9 +104,8 @@ class ScoredRun(Record):
 
 def write_predictions(path: Path, predictions: Iterable[SentencePrediction]) -> None:
     """Writes predictions as JSON lines; the file appears complete or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(f"{prediction.model_dump_json()}\n" for prediction in predictions), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text("".join(f"{prediction.model_dump_json()}\n" for prediction in predictions), encoding="utf-8")
 
 
 def read_predictions(path: Path) -> tuple[SentencePrediction, ...]:

@@ -1,7 +1,8 @@
 """``python -m t5x.train_seeds``: train one recipe with several random seeds, together on the same devices.
 
 A run with seed 42 computes what ``t5x.train`` with ``RANDOM_SEED = 42`` computes: the same batches, the same initial
-weights and the same dropout. The seeds of a group share one compiled step, which is the trainer's step under
+weights and, if its batches have as many rows, the same dropout. Where the number of rows is chosen
+(t5x/data/exact_batches.py), a group takes the largest of its seeds. The seeds of a group share one compiled step, which is the trainer's step under
 ``jax.vmap``: small models then use a large device better. If their number is a multiple of the mesh's data axis, each
 device trains its own seeds; otherwise the batches are split, as in ``t5x.train``.
 
@@ -31,6 +32,7 @@ from jax.sharding import PartitionSpec
 from fsa_base import checkpoint_files
 from fsa_base.disk import replacing
 from fsa_base.errors import SettingError
+from fsa_base.runs import read_rows
 from t5x.checkpointing import manager, restoring
 from t5x.checkpointing.config import CheckpointConfig, RestoreCheckpointConfig
 from t5x.checkpointing.manager import CheckpointManager
@@ -309,8 +311,8 @@ class Group:
                 state, metrics = stacked.step(state, [next(setup.data) for setup in setups], keys)
                 losses.append(metrics[LOSS])
                 step += 1
-            for values in _per_seed(losses, len(self._seeds)):
-                results[values[0]].losses.extend(values[1])
+            for result, own_losses in zip(results, _per_seed(losses, len(self._seeds)), strict=True):
+                result.losses.extend(own_losses)
             params = jax.device_get(state.params)
             for index, result in enumerate(results):
                 own = jax.tree.map(lambda leaf, index=index: leaf[index], params)
@@ -424,7 +426,7 @@ class _Scorer:
         ((task, values),) = self._evaluator.finish().items()
         file = self._metrics_file(seed, task)
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [row for row in _rows(file) if row["step"] < step]
+        rows = [row for row in read_rows(file) if row["step"] < step]
         rows.append({"step": step, **{name: float(value) for name, value in values.items()}})
         with replacing(file) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -473,11 +475,13 @@ def _measure(runs: _Runs, seeds: Sequence[int], sizes: Sequence[int], steps: int
     _write_json(Path(runs.model_dir) / "measured.json", found)
 
 
-def _per_seed(losses: Sequence[Any], seeds: int) -> list[tuple[int, list[float]]]:
-    """Returns for every seed its index and its losses of the steps, fetched from the device at once."""
+def _per_seed(losses: Sequence[Any], seeds: int) -> list[list[float]]:
+    """Returns for every seed its losses of the steps, fetched from the device at once."""
     fetched = jax.device_get(list(losses))
-    split = [[jax.tree.map(lambda leaf, i=i: leaf[i], each) for each in fetched] for i in range(seeds)]
-    return [(i, [float(metric.compute()) for metric in own]) for i, own in enumerate(split)]
+    return [
+        [float(jax.tree.map(lambda leaf, seed=seed: leaf[seed], each).compute()) for each in fetched]
+        for seed in range(seeds)
+    ]
 
 
 def _without_split_batches(partitioner: PjitPartitioner) -> PjitPartitioner:
@@ -487,10 +491,6 @@ def _without_split_batches(partitioner: PjitPartitioner) -> PjitPartitioner:
         (name, None if axes == "data" else axes) for name, axes in partitioner.logical_axis_rules
     )
     return found
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _write_json(file: Path, content: Any) -> None:
