@@ -2,9 +2,9 @@
 
 A run with seed 42 computes what ``t5x.train`` with ``RANDOM_SEED = 42`` computes: the same batches, the same initial
 weights and, if its batches have as many rows, the same dropout. Where the number of rows is chosen
-(t5x/data/exact_batches.py), a group takes the largest of its seeds. The seeds of a group share one compiled step, which is the trainer's step under
-``jax.vmap``: small models then use a large device better. If their number is a multiple of the mesh's data axis, each
-device trains its own seeds; otherwise the batches are split, as in ``t5x.train``.
+(t5x/data/exact_batches.py), a group takes the largest of its seeds. The seeds of a group share one compiled step, which
+is the trainer's step under ``jax.vmap``: small models then use a large device better. If their number is a multiple of
+the mesh's data axis, each device trains its own seeds; otherwise the batches are split, as in ``t5x.train``.
 
 ``MODEL_DIR/seed-42`` has the weights with the best score on the evaluated task, its scores after every epoch and the
 configuration, in the form of a MODEL_DIR. ``MODEL_DIR/group-42_52`` has the state of the group after the newest epoch,
